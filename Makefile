@@ -1,0 +1,40 @@
+# `make help` lists what can be made. The virtual environment makes itself.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help demo test check format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready ## train a private federation on the data that ships with it (under 3 minutes)
+	$(BIN)/bract simulate
+
+test: .venv/ready ## run all tests, the slow end-to-end ones too
+	$(BIN)/python -m pytest
+
+check: .venv/ready ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(MAKE) test
+
+format: .venv/ready ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready ## measure accuracy, speed and accounting against the peers
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
+
+clean: ## remove everything that was made
+	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The `bract` command: one file a verb, no logic of its own."""

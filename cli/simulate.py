@@ -1,0 +1,75 @@
+"""`bract simulate`: train a federation on this machine."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..privacy.errors import PlanError
+
+DEFAULT = "digits-central-eps8"
+
+
+def simulate(
+    plan: Annotated[Path | None, typer.Argument(help="The plan, a TOML file, or the name of one that ships.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a key: privacy.epsilon=4")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for all that the run writes.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="The folder of a run that was cut off: go on with it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Make the run repeatable; its noise is then no secret.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train a federation on this machine and say what it cost in privacy."""
+    from ..simulations import memory
+    from ..simulations.progress import Progress, summary
+    from ..simulations.run import simulate as run
+    from ..simulations.run import to_json
+
+    memory.keep_freed()
+    if resume and (plan or settings or out or seed is not None):
+        raise PlanError("--resume takes the run as it was planned", "leave out the plan, --set, --out and --seed")
+    study, folder = _resumed(resume) if resume else _planned(plan, settings or [], out, seed)
+    with Progress(study, shown=not (as_json or quiet)) as progress:
+        result = run(study, folder, progress)
+    print(json.dumps(to_json(result)) if as_json else summary(result))
+
+
+def _planned(plan: Path | None, settings: list[str], out: Path | None, seed: int | None):
+    from ..privacy import override, read_tables
+    from ..simulations.study import make_study
+
+    path = _find(plan or Path(DEFAULT))
+    extra = [] if seed is None else [f"simulation.seed={seed}"]
+    study = make_study(override(read_tables(path), [*settings, *extra]), str(path.name))
+    folder = out or _free(Path("runs"), path.stem)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PlanError(f"{folder} is not empty", f"choose another --out, or go on with --resume {folder}")
+    return study, folder
+
+
+def _resumed(folder: Path):
+    from ..privacy import read_tables
+    from ..simulations.study import make_study
+
+    path = folder / "plan.toml"
+    if not path.exists():
+        raise PlanError(f"{folder} holds no run to resume", "start one: bract simulate --out " + str(folder))
+    return make_study(read_tables(path), str(path)), folder
+
+
+def _find(plan: Path) -> Path:
+    """Return the file itself, or the plan of that name that ships with the package."""
+    shipped = Path(str(files("bract.simulations.experiments") / f"{plan.name.removesuffix('.toml')}.toml"))
+    return shipped if not plan.exists() and len(plan.parts) == 1 and shipped.exists() else plan
+
+
+def _free(parent: Path, name: str) -> Path:
+    """Return the first of name-001, name-002, ... that is not there yet."""
+    number = 1
+    while (folder := parent / f"{name}-{number:03d}").exists():
+        number += 1
+    return folder

@@ -1,0 +1,56 @@
+"""The terms a device's owner set. Nothing the server sends can loosen them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..privacy import Plan, PlanError
+
+
+class Refused(Exception):
+    """The plan asks for more than the terms allow; the reason is for the device's own log."""
+
+
+class Terms(BaseModel):
+    """What a device accepts: at most `max_epsilon`, and a server that sees clear sums only if `trusted_server`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_epsilon: float = Field(default=10.0, gt=0)
+    max_delta: float = Field(default=1e-3, gt=0, lt=1)
+    trusted_server: bool = False
+    models: tuple[str, ...] | None = None
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that these terms do not cover.
+
+        Raises:
+            Refused: it goes past them, with the reason.
+        """
+        p = plan.privacy
+        if p.epsilon > self.max_epsilon:
+            raise Refused(f"the plan spends epsilon {p.epsilon:g}, these terms allow {self.max_epsilon:g}")
+        if p.delta > self.max_delta:
+            raise Refused(f"the plan has delta {p.delta:g}, these terms allow {self.max_delta:g}")
+        if p.noise == "central" and not self.trusted_server:
+            raise Refused("the plan leaves the noise to the server, these terms do not trust it")
+        if self.models is not None and plan.model.name not in self.models:
+            raise Refused(f"the plan trains {plan.model.name}, these terms allow {', '.join(self.models)}")
+
+
+def read_terms(path: Path) -> Terms:
+    """Return the terms in a TOML file.
+
+    Raises:
+        PlanError: the file is missing, not TOML, or has a key or value that terms do not know.
+    """
+    hint = "write keys max_epsilon, max_delta, trusted_server, models as terms.toml in the docs shows"
+    try:
+        return Terms.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError):
+        raise PlanError(f"cannot read the terms {path}", hint) from None
+    except (tomllib.TOMLDecodeError, ValidationError) as fault:
+        raise PlanError(f"the terms {path} are not valid: {str(fault).splitlines()[0]}", hint) from None

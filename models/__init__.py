@@ -1,0 +1,6 @@
+"""The documented networks. They know nothing of privacy or of Flower."""
+
+from .flat import load_flat, read_flat
+from .registry import MODELS, build
+
+__all__ = ["MODELS", "build", "load_flat", "read_flat"]

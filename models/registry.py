@@ -1,0 +1,34 @@
+"""The networks by name. Adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from .cnn import cnn
+
+Shape = tuple[int, ...]
+
+MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "cnn": cnn,
+}
+"""Name to a function of (shape of one record, number of classes)."""
+
+
+def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.Module:
+    """Return the network `name` for records of `shape` [channels, height, width], one logit a class.
+
+    Weights are torch's usual random start; with `seed` they are a function of it, and torch's own generator is
+    left as it was.
+
+    Raises:
+        KeyError: there is no network of that name.
+        ValueError: the network cannot take records of that shape.
+    """
+    if seed is None:
+        return MODELS[name](shape, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](shape, classes)

@@ -1,0 +1,50 @@
+"""Plan, accounting, ledger, clipping bounds and noise: what the privacy claim rests on. No torch, no Flower."""
+
+from .budget import Budget, View
+from .errors import (
+    BractError,
+    BudgetError,
+    DataError,
+    PlanError,
+    RoundError,
+    StateError,
+    StorageError,
+)
+from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
+from .keystream import Entropy, Keystream, SystemEntropy
+from .ledger import Entry, Ledger
+from .plan import Plan
+from .plan_file import make_plan, override, parse_tables, read_plan, read_tables
+from .values import Clipped, Release, Sum, Update
+
+__all__ = [
+    "BractError",
+    "Budget",
+    "BudgetError",
+    "Clipped",
+    "Composed",
+    "DataError",
+    "Entropy",
+    "Entry",
+    "Event",
+    "Gaussian",
+    "Keystream",
+    "Ledger",
+    "Plan",
+    "PlanError",
+    "PoissonSampled",
+    "Release",
+    "RoundError",
+    "StateError",
+    "StorageError",
+    "Sum",
+    "SystemEntropy",
+    "Unbounded",
+    "Update",
+    "View",
+    "make_plan",
+    "override",
+    "parse_tables",
+    "read_plan",
+    "read_tables",
+]

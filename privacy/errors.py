@@ -1,0 +1,56 @@
+"""What goes wrong, said in two lines: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+
+class BractError(Exception):
+    """A fault that its reader can mend: `what` is wrong and a `hint` what to do. Both are public text.
+
+    The command line prints both and leaves with `exit_code`; neither may hold anything of a record.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"error: {self.what}\nhint: {self.hint}"
+
+
+class PlanError(BractError):
+    """The plan, or another thing the user typed, cannot be accepted."""
+
+    exit_code = 2
+
+
+class DataError(BractError):
+    """The data are missing, unreadable, or not what the plan says they are."""
+
+    exit_code = 2
+
+
+class BudgetError(BractError):
+    """The next release would cost more than the budget has left."""
+
+    exit_code = 3
+
+
+class StateError(BractError):
+    """What lies on disk is damaged, or belongs to another run."""
+
+    exit_code = 4
+
+
+class StorageError(BractError):
+    """The disk is full or cannot be written; what was there before is intact."""
+
+    exit_code = 5
+
+
+class RoundError(BractError):
+    """Too few devices answered for the round to be released."""
+
+    exit_code = 6

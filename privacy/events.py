@@ -1,0 +1,82 @@
+"""What happened, in the sense of dp_accounting's DpEvent: frozen facts that say nothing of what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Gaussian noise of `noise_multiplier` times the sensitivity was added once to a sum."""
+
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
+class PoissonSampled:
+    """The event ran on a sample that held each unit independently with probability `sampling_rate`."""
+
+    sampling_rate: float
+    event: Event
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The event happened `count` times, adaptively, each with fresh randomness."""
+
+    event: Event
+    count: int
+
+
+@dataclass(frozen=True)
+class Unbounded:
+    """Something was seen that no noise protects: epsilon is infinite."""
+
+
+Event = Gaussian | PoissonSampled | Composed | Unbounded
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Return the event as plain values.
+
+    >>> to_json(PoissonSampled(0.5, Gaussian(2.0)))
+    {'poisson_sampled': {'sampling_rate': 0.5, 'event': {'gaussian': {'noise_multiplier': 2.0}}}}
+    """
+    match event:
+        case Gaussian(noise_multiplier):
+            return {"gaussian": {"noise_multiplier": noise_multiplier}}
+        case PoissonSampled(rate, inner):
+            return {"poisson_sampled": {"sampling_rate": rate, "event": to_json(inner)}}
+        case Composed(inner, count):
+            return {"composed": {"count": count, "event": to_json(inner)}}
+        case Unbounded():
+            return {"unbounded": {}}
+
+
+def from_json(value: Any) -> Event:
+    """Return the event that `to_json` wrote.
+
+    Raises:
+        ValueError: it is not such an event, or a number in it is out of range.
+    """
+    try:
+        [(kind, fields)] = cast(dict[str, dict[str, Any]], value).items()
+        event = _parse(kind, fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+        raise ValueError("not an accounting event") from fault
+    return event
+
+
+def _parse(kind: str, fields: dict[str, Any]) -> Event:
+    match kind:
+        case "gaussian" if float(fields["noise_multiplier"]) > 0:
+            return Gaussian(float(fields["noise_multiplier"]))
+        case "poisson_sampled" if 0 < float(fields["sampling_rate"]) <= 1:
+            return PoissonSampled(float(fields["sampling_rate"]), from_json(fields["event"]))
+        case "composed" if int(fields["count"]) >= 1:
+            return Composed(from_json(fields["event"]), int(fields["count"]))
+        case "unbounded":
+            return Unbounded()
+        case _:
+            raise ValueError(kind)

@@ -1,0 +1,60 @@
+"""Writing so that a crash at any point leaves the old state or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StorageError
+
+
+@contextmanager
+def storage(path: Path) -> Generator[None]:
+    """Turn a failure of the operating system to write `path` into a `StorageError`."""
+    try:
+        yield
+    except OSError as fault:
+        raise StorageError(
+            f"cannot write {path}: {(fault.strerror or 'failed').lower()}",
+            "free some space or choose another --out; what was written before is intact, --resume continues",
+        ) from fault
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, however many calls the operating system takes for it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make `data` the content of `path`: after a crash there is the old content or the new, never a mixture.
+
+    Raises:
+        StorageError: it cannot be written; the old content is intact.
+    """
+    draft = path.with_name(path.name + ".draft")
+    with storage(path):
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            try:
+                write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(draft, path)
+            sync_folder(path.parent)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""Secret randomness: bytes, words and uniform numbers from an AES-256 keystream.
+
+A keystream's key comes from the operating system, one fresh key for every use. (Simulations can derive keys
+from a seed; that code lives with them and no deployment imports it.)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+KEY_BYTES = 32
+
+
+class Keystream:
+    """AES-256 in counter mode from counter zero (NIST SP 800-38A, 6.5): as random as its 32-byte key is secret.
+
+    Draws continue one another: the same key gives the same numbers only to one who makes the same draws.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a keystream key has {KEY_BYTES} bytes")
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def __repr__(self) -> str:
+        return "Keystream(secret)"
+
+    def bytes(self, count: int) -> bytes:
+        """Return the next `count` bytes, secret."""
+        return self._cipher.update(bytes(count))
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return the next `count` words, shape [count], uniform over 0..2^64-1, secret."""
+        return np.frombuffer(self.bytes(8 * count), dtype="<u8")
+
+    def uniforms(self, count: int) -> NDArray[np.float64]:
+        """Return `count` numbers, shape [count], uniform over (0, 1], in steps of 2^-64 near zero, secret."""
+        return (self.words(count).astype(np.float64) + 1.0) * 2.0**-64
+
+    def sample(self, rate: float, count: int) -> NDArray[np.bool_]:
+        """Return a Poisson sample, shape [count]: each entry true with probability `rate`, independently, secret.
+
+        Guarantee: the probability is exact to 2^-64, as a 64-bit word is compared with a whole number.
+        """
+        if rate >= 1:
+            return np.ones(count, dtype=np.bool_)
+        return self.words(count) < np.uint64(int(rate * 2.0**64))
+
+    def permutation(self, count: int) -> NDArray[np.int64]:
+        """Return the numbers 0..count-1 in uniformly random order, shape [count], secret."""
+        return np.argsort(self.words(count), kind="stable").astype(np.int64)
+
+
+class Entropy(Protocol):
+    """Where keys come from."""
+
+    def keystream(self, *purpose: str | int) -> Keystream:
+        """Return the keystream of one purpose, as `("noise", 7)` for the noise of round 7."""
+        ...
+
+
+class SystemEntropy:
+    """A fresh key from the operating system at every call: what devices and servers use."""
+
+    def keystream(self, *purpose: str | int) -> Keystream:
+        """Return a keystream under a fresh key; the purpose is a label for the reader only."""
+        del purpose
+        return Keystream(os.urandom(KEY_BYTES))

@@ -1,0 +1,97 @@
+"""What server and devices say to each other, apart from how Flower carries it. Parsing is validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+OFFER, PARAMETERS, ANSWER, UPDATE = "offer", "parameters", "answer", "update"
+"""Names of the records in a message."""
+
+RAW = "bract.raw"
+"""How vectors are written: their little-endian bytes."""
+
+Scalar = str | int | float | bool
+
+
+class Code(StrEnum):
+    """All that a device ever says of how it went: an exception's text could hold data, so it never leaves."""
+
+    OK = "ok"
+    MALFORMED = "malformed"
+    PLAN = "plan"
+    TERMS = "terms"
+    SPENT = "spent"
+    DATA = "data"
+    FAILED = "failed"
+
+
+class Malformed(ValueError):
+    """A message is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the server offers a device for one round: the plan as TOML text, public."""
+
+    round: int
+    plan: str
+
+    def to_fields(self) -> dict[str, Scalar]:
+        """The offer as the fields of a record."""
+        return {"round": self.round, "plan": self.plan}
+
+
+def read_offer(fields: Mapping[str, object]) -> Offer:
+    """Return the offer that the fields hold.
+
+    Raises:
+        Malformed: they hold something else.
+    """
+    match dict(fields):
+        case {"round": int(number), "plan": str(plan), **rest} if number >= 1 and not rest:
+            return Offer(number, plan)
+        case _:
+            raise Malformed("not an offer")
+
+
+def read_code(fields: Mapping[str, object]) -> Code:
+    """Return the code that a device answered with.
+
+    Raises:
+        Malformed: the fields hold something else.
+    """
+    match dict(fields):
+        case {"code": str(code), **rest} if code in set(Code) and not rest:
+            return Code(code)
+        case _:
+            raise Malformed("not an answer")
+
+
+def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> NDArray[np.float32]:
+    """Return the float32 vector that was sent as raw bytes, shape [parameters], read-only.
+
+    Raises:
+        Malformed: dtype, shape, length or way of writing differ, or a value is not finite.
+    """
+    if (dtype, stype, len(shape)) != ("float32", RAW, 1) or len(data) != 4 * shape[0]:
+        raise Malformed("not parameters")
+    vector = np.frombuffer(data, dtype="<f4")
+    if not np.isfinite(vector).all():
+        raise Malformed("parameters are not finite")
+    return vector
+
+
+def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, count: int) -> NDArray[np.int64]:
+    """Return the int64 vector of `count` coordinates that was sent as raw bytes, read-only.
+
+    Raises:
+        Malformed: dtype, shape, length or way of writing differ.
+    """
+    if (dtype, stype, tuple(shape)) != ("int64", RAW, (count,)) or len(data) != 8 * count:
+        raise Malformed("not an update")
+    return np.frombuffer(data, dtype="<i8")

@@ -1,0 +1,235 @@
+"""The plan: every public fact that the privacy claim rests on, in one frozen record with a digest.
+
+The same fields give the sensitivity, the scale of the noise and the accounting event, so mechanism and
+accounting cannot disagree. One TOML file holds it, for a simulation and for a deployment alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .accounting import calibrate, epsilon
+from .budget import Budget
+from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
+
+GRID = 1 << 30
+"""Steps of the integer grid in one clip norm: sums are exact integers, so their order cannot matter."""
+
+ROUNDING_MARGIN = 2.0**-10
+"""Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.record_clip_norm`."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the plan: frozen, and a key it does not know is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """What the records are, where a simulation finds them and how it deals them out to clients."""
+
+    name: str = "digits"
+    path: str | None = None
+    split: Annotated[str, Field(pattern=r"^(natural|iid|dirichlet:[0-9.]+|pathological:[0-9]+)$")] = "natural"
+    clients: Count = 11
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    shape: tuple[Count, ...] = (1, 28, 28)
+    classes: Count = 10
+
+
+class Model(Section):
+    """Which of the documented networks is trained."""
+
+    name: str = "cnn"
+
+
+class Training(Section):
+    """What a device does in one round.
+
+    `batch_size` is the public number that the sum over one step is divided by: the expected number of sampled
+    records, on one device where the noise is local, over the whole cohort where it is central.
+    """
+
+    local_steps: Count = 1
+    batch_size: Count = 350
+    learning_rate: Positive = 1.0
+    engine: Literal["opacus"] = "opacus"
+
+
+class Cohort(Section):
+    """How many devices take part, and for how many rounds."""
+
+    rounds: Count = 60
+    size: Count = 11
+    minimum: Count = 1
+    deadline: Positive = 600.0
+
+
+class Privacy(Section):
+    """Whom the claim protects, where the noise is added, and the budget."""
+
+    unit: Literal["record"] = "record"
+    noise: Literal["local", "central"] = "central"
+    epsilon: Positive = 8.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    clip_norm: Positive = 1.0
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
+    noise_multiplier: Positive | None = None
+
+
+class Aggregation(Section):
+    """How the updates become one sum."""
+
+    protocol: Literal["sum"] = "sum"
+
+
+class Server(Section):
+    """How the server steps on what is released: SGD at rate 1 is FedAvg, with momentum FedAvgM; FedAdam."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluate_every: Count = 1
+
+
+class Plan(BaseModel):
+    """Every public fact of a training run. Made by `plan_file.read_plan`; frozen; equal plans have equal digests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    private_sections: ClassVar[frozenset[str]] = frozenset()
+
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()
+    cohort: Cohort = Cohort()
+    privacy: Privacy = Privacy()
+    aggregation: Aggregation = Aggregation()
+    server: Server = Server()
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """The cell of the table unit times place of noise, as `("record", "central")`."""
+        return self.privacy.unit, self.privacy.noise
+
+    @property
+    def protected(self) -> bool:
+        """Whether the plan makes any claim. Every plan of a deployment does."""
+        return True
+
+    @property
+    def participations(self) -> int:
+        """The most rounds that any one client takes part in: the cohort is dealt round robin."""
+        return math.ceil(self.cohort.rounds * self.cohort.size / self.data.clients)
+
+    @cached_property
+    def noise_multiplier(self) -> float:
+        """Standard deviation of the noise in units of the sensitivity: given, or calibrated to the budget."""
+        given = self.privacy.noise_multiplier
+        if given is not None:
+            return given
+        p = self.privacy
+        steps = self.participations * self.training.local_steps
+        return _calibrated(p.sampling_rate, steps, p.epsilon, p.delta)
+
+    @property
+    def record_clip_norm(self) -> float:
+        """The L2 norm every record's gradient is clipped to.
+
+        It stays a 1/1024 below the `clip_norm` that the noise is scaled to, so that float32 rounding in norms
+        and partial sums (1e-7 relative; tests measure it) cannot carry a record's share past `clip_norm`.
+        """
+        return self.privacy.clip_norm * (1 - ROUNDING_MARGIN)
+
+    @property
+    def grid_step(self) -> float:
+        """The value of one integer step of a quantized gradient sum."""
+        return self.privacy.clip_norm / GRID
+
+    def sensitivity(self, dimension: int) -> float:
+        """How far one record can move a quantized sum of `dimension` coordinates in L2, in grid steps.
+
+        Adding a record moves the sum by at most `GRID` steps; rounding two vectors to the grid moves each of
+        their coordinates by at most half a step, so their difference by at most sqrt(dimension) steps more.
+        """
+        return GRID + math.sqrt(dimension)
+
+    def noise_std(self, dimension: int) -> float:
+        """Standard deviation of the noise on a quantized sum, in grid steps."""
+        return self.noise_multiplier * self.sensitivity(dimension)
+
+    @property
+    def round_event(self) -> Event:
+        """What one round costs a record of a client that takes part, whoever sees only what is released.
+
+        Poisson-sampled Gaussian steps (Abadi et al. 2016), one for each noised sum that the round makes.
+        """
+        p = self.privacy
+        step = PoissonSampled(p.sampling_rate, Gaussian(self.noise_multiplier))
+        return Composed(step, self.training.local_steps)
+
+    @property
+    def server_event(self) -> Event:
+        """What one round costs against the server: no bound where the server adds the noise itself."""
+        return Unbounded() if self.privacy.noise == "central" else self.round_event
+
+    @property
+    def budget(self) -> Budget:
+        """The budget a ledger of this plan enforces."""
+        p = self.privacy
+        view = "released" if p.noise == "central" else "server"
+        return Budget(p.epsilon, p.delta, p.unit, view)
+
+    def cost(self) -> float:
+        """The epsilon of the whole plan in the view that its budget binds."""
+        return epsilon(Composed(self.round_event, self.participations), self.privacy.delta)
+
+    def resolved(self) -> Plan:
+        """This plan with the noise multiplier written out: what is run, sent to devices and stored."""
+        if self.privacy.noise_multiplier is not None:
+            return self
+        privacy = self.privacy.model_copy(update={"noise_multiplier": self.noise_multiplier})
+        return self.model_copy(update={"privacy": privacy})
+
+    def public(self) -> dict[str, Any]:
+        """The plan as plain values, absent ones left out: what is digested and what devices get."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.private_sections))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the public plan in hexadecimal."""
+        text = json.dumps(self.public(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def offered(self) -> str:
+        """The public plan as TOML text: what a device is offered."""
+        return _toml(self.public())
+
+    def to_toml(self) -> str:
+        """The whole plan as the TOML text that reads back equal."""
+        return _toml(self.model_dump(mode="json", exclude_none=True))
+
+
+def _toml(sections: dict[str, Any]) -> str:
+    tables = [
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+        for name, section in sections.items()
+    ]
+    return "\n".join(tables)
+
+
+@lru_cache(maxsize=256)
+def _calibrated(sampling_rate: float, steps: int, target: float, delta: float) -> float:
+    def event(noise_multiplier: float) -> Event:
+        return Composed(PoissonSampled(sampling_rate, Gaussian(noise_multiplier)), steps)
+
+    return calibrate(event, target, delta)

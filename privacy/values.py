@@ -1,0 +1,47 @@
+"""Vectors in their degrees of secrecy. None prints what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class _Redacted:
+    """Prints the shape only."""
+
+    def __repr__(self) -> str:
+        vector: NDArray[np.generic] = self.__dict__["vector"]
+        return f"{type(self).__name__}(shape={vector.shape}, dtype={vector.dtype})"
+
+
+@dataclass(frozen=True, repr=False)
+class Update(_Redacted):
+    """What training made of one device's records: float, shape [parameters], secret, of any size."""
+
+    vector: NDArray[np.floating]
+
+
+@dataclass(frozen=True, repr=False)
+class Clipped(_Redacted):
+    """An update on the integer grid, within its sensitivity: int64, shape [parameters], secret."""
+
+    vector: NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(_Redacted):
+    """The exact sum of the clipped updates of a round: int64, shape [parameters].
+
+    Secret from everyone but the server, until its noise is in it.
+    """
+
+    vector: NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class Release(_Redacted):
+    """What may be published, paid for by the ledger: the model's average change, float64, shape [parameters]."""
+
+    vector: NDArray[np.float64]

@@ -1,0 +1,66 @@
+"""The Flower ServerApp of a deployment."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from ..privacy import DataError, Plan, PlanError, read_plan
+from .evaluate import Evaluate, make_evaluate
+from .metrics import RoundRecord
+from .model_file import write_model
+from .rounds import train
+from .training import Silent, Training
+
+log = logging.getLogger("bract.server")
+app = ServerApp()
+
+
+class Log(Silent):
+    """Writes a line a round to the log."""
+
+    def finished_round(self, record: RoundRecord) -> None:
+        """Write what the round came to."""
+        accuracy = "not measured" if record.accuracy is None else f"{record.accuracy:.1%}"
+        log.warning(
+            "round %d: accuracy %s, epsilon %s, %d of %d devices, answers %s",
+            record.round,
+            accuracy,
+            dict(record.epsilon),
+            record.survivors,
+            record.cohort,
+            dict(record.codes),
+        )
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the training that the run's configuration describes: `plan`, `out` and, to evaluate, `test-data`."""
+    plan = read_plan(_setting(context, "plan").read_text("utf-8"))
+    folder = _setting(context, "out")
+    training = Training(plan, folder, evaluate=_evaluate(plan, context), observer=Log())
+    outcome = train(grid, training)
+    write_model(folder / "model.safetensors", plan, outcome.state)
+    log.warning("finished after round %d; the model is in %s", outcome.state.round, folder)
+
+
+def _setting(context: Context, name: str) -> Path:
+    value = context.run_config.get(name)
+    if not value:
+        raise PlanError(f"the run has no {name}", f"give it as --run-config '{name}=\"/path\"'")
+    return Path(str(value))
+
+
+def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
+    if not context.run_config.get("test-data"):
+        return None
+    path = _setting(context, "test-data")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return make_evaluate(plan, arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
+    except (OSError, KeyError, ValueError) as fault:
+        raise DataError(f"cannot read the test data {path}", "give an .npz file with arrays x and y") from fault

@@ -1,0 +1,77 @@
+"""One line of public figures a round."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..privacy import StateError
+from ..privacy.files import replace_file, storage, write_all
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What a round came to. An epsilon is None where there is no guarantee; quality where it was not measured.
+
+    `codes` counts the devices by the code they answered with; those that did not answer are missing from it.
+    """
+
+    round: int
+    accuracy: float | None
+    loss: float | None
+    epsilon: Mapping[str, float | None]
+    cohort: int
+    survivors: int
+    codes: Mapping[str, int]
+    seconds: float
+
+
+class Metrics:
+    """The file of round records, a line each: flushed as they are written, cut back when a run resumes."""
+
+    def __init__(self, path: Path, rounds: int) -> None:
+        """Keep the records of the first `rounds` rounds; later ones belong to a round that a crash undid.
+
+        Raises:
+            StateError: a kept line is damaged.
+        """
+        self.path = path
+        self.records = [r for r in _read(path) if r.round <= rounds]
+        replace_file(path, "".join(_line(r) for r in self.records).encode())
+
+    def write(self, record: RoundRecord) -> None:
+        """Append one record.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with storage(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            try:
+                write_all(descriptor, _line(record).encode())
+            finally:
+                os.close(descriptor)
+        self.records.append(record)
+
+
+def _line(record: RoundRecord) -> str:
+    return json.dumps(asdict(record)) + "\n"
+
+
+def _read(path: Path) -> list[RoundRecord]:
+    if not path.exists():
+        return []
+    complete, _, _ = path.read_text("utf-8", errors="replace").rpartition("\n")
+    return [_parse(path, number, line) for number, line in enumerate(complete.splitlines(), 1)]
+
+
+def _parse(path: Path, number: int, line: str) -> RoundRecord:
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        return RoundRecord(**fields)
+    except (ValueError, TypeError) as fault:
+        raise StateError(f"{path} is damaged at line {number}", "restore it from a copy, or delete it") from fault

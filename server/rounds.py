@@ -1,0 +1,175 @@
+"""The round loop: offer, sum, pay, release, step, checkpoint. It cannot tell which Grid it talks to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from ..models import build, read_flat
+from ..privacy import BudgetError, Entry, Ledger, Plan, PlanError, RoundError, StateError, Sum
+from ..privacy.files import replace_file, storage
+from ..privacy.messages import Offer
+from .cohort import choose_cohort
+from .evaluate import Quality
+from .exchange import exchange, nodes
+from .metrics import Metrics, RoundRecord
+from .optimizer import step
+from .state import ServerState, read_checkpoint, write_checkpoint
+from .training import Outcome, Training
+
+
+def train(grid: Grid, training: Training) -> Outcome:
+    """Run the training from where its folder stands to its last round, or to the end of its budget.
+
+    Raises:
+        RoundError: too few devices answered; the state on disk is that of the round before.
+        StateError: the state on disk is damaged or of another plan.
+        StorageError: the disk is full; the state on disk is that of the round before.
+    """
+    plan, observer = training.plan, training.observer
+    _prepare_folder(training)
+    with Ledger(training.ledger, plan.budget, plan.digest) as ledger:
+        state = _resume(training, ledger)
+        metrics = Metrics(training.metrics, state.round)
+        observer.started(state, ledger)
+        while state.round < plan.cohort.rounds:
+            try:
+                state, record = _play_round(grid, training, ledger, state)
+            except BudgetError as spent:
+                return Outcome(state, tuple(metrics.records), spent)
+            metrics.write(record)
+            write_checkpoint(training.checkpoint, state)
+            observer.finished_round(record)
+    return Outcome(state, tuple(metrics.records))
+
+
+def _prepare_folder(training: Training) -> None:
+    """Make the folder and keep the resolved plan in it, where a later run finds it."""
+    plan_path = training.folder / "plan.toml"
+    with storage(training.folder):
+        training.folder.mkdir(parents=True, exist_ok=True)
+    if not plan_path.exists():
+        replace_file(plan_path, training.plan.to_toml().encode())
+
+
+def _resume(training: Training, ledger: Ledger) -> ServerState:
+    """Return the state of the checkpoint, or the state before the first round."""
+    state = read_checkpoint(training.checkpoint)
+    if state is None:
+        return _first_state(training, ledger)
+    if state.plan_digest != training.plan.digest:
+        raise StateError(
+            f"{training.folder} holds a run of another plan", "resume with its own plan.toml, or choose another --out"
+        )
+    if not ledger.knows(state.ledger_head):
+        raise StateError(
+            f"{training.ledger} has lost entries that the checkpoint knows of",
+            "restore the ledger from a copy; without it nothing more may be released from these data",
+        )
+    return state
+
+
+def _first_state(training: Training, ledger: Ledger) -> ServerState:
+    plan = training.plan
+    seed = int(training.entropy.keystream("model").words(1)[0] >> 1)
+    try:
+        model = build(plan.model.name, plan.data.shape, plan.data.classes, seed)
+    except KeyError:
+        raise PlanError(f"there is no model {plan.model.name}", "set model.name to cnn") from None
+    except ValueError as fault:
+        raise PlanError(str(fault), "set data.shape to match the model") from None
+    return ServerState(0, read_flat(model), {}, ledger.head, plan.digest)
+
+
+def _play_round(
+    grid: Grid, training: Training, ledger: Ledger, state: ServerState
+) -> tuple[ServerState, RoundRecord]:
+    """Return the state after one more round, and what the round came to.
+
+    The charge is on disk before a release exists: before the offers go out where devices release by answering,
+    before the noise is added where the server releases.
+    """
+    plan, number, began = training.plan, state.round + 1, time.monotonic()
+    release_id = training.entropy.keystream("release", number, state.ledger_head).bytes(16).hex()
+    cohort = _cohort(grid, training, ledger, number)
+
+    def charge(clients: list[int]) -> None:
+        ledger.spend(Entry(number, release_id, tuple(clients), plan.server_event, plan.round_event))
+
+    if plan.privacy.noise == "local":
+        charge(cohort)
+    total, survivors, codes = _collect(grid, training, state, cohort)
+    if plan.privacy.noise == "central":
+        charge(survivors)
+    release = training.releases[plan.cell](total, plan, training.entropy.keystream("noise", number))
+    parameters, optimizer = step(plan, state.parameters, state.optimizer, release)
+    seconds = state.seconds + time.monotonic() - began
+    after = ServerState(number, parameters, optimizer, ledger.head, plan.digest, seconds)
+    quality = _evaluate(training, after)
+    return after, RoundRecord(
+        round=number,
+        accuracy=quality and quality.accuracy,
+        loss=quality and quality.loss,
+        epsilon={view: _finite(ledger.spent(view)) for view in ("server", "released")},
+        cohort=len(cohort),
+        survivors=len(survivors),
+        codes=codes,
+        seconds=round(seconds, 3),
+    )
+
+
+def _cohort(grid: Grid, training: Training, ledger: Ledger, number: int) -> list[int]:
+    plan = training.plan
+    available = nodes(grid, plan.cohort.size, plan.cohort.deadline)
+    keystream = training.entropy.keystream("cohort", number)
+    cohort = choose_cohort(available, ledger.participations(), plan.cohort.size, plan.participations, keystream)
+    if len(cohort) < plan.cohort.minimum:
+        if len(available) >= plan.cohort.minimum:
+            raise BudgetError("every available client took part as often as planned", "plan for more rounds")
+        raise RoundError(
+            f"{len(available)} devices are connected, the round needs {plan.cohort.minimum}",
+            "start more devices, or lower cohort.minimum; then resume",
+        )
+    return cohort
+
+
+def _collect(
+    grid: Grid, training: Training, state: ServerState, cohort: list[int]
+) -> tuple[Sum, list[int], dict[str, int]]:
+    """Return the exact sum of the updates, who is in it, and the count of answers by code. Folds as they arrive."""
+    plan = training.plan
+    offer = Offer(state.round + 1, plan.offered())
+    total = np.zeros(len(state.parameters), dtype=np.int64)
+    survivors: list[int] = []
+    codes: Counter[str] = Counter()
+    for answer in exchange(grid, offer, state.parameters, cohort, plan.cohort.deadline):
+        codes[answer.code] += 1
+        if answer.update is not None:
+            total += answer.update
+            survivors.append(answer.node)
+        training.observer.answered()
+    if len(survivors) < plan.cohort.minimum:
+        raise _too_few(len(survivors), plan, codes)
+    return Sum(total), sorted(survivors), dict(codes)
+
+
+def _too_few(survivors: int, plan: Plan, codes: Counter[str]) -> RoundError:
+    said = ", ".join(f"{count} said {code}" for code, count in sorted(codes.items())) or "none answered"
+    return RoundError(
+        f"{survivors} of {plan.cohort.size} devices sent an update, the round needs {plan.cohort.minimum} ({said})",
+        "look at the devices' own logs; nothing was released, resume when they are ready",
+    )
+
+
+def _evaluate(training: Training, state: ServerState) -> Quality | None:
+    cohort, every = training.plan.cohort, training.plan.server.evaluate_every
+    due = state.round % every == 0 or state.round == cohort.rounds
+    return training.evaluate(state.parameters) if training.evaluate and due else None
+
+
+def _finite(epsilon: float) -> float | None:
+    return epsilon if math.isfinite(epsilon) else None

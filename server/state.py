@@ -1,0 +1,81 @@
+"""What the server knows between two rounds, and its checkpoint on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..privacy import StateError
+from ..privacy.files import replace_file, storage
+
+PARAMETERS = "parameters"
+OPTIMIZER = "optimizer."
+HINT = "restore it from a copy, or start again with another --out; the ledger beside it still counts what was spent"
+
+
+@dataclass(frozen=True, repr=False)
+class ServerState:
+    """The state after `round` rounds: parameters, float32 [parameters], and the optimizer's own tensors; public.
+
+    `ledger_head` is the head of the ledger after that round's charge, `seconds` the training time so far.
+    Randomness needs no state: keys come from the operating system, or from the seed and the round.
+    """
+
+    round: int
+    parameters: NDArray[np.float32]
+    optimizer: Mapping[str, NDArray[np.float32]]
+    ledger_head: str
+    plan_digest: str
+    seconds: float = 0.0
+
+
+def write_checkpoint(path: Path, state: ServerState) -> None:
+    """Replace the checkpoint at once: after a crash there is the old one or the new one.
+
+    Raises:
+        StorageError: it cannot be written; the old one is intact.
+    """
+    tensors = {PARAMETERS: state.parameters} | {OPTIMIZER + name: value for name, value in state.optimizer.items()}
+    facts = {
+        "round": state.round,
+        "ledger_head": state.ledger_head,
+        "plan_digest": state.plan_digest,
+        "seconds": state.seconds,
+    }
+    body = save(tensors, metadata={"bract": json.dumps(facts)})
+    replace_file(path, hashlib.sha256(body).digest() + body)
+
+
+def read_checkpoint(path: Path) -> ServerState | None:
+    """Return the state in a checkpoint, or None where there is no such file.
+
+    Raises:
+        StateError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    with storage(path):
+        content = path.read_bytes()
+    digest, body = content[:32], content[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise StateError(f"the checkpoint {path} is damaged: its checksum does not match", HINT)
+    try:
+        return _state(body)
+    except (SafetensorError, KeyError, ValueError, TypeError) as fault:
+        raise StateError(f"the checkpoint {path} is not one of this version", HINT) from fault
+
+
+def _state(body: bytes) -> ServerState:
+    length = int.from_bytes(body[:8], "little")
+    facts = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["bract"])
+    tensors = load(body)
+    optimizer = {n.removeprefix(OPTIMIZER): t for n, t in tensors.items() if n.startswith(OPTIMIZER)}
+    return ServerState(parameters=tensors[PARAMETERS], optimizer=optimizer, **facts)

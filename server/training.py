@@ -1,0 +1,79 @@
+"""What a training is made of, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ..privacy import BudgetError, Entropy, Ledger, Plan, SystemEntropy
+from .evaluate import Evaluate
+from .metrics import RoundRecord
+from .release import RELEASES, Releaser
+from .state import ServerState
+
+
+class Observer(Protocol):
+    """Is told how the training goes; it cannot change it."""
+
+    def started(self, state: ServerState, ledger: Ledger) -> None:
+        """Be told of the state from which the rounds go on."""
+        ...
+
+    def answered(self) -> None:
+        """Be told that one more device has answered."""
+        ...
+
+    def finished_round(self, record: RoundRecord) -> None:
+        """Be told what a round came to."""
+        ...
+
+
+class Silent:
+    """The observer that does nothing."""
+
+    def started(self, state: ServerState, ledger: Ledger) -> None:
+        """Do nothing."""
+
+    def answered(self) -> None:
+        """Do nothing."""
+
+    def finished_round(self, record: RoundRecord) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training to run: a resolved plan, the folder that holds its state, and what the server brings to it."""
+
+    plan: Plan
+    folder: Path
+    evaluate: Evaluate | None = None
+    observer: Observer = field(default_factory=Silent)
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    releases: Mapping[tuple[str, str], Releaser] = field(default_factory=lambda: RELEASES)
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.folder / "ledger.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint's file."""
+        return self.folder / "checkpoint.bract"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of round records."""
+        return self.folder / "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to; `stopped` says why it ended before its last round, if it did."""
+
+    state: ServerState
+    records: tuple[RoundRecord, ...]
+    stopped: BudgetError | None = None

@@ -1,0 +1,48 @@
+"""Data sets by name, their test parts, and their division among clients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ...privacy.errors import DataError
+from . import digits, fashion_mnist, files
+from .splits import holdout, partition
+from .table import Source, Table
+
+__all__ = ["READERS", "Source", "Table", "holdout", "load", "partition"]
+
+Reader = Callable[[Path | None, tuple[int, ...], int], Source]
+
+READERS: dict[str, Reader] = {
+    "digits": lambda path, shape, classes: digits.load(path),
+    "fashion-mnist": lambda path, shape, classes: fashion_mnist.load(path),
+    "files": files.load,
+}
+
+
+def load(name: str, path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
+    """The data set `name`, every record of shape `shape` (without N), every label in 0..classes-1.
+
+    Raises: DataError where the name is unknown, the data are not readable, or they do not fit shape and classes.
+    """
+    if name not in READERS:
+        raise DataError(f"there is no data set {name!r}", f"set data.name to one of {', '.join(READERS)}")
+    place = None if path is None else Path(os.path.expanduser(path))
+    source = READERS[name](place, tuple(shape), classes)
+    for table in (source.train, source.test):
+        if table is not None:
+            _check_fit(name, table, tuple(shape), classes)
+    return source
+
+
+def _check_fit(name: str, table: Table, shape: tuple[int, ...], classes: int) -> None:
+    found = table.features.shape[1:]
+    if found != shape:
+        what = f"records of {name} have the shape {list(found)}, the plan says {list(shape)}"
+        raise DataError(what, f"set data.shape = {list(found)} in the plan")
+    most = int(table.labels.max()) + 1
+    if most > classes:
+        what = f"{name} has {most} classes, the plan says {classes}"
+        raise DataError(what, f"set data.classes = {most} in the plan")

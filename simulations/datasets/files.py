@@ -1,0 +1,35 @@
+"""The user's own data: an .npz, .csv or .parquet file, or a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...privacy.errors import DataError
+from .arrays import load_arrays
+from .fields import check_filled, reading
+from .frames import load_frame
+from .images import load_images
+from .table import Source
+
+READERS = {".npz": load_arrays, ".csv": load_frame, ".parquet": load_frame}
+
+
+def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
+    """What lies at `path`, read by its kind: features [N, *shape], labels 0..classes-1, clients where named.
+
+    Raises: DataError where the path is missing or of an unknown kind, or where its content is not usable.
+    """
+    if path is None:
+        raise DataError("the data set files needs a path", "set data.path to a file or a folder")
+    with reading(path):
+        is_folder, size = path.is_dir(), path.stat().st_size if path.exists() else None
+    if size is None:
+        raise DataError(f"{path} does not exist", "set data.path to a file or a folder that exists")
+    if is_folder:
+        return load_images(path, shape, classes)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        hint = f"convert it to one of {', '.join(READERS)}, or give a folder of images"
+        raise DataError(f"{path} is of an unknown kind: {path.suffix or 'no suffix'}", hint)
+    check_filled(size, path)
+    return reader(path, shape, classes)

@@ -1,0 +1,184 @@
+"""Which records are held out for testing, and which client owns each of the others."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...privacy.errors import DataError
+from .quiet import quiet
+from .table import Source, Table
+
+if TYPE_CHECKING:
+    from flwr_datasets.partitioner import Partitioner
+
+ATTEMPTS = 5  # seeds tried for a draw that leaves no client empty; flwr-datasets draws up to 11 times for each
+_KINDS = "set data.split to natural, iid, dirichlet:ALPHA (above 0) or pathological:CLASSES (1 or more)"
+
+
+def holdout(source: Source, split: str, fraction: float, seed: int) -> tuple[Table, Table]:
+    """(train, test), without a record in common: the official test part, else a part of the training records.
+
+    Without an official part, "natural" holds out the last max(1, round(fraction * K)) natural clients whole; every
+    other split holds out that fraction of the records, drawn by `seed`. `fraction` lies within (0, 1).
+
+    Raises: DataError where split, fraction or seed are not usable, or nothing would be left to train on.
+    """
+    kind, _ = parse(split)
+    if source.test is not None:
+        return source.train, source.test
+    if not 0 < fraction < 1:
+        raise DataError(f"the test fraction {fraction} is not between 0 and 1", "set it to 0.2, for example")
+    table = source.train
+    tested = _last_clients(table, fraction) if kind == "natural" else _drawn(len(table), fraction, seed)
+    return table.select(np.flatnonzero(~tested)), table.select(np.flatnonzero(tested))
+
+
+def partition(table: Table, split: str, clients: int | None, seed: int) -> list[np.ndarray]:
+    """For each client the sorted indices (int64) of its records: disjoint, none empty, together all records.
+
+    clients: how many; None only for "natural", where the data say it. A function of its arguments. Records are
+    shuffled before the cut, so the order of the file says nothing about who gets what.
+
+    Raises: DataError where the arguments are not usable, or no draw gives every client a record.
+    """
+    kind, parameter = parse(split)
+    count = _count(table, kind, clients)
+    if kind == "pathological":
+        _check_pathological(table, int(parameter), count)
+    shuffle, *tries = _seeds(seed)
+    order = np.random.default_rng(shuffle).permutation(len(table))
+    for attempt in tries:
+        parts = _cut(table, order, _partitioner(kind, parameter, count, table, attempt), count)
+        if _covers(parts, len(table)):
+            return parts
+    raise DataError(
+        f"no split {split!r} of {len(table)} records was found that gives each of {count} clients a record",
+        "lower data.clients, or raise the number behind the colon",
+    )
+
+
+def parse(split: str) -> tuple[str, float]:
+    """(kind, number): ("natural", 0.0), ("iid", 0.0), ("dirichlet", alpha) or ("pathological", classes).
+
+    >>> parse("dirichlet:0.3")
+    ('dirichlet', 0.3)
+
+    Raises: DataError where it is none of these.
+    """
+    kind, colon, text = split.partition(":")
+    if kind in ("natural", "iid") and not colon:
+        return kind, 0.0
+    number = _number(text)
+    if kind == "dirichlet" and 0 < number < math.inf:
+        return kind, number
+    if kind == "pathological" and 1 <= number < math.inf and number == int(number):
+        return kind, number
+    raise DataError(f"{split!r} is not a way to split data", _KINDS)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _last_clients(table: Table, fraction: float) -> np.ndarray:
+    """bool [N]: the records of the last natural clients."""
+    owners = np.unique(_owners(table))
+    if len(owners) < 2:
+        what = "one natural client alone cannot be divided into training and test clients"
+        raise DataError(what, "set data.split = 'iid', or bring data of two clients or more")
+    held_out = min(max(1, round(fraction * len(owners))), len(owners) - 1)
+    return np.isin(_owners(table), owners[-held_out:])
+
+
+def _drawn(records: int, fraction: float, seed: int) -> np.ndarray:
+    """bool [N]: the records drawn for the test part."""
+    if records < 2:
+        what = f"{records} records cannot be divided into a training and a test part"
+        raise DataError(what, "bring two records or more")
+    _seeds(seed)
+    size = min(max(1, round(fraction * records)), records - 1)
+    return np.isin(np.arange(records), np.random.default_rng(seed).permutation(records)[:size])
+
+
+def _owners(table: Table) -> np.ndarray:
+    if table.clients is None:
+        what = "the split 'natural' needs to know whose each record is, and the data do not say"
+        raise DataError(what, "add a client column to the data, or set data.split = 'iid'")
+    return table.clients
+
+
+def _count(table: Table, kind: str, clients: int | None) -> int:
+    """How many clients there will be."""
+    if kind == "natural":
+        natural = len(np.unique(_owners(table)))
+        if clients not in (None, natural):
+            what = f"the data have {natural} natural clients, not {clients}"
+            raise DataError(what, f"remove data.clients or set it to {natural}")
+        clients = natural
+    if clients is None or clients < 1:
+        what = f"the split {kind!r} needs a number of clients, 1 or more"
+        raise DataError(what, "set data.clients, for example to 10")
+    if clients > len(table):
+        what = f"{clients} clients are more than the {len(table)} records"
+        raise DataError(what, f"lower data.clients to {len(table)} or less")
+    return clients
+
+
+def _check_pathological(table: Table, classes: int, clients: int) -> None:
+    present = len(np.unique(table.labels))
+    if classes > present:
+        what = f"the split wants {classes} classes a client, the data have {present}"
+        raise DataError(what, f"set data.split = 'pathological:{present}' or less")
+    if classes * clients < present:
+        what = f"{clients} clients of {classes} classes each cannot hold the {present} classes of the data"
+        raise DataError(what, f"set data.clients to {-(-present // classes)} or more")
+
+
+def _seeds(seed: int) -> list[int]:
+    """One seed for the shuffle and one for each attempt."""
+    if seed < 0:
+        raise DataError(f"the seed {seed} is negative", "set the seed to 0 or more")
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(1 + ATTEMPTS)]
+
+
+def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: int) -> Partitioner:
+    """Flower's partitioner for this kind of split."""
+    with quiet():
+        from flwr_datasets import partitioner as flower
+
+        if kind == "natural":
+            return flower.NaturalIdPartitioner("client")
+        if kind == "iid":
+            return flower.IidPartitioner(count)
+        if kind == "dirichlet":
+            return flower.DirichletPartitioner(count, "label", parameter, min_partition_size=1, seed=seed)
+        # From as many clients as classes on, one class of each client is fixed, so that every class is used.
+        mode = "first-deterministic" if count >= len(np.unique(table.labels)) else "random"
+        return flower.PathologicalPartitioner(count, "label", int(parameter), mode, seed=seed)
+
+
+def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) -> list[np.ndarray]:
+    """The sorted indices of each part; none where this draw fails."""
+    columns = {"index": order, "label": table.labels[order]}
+    if table.clients is not None:
+        columns["client"] = table.clients[order]
+    with quiet():
+        from datasets import Dataset
+
+        partitioner.dataset = Dataset.from_dict(columns)
+        try:
+            return [np.sort(np.asarray(partitioner.load_partition(i)["index"][:])) for i in range(count)]
+        except ValueError:  # an empty client after all its draws, or a class in too few records
+            return []
+
+
+def _covers(parts: list[np.ndarray], records: int) -> bool:
+    if not parts or min(map(len, parts)) == 0:
+        return False
+    return np.array_equal(np.sort(np.concatenate(parts)), np.arange(records))

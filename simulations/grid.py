@@ -1,0 +1,99 @@
+"""LocalGrid: Flower's Grid in this process. No Ray, no serialization, no waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from uuid import uuid4
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from ..client.app import HISTORY
+
+RUN_ID, SERVER_ID = 1, 1
+FIRST_NODE = 2
+"""Node numbers start above the server's own; client k of the population is node k + FIRST_NODE."""
+
+Work = Iterable[tuple[Message, Context]]
+Executor = Callable[[ClientApp, Work], Iterator[Message]]
+
+
+def serial(app: ClientApp, work: Work) -> Iterator[Message]:
+    """Yield each device's reply in turn; a device trains when its reply is asked for."""
+    for message, context in work:
+        yield app(message, context)
+
+
+EXECUTORS: Mapping[str, Executor] = {"serial": serial}
+
+
+class LocalGrid(Grid):
+    """A grid of `clients` simulated devices that all run `app`, each with a context of its own.
+
+    Replies are made one by one as they are pulled, so one update is held at a time however large the cohort.
+    """
+
+    def __init__(self, app: ClientApp, clients: int, executor: Executor = serial) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_ID, 1
+        self._app = app
+        self._executor = executor
+        self._contexts = {node: _context(node) for node in range(FIRST_NODE, FIRST_NODE + clients)}
+        self._queue: deque[tuple[Message, Context]] = deque()
+        self._replies: Iterator[Message] = iter(())
+
+    def restore(self, rounds: Mapping[int, int], last: int) -> None:
+        """Set how many rounds each node took part in, the last of them being `last`: what a resumed run needs."""
+        for node, count in rounds.items():
+            self._contexts[node].state[HISTORY] = ConfigRecord({"rounds": count, "last": last})
+
+    def set_run(self, run: Run) -> None:
+        """Do nothing: there is one run."""
+
+    @property
+    def run(self) -> Run:
+        """The one run."""
+        return Run.create_empty(RUN_ID)
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Return a message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes, all of them connected at all times."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue the messages, in place of any that still wait, and return their new identities."""
+        self._queue = deque(self._addressed(message) for message in messages)
+        self._replies = self._executor(self._app, self._drain())
+        return [message.metadata.message_id for message, _ in self._queue]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the next reply, or nothing if all were given; replies come in the order of their messages."""
+        del message_ids
+        reply = next(self._replies, None)
+        return [] if reply is None else [reply]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Return the replies to all messages."""
+        del timeout
+        self.push_messages(messages)
+        return list(self._replies)
+
+    def _addressed(self, message: Message) -> tuple[Message, Context]:
+        message.metadata.__dict__["_message_id"] = uuid4().hex
+        return message, self._contexts[message.metadata.dst_node_id]
+
+    def _drain(self) -> Iterator[tuple[Message, Context]]:
+        while self._queue:
+            yield self._queue.popleft()
+
+
+def _context(node: int) -> Context:
+    return Context(run_id=RUN_ID, node_id=node, node_config={}, state=RecordDict(), run_config={})

@@ -1,0 +1,73 @@
+"""Training that protects nobody, to compare with: the cells of `unit = "none"`. No deployment can reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..client.records import Records
+from ..client.train import MECHANISMS, Mechanism, Task, torch_device
+from ..models import build, load_flat
+from ..privacy import Clipped, Keystream, Plan, Release, Sum, Update
+from ..privacy.quantize import dequantize, quantize
+from ..server.release import RELEASES, Releaser, release_local
+
+
+def plain_step(task: Task) -> Clipped:
+    """Return the plain gradient sum over a Poisson sample: as `central_step`, unclipped."""
+    return quantize(Update(_sampled_sum(task, task.parameters, 0)), task.plan.grid_step)
+
+
+def plain_steps(task: Task) -> Clipped:
+    """Return the change after local SGD steps: as `local_steps`, unclipped and without noise."""
+    training = task.plan.training
+    parameters = task.parameters.astype(np.float64)
+    for step in range(training.local_steps):
+        gradient_sum = _sampled_sum(task, parameters.astype(np.float32), step)
+        parameters -= training.learning_rate * gradient_sum / training.batch_size
+    return quantize(Update(parameters - task.parameters), task.plan.grid_step)
+
+
+def release_plain(total: Sum, plan: Plan, noise: Keystream) -> Release:
+    """Return the model's change for one pooled SGD step: as `release_central`, without noise."""
+    del noise
+    gradient = dequantize(total.vector, plan.grid_step) / plan.training.batch_size
+    return Release(-plan.training.learning_rate * gradient)
+
+
+OPEN_MECHANISMS: Mapping[tuple[str, str], Mechanism] = {
+    **MECHANISMS,
+    ("none", "central"): plain_step,
+    ("none", "local"): plain_steps,
+}
+OPEN_RELEASES: Mapping[tuple[str, str], Releaser] = {
+    **RELEASES,
+    ("none", "central"): release_plain,
+    ("none", "local"): release_local,
+}
+
+
+def _sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+    chosen = task.draw("sample", step).sample(task.plan.privacy.sampling_rate, len(task.records))
+    model = _model(task.plan.model.name, task.plan.data.shape, task.plan.data.classes)
+    load_flat(model, parameters)
+    return _gradient_sum(model, task.records.select(chosen))
+
+
+@lru_cache(maxsize=2)
+def _model(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return build(name, shape, classes).to(torch_device())
+
+
+def _gradient_sum(model: nn.Module, batch: Records) -> NDArray[np.float64]:
+    parameters = list(model.parameters())
+    if not len(batch):
+        return np.zeros(sum(p.numel() for p in parameters))
+    loss = nn.functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
+    gradients = torch.autograd.grad(loss, parameters)
+    return torch.cat([g.flatten() for g in gradients]).cpu().numpy().astype(np.float64)

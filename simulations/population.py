@@ -1,0 +1,53 @@
+"""The simulated clients: who holds which records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..client.records import Records, check_records, make_records
+from ..privacy import DataError, Plan
+from .datasets import load
+from .datasets.splits import holdout, partition
+from .datasets.table import Table
+
+
+@dataclass(frozen=True, repr=False)
+class Population:
+    """All clients' records in one tensor, client by client, and test records that no client holds."""
+
+    records: Records
+    starts: NDArray[np.int64]
+    test: Table
+
+    @property
+    def clients(self) -> int:
+        """How many clients there are."""
+        return len(self.starts) - 1
+
+    def client(self, number: int) -> Records:
+        """Return the records of one client, a view."""
+        part = slice(int(self.starts[number]), int(self.starts[number + 1]))
+        return Records(self.records.features[part], self.records.labels[part])
+
+
+def make_population(plan: Plan, device: torch.device) -> Population:
+    """Return the population that the plan's data table describes.
+
+    Raises:
+        DataError: the data are missing or not as the plan says, or cannot be split so.
+    """
+    data = plan.data
+    source = load(data.name, Path(data.path) if data.path else None, data.shape, data.classes)
+    train, test = holdout(source, data.split, data.holdout, data.seed)
+    parts = partition(train, data.split, data.clients, data.seed)
+    if len(parts) != data.clients:
+        raise DataError(f"the data have {len(parts)} clients, data.clients is {data.clients}", "set it to match")
+    ordered = train.select(np.concatenate(parts))
+    records = make_records(ordered.features, ordered.labels, device)
+    check_records(records, plan)
+    return Population(records, np.cumsum([0, *(len(part) for part in parts)]), test)

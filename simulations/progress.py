@@ -1,0 +1,90 @@
+"""What a person sees while a simulation runs, and the lines at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ..privacy import Ledger
+from ..server.metrics import RoundRecord
+from ..server.state import ServerState
+from .run import Result
+from .study import Study
+
+
+class Progress:
+    """Live progress on stderr: rounds, accuracy, both epsilons, clients a second, time left."""
+
+    def __init__(self, study: Study, shown: bool) -> None:
+        self._total = study.cohort.rounds
+        columns = (
+            TextColumn("round"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=not shown)
+        self._task = self._bar.add_task("rounds", total=self._total, figures="")
+        self._answered = 0
+        self._accuracy: float | None = None
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def started(self, state: ServerState, ledger: Ledger) -> None:
+        """Begin at the state's round."""
+        del ledger
+        self._bar.update(self._task, completed=state.round)
+
+    def answered(self) -> None:
+        """Count a device."""
+        self._answered += 1
+
+    def finished_round(self, record: RoundRecord) -> None:
+        """Show what the round came to."""
+        self._accuracy = record.accuracy if record.accuracy is not None else self._accuracy
+        rate = self._answered / max(self._bar.tasks[0].elapsed or 0.0, 1e-9)
+        figures = [f"accuracy {_percent(self._accuracy)}", *_epsilons(record.epsilon), f"{rate:.1f} clients/s"]
+        self._bar.update(self._task, completed=record.round, figures="  ".join(figures))
+
+
+def summary(result: Result) -> str:
+    """Return the lines that end a run: quality, both epsilons in words, and where everything is."""
+    early = [f"stopped     {result.stopped}"] if result.stopped else []
+    return "\n".join(
+        [
+            f"accuracy    {_percent(result.accuracy)} on test records that no client holds",
+            f"epsilon     {epsilon_in_words(result, 'released')}, to whoever sees only the released models",
+            f"            {epsilon_in_words(result, 'server')}, to the server",
+            *early,
+            f"rounds      {result.rounds} with {result.clients} clients and {result.records} records"
+            f" in {result.seconds:.0f} s",
+            f"report      {result.out}/report.html",
+        ]
+    )
+
+
+def epsilon_in_words(result: Result, view: str) -> str:
+    """Return one view's epsilon as a phrase, and the reason where there is none."""
+    value = result.epsilon[view]
+    if value is not None:
+        return f"{value:.3f} for each {result.unit} at delta {result.delta:g}"
+    return "none: nothing is protected" if result.unit == "none" else "none: the server is trusted"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _epsilons(epsilon: Mapping[str, float | None]) -> list[str]:
+    return [f"epsilon {view} {'none' if value is None else f'{value:.2f}'}" for view, value in epsilon.items()]

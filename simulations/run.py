@@ -1,0 +1,136 @@
+"""A simulation: the server's round loop on a LocalGrid of devices that run the same ClientApp as real ones."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+
+from ..client.app import Device, make_app
+from ..client.terms import Terms
+from ..client.train import torch_device
+from ..privacy import Ledger
+from ..server.evaluate import make_evaluate
+from ..server.metrics import RoundRecord
+from ..server.model_file import write_model
+from ..server.rounds import train
+from ..server.state import ServerState
+from ..server.training import Observer, Outcome, Silent, Training
+from .grid import EXECUTORS, FIRST_NODE, LocalGrid
+from .nonprivate import OPEN_MECHANISMS, OPEN_RELEASES
+from .population import Population, make_population
+from .report import write_report
+from .study import Study, read_study
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation came to: the one object that `--json` prints. None where there is no guarantee."""
+
+    rounds: int
+    accuracy: float | None
+    loss: float | None
+    epsilon: dict[str, float | None]
+    delta: float | None
+    unit: str
+    noise: str
+    clients: int
+    records: int
+    seconds: float
+    updates_per_second: float
+    peak_rss_bytes: int
+    out: str
+    stopped: str | None = None
+
+
+class _Restoring:
+    """Tells simulated devices, before the first round, what rounds they already took part in; passes all else on."""
+
+    def __init__(self, grid: LocalGrid, observer: Observer) -> None:
+        self._grid, self._observer = grid, observer
+        self.updates = 0
+
+    def started(self, state: ServerState, ledger: Ledger) -> None:
+        past = (entry.clients for entry in ledger.entries if entry.round <= state.round)
+        self._grid.restore(Counter(client for clients in past for client in clients), state.round)
+        self._observer.started(state, ledger)
+
+    def answered(self) -> None:
+        self.updates += 1
+        self._observer.answered()
+
+    def finished_round(self, record: RoundRecord) -> None:
+        self._observer.finished_round(record)
+
+
+def simulate(study: Study, folder: Path, observer: Observer | None = None) -> Result:
+    """Run the study in `folder`, from its start or from where it stands, and write model and report there.
+
+    Raises:
+        BractError: bad data, damaged state, a full disk; what is in the folder stays usable.
+    """
+    population = make_population(study, torch_device())
+    grid = LocalGrid(make_app(_opener(study, population)), population.clients, EXECUTORS[study.simulation.executor])
+    restoring = _Restoring(grid, observer or Silent())
+    training = Training(
+        study,
+        folder,
+        evaluate=make_evaluate(study, population.test.features, population.test.labels),
+        observer=restoring,
+        entropy=study.entropy,
+        releases=OPEN_RELEASES,
+    )
+    began = time.monotonic()
+    outcome = train(grid, training)
+    seconds = time.monotonic() - began
+    write_model(folder / "model.safetensors", study, outcome.state)
+    result = _result(study, population, outcome, folder, seconds, restoring.updates)
+    write_report(folder / "report.html", study, outcome, result.records)
+    return result
+
+
+def _opener(study: Study, population: Population):
+    terms = Terms(max_epsilon=study.privacy.epsilon, max_delta=study.privacy.delta, trusted_server=True)
+    entropy = study.entropy
+
+    def open_device(context: Context) -> Device:
+        records = population.client(context.node_id - FIRST_NODE)
+        return Device(records, terms, entropy, read_study, OPEN_MECHANISMS)
+
+    return open_device
+
+
+def _result(
+    study: Study, population: Population, outcome: Outcome, folder: Path, seconds: float, updates: int
+) -> Result:
+    last = outcome.records[-1] if outcome.records else None
+    quality = next((r for r in reversed(outcome.records) if r.accuracy is not None), None)
+    return Result(
+        rounds=outcome.state.round,
+        accuracy=quality.accuracy if quality else None,
+        loss=quality.loss if quality else None,
+        epsilon=dict(last.epsilon) if last else {"server": 0.0, "released": 0.0},
+        delta=study.privacy.delta if study.protected else None,
+        unit=study.privacy.unit,
+        noise=study.privacy.noise,
+        clients=population.clients,
+        records=len(population.records),
+        seconds=round(seconds, 3),
+        updates_per_second=round(updates / seconds, 3),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        out=str(folder),
+        stopped=outcome.stopped.what if outcome.stopped else None,
+    )
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Return the result as plain values; `stopped` only if the run ended early."""
+    values = vars(result).copy()
+    if result.stopped is None:
+        del values["stopped"]
+    return values

@@ -1,0 +1,91 @@
+"""The plan of a study: a `Plan`, the simulation's own settings, and the freedom to protect nothing."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, lru_cache
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ..models import MODELS
+from ..privacy import Budget, Entropy, Event, Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables
+from ..privacy.plan import Privacy, Section
+from ..privacy.plan_file import Tables
+from .seeded import SeededEntropy
+
+
+class Simulation(Section):
+    """How the simulation runs. A seed makes the run repeatable, and its noise no secret."""
+
+    executor: Literal["serial"] = "serial"
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+
+class OpenPrivacy(Privacy):
+    """The privacy table, in which a study may also say that nobody is protected: `unit = "none"`."""
+
+    unit: Literal["record", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class Study(Plan):
+    """A plan that a simulation runs. With `unit = "none"` it makes no claim, and says so everywhere."""
+
+    private_sections: ClassVar[frozenset[str]] = frozenset({"simulation"})
+
+    privacy: OpenPrivacy = OpenPrivacy()  # pyright: ignore[reportIncompatibleVariableOverride]
+    simulation: Simulation = Simulation()
+
+    @property
+    def protected(self) -> bool:
+        """Whether the plan makes any claim."""
+        return self.privacy.unit != "none"
+
+    @cached_property
+    def noise_multiplier(self) -> float:
+        """As in a plan; zero where nothing is protected."""
+        return super().noise_multiplier if self.protected else 0.0
+
+    @property
+    def round_event(self) -> Event:
+        """As in a plan; unbounded where nothing is protected."""
+        return super().round_event if self.protected else Unbounded()
+
+    @property
+    def budget(self) -> Budget:
+        """As in a plan; without a limit where nothing is protected."""
+        budget = super().budget
+        return budget if self.protected else Budget(None, budget.delta, budget.unit, budget.view)
+
+    def cost(self) -> float:
+        """As in a plan; infinite where nothing is protected."""
+        return super().cost() if self.protected else math.inf
+
+    def resolved(self) -> Study:
+        """As in a plan; unchanged where nothing is protected."""
+        return super().resolved() if self.protected else self  # pyright: ignore[reportReturnType]
+
+    @property
+    def entropy(self) -> Entropy:
+        """The operating system's entropy, or keys from the seed if the study has one."""
+        seed = self.simulation.seed
+        return SystemEntropy() if seed is None else SeededEntropy(seed)
+
+
+def make_study(tables: Tables, name: str = "the plan") -> Study:
+    """Return the study of these tables, resolved.
+
+    Raises:
+        PlanError: a fault in the tables, as in `make_plan`, or a model that there is not.
+    """
+    study = make_plan(tables, Study, name)
+    if study.model.name not in MODELS:
+        known = ", ".join(sorted(MODELS))
+        raise PlanError(f"there is no model {study.model.name}", f"set model.name to one of: {known}")
+    return study
+
+
+@lru_cache(maxsize=8)
+def read_study(text: str) -> Study:
+    """Return the study in TOML text: how simulated devices read what they are offered."""
+    return make_study(parse_tables(text))
