@@ -85,9 +85,9 @@ class Ledger:
         """Whether `head` was the head of this ledger at some time."""
         return head in self._heads
 
-    def participations(self) -> Counter[int]:
-        """How many releases each client was in."""
-        return Counter(client for entry in self._entries for client in entry.clients)
+    def participations(self, besides: str = "") -> Counter[int]:
+        """How many releases each client was in, apart from the one named `besides`: it may be made once more."""
+        return Counter(client for entry in self._entries if entry.release != besides for client in entry.clients)
 
     def spent(self, view: View) -> float:
         """The epsilon of the client that lost most so far, in one view."""

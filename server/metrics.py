@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -59,7 +60,12 @@ class Metrics:
 
 
 def _line(record: RoundRecord) -> str:
-    return json.dumps(asdict(record)) + "\n"
+    fields = asdict(record)
+    return json.dumps({**fields, "checksum": _checksum(fields)}) + "\n"
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> list[RoundRecord]:
@@ -72,6 +78,8 @@ def _read(path: Path) -> list[RoundRecord]:
 def _parse(path: Path, number: int, line: str) -> RoundRecord:
     try:
         fields: dict[str, Any] = json.loads(line)
+        if fields.pop("checksum", None) != _checksum(fields):
+            raise ValueError("checksum")
         return RoundRecord(**fields)
-    except (ValueError, TypeError) as fault:
+    except (ValueError, TypeError, AttributeError) as fault:
         raise StateError(f"{path} is damaged at line {number}", "restore it from a copy, or delete it") from fault

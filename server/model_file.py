@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -20,9 +21,10 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
         StorageError: it cannot be written.
     """
     model = build(plan.model.name, plan.data.shape, plan.data.classes)
-    load_flat(model, state.parameters)
+    load_flat(model, state.model)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    replace_file(path, save(tensors, metadata={"bract.plan": plan.offered(), "bract.round": str(state.round)}))
+    facts = json.dumps({"plan": plan.public(), "round": state.round})
+    replace_file(path, save(tensors, metadata={"bract": facts}))
 
 
 def load_model(path: Path, plan: Plan) -> torch.nn.Module:

@@ -30,6 +30,15 @@ def step(
     return weights.numpy().copy(), tensors
 
 
+def average(plan: Plan, round: int, before: NDArray[np.float32], stepped: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the running average of the stepped parameters, float32 [parameters], after `round` rounds.
+
+    In early rounds, earlier parameters weigh less: the weight is at most (1 + round) / (10 + round).
+    """
+    keep = min(plan.server.averaging, (1 + round) / (10 + round))
+    return (keep * before.astype(np.float64) + (1 - keep) * stepped).astype(np.float32)
+
+
 def _optimizer(plan: Plan, weights: torch.Tensor) -> torch.optim.Optimizer:
     server = plan.server
     match server.optimizer:

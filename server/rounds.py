@@ -17,7 +17,7 @@ from .cohort import choose_cohort
 from .evaluate import Quality
 from .exchange import exchange, nodes
 from .metrics import Metrics, RoundRecord
-from .optimizer import step
+from .optimizer import average, step
 from .state import ServerState, read_checkpoint, write_checkpoint
 from .training import Outcome, Training
 
@@ -40,11 +40,11 @@ def train(grid: Grid, training: Training) -> Outcome:
             try:
                 state, record = _play_round(grid, training, ledger, state)
             except BudgetError as spent:
-                return Outcome(state, tuple(metrics.records), spent)
+                return Outcome(state, tuple(metrics.records), _epsilons(ledger), spent)
             metrics.write(record)
             write_checkpoint(training.checkpoint, state)
             observer.finished_round(record)
-    return Outcome(state, tuple(metrics.records))
+        return Outcome(state, tuple(metrics.records), _epsilons(ledger))
 
 
 def _prepare_folder(training: Training) -> None:
@@ -60,7 +60,8 @@ def _resume(training: Training, ledger: Ledger) -> ServerState:
     """Return the state of the checkpoint, or the state before the first round."""
     state = read_checkpoint(training.checkpoint)
     if state is None:
-        return _first_state(training, ledger)
+        state = _first_state(training, ledger)
+        write_checkpoint(training.checkpoint, state)
     if state.plan_digest != training.plan.digest:
         raise StateError(
             f"{training.folder} holds a run of another plan", "resume with its own plan.toml, or choose another --out"
@@ -82,7 +83,8 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
         raise PlanError(f"there is no model {plan.model.name}", "set model.name to cnn") from None
     except ValueError as fault:
         raise PlanError(str(fault), "set data.shape to match the model") from None
-    return ServerState(0, read_flat(model), {}, ledger.head, plan.digest)
+    parameters = read_flat(model)
+    return ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
 
 
 def _play_round(
@@ -95,7 +97,7 @@ def _play_round(
     """
     plan, number, began = training.plan, state.round + 1, time.monotonic()
     release_id = training.entropy.keystream("release", number, state.ledger_head).bytes(16).hex()
-    cohort = _cohort(grid, training, ledger, number)
+    cohort = _cohort(grid, training, ledger.participations(besides=release_id), number)
 
     def charge(clients: list[int]) -> None:
         ledger.spend(Entry(number, release_id, tuple(clients), plan.server_event, plan.round_event))
@@ -108,13 +110,14 @@ def _play_round(
     release = training.releases[plan.cell](total, plan, training.entropy.keystream("noise", number))
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release)
     seconds = state.seconds + time.monotonic() - began
-    after = ServerState(number, parameters, optimizer, ledger.head, plan.digest, seconds)
+    model = average(plan, number, state.model, parameters)
+    after = ServerState(number, parameters, model, optimizer, ledger.head, plan.digest, seconds)
     quality = _evaluate(training, after)
     return after, RoundRecord(
         round=number,
         accuracy=quality and quality.accuracy,
         loss=quality and quality.loss,
-        epsilon={view: _finite(ledger.spent(view)) for view in ("server", "released")},
+        epsilon=_epsilons(ledger),
         cohort=len(cohort),
         survivors=len(survivors),
         codes=codes,
@@ -122,11 +125,11 @@ def _play_round(
     )
 
 
-def _cohort(grid: Grid, training: Training, ledger: Ledger, number: int) -> list[int]:
+def _cohort(grid: Grid, training: Training, participations: Counter[int], number: int) -> list[int]:
     plan = training.plan
     available = nodes(grid, plan.cohort.size, plan.cohort.deadline)
     keystream = training.entropy.keystream("cohort", number)
-    cohort = choose_cohort(available, ledger.participations(), plan.cohort.size, plan.participations, keystream)
+    cohort = choose_cohort(available, participations, plan.cohort.size, plan.participations, keystream)
     if len(cohort) < plan.cohort.minimum:
         if len(available) >= plan.cohort.minimum:
             raise BudgetError("every available client took part as often as planned", "plan for more rounds")
@@ -168,8 +171,10 @@ def _too_few(survivors: int, plan: Plan, codes: Counter[str]) -> RoundError:
 def _evaluate(training: Training, state: ServerState) -> Quality | None:
     cohort, every = training.plan.cohort, training.plan.server.evaluate_every
     due = state.round % every == 0 or state.round == cohort.rounds
-    return training.evaluate(state.parameters) if training.evaluate and due else None
+    return training.evaluate(state.model) if training.evaluate and due else None
 
 
-def _finite(epsilon: float) -> float | None:
-    return epsilon if math.isfinite(epsilon) else None
+def _epsilons(ledger: Ledger) -> dict[str, float | None]:
+    """Return what was spent so far in each view, None where nothing bounds it."""
+    spent = {view: ledger.spent(view) for view in ("server", "released")}
+    return {view: epsilon if math.isfinite(epsilon) else None for view, epsilon in spent.items()}

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 from ..privacy import StateError
 from ..privacy.files import replace_file, storage
 
-PARAMETERS = "parameters"
+PARAMETERS, MODEL = "parameters", "model"
 OPTIMIZER = "optimizer."
 HINT = "restore it from a copy, or start again with another --out; the ledger beside it still counts what was spent"
 
@@ -25,12 +25,14 @@ HINT = "restore it from a copy, or start again with another --out; the ledger be
 class ServerState:
     """The state after `round` rounds: parameters, float32 [parameters], and the optimizer's own tensors; public.
 
+    `model` is the average of the parameters that the plan asks for, float32 [parameters]: what is tested and kept.
     `ledger_head` is the head of the ledger after that round's charge, `seconds` the training time so far.
     Randomness needs no state: keys come from the operating system, or from the seed and the round.
     """
 
     round: int
     parameters: NDArray[np.float32]
+    model: NDArray[np.float32]
     optimizer: Mapping[str, NDArray[np.float32]]
     ledger_head: str
     plan_digest: str
@@ -43,7 +45,8 @@ def write_checkpoint(path: Path, state: ServerState) -> None:
     Raises:
         StorageError: it cannot be written; the old one is intact.
     """
-    tensors = {PARAMETERS: state.parameters} | {OPTIMIZER + name: value for name, value in state.optimizer.items()}
+    tensors = {PARAMETERS: state.parameters, MODEL: state.model}
+    tensors |= {OPTIMIZER + name: value for name, value in state.optimizer.items()}
     facts = {
         "round": state.round,
         "ledger_head": state.ledger_head,
@@ -78,4 +81,4 @@ def _state(body: bytes) -> ServerState:
     facts = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["bract"])
     tensors = load(body)
     optimizer = {n.removeprefix(OPTIMIZER): t for n, t in tensors.items() if n.startswith(OPTIMIZER)}
-    return ServerState(parameters=tensors[PARAMETERS], optimizer=optimizer, **facts)
+    return ServerState(parameters=tensors[PARAMETERS], model=tensors[MODEL], optimizer=optimizer, **facts)

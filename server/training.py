@@ -72,8 +72,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to; `stopped` says why it ended before its last round, if it did."""
+    """What a training came to; `stopped` says why it ended before its last round, if it did.
+
+    `epsilon` is what the ledger says was spent in each view, None where nothing bounds it.
+    """
 
     state: ServerState
     records: tuple[RoundRecord, ...]
+    epsilon: Mapping[str, float | None]
     stopped: BudgetError | None = None

@@ -17,7 +17,7 @@ from .study import Study
 
 
 class Progress:
-    """Live progress on stderr: rounds, accuracy, both epsilons, clients a second, time left."""
+    """Live progress on a terminal: rounds, accuracy, both epsilons, clients a second, time left."""
 
     def __init__(self, study: Study, shown: bool) -> None:
         self._total = study.cohort.rounds
@@ -29,7 +29,8 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("left"),
         )
-        self._bar = Bar(*columns, console=Console(stderr=True), disable=not shown)
+        console = Console(stderr=True)
+        self._bar = Bar(*columns, console=console, disable=not (shown and console.is_terminal))
         self._task = self._bar.add_task("rounds", total=self._total, figures="")
         self._answered = 0
         self._accuracy: float | None = None

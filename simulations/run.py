@@ -108,13 +108,12 @@ def _opener(study: Study, population: Population):
 def _result(
     study: Study, population: Population, outcome: Outcome, folder: Path, seconds: float, updates: int
 ) -> Result:
-    last = outcome.records[-1] if outcome.records else None
     quality = next((r for r in reversed(outcome.records) if r.accuracy is not None), None)
     return Result(
         rounds=outcome.state.round,
         accuracy=quality.accuracy if quality else None,
         loss=quality.loss if quality else None,
-        epsilon=dict(last.epsilon) if last else {"server": 0.0, "released": 0.0},
+        epsilon=dict(outcome.epsilon),
         delta=study.privacy.delta if study.protected else None,
         unit=study.privacy.unit,
         noise=study.privacy.noise,

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bract.simulations.datasets import digits
 
 # From the UCI description of the data: how often each digit occurs in its test part.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from bract.simulations.datasets import files
 
 X = np.arange(24, dtype=float).reshape(4, 6)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from bract.simulations.datasets import files
 from PIL import Image
+
+from bract.simulations.datasets import files
 
 SHAPE = (1, 4, 4)
 

@@ -3,11 +3,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bract.privacy.errors import DataError
 from bract.simulations.datasets import Source, Table, digits, holdout, partition
 from bract.simulations.datasets.splits import parse
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def table(labels, clients=None):

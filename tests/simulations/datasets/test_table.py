@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from bract.simulations.datasets import Table
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bract.client import train
+from bract.client.records import Records
+from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, sampled_sum
+from bract.models import build, load_flat, read_flat
+from bract.privacy import Keystream, Plan, SystemEntropy
+from bract.privacy.noise import gaussian
+from bract.privacy.quantize import quantize
+from bract.simulations.seeded import SeededEntropy
+
+Make = Callable[..., Plan]
+Sample = Callable[..., Records]
+
+
+def start(plan: Plan) -> np.ndarray:
+    return read_flat(build(plan.model.name, plan.data.shape, plan.data.classes, seed=0))
+
+
+def task(plan: Plan, records: Records, draw: Callable[..., Keystream] | None = None) -> Task:
+    return Task(plan, start(plan), records, draw or SeededEntropy(7).keystream)
+
+
+def mask(plan: Plan, records: Records, step: int) -> np.ndarray:
+    return SeededEntropy(7).keystream("sample", step).sample(plan.privacy.sampling_rate, len(records))
+
+
+def naive_sum(plan: Plan, parameters: np.ndarray, records: Records) -> np.ndarray:
+    model = build(plan.model.name, plan.data.shape, plan.data.classes)
+    load_flat(model, parameters.astype(np.float32))
+    total = np.zeros(len(parameters))
+    for x, y in zip(records.features, records.labels, strict=True):
+        loss = nn.functional.cross_entropy(model(x[None]), y[None])
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).double()
+        total += (gradient * min(1.0, plan.record_clip_norm / (float(gradient.norm()) + 1e-6))).numpy()
+    return total
+
+
+class Draws:
+    """Records what keystreams were drawn for, each under a fresh key."""
+
+    def __init__(self) -> None:
+        self.purposes: list[tuple[str | int, ...]] = []
+        self.keystreams: list[Keystream] = []
+
+    def __call__(self, *purpose: str | int) -> Keystream:
+        self.purposes.append(purpose)
+        self.keystreams.append(SystemEntropy().keystream())
+        return self.keystreams[-1]
+
+
+def spy_on_batches(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The masks of all samples taken from now on."""
+    masks: list[np.ndarray] = []
+    select = Records.select
+
+    def watched(self: Records, chosen: np.ndarray) -> Records:
+        masks.append(chosen.copy())
+        return select(self, chosen)
+
+    monkeypatch.setattr(Records, "select", watched)
+    return masks
+
+
+def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "bract.client.protect.gaussian", lambda std, count, keystream: np.zeros(count, dtype=np.int64)
+    )
+
+
+def test_there_is_a_mechanism_for_each_place_of_noise_of_a_deployed_plan(make: Make) -> None:
+    assert {make(privacy={"noise": noise}).cell for noise in ("local", "central")} == set(MECHANISMS)
+
+
+def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_parameters(
+    make: Make, sample: Sample
+) -> None:
+    plan, records = make(privacy={"noise": "central", "clip_norm": 0.3}), sample(20)
+    expected = naive_sum(plan, start(plan), records.select(mask(plan, records, 0)))
+    found = central_step(task(plan, records)).vector * plan.grid_step
+    assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_a_central_step_draws_one_sample_and_no_noise(make: Make, sample: Sample) -> None:
+    draws = Draws()
+    central_step(task(make(privacy={"noise": "central"}), sample(20), draws))
+    assert draws.purposes == [("sample", 0)]
+
+
+def test_every_local_step_draws_a_fresh_sample_and_fresh_noise(make: Make, sample: Sample) -> None:
+    draws = Draws()
+    local_steps(task(make(training={"local_steps": 3}), sample(20), draws))
+    assert draws.purposes == [(kind, step) for step in range(3) for kind in ("sample", "noise")]
+    assert len(set(map(id, draws.keystreams))) == 6
+
+
+def test_two_rounds_never_see_the_same_samples(make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = spy_on_batches(monkeypatch)
+    for _ in range(5):
+        local_steps(task(make(training={"local_steps": 2}), sample(64), SystemEntropy().keystream))
+    assert len({m.tobytes() for m in masks}) == len(masks) == 10  # equal by chance: 45 * 2^-64
+
+
+@pytest.mark.parametrize("noise", ["local", "central"])
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_each_record_is_sampled_at_the_plans_rate_on_its_own(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, rate: float, noise: str
+) -> None:
+    plan = make(privacy={"sampling_rate": rate, "noise": noise, "noise_multiplier": 20.0})
+    monkeypatch.setattr("bract.client.gradients.OpacusEngine.clipped_sum", lambda engine, batch: np.zeros(51))
+    masks, rounds, count = spy_on_batches(monkeypatch), 400, 50
+    for number in range(rounds):
+        MECHANISMS[plan.cell](task(plan, sample(count), lambda *p, n=number: SeededEntropy(n).keystream(*p)))
+    taken, error = np.array(masks), math.sqrt(rate * (1 - rate))
+    # six standard errors: a false alarm in 2e-9 of seeds a figure, and the seeds are fixed
+    assert taken.shape == (rounds, count)
+    assert abs(taken.mean() - rate) < 6 * error / math.sqrt(rounds * count)
+    assert np.abs(taken.mean(axis=0) - rate).max() < 6 * error / math.sqrt(rounds)
+    assert abs(taken.sum(axis=1).var() / (count * error**2) - 1) < 6 * math.sqrt(2.2 / rounds)
+
+
+def test_a_sampling_rate_of_one_takes_every_record(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = spy_on_batches(monkeypatch)
+    central_step(task(make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0}), sample(9)))
+    assert [m.all() for m in masks] == [True]
+
+
+def test_local_steps_without_their_noise_are_dp_sgd_by_hand(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_noise(monkeypatch)
+    plan, records = make(training={"local_steps": 3}, privacy={"clip_norm": 0.3}), sample(24)
+    by_hand = start(plan).astype(np.float64)
+    for step in range(3):
+        gradient = naive_sum(plan, by_hand, records.select(mask(plan, records, step)))
+        by_hand -= plan.training.learning_rate * gradient / plan.training.batch_size
+    change = local_steps(task(plan, records)).vector * plan.grid_step
+    expected = by_hand - start(plan)
+    assert np.linalg.norm(expected) > 0.02
+    assert np.linalg.norm(change - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_noise(monkeypatch)
+    records = sample(24)
+    changes = [local_steps(task(make(training={"batch_size": size}), records)).vector for size in (4, 8)]
+    assert np.abs(changes[0]).max() > 1000
+    assert np.abs(changes[0] - 2 * changes[1]).max() <= 2
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: Sample, steps: int) -> None:
+    rate = 1e-12  # no record is ever sampled, so the change is noise alone
+    plan = make(training={"local_steps": steps}, privacy={"sampling_rate": rate})
+    total = sum(gaussian(plan.noise_std(51), 51, SeededEntropy(7).keystream("noise", step)) for step in range(steps))
+    expected = -plan.training.learning_rate * total / plan.training.batch_size
+    found = local_steps(task(plan, sample(9))).vector
+    assert np.abs(found - expected).max() <= steps
+    assert np.abs(found).max() > 2.0**20
+
+
+def test_an_empty_sample_gives_a_central_step_of_zeros(make: Make, sample: Sample) -> None:
+    plan = make(privacy={"noise": "central", "sampling_rate": 1e-12})
+    assert not central_step(task(plan, sample(9))).vector.any()
+
+
+def test_gradients_are_clipped_below_the_norm_that_the_noise_is_scaled_to(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0, "clip_norm": 0.2})
+    norms = [np.linalg.norm(central_step(task(plan, part)).vector) for part in sample(20, scale=100.0).chunks(1)]
+    dimension = 51
+    assert max(norms) > 0.99 * plan.sensitivity(dimension)
+    assert max(norms) <= plan.sensitivity(dimension)
+
+
+def test_each_step_starts_from_the_parameters_of_the_step_before(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def watched(task: Task, parameters: np.ndarray, step: int):
+        seen.append(parameters.copy())
+        return sampled_sum(task, parameters, step)
+
+    monkeypatch.setattr(train, "sampled_sum", watched)
+    plan = make(training={"local_steps": 3})
+    local_steps(task(plan, sample(9)))
+    assert np.array_equal(seen[0], start(plan))
+    assert len({s.tobytes() for s in seen}) == 3
+    assert {s.dtype for s in seen} == {np.dtype(np.float32)}
+
+
+def test_the_offered_parameters_are_not_changed_in_place(make: Make, sample: Sample) -> None:
+    plan = make(training={"local_steps": 2})
+    work = task(plan, sample(9))
+    work.parameters.flags.writeable = False
+    before = work.parameters.copy()
+    local_steps(work)
+    central_step(work)
+    assert np.array_equal(work.parameters, before)
+
+
+def test_parameters_of_another_length_are_refused(make: Make, sample: Sample) -> None:
+    plan = make()
+    work = Task(plan, start(plan)[:-1], sample(9), SeededEntropy(7).keystream)
+    with pytest.raises(ValueError, match="expected 51 parameters"):
+        local_steps(work)
+
+
+def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample) -> None:
+    plan = make(training={"local_steps": 2, "learning_rate": 1e6})
+    work = Task(plan, np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
+    assert local_steps(work).vector.dtype == np.int64
+
+
+def test_the_engine_is_kept_while_network_and_clip_norm_are_the_same(make: Make) -> None:
+    first = engine_for(make())
+    assert engine_for(make(training={"learning_rate": 0.1})) is first
+    assert engine_for(make(privacy={"clip_norm": 0.5})) is not first
+
+
+def test_a_task_does_not_print_what_it_holds(make: Make, sample: Sample) -> None:
+    work = task(make(), sample(2))
+    assert str(float(work.records.features[0, 0, 0, 0]))[:6] not in repr(work)
+    assert repr(work.records) == "Records(2)"
+
+
+def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(train, "quantize", lambda update, step: given.append(update.vector) or quantize(update, step))
+    plan = make()
+    found = local_steps(task(plan, sample(9))).vector
+    assert np.abs(found - given[-1] / plan.grid_step).max() <= 0.5

@@ -1,0 +1,55 @@
+"""What all tests share: small data, small plans, and a machine that phones nobody."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def tiny_data(tmp_path: Path) -> Path:
+    """An .npz of 60 random 12x12 images of 3 classes that belong to 6 clients."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = rng.normal(size=(60, 1, 12, 12)).astype(np.float32) + labels[:, None, None, None]
+    path = tmp_path / "tiny.npz"
+    np.savez(path, x=images.astype(np.float32), y=labels, client=np.repeat(np.arange(6), 10))
+    return path
+
+
+@pytest.fixture
+def tiny_plan(tiny_data: Path, tmp_path: Path) -> Path:
+    """A plan over `tiny_data` that trains three rounds within a second or two."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(f"""
+[data]
+name = "files"
+path = "{tiny_data}"
+split = "natural"
+clients = 5
+shape = [1, 12, 12]
+classes = 3
+
+[training]
+batch_size = 25
+
+[cohort]
+rounds = 3
+size = 5
+
+[privacy]
+epsilon = 8.0
+delta = 1e-3
+sampling_rate = 0.5
+
+[simulation]
+seed = 7
+""")
+    return path

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from bract.privacy import (
+    BractError,
+    BudgetError,
+    DataError,
+    PlanError,
+    RoundError,
+    StateError,
+    StorageError,
+)
+from bract.privacy.accounting import AccountingError
+
+KINDS = [BractError, PlanError, DataError, BudgetError, StateError, StorageError, RoundError, AccountingError]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_says_what_is_wrong_and_what_to_do_in_two_lines(kind: type[BractError]) -> None:
+    error = kind("the plan is wrong", "mend it")
+    assert str(error) == "error: the plan is wrong\nhint: mend it"
+    assert (error.what, error.hint) == ("the plan is wrong", "mend it")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_caught_as_a_bract_error_and_none_as_an_operating_system_error(kind: type[BractError]) -> None:
+    with pytest.raises(BractError):
+        raise kind("what", "hint")
+    assert not issubclass(kind, OSError | ValueError)
+
+
+def test_exit_codes_tell_apart_what_a_script_would_do_next() -> None:
+    codes = {kind: kind.exit_code for kind in (BudgetError, StateError, StorageError, RoundError, PlanError)}
+    assert len(set(codes.values())) == len(codes)
+    assert 0 not in codes.values()
+    assert DataError.exit_code == PlanError.exit_code == 2

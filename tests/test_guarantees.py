@@ -1,0 +1,123 @@
+"""The guarantees, each through the code that a real round runs. `test_sabotage.py` breaks them one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bract.client.protect import protect
+from bract.client.records import Records
+from bract.client.train import MECHANISMS, Task
+from bract.models import build, read_flat
+from bract.privacy import Keystream, Plan, Sum, SystemEntropy, Update, make_plan, override, read_tables
+from bract.server.release import RELEASES
+from bract.server.training import Training
+from bract.simulations.run import simulate
+from bract.simulations.study import make_study
+
+SHAPE, CLASSES = (1, 12, 12), 3
+
+
+def plan(noise: str, **privacy: float) -> Plan:
+    tables = {
+        "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": 1},
+        "training": {"batch_size": 8},
+        "cohort": {"rounds": 4, "size": 1},
+        "privacy": {"noise": noise, "sampling_rate": 1.0, **privacy},
+    }
+    return make_plan(tables, Plan)
+
+
+def records(count: int, scale: float = 1.0) -> Records:
+    generator = torch.Generator().manual_seed(count)
+    features = scale * torch.randn(count, *SHAPE, generator=generator)
+    return Records(features, torch.arange(count) % CLASSES)
+
+
+def task(which: Plan, data: Records) -> Task:
+    parameters = read_flat(build("cnn", SHAPE, CLASSES, seed=0))
+    return Task(which, parameters, data, SystemEntropy().keystream)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, math.inf])
+def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(scale: float) -> None:
+    which = plan("central", clip_norm=0.1)
+    data, extra = records(9), records(1, scale)
+    more = Records(torch.cat([data.features, extra.features]), torch.cat([data.labels, extra.labels]))
+    without = MECHANISMS[which.cell](task(which, data)).vector
+    with_it = MECHANISMS[which.cell](task(which, more)).vector
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64)))
+    assert moved <= which.sensitivity(len(without))
+    assert moved > 0 or not math.isfinite(scale)
+
+
+def deviates(values: np.ndarray, std: float) -> bool:
+    """Whether a sample's standard deviation is off by more than six standard errors: false alarm 2e-9."""
+    return abs(float(values.std()) / std - 1) > 6 / math.sqrt(2 * len(values))
+
+
+def test_what_the_server_releases_carries_the_planned_noise() -> None:
+    which, count = plan("central"), 200_000
+    release = RELEASES[which.cell](Sum(np.zeros(count, dtype=np.int64)), which, Keystream(bytes(32)))
+    std = which.noise_std(count) * which.grid_step / which.training.batch_size
+    assert not deviates(release.vector, std)
+
+
+def test_what_a_device_steps_on_carries_the_planned_noise() -> None:
+    which, count = plan("local"), 200_000
+    noised = protect(Update(np.zeros(count)), which, Keystream(bytes(32)))
+    assert not deviates(noised.vector, which.noise_std(count))
+
+
+@pytest.mark.parametrize("noise", ["central", "local"])
+def test_nothing_is_released_before_its_charge_is_on_disk(
+    noise: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(override(read_tables(tiny_plan), [f"privacy.noise={noise}"]))
+    charged: list[int] = []
+
+    def watched(self: Training) -> dict:
+        def release(total: Sum, plan: Plan, keystream: Keystream):
+            lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1:]
+            charged.append(len({json.loads(line)["round"] for line in lines}))
+            return RELEASES[plan.cell](total, plan, keystream)
+
+        return {study.cell: release}
+
+    monkeypatch.setattr("bract.simulations.run.OPEN_RELEASES", watched(None))
+    simulate(study, tmp_path / "run")
+    assert charged == [1, 2, 3]
+
+
+@pytest.mark.parametrize("noise", ["central", "local"])
+def test_every_step_takes_a_fresh_poisson_sample(
+    noise: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 2 if noise == "local" else 1
+    settings = [f"privacy.noise={noise}", f"training.local_steps={steps}", "cohort.rounds=4", "data.split=iid"]
+    study = make_study(override(read_tables(tiny_plan), [*settings, "data.clients=2", "cohort.size=2"]))
+    seen: list[bytes] = []
+    select = Records.select
+
+    def watched(self: Records, chosen: np.ndarray) -> Records:
+        seen.append(chosen.tobytes())
+        return select(self, chosen)
+
+    monkeypatch.setattr(Records, "select", watched)
+    simulate(study, tmp_path / "run")
+    assert len(seen) == 4 * 2 * steps
+    assert len(set(seen)) == len(seen)  # two equal samples of 24 records: below 1e-5 by chance, and the seed is fixed
+    taken = np.concatenate([np.frombuffer(mask, dtype=np.bool_) for mask in seen])
+    assert abs(taken.mean() - 0.5) < 5 * 0.5 / math.sqrt(len(taken))  # false alarm 6e-7
+
+
+def test_the_budget_ends_the_run_and_not_the_other_way_round(tiny_plan: Path, tmp_path: Path) -> None:
+    study = make_study(read_tables(tiny_plan))
+    result = simulate(study, tmp_path / "run")
+    assert result.epsilon["server"] is None
+    assert 0.99 * study.privacy.epsilon <= result.epsilon["released"] <= study.privacy.epsilon

@@ -1,0 +1,118 @@
+"""The house: who may import whom, how it is packaged, and how large a file may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("cli", "client", "models", "privacy", "server", "simulations")
+
+ARROWS = {
+    "privacy": set(),
+    "models": set(),
+    "client": {"privacy", "models"},
+    "server": {"privacy", "models"},
+    "simulations": {"privacy", "models", "client", "server"},
+    "cli": {"privacy", "models", "client", "server", "simulations"},
+}
+LIBRARIES = {
+    "privacy": {"numpy", "scipy", "cryptography", "pydantic", "pydantic_core", "dp_accounting"},
+    "models": {"torch", "numpy"},
+    "client": {"torch", "numpy", "opacus", "flwr", "pydantic"},
+    "server": {"torch", "numpy", "flwr", "safetensors"},
+}
+FLOWER = {"client/app.py", "server/app.py", "server/exchange.py", "simulations/grid.py"}
+"""The only files that speak to Flower's moving parts; those below touch nothing but its stable names."""
+FLOWER_NAMES = {"server/rounds.py": {"Grid"}, "simulations/run.py": {"Context"}}
+ONE_FILE = {"dp_accounting": "privacy/accounting.py"}
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(path: Path) -> list[tuple[str, list[str]]]:
+    """Every imported module, absolute, with the names taken from it: also those inside functions."""
+    here = ["bract", *path.relative_to(ROOT).with_suffix("").parts]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: -node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((module, [alias.name for alias in node.names]))
+    return found
+
+
+def faults(path: Path) -> list[str]:
+    name = path.relative_to(ROOT).as_posix()
+    package = name.split("/")[0]
+    wrong = []
+    for module, names in imports(path):
+        top, *rest = module.split(".")
+        if top == "bract":
+            target = rest[0] if rest else names[0]
+            if target != package and target not in ARROWS[package]:
+                wrong.append(f"{name} imports bract.{target}")
+        elif top not in sys.stdlib_module_names and package in LIBRARIES and top not in LIBRARIES[package]:
+            wrong.append(f"{name} imports {top}")
+        if top == "flwr" and name not in FLOWER and not (names and set(names) <= FLOWER_NAMES.get(name, set())):
+            wrong.append(f"{name} speaks to flower")
+        if top in ONE_FILE and name != ONE_FILE[top]:
+            wrong.append(f"{name} imports {top}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
+    assert faults(path) == []
+
+
+def test_a_forbidden_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "client").mkdir()
+    bad = tmp_path / "client" / "bad.py"
+    bad.write_text("def f():\n    from ..server.rounds import train\n    import flwr\n    import pandas\n")
+    assert len(faults(bad)) == 3
+
+
+def test_no_file_is_over_300_lines() -> None:
+    long = {
+        str(p): n for p in [*sources(), *ROOT.glob("benchmarks/*.py")] if (n := len(p.read_text().splitlines())) > 300
+    }
+    assert long == {}
+
+
+def test_the_package_list_is_the_folders() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {f"bract.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in sources()}
+    assert set(settings["packages"]) == folders
+    assert settings["package-dir"] == {f"bract.{name}": name for name in PACKAGES}
+
+
+def test_privacy_imports_neither_torch_nor_flower() -> None:
+    code = "import sys, bract.privacy; print([m for m in ('torch', 'flwr', 'opacus') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_deployment_imports_nothing_that_weakens_privacy() -> None:
+    code = (
+        "import sys, bract.client.app, bract.server.app;"
+        "print([m for m in sys.modules if m.startswith(('bract.simulations', 'bract.cli.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_the_newest_in_the_changelog() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings[0].split()[1] == version

@@ -1,0 +1,76 @@
+"""Break a guarantee, and see the test that is named for it go red: a test that cannot fail guards nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUARANTEES = Path(__file__).with_name("test_guarantees.py")
+
+SABOTAGE = {
+    "skip the clip": (
+        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "import bract.client.train as t, bract.client.gradients as g\n"
+        "t.OpacusEngine = lambda model, clip_norm: g.OpacusEngine(model, 1e12)",
+    ),
+    "clip at twice the norm": (
+        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "import bract.client.train as t, bract.client.gradients as g\n"
+        "t.OpacusEngine = lambda model, clip_norm: g.OpacusEngine(model, 2 * clip_norm)",
+    ),
+    "let one bad record spoil the sum": (
+        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "import bract.client.gradients as g\ndel g.RecordClipper.clip_and_accumulate",
+    ),
+    "halve the server's noise": (
+        "test_what_the_server_releases_carries_the_planned_noise",
+        "import bract.server.release as r\nfull = r.gaussian\nr.gaussian = lambda std, n, k: full(std / 2, n, k)",
+    ),
+    "halve the device's noise": (
+        "test_what_a_device_steps_on_carries_the_planned_noise",
+        "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
+    ),
+    "do not charge the ledger": (
+        "test_nothing_is_released_before_its_charge_is_on_disk",
+        "from bract.privacy import Ledger\nLedger.spend = lambda self, entry: None",
+    ),
+    "charge after the release": (
+        "test_nothing_is_released_before_its_charge_is_on_disk",
+        "from bract.privacy import Ledger\nspend, late = Ledger.spend, []\n"
+        "def spend_late(self, entry):\n"
+        "    if late: spend(self, late.pop())\n"
+        "    late.append(entry)\n"
+        "Ledger.spend = spend_late",
+    ),
+    "use one poisson sample again": (
+        "test_every_step_takes_a_fresh_poisson_sample",
+        "from bract.simulations.seeded import SeededEntropy\nfresh = SeededEntropy.keystream\n"
+        "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[:2] if 'sample' in p else p))",
+    ),
+    "sample more than the plan says": (
+        "test_every_step_takes_a_fresh_poisson_sample",
+        "from bract.privacy import Keystream\nplanned = Keystream.sample\n"
+        "Keystream.sample = lambda self, rate, n: planned(self, min(1, 1.5 * rate), n)",
+    ),
+}
+
+
+def run(test: str, damage: str) -> str:
+    code = f"{damage}\nimport pytest, sys\nsys.exit(pytest.main(['-x', '-p', 'no:cacheprovider', {test!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=GUARANTEES.parent.parent)
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_sabotage_is_caught(name: str) -> None:
+    test, damage = SABOTAGE[name]
+    assert f"FAILED tests/test_guarantees.py::{test}" in run(f"{GUARANTEES}::{test}", damage)
+
+
+def test_without_sabotage_the_guarantees_hold() -> None:
+    output = run(str(GUARANTEES), "")
+    assert " passed" in output
+    assert "FAILED" not in output
