@@ -33,7 +33,7 @@ format: .venv/ready ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 
 bench: .venv/ready ## measure accuracy, speed and accounting against the peers
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
+	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit; done
 
 clean: ## remove everything that was made
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 
@@ -10,7 +9,7 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from ..models import build, read_flat
-from ..privacy import BudgetError, Entry, Ledger, Plan, PlanError, RoundError, StateError, Sum
+from ..privacy import BudgetError, Entry, Event, Ledger, Plan, PlanError, RoundError, StateError, Sum, Unbounded, View
 from ..privacy.files import replace_file, storage
 from ..privacy.messages import Offer
 from .cohort import choose_cohort
@@ -40,11 +39,11 @@ def train(grid: Grid, training: Training) -> Outcome:
             try:
                 state, record = _play_round(grid, training, ledger, state)
             except BudgetError as spent:
-                return Outcome(state, tuple(metrics.records), _epsilons(ledger), spent)
+                return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent)
             metrics.write(record)
             write_checkpoint(training.checkpoint, state)
             observer.finished_round(record)
-        return Outcome(state, tuple(metrics.records), _epsilons(ledger))
+        return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger))
 
 
 def _prepare_folder(training: Training) -> None:
@@ -117,7 +116,7 @@ def _play_round(
         round=number,
         accuracy=quality and quality.accuracy,
         loss=quality and quality.loss,
-        epsilon=_epsilons(ledger),
+        epsilon=_epsilons(plan, ledger),
         cohort=len(cohort),
         survivors=len(survivors),
         codes=codes,
@@ -174,7 +173,7 @@ def _evaluate(training: Training, state: ServerState) -> Quality | None:
     return training.evaluate(state.model) if training.evaluate and due else None
 
 
-def _epsilons(ledger: Ledger) -> dict[str, float | None]:
-    """Return what was spent so far in each view, None where nothing bounds it."""
-    spent = {view: ledger.spent(view) for view in ("server", "released")}
-    return {view: epsilon if math.isfinite(epsilon) else None for view, epsilon in spent.items()}
+def _epsilons(plan: Plan, ledger: Ledger) -> dict[str, float | None]:
+    """Return what the ledger says was spent in each view, None where nothing bounds it."""
+    events: dict[View, Event] = {"server": plan.server_event, "released": plan.round_event}
+    return {str(view): None if event == Unbounded() else ledger.spent(view) for view, event in events.items()}

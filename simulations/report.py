@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
-from ..privacy import Unbounded
 from ..privacy.accounting import GRIDS
 from ..privacy.budget import View
 from ..privacy.files import replace_file
@@ -28,7 +27,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
     Raises:
         StorageError: it cannot be written; the old report is intact.
     """
-    epsilon: dict[View, float | None] = {view: _epsilon(study, outcome, view) for view in get_args(View)}
+    epsilon: dict[View, float | None] = {view: outcome.epsilon[view] for view in get_args(View)}
     title = f"{study.model.name} on {study.data.name}"
     parts = [
         element("header", *_header(title, study, outcome, records)),
@@ -44,14 +43,6 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         ),
     ]
     replace_file(path, page(f"Training report: {title}", parts).encode("utf-8", "backslashreplace"))
-
-
-def _epsilon(study: Study, outcome: Outcome, view: View) -> float | None:
-    """Return the epsilon after the last finished round; None where there is no guarantee."""
-    if outcome.records:
-        return outcome.records[-1].epsilon[view]
-    event = study.server_event if view == "server" else study.round_event
-    return None if event == Unbounded() else 0.0
 
 
 def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
@@ -73,7 +64,7 @@ def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterato
 
 
 _LATER = (
-    "All figures are those of the last finished round; if a later one was cut off, the ledger alone has its charge."
+    "Accuracy is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
 )
 
 

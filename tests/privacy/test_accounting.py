@@ -16,6 +16,7 @@ from bract.privacy.accounting import (
     GRIDS,
     LEAST_NOISE,
     NOISE_STEP,
+    VAST,
     AccountingError,
     calibrate,
     epsilon,
@@ -72,7 +73,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 def sampled_gaussian_epsilon(rate: float, sigma: float, delta: float) -> float:
     """Exact for one Poisson-sampled Gaussian, the worse of adding and removing the unit.
 
-    P = (1-q) N(0, s^2) + q N(1, s^2), Q = N(0, s^2): the likelihood ratio rises, so both optimal events are half lines.
+    P = (1-q) N(0, s^2) + q N(1, s^2), Q = N(0, s^2): the likelihood ratio rises, so the best events are half lines.
     """
 
     def threshold(ratio: float) -> float:
@@ -228,6 +229,20 @@ def test_a_finer_grid_decides_where_the_first_is_too_coarse(monkeypatch: pytest.
     assert epsilon(Gaussian(2.0), 1e-5) == 0.9 * rdp_epsilon(((Gaussian(2.0), 1),), 1e-5)
 
 
+@pytest.mark.parametrize("event", [Composed(Gaussian(0.1), 10), Gaussian(0.01), steps(1.0, 0.5, 10**6)], ids=str)
+def test_where_nothing_is_protected_the_renyi_bound_itself_is_the_figure(event: Event) -> None:
+    """Finer accounting would take gigabytes there: a plan that a stranger offers must not be able to ask for it."""
+    found = epsilon(event, 1e-5)
+    assert VAST < found == rdp_epsilon(((event, 1),), 1e-5) < math.inf
+
+
+@pytest.mark.parametrize("mu", [1.0, 4.0, 10.0, 13.0])
+def test_the_figure_is_never_below_the_exact_one_on_the_way_to_where_renyi_takes_over(mu: float) -> None:
+    exact = gaussian_epsilon(mu, 1e-5)
+    assert exact * (1 - 1e-9) <= epsilon(Gaussian(1 / mu), 1e-5) <= exact * 1.01
+    assert exact < VAST
+
+
 TARGETS = [
     # sampling rate, steps, epsilon, delta
     (0.01, 1000, 1.0, 1e-5),
@@ -263,6 +278,15 @@ def test_calibrated_noise_suffices_by_opacus_too(rate: float, count: int, target
     lower, upper = prv(rate, noise, count, delta, error=0.003 * target)
     assert lower <= target
     assert upper <= target * 1.005
+
+
+def test_a_search_that_ends_too_low_is_mended_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(noise_multiplier: float) -> Event:
+        return steps(0.25, noise_multiplier, 60)
+
+    noise = calibrate(event, 8.0, 1e-4)
+    monkeypatch.setattr(accounting, "brentq", lambda *_, **__: math.log(noise - 5 * NOISE_STEP))
+    assert calibrate(event, 8.0, 1e-4) == noise
 
 
 def test_a_target_that_hardly_any_noise_meets_gets_the_least_noise() -> None:

@@ -81,7 +81,9 @@ def outcome_of(study, records, stopped=None):
         plan_digest=study.digest,
         seconds=1.5 * len(records),
     )
-    return Outcome(state, tuple(records), stopped)
+    none_yet = {"server": 0.0 if study.privacy.noise == "local" else None, "released": 0.0}
+    spent = records[-1].epsilon if records else none_yet if study.protected else dict.fromkeys(none_yet)
+    return Outcome(state, tuple(records), spent, stopped)
 
 
 def rounds_of(study, count=ROUNDS):

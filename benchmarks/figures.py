@@ -1,0 +1,54 @@
+"""The README's figures: accuracy of the shipped plans, over seeds."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from _bars import Bar, arguments, show
+
+from bract.privacy import override, read_tables
+from bract.simulations import memory
+from bract.simulations.run import simulate
+from bract.simulations.study import make_study
+
+LIMITS = {"digits-central-eps8": 0.85, "fashion-central-eps3": 0.80}
+
+
+def accuracies(name: str, seeds: range, settings: list[str]) -> list[dict[str, object]]:
+    """Return a row for each seed."""
+    plan = Path(str(files("bract.simulations.experiments") / f"{name}.toml"))
+    rows = []
+    for seed in seeds:
+        study = make_study(override(read_tables(plan), [*settings, f"simulation.seed={seed}"]))
+        with tempfile.TemporaryDirectory() as folder:
+            result = simulate(study, Path(folder) / "run")
+        epsilon = result.epsilon["released"]
+        rows.append(
+            {"plan": name, "seed": seed, "accuracy": result.accuracy, "epsilon": epsilon, "seconds": result.seconds}
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run the plans, three seeds each."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--plan", action="append", choices=list(LIMITS), help="only this plan")
+    parser.add_argument("--set", action="append", default=[], help="override a key: privacy.unit=none")
+    options = parser.parse_args()
+    memory.keep_freed()
+    rows, bars = [], []
+    for name in options.plan or LIMITS:
+        found = accuracies(name, range(1, options.seeds + 1), options.set)
+        rows += found
+        mean = statistics.mean(row["accuracy"] for row in found)
+        bars.append(Bar(f"{name}_accuracy_over_limit", mean / LIMITS[name], 1.0, at_least=True))
+    show(rows, bars, options.json)
+
+
+if __name__ == "__main__":
+    main()

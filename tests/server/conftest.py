@@ -1,0 +1,98 @@
+"""What the tests of the server share: a network of 15 parameters, small plans, and devices that only count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from torch import nn
+
+from bract.models import MODELS
+from bract.privacy import Plan, make_plan
+from bract.privacy.messages import ANSWER, PARAMETERS, RAW, UPDATE, read_parameters
+
+SHAPE, CLASSES = (1, 2, 2), 3
+
+
+def tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks are faster on one thread, and leave the other cores to other tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`model.name = "tiny"` is known."""
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower makes messages only in a process that knows which task it runs."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def make() -> Callable[..., Plan]:
+    """A function: a plan of three rounds of four clients, with keys such as `privacy={"noise": "local"}`."""
+
+    def plan(**tables: dict[str, Any]) -> Plan:
+        sections: dict[str, dict[str, Any]] = {
+            "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": 4},
+            "model": {"name": "tiny"},
+            "training": {"batch_size": 8, "learning_rate": 0.5},
+            "cohort": {"rounds": 3, "size": 4, "minimum": 2, "deadline": 5.0},
+            "privacy": {
+                "noise": "central",
+                "epsilon": 8.0,
+                "delta": 1e-3,
+                "sampling_rate": 0.5,
+                "noise_multiplier": 3.0,
+            },
+            "server": {},
+        }
+        return make_plan({name: section | tables.get(name, {}) for name, section in sections.items()}, Plan)
+
+    return plan
+
+
+Answer = Callable[..., RecordDict]
+
+
+@pytest.fixture
+def update() -> Answer:
+    """A function: the content of an answer that holds these int64 numbers; its parts can be changed."""
+
+    def content(numbers: np.ndarray, code: str = "ok", **changes: Any) -> RecordDict:
+        fields = {"dtype": "int64", "shape": numbers.shape, "stype": RAW, "data": numbers.astype("<i8").tobytes()}
+        records = ArrayRecord({UPDATE: Array(**(fields | changes))})
+        return RecordDict({ANSWER: ConfigRecord({"code": code}), UPDATE: records})
+
+    return content
+
+
+@pytest.fixture
+def counter(update: Answer) -> Callable[[Message, Context], Message]:
+    """A ClientApp whose update is a function of the node and of the parameters it was offered."""
+
+    def app(message: Message, context: Context) -> Message:
+        [array] = message.content.array_records[PARAMETERS].values()
+        parameters = read_parameters(array.dtype, array.shape, array.stype, array.data)
+        numbers = np.rint(parameters.astype(np.float64) * 2.0**28).astype(np.int64) + 1000 * context.node_id
+        return Message(update(numbers), reply_to=message)
+
+    return app

@@ -1,0 +1,145 @@
+"""The ServerApp, run as Flower runs it, on a LocalGrid."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pytest
+from flwr.app import Context, RecordDict
+
+from bract.models import read_flat
+from bract.privacy import DataError, Plan, PlanError
+from bract.server.app import main
+from bract.server.model_file import load_model
+from bract.server.state import read_checkpoint
+from bract.simulations.grid import LocalGrid
+
+Make = Callable[..., Plan]
+
+
+def context(**run_config: Any) -> Context:
+    return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
+
+
+@pytest.fixture
+def settings(make: Make, tmp_path: Path) -> dict[str, str]:
+    """A run's configuration, all of it in files."""
+    (tmp_path / "plan.toml").write_text(make().to_toml())
+    np.savez(tmp_path / "test.npz", x=np.zeros((5, 1, 2, 2)), y=np.arange(5) % 3)
+    return {
+        "plan": str(tmp_path / "plan.toml"),
+        "out": str(tmp_path / "out"),
+        "test-data": str(tmp_path / "test.npz"),
+    }
+
+
+def test_a_run_trains_and_writes_its_model(make: Make, counter: Any, settings: dict[str, str]) -> None:
+    main(LocalGrid(counter, 4), context(**settings))
+    out = Path(settings["out"])
+    state = read_checkpoint(out / "checkpoint.bract")
+    assert state is not None
+    assert state.round == 3
+    assert np.array_equal(read_flat(load_model(out / "model.safetensors", make())), state.model)
+
+
+def test_a_run_says_a_line_a_round(counter: Any, settings: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "bract.server"):
+        main(LocalGrid(counter, 4), context(**settings))
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines[:3]] == ["round 1", "round 2", "round 3"]
+    assert all("%" in line and "4 of 4 devices" in line for line in lines[:3])
+
+
+def test_without_test_data_the_accuracy_is_not_measured(
+    counter: Any, settings: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "bract.server"):
+        main(LocalGrid(counter, 4), context(**(settings | {"test-data": ""})))
+    assert "accuracy not measured" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("name", ["plan", "out"])
+@pytest.mark.parametrize("value", ["", None])
+def test_a_missing_setting_is_named(counter: Any, settings: dict[str, str], name: str, value: str | None) -> None:
+    changed = {key: text for key, text in settings.items() if key != name} | ({} if value is None else {name: value})
+    with pytest.raises(PlanError, match=f"the run has no {name}") as caught:
+        main(LocalGrid(counter, 4), context(**changed))
+    assert f"--run-config '{name}=" in caught.value.hint
+
+
+def test_a_plan_that_protects_nobody_is_refused(counter: Any, settings: dict[str, str]) -> None:
+    plan = Path(settings["plan"])
+    plan.write_text(plan.read_text().replace('unit = "record"', 'unit = "none"'))
+    with pytest.raises(PlanError):
+        main(LocalGrid(counter, 4), context(**settings))
+    assert not Path(settings["out"]).exists()
+
+
+@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="the fault is not turned into ours")
+def test_a_missing_plan_is_refused_in_two_lines(counter: Any, settings: dict[str, str]) -> None:
+    with pytest.raises(PlanError):
+        main(LocalGrid(counter, 4), context(**(settings | {"plan": settings["plan"] + "x"})))
+
+
+def without_y(path: Path) -> None:
+    np.savez(path, x=np.zeros((5, 1, 2, 2)))
+
+
+def of_words(path: Path) -> None:
+    np.savez(path, x=np.array(["a"]), y=np.zeros(1))
+
+
+def pickled(path: Path) -> None:
+    np.savez(path, x=np.array([{"a": 1}], dtype=object), y=np.zeros(1))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, without_y, of_words, pickled])
+def test_test_data_that_cannot_be_read_are_refused_before_the_training(
+    counter: Any, settings: dict[str, str], damage: Callable[[Path], None]
+) -> None:
+    damage(Path(settings["test-data"]))
+    with pytest.raises(DataError, match="cannot read the test data"):
+        main(LocalGrid(counter, 4), context(**settings))
+    assert not Path(settings["out"]).exists()
+
+
+@pytest.mark.xfail(strict=True, reason="a zip that cannot be read is no OSError, and numpy leaves the file open")
+def test_torn_test_data_are_refused_and_closed(counter: Any, settings: dict[str, str]) -> None:
+    path = Path(settings["test-data"])
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises((DataError, BadZipFile)) as caught:
+        main(LocalGrid(counter, 4), context(**settings))
+    kind = caught.type
+    left_open = sum(Path(f"/proc/self/fd/{number}").resolve() == path for number in os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del caught
+        gc.collect()
+    assert kind is DataError
+    assert not left_open
+
+
+@pytest.mark.xfail(strict=True, reason="the shape of the test data is not compared with the plan's")
+@pytest.mark.parametrize("shape", [(5, 1, 3, 3), (4, 1, 2, 2)])
+def test_test_data_that_do_not_fit_the_plan_are_refused_before_a_round_is_paid_for(
+    counter: Any, settings: dict[str, str], shape: tuple[int, ...]
+) -> None:
+    np.savez(settings["test-data"], x=np.zeros(shape), y=np.arange(5) % 3)
+    with pytest.raises(DataError):
+        main(LocalGrid(counter, 4), context(**settings))
+
+
+def test_a_run_in_the_same_folder_goes_on_where_the_last_one_ended(counter: Any, settings: dict[str, str]) -> None:
+    main(LocalGrid(counter, 4), context(**settings))
+    ledger = Path(settings["out"]) / "ledger.jsonl"
+    before = ledger.read_text()
+    main(LocalGrid(counter, 4), context(**settings))
+    assert ledger.read_text() == before

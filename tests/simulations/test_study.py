@@ -1,0 +1,70 @@
+"""A study is a plan, and the only kind that may protect nobody."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from bract.privacy import Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables, read_plan, read_tables
+from bract.simulations.seeded import SeededEntropy
+from bract.simulations.study import make_study, read_study
+
+SHIPPED = sorted(Path(str(files("bract.simulations.experiments"))).glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_plan_is_also_a_deployment_s_plan(path: Path) -> None:
+    study, plan = make_study(read_tables(path)), read_plan(path.read_text())
+    assert study.digest == plan.digest
+    assert 0.99 * plan.privacy.epsilon < plan.cost() <= plan.privacy.epsilon
+
+
+def test_what_is_offered_tells_nothing_of_the_simulation() -> None:
+    study = make_study({"simulation": {"seed": 77}})
+    assert "77" not in study.offered()
+    assert "simulation" not in study.offered()
+    assert read_plan(study.offered()).digest == study.digest
+    assert read_study(study.offered()).digest == study.digest
+    assert make_study(parse_tables(study.to_toml())) == study
+
+
+def test_without_protection_every_figure_says_so() -> None:
+    study = make_study({"privacy": {"unit": "none"}})
+    assert not study.protected
+    assert study.round_event == study.server_event == Unbounded()
+    assert study.noise_multiplier == 0
+    assert study.cost() == math.inf
+    assert study.budget.epsilon is None
+
+
+def test_a_deployment_cannot_be_told_to_protect_nobody() -> None:
+    study = make_study({"privacy": {"unit": "none"}})
+    with pytest.raises(PlanError, match=r"privacy\.unit"):
+        read_plan(study.offered())
+    with pytest.raises(PlanError, match=r"privacy\.unit"):
+        make_plan({"privacy": {"unit": "none"}}, Plan)
+    with pytest.raises(PlanError, match="simulation"):
+        make_plan({"simulation": {"seed": 1}}, Plan)
+
+
+def test_a_seed_is_the_only_way_to_repeatable_randomness() -> None:
+    assert isinstance(make_study({}).entropy, SystemEntropy)
+    entropy = make_study({"simulation": {"seed": 3}}).entropy
+    assert isinstance(entropy, SeededEntropy)
+    assert entropy.keystream("noise", 1).bytes(16) == SeededEntropy(3).keystream("noise", 1).bytes(16)
+
+
+def test_seeds_and_purposes_give_unlike_keystreams() -> None:
+    purposes = [
+        (seed, *purpose) for seed in (0, 1, 11) for purpose in [("a",), ("a", 1), ("a", 11), ("a1",), ("b", 1)]
+    ]
+    drawn = {SeededEntropy(seed).keystream(*purpose).bytes(16) for seed, *purpose in purposes}
+    assert len(drawn) == len(purposes)
+
+
+def test_an_unknown_model_is_refused_by_name() -> None:
+    with pytest.raises(PlanError, match="resnet"):
+        make_study({"model": {"name": "resnet"}})
