@@ -10,7 +10,7 @@ from pathlib import Path
 from _bars import Bar, arguments, show
 
 from bract.privacy import override, read_tables
-from bract.simulations import memory
+from bract.simulations import machine
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--plan", action="append", choices=list(LIMITS), help="only this plan")
     parser.add_argument("--set", action="append", default=[], help="override a key: privacy.unit=none")
     options = parser.parse_args()
-    memory.keep_freed()
+    machine.settle()
     rows, bars = [], []
     for name in options.plan or LIMITS:
         found = accuracies(name, range(1, options.seeds + 1), options.set)

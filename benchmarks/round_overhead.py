@@ -14,7 +14,7 @@ import torch
 from _bars import Bar, arguments, show
 
 from bract.client.train import engine_for, torch_device
-from bract.simulations import memory
+from bract.simulations import machine
 from bract.simulations.population import Population, make_population
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study
@@ -49,7 +49,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    memory.keep_freed()
+    machine.settle()
     torch.set_num_threads(1)
     plan = study()
     population = make_population(plan, torch_device())

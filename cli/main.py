@@ -43,6 +43,8 @@ def run(arguments: list[str]) -> int:
         return _say(fault.format_message().rstrip(".").lower(), "see `bract --help`", 2)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", "what was finished is on disk; `bract simulate --resume DIR` goes on", 130)
+    except ModuleNotFoundError as fault:
+        return _say(f"the package {fault.name} is not installed", "pip install 'bract[sim]'", 2)
     except Exception as fault:
         if os.environ.get("BRACT_DEBUG"):
             raise

@@ -24,12 +24,12 @@ def simulate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a federation on this machine and say what it cost in privacy."""
-    from ..simulations import memory
+    from ..simulations import machine
     from ..simulations.progress import Progress, summary
     from ..simulations.run import simulate as run
     from ..simulations.run import to_json
 
-    memory.keep_freed()
+    machine.settle()
     if resume and (plan or settings or out or seed is not None):
         raise PlanError("--resume takes the run as it was planned", "leave out the plan, --set, --out and --seed")
     study, folder = _resumed(resume) if resume else _planned(plan, settings or [], out, seed)

@@ -25,7 +25,7 @@ from ..privacy.messages import (
     read_offer,
     read_parameters,
 )
-from .records import Records, check_records, read_records
+from .records import Records, fitting, read_records
 from .terms import Refused, Terms, read_terms
 from .train import MECHANISMS, Mechanism, Task, torch_device
 
@@ -111,13 +111,13 @@ def _take_part(message: Message, context: Context, open_device: Callable[[Contex
     device = open_device(context)
     plan = device.read_plan(offer.plan)
     device.terms.check(plan)
-    check_records(device.records, plan)
+    records = fitting(device.records, plan)
     _count_round(context, offer.round, plan)
 
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", context.node_id, offer.round, *purpose)
 
-    return device.mechanisms[plan.cell](Task(plan, parameters, device.records, draw))
+    return device.mechanisms[plan.cell](Task(plan, parameters, records, draw))
 
 
 def _read(message: Message) -> tuple[Offer, np.ndarray]:
@@ -130,14 +130,21 @@ def _read(message: Message) -> tuple[Offer, np.ndarray]:
 
 
 def _count_round(context: Context, number: int, plan: Plan) -> None:
-    """Count this round in the node's own state; refuse one too many, or a round that was already taken part in."""
-    history = context.state.config_records.get(HISTORY, ConfigRecord({"rounds": 0, "last": 0}))
+    """Count this round in the node's own state: within a run there is one plan, and no round twice or too many."""
+    history = context.state.config_records.get(HISTORY, history_record(0, 0, plan))
     rounds, last = int(str(history["rounds"])), int(str(history["last"]))
+    if history["plan"] != plan.digest:
+        raise PlanError("the server changed the plan within a run", "start a new run for a new plan")
     if rounds >= plan.participations:
         raise BudgetSpent
     if number <= last:
         raise Malformed("this round was offered before")
-    context.state[HISTORY] = ConfigRecord({"rounds": rounds + 1, "last": number})
+    context.state[HISTORY] = history_record(rounds + 1, number, plan)
+
+
+def history_record(rounds: int, last: int, plan: Plan) -> ConfigRecord:
+    """Return what a node remembers of a run: how many rounds it took part in, the last one's number, the plan."""
+    return ConfigRecord({"rounds": rounds, "last": last, "plan": plan.digest})
 
 
 def _reply(code: Code, update: Clipped | None = None) -> RecordDict:

@@ -18,8 +18,10 @@ from torch import nn
 from ..privacy import PlanError
 from .records import Records
 
-CHUNK = 64
-"""Records whose gradients are held at once: bounds memory; sums are additive, so it changes nothing else."""
+CHUNK = 16
+"""Rows of every batch that the network sees. Batches are cut and filled up with blanks to just this size: matrix
+kernels differ with the number of rows, and a server could choose parameters that blow such a difference in the last
+bits up into a difference of the other records' shares, past any clip. It also bounds memory."""
 
 
 class RecordClipper(DPOptimizer):
@@ -49,17 +51,22 @@ class OpacusEngine:
     """
 
     def __init__(self, model: nn.Module, clip_norm: float) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
             raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
+        self._loss = nn.CrossEntropyLoss(reduction="sum")
+        self._clip_norm = clip_norm
+        self._hook(model)
+
+    def _hook(self, model: nn.Module) -> None:
         self.model = GradSampleModule(model, loss_reduction="sum")
         self._clipper = RecordClipper(
             torch.optim.SGD(self.model.parameters(), lr=1.0),
             noise_multiplier=0.0,
-            max_grad_norm=clip_norm,
+            max_grad_norm=self._clip_norm,
             expected_batch_size=1,
             loss_reduction="sum",
         )
-        self._loss = nn.CrossEntropyLoss(reduction="sum")
 
     def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
@@ -70,15 +77,22 @@ class OpacusEngine:
         Reference: Abadi et al. 2016, algorithm 1.
         """
         total = np.zeros(sum(p.numel() for p in self.model.parameters()))
-        for chunk in batch.chunks(CHUNK) if len(batch) else []:
-            total += self._chunk_sum(chunk)
+        try:
+            for chunk in batch.chunks(CHUNK) if len(batch) else []:
+                total += self._chunk_sum(chunk)
+        except Exception:
+            self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
+            raise
         return total
 
     def _chunk_sum(self, chunk: Records) -> NDArray[np.float64]:
         self._clipper.zero_grad(set_to_none=True)
+        count = len(chunk)
+        blanks = chunk.features.new_zeros(CHUNK - count, *chunk.features.shape[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
-            self._loss(self.model(chunk.features), chunk.labels).backward()
+            logits = self.model(torch.cat([chunk.features, blanks]))
+            self._loss(logits[:count], chunk.labels).backward()
         self._clipper.clip_and_accumulate()
         parts = [p.summed_grad.flatten() for p in self._clipper.params]
         self._clipper.zero_grad(set_to_none=True)

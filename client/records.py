@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..privacy import DataError, Plan
+from ..privacy.arrays import read_arrays
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,11 +46,11 @@ def check_records(records: Records, plan: Plan) -> None:
     """Refuse records that are not what the plan's data table says.
 
     Raises:
-        DataError: shape or labels differ from the plan, or there are no records.
+        DataError: shape or labels differ from the plan. No records at all are fine: one may join or leave unseen.
     """
-    shape = tuple(records.features.shape[1:])
     if not len(records):
-        raise DataError("this client has no records", "give every client records, or use fewer clients")
+        return
+    shape = tuple(records.features.shape[1:])
     if shape != plan.data.shape:
         raise DataError(
             f"records have shape {list(shape)}, the plan says {list(plan.data.shape)}", "set data.shape to match"
@@ -59,20 +60,33 @@ def check_records(records: Records, plan: Plan) -> None:
         raise DataError(f"a label lies outside 0..{plan.data.classes - 1}", "set data.classes to match the labels")
 
 
+def fitting(records: Records, plan: Plan) -> Records:
+    """Return the records whose label the plan knows: others count for nothing, as if they were not there.
+
+    To refuse them aloud would tell the server, which chooses the number of classes, what labels there are.
+
+    Raises:
+        DataError: the records have another shape than the plan's.
+    """
+    fits = (records.labels >= 0) & (records.labels < plan.data.classes)
+    kept = records if bool(fits.all()) else Records(records.features[fits], records.labels[fits])
+    check_records(kept, plan)
+    return kept
+
+
 def read_records(path: Path, device: torch.device) -> Records:
     """Return the records in an .npz file with float32 `x` [records, *shape] and int64 `y` [records].
+
+    A value that is not finite is left in: its record's gradient counts as zero.
 
     Raises:
         DataError: the file is missing or holds something else.
     """
     hint = "point the node's data setting at an .npz file with arrays x and y, as `bract partition` writes"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features, labels = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
+        features, labels = read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"there is no data file {path}", hint) from None
     except Exception as fault:  # numpy raises whatever a damaged zip brings up
         raise DataError(f"cannot read the data file {path}", hint) from fault
-    if len(features) != len(labels) or not np.isfinite(features).all():
-        raise DataError(f"{path} has unequal lengths or values that are not finite", hint)
     return make_records(features, labels, device)

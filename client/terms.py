@@ -52,5 +52,8 @@ def read_terms(path: Path) -> Terms:
         return Terms.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError):
         raise PlanError(f"cannot read the terms {path}", hint) from None
-    except (tomllib.TOMLDecodeError, ValidationError) as fault:
-        raise PlanError(f"the terms {path} are not valid: {str(fault).splitlines()[0]}", hint) from None
+    except tomllib.TOMLDecodeError as fault:
+        raise PlanError(f"the terms {path} are not valid: {fault}", hint) from None
+    except ValidationError as fault:
+        keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in fault.errors())
+        raise PlanError(f"the terms {path} are not valid at: {keys}", hint) from None

@@ -32,7 +32,7 @@ from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
 GRIDS = (1e-3, 1e-4, 1e-5)
 """Discretisations of the privacy loss: the first, unless many small steps make it too coarse."""
 
-STEP_ERROR, TOLERANCE = 5.0, 0.005
+STEP_ERROR, TOLERANCE, FINE = 5.0, 0.005, 0.0001
 """A grid overstates epsilon by less than STEP_ERROR grid^2 a step (measured); a finer one is taken if that is more
 than this share of it. All grids err on the private side."""
 
@@ -73,8 +73,10 @@ def epsilon(event: Event, delta: float) -> float:
     return spent(((event, 1),), delta)
 
 
-def spent(events: Spending, delta: float) -> float:
+def spent(events: Spending, delta: float, tolerance: float = TOLERANCE) -> float:
     """Return the epsilon of all events together at `delta`, by PLD, checked against RDP.
+
+    It is at most about `tolerance` of itself above the exact value, as far as the finest grid allows.
 
     Guarantee: the figure is an upper bound for the composition of the events (pessimistic discretisation).
 
@@ -89,7 +91,7 @@ def spent(events: Spending, delta: float) -> float:
     steps = sum(count * _steps(event) for event, count in events)
     for grid in GRIDS:
         pld = pld_epsilon(events, delta, grid)
-        exact = STEP_ERROR * steps * grid**2 <= TOLERANCE * pld
+        exact = STEP_ERROR * steps * grid**2 <= tolerance * pld
         if pld <= rdp and (exact or grid == GRIDS[-1]):
             return pld
     raise AccountingError(
@@ -142,9 +144,11 @@ def calibrate(event: Callable[[float], Event], target: float, delta: float) -> f
         return LEAST_NOISE
 
     def excess(log_noise: float) -> float:
-        return math.log(epsilon(event(math.exp(log_noise)), delta) / target)
+        return epsilon(event(math.exp(log_noise)), delta) / target - 1
 
     low, high = math.log(max(LEAST_NOISE, enough / 2)), math.log(enough)
+    while low > math.log(LEAST_NOISE) and excess(low) <= 0:
+        low, high = max(math.log(LEAST_NOISE), low - math.log(2)), low
     root = low if excess(low) <= 0 else float(brentq(excess, low, high, xtol=NOISE_STEP / 4))  # pyright: ignore
     noise_multiplier = _round_up(math.exp(root))
     while epsilon(event(noise_multiplier), delta) > target:

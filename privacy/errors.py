@@ -12,12 +12,16 @@ class BractError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        self.what, self.hint = _line(what), _line(hint)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"error: {self.what}\nhint: {self.hint}"
+
+
+def _line(text: str) -> str:
+    """Return the text on one line, whatever it quotes: control characters become question marks."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 class PlanError(BractError):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
+
+MOST = 10**12
+"""The most often an event can have happened."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,26 @@ def from_json(value: Any) -> Event:
     try:
         [(kind, fields)] = cast(dict[str, dict[str, Any]], value).items()
         event = _parse(kind, fields)
-    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as fault:
         raise ValueError("not an accounting event") from fault
     return event
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    return value
+
+
 def _parse(kind: str, fields: dict[str, Any]) -> Event:
     match kind:
-        case "gaussian" if float(fields["noise_multiplier"]) > 0:
+        case "gaussian" if 0 < _number(fields["noise_multiplier"]) < math.inf:
             return Gaussian(float(fields["noise_multiplier"]))
-        case "poisson_sampled" if 0 < float(fields["sampling_rate"]) <= 1:
+        case "poisson_sampled" if 0 < _number(fields["sampling_rate"]) <= 1:
             return PoissonSampled(float(fields["sampling_rate"]), from_json(fields["event"]))
-        case "composed" if int(fields["count"]) >= 1:
-            return Composed(from_json(fields["event"]), int(fields["count"]))
-        case "unbounded":
+        case "composed" if isinstance(fields["count"], int) and 1 <= _number(fields["count"]) <= MOST:
+            return Composed(from_json(fields["event"]), fields["count"])
+        case "unbounded" if fields == {}:
             return Unbounded()
         case _:
             raise ValueError(kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from .accounting import Spending, rdp_epsilon, spent
+from .accounting import FINE, Spending, rdp_epsilon, spent
 from .budget import Budget, View
 from .errors import BudgetError, StateError
 from .events import Event, from_json, to_json
@@ -70,6 +71,7 @@ class Ledger:
 
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self._file)
+        self._file = -1  # so that nothing can be spent into a file that took over its number
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -83,7 +85,7 @@ class Ledger:
 
     def knows(self, head: str) -> bool:
         """Whether `head` was the head of this ledger at some time."""
-        return head in self._heads
+        return head in self._heads[1:]
 
     def participations(self, besides: str = "") -> Counter[int]:
         """How many releases each client was in, apart from the one named `besides`: it may be made once more."""
@@ -91,7 +93,7 @@ class Ledger:
 
     def spent(self, view: View) -> float:
         """The epsilon of the client that lost most so far, in one view."""
-        return max((spent(s, self.budget.delta) for s in self._spendings(view)), default=0.0)
+        return max((self._price(s) for s in self._spendings(view)), default=0.0)
 
     def audit(self, view: View) -> float:
         """The Renyi bound beside `spent`."""
@@ -102,8 +104,10 @@ class Ledger:
 
         Raises:
             BudgetError: the budget does not cover it; nothing was charged.
+            ValueError: the entry names a client twice.
             StorageError: it could not be written; nothing was charged.
         """
+        _check_clients(entry)
         if any(old == entry for old in self._entries):
             return
         after = self._epsilon_after(entry)
@@ -123,7 +127,15 @@ class Ledger:
         spendings = {_spending(counts.get(client, Counter()) + Counter([event])) for client in entry.clients}
         if self.budget.epsilon is None:
             return 0.0
-        return max((spent(s, self.budget.delta) for s in spendings), default=0.0)
+        return max((self._price(s) for s in spendings), default=0.0)
+
+    def _price(self, spending: Spending) -> float:
+        """Return the epsilon of these events; one that seems above the budget is computed again, more finely."""
+        delta, limit = self.budget.delta, self.budget.epsilon
+        epsilon = spent(spending, delta)
+        if limit is not None and math.isfinite(epsilon) and epsilon > limit:
+            return min(epsilon, spent(spending, delta, FINE))
+        return epsilon
 
     def _spendings(self, view: View) -> set[Spending]:
         return {_spending(counter) for counter in self._counts[view].values()}
@@ -169,7 +181,7 @@ class Ledger:
             claimed = value.pop("hash")
             if value.pop("previous") != self._heads[-1] or claimed != _line_hash(self._heads[-1], value):
                 raise ValueError("hash")
-        except (ValueError, KeyError, AttributeError, TypeError) as fault:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
             raise self._damaged(number) from fault
         self._heads.append(claimed)
         return value
@@ -202,7 +214,7 @@ class Ledger:
             try:
                 write_all(self._file, line.encode())
                 os.fsync(self._file)
-            except OSError:
+            except BaseException:
                 os.ftruncate(self._file, end)
                 raise
         self._heads.append(digest)
@@ -227,12 +239,19 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _check_clients(entry: Entry) -> None:
+    if len(set(entry.clients)) != len(entry.clients):
+        raise ValueError("a release names a client twice")
+
+
 def _entry_from_json(value: dict[str, Any]) -> Entry:
     clients = cast(Sequence[Any], value["clients"])
-    return Entry(
+    entry = Entry(
         int(value["round"]),
         str(value["release"]),
         tuple(int(client) for client in clients),
         from_json(value["server"]),
         from_json(value["released"]),
     )
+    _check_clients(entry)
+    return entry

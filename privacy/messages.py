@@ -53,7 +53,7 @@ def read_offer(fields: Mapping[str, object]) -> Offer:
         Malformed: they hold something else.
     """
     match dict(fields):
-        case {"round": int(number), "plan": str(plan), **rest} if number >= 1 and not rest:
+        case {"round": int(number), "plan": str(plan), **rest} if number >= 1 and number is not True and not rest:
             return Offer(number, plan)
         case _:
             raise Malformed("not an offer")

@@ -25,13 +25,13 @@ ROUNDING_MARGIN = 2.0**-10
 """Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.record_clip_norm`."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**7)]
 
 
 class Section(BaseModel):
     """A table of the plan: frozen, and a key it does not know is a fault."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -39,11 +39,16 @@ class Data(Section):
 
     name: str = "digits"
     path: str | None = None
-    split: Annotated[str, Field(pattern=r"^(natural|iid|dirichlet:[0-9.]+|pathological:[0-9]+)$")] = "natural"
+    split: Annotated[
+        str,
+        Field(
+            pattern=r"^(natural|iid|dirichlet:0*([1-9][0-9]*(\.[0-9]+)?|0?\.0*[1-9][0-9]*)|pathological:[1-9][0-9]*)$"
+        ),
+    ] = "natural"
     clients: Count = 11
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
-    shape: tuple[Count, ...] = (1, 28, 28)
+    shape: Annotated[tuple[Count, ...], Field(strict=False)] = (1, 28, 28)
     classes: Count = 10
 
 
@@ -81,10 +86,10 @@ class Privacy(Section):
     unit: Literal["record"] = "record"
     noise: Literal["local", "central"] = "central"
     epsilon: Positive = 8.0
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    clip_norm: Positive = 1.0
+    delta: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-4
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
-    noise_multiplier: Positive | None = None
+    noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e4)] | None = None
 
 
 class Aggregation(Section):
@@ -134,7 +139,7 @@ class Plan(BaseModel):
     @property
     def participations(self) -> int:
         """The most rounds that any one client takes part in: the cohort is dealt round robin."""
-        return math.ceil(self.cohort.rounds * self.cohort.size / self.data.clients)
+        return -(-self.cohort.rounds * self.cohort.size // self.data.clients)
 
     @cached_property
     def noise_multiplier(self) -> float:
@@ -226,10 +231,15 @@ class Plan(BaseModel):
 
 def _toml(sections: dict[str, Any]) -> str:
     tables = [
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in section.items())
         for name, section in sections.items()
     ]
     return "\n".join(tables)
+
+
+def _toml_value(value: Any) -> str:
+    """Return a value as TOML, which writes strings, numbers and lists as JSON does, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ def parse_tables(text: str, name: str = "the plan") -> Tables:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+    except (ValueError, RecursionError) as fault:
         raise PlanError(f"{name} is not toml: {fault}", "mend that line") from None
     if stray := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise PlanError(f"{name} has {stray[0]} outside a table", 'write it under its table, as "[cohort]"')
@@ -68,7 +68,7 @@ def override(tables: Tables, settings: Sequence[str]) -> Tables:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..privacy import DataError, Plan, PlanError, read_plan
+from ..privacy.arrays import read_arrays
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
@@ -40,7 +40,7 @@ class Log(Silent):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the training that the run's configuration describes: `plan`, `out` and, to evaluate, `test-data`."""
-    plan = read_plan(_setting(context, "plan").read_text("utf-8"))
+    plan = _plan(_setting(context, "plan"))
     folder = _setting(context, "out")
     training = Training(plan, folder, evaluate=_evaluate(plan, context), observer=Log())
     outcome = train(grid, training)
@@ -60,7 +60,17 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
         return None
     path = _setting(context, "test-data")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return make_evaluate(plan, arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
-    except (OSError, KeyError, ValueError) as fault:
+        features, labels = read_arrays(path)
+    except Exception as fault:  # numpy raises whatever a damaged zip brings up
         raise DataError(f"cannot read the test data {path}", "give an .npz file with arrays x and y") from fault
+    known = len(labels) and labels.min() >= 0 and labels.max() < plan.data.classes
+    if features.shape[1:] != plan.data.shape or not known:
+        raise DataError(f"the test data {path} are not of the plan's shape and classes", "give data as the plan's")
+    return make_evaluate(plan, features, labels)
+
+
+def _plan(path: Path) -> Plan:
+    try:
+        return read_plan(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan on the server") from fault

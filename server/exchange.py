@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,27 +58,29 @@ def exchange(
     )
     group = str(offer.round)
     messages = [Message(content, node, "train", ttl=deadline, group_id=group) for node in cohort]
-    for reply in _replies(grid, messages, deadline):
-        yield _answer(reply, len(parameters))
+    for node, reply in _replies(grid, messages, deadline):
+        yield _answer(node, reply, len(parameters))
 
 
-def _replies(grid: Grid, messages: Iterable[Message], deadline: float) -> Iterator[Message]:
-    waiting = {identity for identity in grid.push_messages(messages) if identity}
+def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterator[tuple[int, Message]]:
+    """Yield each reply with the node whose message it answers, whatever node it says it comes from."""
+    identities = list(grid.push_messages(messages))
+    nodes = [message.metadata.dst_node_id for message in messages]
+    waiting = {identity: node for identity, node in zip(identities, nodes, strict=True) if identity}
     end = time.monotonic() + deadline
     while waiting:
         arrived = False
-        for reply in grid.pull_messages(waiting):
-            arrived = True
-            waiting.discard(reply.metadata.reply_to_message_id)
-            yield reply
+        for reply in grid.pull_messages(list(waiting)):
+            if reply.metadata.reply_to_message_id in waiting:  # a second answer to one offer does not count
+                arrived = True
+                yield waiting.pop(reply.metadata.reply_to_message_id), reply
         if not arrived:
             if time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
 
 
-def _answer(reply: Message, count: int) -> Answer:
-    node = reply.metadata.src_node_id
+def _answer(node: int, reply: Message, count: int) -> Answer:
     if reply.has_error():
         return Answer(node, Code.FAILED)
     try:

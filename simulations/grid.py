@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from uuid import uuid4
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from ..client.app import HISTORY
+from ..client.app import HISTORY, history_record
+from ..privacy import Plan
 
 RUN_ID, SERVER_ID = 1, 1
 FIRST_NODE = 2
@@ -45,10 +46,10 @@ class LocalGrid(Grid):
         self._queue: deque[tuple[Message, Context]] = deque()
         self._replies: Iterator[Message] = iter(())
 
-    def restore(self, rounds: Mapping[int, int], last: int) -> None:
+    def restore(self, rounds: Mapping[int, int], last: int, plan: Plan) -> None:
         """Set how many rounds each node took part in, the last of them being `last`: what a resumed run needs."""
         for node, count in rounds.items():
-            self._contexts[node].state[HISTORY] = ConfigRecord({"rounds": count, "last": last})
+            self._contexts[node].state[HISTORY] = history_record(count, last, plan)
 
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""

@@ -63,9 +63,7 @@ def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterato
         yield _notice("For study, not for release:", "the run is seeded, so its noise is no secret.")
 
 
-_LATER = (
-    "Accuracy is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
-)
+_LATER = "Accuracy is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
 
 
 def _notice(start: str, text: str) -> Html:

@@ -51,13 +51,13 @@ class Result:
 class _Restoring:
     """Tells simulated devices, before the first round, what rounds they already took part in; passes all else on."""
 
-    def __init__(self, grid: LocalGrid, observer: Observer) -> None:
-        self._grid, self._observer = grid, observer
+    def __init__(self, grid: LocalGrid, study: Study, observer: Observer) -> None:
+        self._grid, self._study, self._observer = grid, study, observer
         self.updates = 0
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
         past = (entry.clients for entry in ledger.entries if entry.round <= state.round)
-        self._grid.restore(Counter(client for clients in past for client in clients), state.round)
+        self._grid.restore(Counter(client for clients in past for client in clients), state.round, self._study)
         self._observer.started(state, ledger)
 
     def answered(self) -> None:
@@ -76,7 +76,7 @@ def simulate(study: Study, folder: Path, observer: Observer | None = None) -> Re
     """
     population = make_population(study, torch_device())
     grid = LocalGrid(make_app(_opener(study, population)), population.clients, EXECUTORS[study.simulation.executor])
-    restoring = _Restoring(grid, observer or Silent())
+    restoring = _Restoring(grid, study, observer or Silent())
     training = Training(
         study,
         folder,

@@ -243,3 +243,25 @@ def test_partition_writes_a_file_a_client(tiny_plan: Path, tmp_path: Path) -> No
     ]
     with np.load(out / "client-000.npz") as arrays:
         assert arrays["x"].shape == (10, 1, 12, 12)
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(
+    tiny_plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_pandas(*arguments: object) -> None:
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+    monkeypatch.setattr("bract.simulations.run.make_population", without_pandas)
+    assert "pandas is not installed" in refused(capsys, ["simulate", tiny_plan], 2)
+
+
+def test_an_unforeseen_fault_tells_its_kind_and_nothing_of_the_data(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("record 7 is of Ada Lovelace")
+
+    monkeypatch.setattr("bract.simulations.run.make_population", broken)
+    said = refused(capsys, ["simulate", tiny_plan], 70)
+    assert "RuntimeError" in said
+    assert "Lovelace" not in said

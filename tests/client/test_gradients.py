@@ -168,9 +168,6 @@ def cancelling(seed: int = 3) -> nn.Module:
     return model
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a record's gradient depends in its last bits on how many records are beside it"
-)
 def test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it() -> None:
     image, engine = images(1, shape=(1, 28, 28)).features, OpacusEngine(cancelling(), CLIP * (1 - ROUNDING_MARGIN))
     moved = []
@@ -239,7 +236,6 @@ def test_every_documented_network_can_be_trained_privately(name: str) -> None:
     assert distance(found, expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.xfail(strict=True, reason="opacus counts the forward passes that no backward pass followed")
 def test_a_batch_that_fails_does_not_spoil_the_batches_after_it() -> None:
     engine, records = OpacusEngine(network(), CLIP), images(4)
     expected = engine.clipped_sum(records)

@@ -63,8 +63,8 @@ def test_records_as_the_plan_says_are_accepted(make: Make, sample: Sample) -> No
     check_records(sample(30), make())
 
 
-def test_no_records_are_refused(make: Make, sample: Sample) -> None:
-    assert "no records" in refusal(lambda: check_records(sample(5).select(np.zeros(5, dtype=np.bool_)), make()))
+def test_no_records_at_all_are_accepted_as_one_may_join_or_leave_unseen(make: Make, sample: Sample) -> None:
+    check_records(sample(5).select(np.zeros(5, dtype=np.bool_)), make())
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 2), (4,), (2, 2, 1), ()])
@@ -151,7 +151,6 @@ def test_a_damaged_file_is_refused_and_closed(tmp_path: Path, damage: Callable[[
     assert not left_open
 
 
-@pytest.mark.xfail(strict=True, reason="numpy leaves the file open whose zip directory it cannot read")
 def test_a_torn_file_is_refused_and_closed(tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
     torn(path)
@@ -193,33 +192,30 @@ def test_no_code_in_a_data_file_is_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lengths", [(3, 4), (4, 3), (0, 1)])
 def test_unequal_lengths_are_refused(tmp_path: Path, lengths: tuple[int, int]) -> None:
     x, y = np.zeros((lengths[0], 1, 2, 2)), np.zeros(lengths[1], dtype=int)
-    assert "unequal lengths" in refusal(lambda: read_records(write(tmp_path / "r.npz", x=x, y=y), CPU))
+    assert "cannot read" in refusal(lambda: read_records(write(tmp_path / "r.npz", x=x, y=y), CPU))
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_features_that_are_not_finite_are_refused(tmp_path: Path, poison: float) -> None:
+def test_a_record_that_is_not_finite_does_not_cost_the_others_their_part(tmp_path: Path, poison: float) -> None:
     x = np.zeros((4, 1, 2, 2))
     x[1, 0, 1, 0] = poison
     path = write(tmp_path / "r.npz", x=x, y=np.zeros(4, dtype=int))
-    assert "not finite" in refusal(lambda: read_records(path, CPU))
+    assert len(read_records(path, CPU)) == 4
 
 
 def test_the_words_of_a_refusal_hold_no_value_of_a_record(tmp_path: Path) -> None:
     x = np.full((4, 1, 2, 2), 0.123456)
-    x[0] = np.nan
-    path = write(tmp_path / "r.npz", x=x, y=np.full(4, 777))
+    path = write(tmp_path / "r.npz", x=x, y=np.full(4, 777.5))
     what = refusal(lambda: read_records(path, CPU))
     assert "0.123" not in what
     assert "777" not in what
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the length of a number is taken outside the try")
 def test_arrays_without_a_length_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "r.npz", x=np.float32(1.0), y=np.int64(1))
     refusal(lambda: read_records(path, CPU))
 
 
-@pytest.mark.xfail(strict=True, reason="labels are cast to int64, whatever they are")
 @pytest.mark.parametrize("labels", [np.array([0.5, 1.7, 2.0, 0.0]), np.zeros((4, 1), dtype=int)])
 def test_labels_that_are_no_list_of_whole_numbers_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     path = write(tmp_path / "r.npz", x=np.zeros((4, 1, 2, 2)), y=labels)

@@ -116,7 +116,6 @@ def test_a_key_or_a_value_that_terms_do_not_know_is_refused_in_two_lines(tmp_pat
     assert "are not valid" in fault(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the first line of pydantic's message names no key")
 def test_a_refused_value_is_named(tmp_path: Path) -> None:
     path = tmp_path / "terms.toml"
     path.write_text("max_epsilon = -1")

@@ -30,6 +30,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
+        assert self.now < 1100.0, "nobody comes any more"
         self.now += seconds
 
 
@@ -236,20 +237,17 @@ def test_a_malformed_answer_does_not_hinder_the_others(grid: Any, update: Update
     assert [a.code for a in ask(grid, [5, 6, 7])] == [Code.MALFORMED, Code.FAILED, Code.OK]
 
 
-@pytest.mark.xfail(strict=True, reason="replies are not compared with the messages that are waited for")
 def test_a_second_answer_of_the_same_node_is_not_counted(grid: Any, update: Update) -> None:
     """Two copies of one update in a sum are twice its sensitivity, under noise for one."""
     grid.pulls = [[reply(5, update(numbers(5)))] * 2, [reply(5, update(numbers(5)))], [reply(7, update(numbers(7)))]]
     assert [a.node for a in ask(grid, [5, 7])] == [5, 7]
 
 
-@pytest.mark.xfail(strict=True, reason="replies are not compared with the messages that are waited for")
 def test_an_answer_of_a_node_that_was_not_asked_is_not_counted(grid: Any, update: Update) -> None:
     grid.pulls = [[reply(9, update(numbers(9))), reply(5, update(numbers(5)))]]
     assert [a.node for a in ask(grid, [5])] == [5]
 
 
-@pytest.mark.xfail(strict=True, reason="the node is read from the reply, not from the message it answers")
 def test_an_answer_counts_for_the_node_that_was_asked_whatever_name_it_gives(grid: Any, update: Update) -> None:
     """The ledger charges this node: a device must not be able to put its cost on another."""
     lying = reply(5, update(numbers(5)))

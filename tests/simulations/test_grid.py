@@ -8,6 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from bract.client.app import HISTORY
+from bract.privacy import Plan
 from bract.simulations.grid import EXECUTORS, FIRST_NODE, LocalGrid
 
 
@@ -78,9 +79,10 @@ def test_restored_nodes_know_what_they_took_part_in(app: ClientApp) -> None:
         return app(message, context)
 
     grid = LocalGrid(watched, 2)
-    grid.restore({2: 5}, last=7)
+    plan = Plan()
+    grid.restore({2: 5}, 7, plan)
     list(grid.send_and_receive(offer(grid, [2, 3])))
-    assert seen == {2: {"rounds": 5, "last": 7}, 3: {}}
+    assert seen == {2: {"rounds": 5, "last": 7, "plan": plan.digest}, 3: {}}
 
 
 def test_messages_are_handed_over_as_they_are(app: ClientApp) -> None:

@@ -1,0 +1,24 @@
+"""Labelled records in an .npz file, as devices and servers read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return `x`, float32 [records, *shape], and `y`, int64 [records], of an .npz file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Exception: whatever numpy makes of a damaged one; ValueError if the arrays are not of these kinds.
+    """
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        features, labels = arrays["x"], arrays["y"]
+    if features.ndim < 2 or labels.shape != features.shape[:1]:
+        raise ValueError("x and y do not belong together")
+    if labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
+        raise ValueError("x holds no numbers, or y no whole numbers")
+    return features.astype(np.float32), labels.astype(np.int64)
