@@ -1,21 +1,32 @@
-"""What the tests of the client share: a network of 51 parameters, small plans, small records."""
+"""What the tests of the client share: a network of 51 parameters, small plans, small records, hand-made offers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.serde import message_to_proto, recorddict_to_proto
+from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.client import train
+from bract.client.app import HISTORY, Device, make_app
 from bract.client.records import Records
-from bract.models import MODELS
+from bract.client.terms import Terms
+from bract.client.train import MECHANISMS, Task
+from bract.models import MODELS, build, read_flat
 from bract.privacy import Plan, make_plan
+from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, Code
 
 SHAPE, CLASSES = (1, 2, 2), 3
+COUNT, NODE = 51, 2
 
 
 def tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -38,6 +49,13 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     train._engine.cache_clear()
     yield
     train._engine.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower makes messages only in a process that knows which task it runs."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture
@@ -73,3 +91,137 @@ def sample() -> Callable[..., Records]:
         return Records(features, torch.randint(0, CLASSES, (count,), generator=generator))
 
     return records
+
+
+def node_context(**node_config: str) -> Context:
+    return Context(run_id=1, node_id=NODE, node_config=dict(node_config), state=RecordDict(), run_config={})
+
+
+def first_vector(plan: Plan) -> np.ndarray:
+    return read_flat(build(plan.model.name, plan.data.shape, plan.data.classes, seed=0))
+
+
+def packed_array(numbers: np.ndarray, **changes: Any) -> Array:
+    fields = {"dtype": "float32", "shape": numbers.shape, "stype": RAW, "data": numbers.astype("<f4").tobytes()}
+    return Array(**(fields | changes))
+
+
+def make_offer(plan: Plan | str, number: Any = 1, array: Array | None = None, **extra: Any) -> RecordDict:
+    text = plan if isinstance(plan, str) else plan.offered()
+    array = array or packed_array(np.zeros(COUNT) if isinstance(plan, str) else first_vector(plan))
+    fields = {"round": number, "plan": text, **extra}
+    return RecordDict({OFFER: ConfigRecord(fields), PARAMETERS: ArrayRecord({PARAMETERS: array})})
+
+
+def make_message(content: RecordDict, kind: str = "train") -> Message:
+    made = Message(content, NODE, kind, ttl=60.0, group_id="1")
+    made.metadata.__dict__["_message_id"] = "7"
+    return made
+
+
+def sent_bytes(reply: Message) -> bytes:
+    """All bytes of a reply that reach the server."""
+    assert reply.has_content()
+    body = recorddict_to_proto(reply.content).SerializeToString() + message_to_proto(reply).SerializeToString()
+    return body + repr(reply.metadata).encode()
+
+
+def said_code(reply: Message) -> Code:
+    """The code of a reply that must hold nothing but a code."""
+    content = reply.content
+    assert list(content) == [ANSWER]
+    assert not content.array_records
+    assert not content.metric_records
+    assert list(content.config_records[ANSWER]) == ["code"]
+    return Code(str(content.config_records[ANSWER]["code"]))
+
+
+def holds_update(reply: Message) -> bool:
+    return reply.content.config_records[ANSWER]["code"] == "ok"
+
+
+@pytest.fixture
+def context() -> Callable[..., Context]:
+    """A function: the context of a node, with this node config."""
+    return node_context
+
+
+@pytest.fixture
+def vector() -> Callable[..., np.ndarray]:
+    """A function: the parameters with which a plan's model starts."""
+    return first_vector
+
+
+@pytest.fixture
+def packed() -> Callable[..., Array]:
+    """A function: numbers as an offer carries them; parts can be changed."""
+    return packed_array
+
+
+@pytest.fixture
+def offer() -> Callable[..., RecordDict]:
+    """A function: an offer, `offer(plan, number=1, array=None, **extra)`."""
+    return make_offer
+
+
+@pytest.fixture
+def message() -> Callable[..., Message]:
+    """A function: the message that brings a content to the node."""
+    return make_message
+
+
+@pytest.fixture
+def sent() -> Callable[..., bytes]:
+    """A function: all bytes of a reply that reach the server."""
+    return sent_bytes
+
+
+@pytest.fixture
+def said() -> Callable[..., Code]:
+    """A function: the code of a reply that must hold nothing but a code."""
+    return said_code
+
+
+@pytest.fixture
+def is_update() -> Callable[..., bool]:
+    """A function: whether a reply holds an update."""
+    return holds_update
+
+
+@dataclass
+class Node:
+    """A node with its app and its state, to which offers are made; `ran` counts how often it trained."""
+
+    app: ClientApp
+    context: Context
+    ran: list[Task]
+
+    def answer(self, content: RecordDict) -> Message:
+        return self.app(make_message(content), self.context)
+
+    @property
+    def counted(self) -> int:
+        history = self.context.state.config_records.get(HISTORY)
+        return 0 if history is None else int(str(history["rounds"]))
+
+
+@pytest.fixture
+def node(sample: Callable[..., Records]) -> Callable[..., Node]:
+    """A function: a node with `records`, and with what a `Device` takes besides."""
+
+    def make_node(records: Records | None = None, **parts: Any) -> Node:
+        ran: list[Task] = []
+        mechanisms = parts.pop("mechanisms", MECHANISMS)
+
+        def watched(cell: tuple[str, str]) -> Callable[[Task], Any]:
+            return lambda task: ran.append(task) or mechanisms[cell](task)
+
+        device = Device(
+            records or sample(12),
+            parts.pop("terms", Terms()),
+            mechanisms={c: watched(c) for c in mechanisms},
+            **parts,
+        )
+        return Node(make_app(lambda _: device), node_context(), ran)
+
+    return make_node

@@ -11,14 +11,11 @@ from opacus.accountants import GaussianAccountant, PRVAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from bract.privacy import Composed, Event, Gaussian, PlanError, PoissonSampled, Unbounded, accounting
+from bract.privacy import Composed, Event, Gaussian, PoissonSampled, Unbounded, accounting
 from bract.privacy.accounting import (
     GRIDS,
-    LEAST_NOISE,
-    NOISE_STEP,
     VAST,
     AccountingError,
-    calibrate,
     epsilon,
     rdp_epsilon,
     spent,
@@ -242,73 +239,6 @@ def test_the_figure_is_never_below_the_exact_one_on_the_way_to_where_renyi_takes
     exact = gaussian_epsilon(mu, 1e-5)
     assert exact * (1 - 1e-9) <= epsilon(Gaussian(1 / mu), 1e-5) <= exact * 1.01
     assert exact < VAST
-
-
-TARGETS = [
-    # sampling rate, steps, epsilon, delta
-    (0.01, 1000, 1.0, 1e-5),
-    (0.01, 3000, 8.0, 1e-6),
-    (0.1, 100, 3.0, 1e-5),
-    (0.25, 60, 8.0, 1e-4),
-    (0.25, 60, 0.5, 1e-4),
-    (1.0, 1, 1.0, 1e-5),
-    (1.0, 100, 10.0, 1e-6),
-]
-
-
-@pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS)
-def test_calibrated_noise_meets_its_target_from_below_within_one_percent(
-    rate: float, count: int, target: float, delta: float
-) -> None:
-    noise = calibrate(lambda z: steps(rate, z, count), target, delta)
-    assert 0.99 * target <= epsilon(steps(rate, noise, count), delta) <= target
-
-
-@pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS[::2])
-def test_calibrated_noise_has_five_digits_and_hardly_less_noise_would_not_do(
-    rate: float, count: int, target: float, delta: float
-) -> None:
-    noise = calibrate(lambda z: steps(rate, z, count), target, delta)
-    assert noise == float(f"{noise:.5g}")
-    assert epsilon(steps(rate, noise * (1 - 5 * NOISE_STEP), count), delta) > target
-
-
-@pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS[1::2])
-def test_calibrated_noise_suffices_by_opacus_too(rate: float, count: int, target: float, delta: float) -> None:
-    noise = calibrate(lambda z: steps(rate, z, count), target, delta)
-    lower, upper = prv(rate, noise, count, delta, error=0.003 * target)
-    assert lower <= target
-    assert upper <= target * 1.005
-
-
-@pytest.mark.parametrize("off", [0.999, 0.9999, 1.001])
-def test_a_search_that_ends_elsewhere_still_gives_noise_that_was_computed_to_suffice(
-    monkeypatch: pytest.MonkeyPatch, off: float
-) -> None:
-    def event(noise_multiplier: float) -> Event:
-        return Gaussian(noise_multiplier)
-
-    noise = calibrate(event, 1.0, 1e-5)
-    monkeypatch.setattr(accounting, "brentq", lambda *_, **__: math.log(noise * off))
-    assert epsilon(event(calibrate(event, 1.0, 1e-5)), 1e-5) <= 1.0
-
-
-def test_a_target_that_hardly_any_noise_meets_gets_the_least_noise() -> None:
-    noise = calibrate(lambda z: steps(0.01, z, 1), 1000.0, 1e-3)
-    assert noise == LEAST_NOISE
-
-
-@pytest.mark.parametrize(("count", "target"), [(10**6, 0.01), (10**9, 1.0), (1, 1e-9)])
-def test_a_hopeless_target_is_a_fault_of_the_plan(count: int, target: float) -> None:
-    with pytest.raises(PlanError) as caught:
-        calibrate(lambda z: steps(1.0, z, count), target, 1e-6)
-    assert f"{target:g}" in caught.value.what
-    assert len(str(caught.value).splitlines()) == 2
-
-
-def test_no_noise_at_all_cannot_be_calibrated() -> None:
-    with pytest.raises(PlanError):
-        calibrate(lambda _: Unbounded(), 8.0, 1e-5)
 
 
 def test_no_warning_passes_silently() -> None:

@@ -14,8 +14,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.models import MODELS
-from bract.privacy import Plan, make_plan
+from bract.privacy import Keystream, Plan, Release, Sum, make_plan
 from bract.privacy.messages import ANSWER, PARAMETERS, RAW, UPDATE, read_parameters
+from bract.server.release import RELEASES
 
 SHAPE, CLASSES = (1, 2, 2), 3
 
@@ -71,6 +72,7 @@ def make() -> Callable[..., Plan]:
 
 
 Answer = Callable[..., RecordDict]
+App = Callable[[Message, Context], Message]
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def update() -> Answer:
 
 
 @pytest.fixture
-def counter(update: Answer) -> Callable[[Message, Context], Message]:
+def counter(update: Answer) -> App:
     """A ClientApp whose update is a function of the node and of the parameters it was offered."""
 
     def app(message: Message, context: Context) -> Message:
@@ -96,3 +98,32 @@ def counter(update: Answer) -> Callable[[Message, Context], Message]:
         return Message(update(numbers), reply_to=message)
 
     return app
+
+
+@pytest.fixture
+def refusing() -> Callable[..., App]:
+    """A function: the app, but these nodes answer with a code."""
+
+    def made(app: App, nodes: set[int], code: str = "terms") -> App:
+        def answer(message: Message, context: Context) -> Message:
+            if context.node_id in nodes:
+                return Message(RecordDict({ANSWER: ConfigRecord({"code": code})}), reply_to=message)
+            return app(message, context)
+
+        return answer
+
+    return made
+
+
+@pytest.fixture
+def spied() -> Callable[..., dict[tuple[str, str], Any]]:
+    """A function: the plan's release function, told of every sum it opens before it does."""
+
+    def made(plan: Plan, note: Callable[[Sum], None]) -> dict[tuple[str, str], Any]:
+        def release(total: Sum, plan: Plan, noise: Keystream) -> Release:
+            note(total)
+            return RELEASES[plan.cell](total, plan, noise)
+
+        return {plan.cell: release}
+
+    return made

@@ -1,0 +1,215 @@
+"""What the round loop charges, and when: before a release, for too few devices, to the end of the budget."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message
+
+from bract.privacy import (
+    Budget,
+    Ledger,
+    Plan,
+    RoundError,
+    StorageError,
+    Sum,
+)
+from bract.privacy.plan import Cohort, Data, Model, Privacy
+from bract.server.rounds import train
+from bract.server.training import Training
+from bract.simulations.grid import FIRST_NODE, LocalGrid
+from bract.simulations.seeded import SeededEntropy
+
+Make = Callable[..., Plan]
+App = Callable[[Message, Context], Message]
+Call = Callable[..., Any]
+CLIENTS = 4
+NOISES = ["central", "local"]
+
+
+def training(plan: Plan, folder: Path, **parts: Any) -> Training:
+    return Training(plan, folder, **({"entropy": SeededEntropy(5)} | parts))
+
+
+def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
+    return LocalGrid(app, clients)
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """The charges that are on disk."""
+    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
+
+
+def charged_rounds(folder: Path) -> list[int]:
+    return [entry["round"] for entry in entries(folder)]
+
+
+class TestTheCharge:
+    def test_is_on_disk_before_the_server_opens_a_sum_to_noise_it(
+        self, make: Make, counter: App, tmp_path: Path, spied: Call
+    ) -> None:
+        plan, seen = make(), []
+        releases = spied(plan, lambda _: seen.append(charged_rounds(tmp_path)))
+        train(grid(counter), training(plan, tmp_path, releases=releases))
+        assert seen == [[1], [1, 2], [1, 2, 3]]
+
+    def test_is_not_made_before_the_server_has_enough_answers_to_release(
+        self, make: Make, counter: App, tmp_path: Path
+    ) -> None:
+        seen: list[list[int]] = []
+
+        def watching(message: Message, context: Context) -> Message:
+            seen.append(charged_rounds(tmp_path))
+            return counter(message, context)
+
+        train(grid(watching), training(make(), tmp_path))
+        assert seen == [[]] * 4 + [[1]] * 4 + [[1, 2]] * 4
+
+    def test_is_on_disk_before_an_offer_goes_out_where_devices_release_by_answering(
+        self, make: Make, counter: App, tmp_path: Path
+    ) -> None:
+        seen: list[list[int]] = []
+        pushed = LocalGrid.push_messages
+
+        class Watching(LocalGrid):
+            def push_messages(self, messages: Any) -> Any:
+                seen.append(charged_rounds(tmp_path))
+                return pushed(self, messages)
+
+        train(Watching(counter, CLIENTS), training(make(privacy={"noise": "local"}), tmp_path))
+        assert seen == [[1], [1, 2], [1, 2, 3]]
+
+    @pytest.mark.parametrize("noise", NOISES)
+    def test_that_cannot_be_written_stops_the_release(
+        self, make: Make, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, spied: Call
+    ) -> None:
+        plan, opened, offered = make(privacy={"noise": noise}), [], []
+
+        def watching(message: Message, context: Context) -> Message:
+            offered.append(1)
+            return counter(message, context)
+
+        def full(self: Ledger, entry: object) -> None:
+            raise StorageError("cannot write: no space left on device", "free some space")
+
+        monkeypatch.setattr(Ledger, "spend", full)
+        with pytest.raises(StorageError):
+            train(grid(watching), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        assert not opened
+        assert bool(offered) == (noise == "central")
+
+    @pytest.mark.parametrize("noise", NOISES)
+    def test_names_each_client_once_with_the_plans_events(
+        self, make: Make, counter: App, tmp_path: Path, noise: str
+    ) -> None:
+        plan = make(privacy={"noise": noise})
+        train(grid(counter), training(plan, tmp_path))
+        with Ledger(tmp_path / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+            for entry in ledger.entries:
+                assert sorted(set(entry.clients)) == list(entry.clients)
+                assert (entry.server, entry.released) == (plan.server_event, plan.round_event)
+            assert len({entry.release for entry in ledger.entries}) == 3
+
+
+class TestTooFewDevices:
+    def test_end_the_round_without_a_release_or_a_charge_where_the_server_noises(
+        self, make: Make, counter: App, tmp_path: Path, refusing: Call, spied: Call
+    ) -> None:
+        plan, opened = make(), []
+        app = refusing(counter, {FIRST_NODE, FIRST_NODE + 1, FIRST_NODE + 2})
+        with pytest.raises(RoundError, match=r"1 of 4 devices .* needs 2 \(1 said ok, 3 said terms\)"):
+            train(grid(app), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        assert not opened
+        assert entries(tmp_path) == []
+
+    def test_cost_their_charge_where_devices_noise(
+        self, make: Make, counter: App, tmp_path: Path, refusing: Call
+    ) -> None:
+        plan = make(privacy={"noise": "local"})
+        app = refusing(counter, {FIRST_NODE, FIRST_NODE + 1, FIRST_NODE + 2}, "failed")
+        with pytest.raises(RoundError):
+            train(grid(app), training(plan, tmp_path))
+        assert charged_rounds(tmp_path) == [1]
+
+    def test_that_all_refuse_are_told_by_their_codes(
+        self, make: Make, counter: App, tmp_path: Path, refusing: Call
+    ) -> None:
+        app = refusing(counter, set(range(FIRST_NODE, FIRST_NODE + CLIENTS)), "data")
+        with pytest.raises(RoundError, match="4 said data"):
+            train(grid(app), training(make(), tmp_path))
+
+    def test_connected_end_the_round_before_anything_is_offered(
+        self, make: Make, counter: App, tmp_path: Path
+    ) -> None:
+        def never(message: Message, context: Context) -> Message:
+            raise AssertionError
+
+        with pytest.raises(RoundError, match="1 devices are connected, the round needs 2"):
+            train(grid(never, clients=1), training(make(cohort={"deadline": 0.01}), tmp_path))
+        assert entries(tmp_path) == []
+
+    @pytest.mark.parametrize("noise", NOISES)
+    def test_leave_a_folder_from_which_the_training_goes_on(
+        self, make: Make, counter: App, tmp_path: Path, noise: str, refusing: Call
+    ) -> None:
+        plan = make(privacy={"noise": noise})
+        undisturbed = train(grid(counter), training(plan, tmp_path / "undisturbed")).state
+        calls = Counter[int]()
+
+        def flaky(message: Message, context: Context) -> Message:
+            calls[context.node_id] += 1
+            absent = calls[context.node_id] == 2 and context.node_id != FIRST_NODE
+            return (refusing(counter, {context.node_id}) if absent else counter)(message, context)
+
+        with pytest.raises(RoundError):
+            train(grid(flaky), training(plan, tmp_path / "flaky"))
+        resumed = train(grid(flaky), training(plan, tmp_path / "flaky"))
+        assert np.array_equal(resumed.state.model, undisturbed.model)
+        assert charged_rounds(tmp_path / "flaky") == [1, 2, 3]
+
+
+class TestTheEndOfTheBudget:
+    def test_stops_the_training_with_the_state_of_the_last_paid_round(
+        self, counter: App, tmp_path: Path, spied: Call
+    ) -> None:
+        """A plan that nobody checked: its ledger ends it."""
+        plan = Plan(
+            data=Data(shape=(1, 2, 2), classes=3, clients=4),
+            model=Model(name="tiny"),
+            cohort=Cohort(rounds=9, size=4),
+            privacy=Privacy(epsilon=2.0, delta=1e-3, noise_multiplier=1.0),
+        )
+        assert plan.cost() > 2.0
+        opened: list[Sum] = []
+        outcome = train(grid(counter), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        assert outcome.stopped is not None
+        assert 0 < outcome.state.round < 9
+        assert len(opened) == outcome.state.round == len(entries(tmp_path))
+        assert 0 < outcome.epsilon["released"] <= 2.0
+        again = train(grid(counter), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        assert again.stopped is not None
+        assert again.state.round == outcome.state.round == len(opened)
+
+    @pytest.mark.parametrize("noise", NOISES)
+    def test_comes_when_fewer_clients_than_planned_took_every_turn(
+        self, make: Make, counter: App, tmp_path: Path, noise: str
+    ) -> None:
+        plan = make(cohort={"size": 2, "rounds": 4}, privacy={"noise": noise})
+        outcome = train(grid(counter, clients=2), training(plan, tmp_path))
+        assert plan.participations == 2
+        assert outcome.state.round == 2
+        assert outcome.stopped is not None
+        assert "every available client" in outcome.stopped.what
+        assert charged_rounds(tmp_path) == [1, 2]
+
+
+def test_the_budget_of_a_plan_binds_the_view_that_its_noise_protects(make: Make) -> None:
+    views = {noise: make(privacy={"noise": noise}).budget for noise in NOISES}
+    assert views["central"] == Budget(8.0, 1e-3, "record", "released")
+    assert views["local"] == Budget(8.0, 1e-3, "record", "server")
