@@ -15,21 +15,18 @@ from ..server.state import ServerState
 from .run import Result
 from .study import Study
 
+WIDE = 110
+"""Columns of a terminal that has room for a bar too."""
+
 
 class Progress:
     """Live progress on a terminal: rounds, accuracy, both epsilons, clients a second, time left."""
 
     def __init__(self, study: Study, shown: bool) -> None:
         self._total = study.cohort.rounds
-        columns = (
-            TextColumn("round"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-        )
         console = Console(stderr=True)
+        bar = (BarColumn(bar_width=20), TextColumn("time left")) if console.width >= WIDE else ()
+        columns = (MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), *bar, TimeRemainingColumn())
         self._bar = Bar(*columns, console=console, disable=not (shown and console.is_terminal))
         self._task = self._bar.add_task("rounds", total=self._total, figures="")
         self._answered = 0
@@ -55,7 +52,7 @@ class Progress:
         """Show what the round came to."""
         self._accuracy = record.accuracy if record.accuracy is not None else self._accuracy
         rate = self._answered / max(self._bar.tasks[0].elapsed or 0.0, 1e-9)
-        figures = [f"accuracy {_percent(self._accuracy)}", *_epsilons(record.epsilon), f"{rate:.1f} clients/s"]
+        figures = [f"accuracy {_percent(self._accuracy)}", _epsilons(record.epsilon), f"{rate:.1f} clients/s"]
         self._bar.update(self._task, completed=record.round, figures="  ".join(figures))
 
 
@@ -87,5 +84,6 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _epsilons(epsilon: Mapping[str, float | None]) -> list[str]:
-    return [f"epsilon {view} {'none' if value is None else f'{value:.2f}'}" for view, value in epsilon.items()]
+def _epsilons(epsilon: Mapping[str, float | None]) -> str:
+    figures = (f"{view} {'none' if value is None else f'{value:.2f}'}" for view, value in epsilon.items())
+    return f"epsilon {' '.join(figures)}"
