@@ -149,7 +149,7 @@ def _collect(
     survivors: list[int] = []
     codes: Counter[str] = Counter()
     for answer in exchange(grid, offer, state.parameters, cohort, plan.cohort.deadline):
-        codes[answer.code] += 1
+        codes[str(answer.code)] += 1
         if answer.update is not None:
             total += answer.update
             survivors.append(answer.node)

@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from bract.client.app import Device, make_app
 from bract.client.protect import protect
 from bract.client.records import Records
+from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
 from bract.models import build, read_flat
-from bract.privacy import Keystream, Plan, Sum, SystemEntropy, Update, make_plan, override, read_tables
+from bract.privacy import Clipped, Keystream, Plan, Sum, SystemEntropy, Update, make_plan, override, read_tables
+from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE
 from bract.server.release import RELEASES
 from bract.server.training import Training
+from bract.simulations.grid import LocalGrid
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
@@ -72,6 +77,26 @@ def test_what_a_device_steps_on_carries_the_planned_noise() -> None:
     which, count = plan("local"), 200_000
     noised = protect(Update(np.zeros(count)), which, Keystream(bytes(32)))
     assert not deviates(noised.vector, which.noise_std(count))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_device_answers_with_an_update_or_a_code_and_nothing_else(fails: bool) -> None:
+    def train(task: Task) -> Clipped:
+        if fails:
+            raise RuntimeError("record 7 is of Ada Lovelace")
+        return MECHANISMS[task.plan.cell](task)
+
+    which = plan("central")
+    terms = Terms(trusted_server=True)
+    app = make_app(lambda context: Device(records(9), terms, mechanisms={which.cell: train}))
+    offer = ConfigRecord({"round": 1, "plan": which.offered()})
+    parameters = read_flat(build("cnn", SHAPE, CLASSES, seed=0))
+    array = Array(dtype="float32", shape=parameters.shape, stype=RAW, data=parameters.tobytes())
+    grid = LocalGrid(app, 1)
+    sent = RecordDict({OFFER: offer, PARAMETERS: ArrayRecord({PARAMETERS: array})})
+    [reply] = grid.send_and_receive([Message(sent, next(iter(grid.get_node_ids())), "train")])
+    assert set(reply.content) == ({ANSWER} if fails else {ANSWER, UPDATE})
+    assert dict(reply.content.config_records[ANSWER]) == {"code": "failed" if fails else "ok"}
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])

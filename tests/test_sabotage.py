@@ -33,6 +33,26 @@ SABOTAGE = {
         "test_what_a_device_steps_on_carries_the_planned_noise",
         "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
+    "let the number of rows vary": (
+        "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "import torch, types, bract.client.gradients as g\n"
+        "varying = lambda parts: torch.cat(parts[:1] if len(parts) == 2 else parts)\n"
+        "g.torch = types.SimpleNamespace(**{**vars(torch), 'cat': varying})",
+    ),
+    "let a fault out of the device": (
+        "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "import bract.client.app as a\n"
+        "a._answer = lambda message, context, opened: a._reply(a.Code.OK, a._take_part(message, context, opened))",
+    ),
+    "send a figure beside the update": (
+        "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "import bract.client.app as a\nreply = a._reply\n"
+        "def talkative(code, update=None):\n"
+        "    records = reply(code, update)\n"
+        "    records['metrics'] = a.ConfigRecord({'records': 600})\n"
+        "    return records\n"
+        "a._reply = talkative",
+    ),
     "do not charge the ledger": (
         "test_nothing_is_released_before_its_charge_is_on_disk",
         "from bract.privacy import Ledger\nLedger.spend = lambda self, entry: None",
@@ -58,6 +78,12 @@ SABOTAGE = {
 }
 
 
+ELSEWHERE = {
+    "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it": "client/test_gradients.py",
+}
+"""Where a named test stands if not in `test_guarantees.py`."""
+
+
 def run(test: str, damage: str) -> str:
     code = f"{damage}\nimport pytest, sys\nsys.exit(pytest.main(['-x', '-p', 'no:cacheprovider', {test!r}]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=GUARANTEES.parent.parent)
@@ -67,7 +93,8 @@ def run(test: str, damage: str) -> str:
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_sabotage_is_caught(name: str) -> None:
     test, damage = SABOTAGE[name]
-    assert f"FAILED tests/test_guarantees.py::{test}" in run(f"{GUARANTEES}::{test}", damage)
+    place = ELSEWHERE.get(test, GUARANTEES.name)
+    assert f"FAILED tests/{place}::{test}" in run(f"{GUARANTEES.parent / place}::{test}", damage)
 
 
 def test_without_sabotage_the_guarantees_hold() -> None:
