@@ -10,9 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bract.cli.main import run
 
@@ -56,24 +61,44 @@ def wait_for_port(port: int, log: Path) -> None:
     pytest.fail(f"the superlink does not listen:\n{log.read_text()}")
 
 
+def certify(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 that vouches for itself, and its key; return both paths."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "server.key").write_bytes(secret)
+    return folder / "server.pem", folder / "server.key"
+
+
 @contextmanager
 def federation(folder: Path, shards: Path) -> Iterator[Path]:
-    """A SuperLink and two SuperNodes on loopback, each with its own records and its owner's terms."""
+    """A SuperLink and two SuperNodes over TLS on loopback, each with its own records and its owner's terms."""
     home, port = folder / "flower", free_port()
     home.mkdir()
+    certificate, key = certify(folder)
     (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{port}"\n'
+        f'root-certificates = "{certificate}"\n'
     )
     (folder / "terms.toml").write_text("max_epsilon = 8.0\ntrusted_server = true\n")
-    link = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
+    link = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port)]
+    link += ["--ssl-ca-certfile", str(certificate), "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
     link += ["--disable-runtime-dependency-installation"]
     with ExitStack() as stack:
         stack.enter_context(process(home, folder / "link.log", *link))
         wait_for_port(port, folder / "link.log")
         for number in range(NODES):
             config = f'data="{shards}/client-{number:03d}.npz" terms="{folder}/terms.toml"'
-            node = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}"]
-            node += ["--port", str(free_port()), "--node-config", config]
+            node = ["flower-supernode", "--root-certificates", str(certificate)]
+            node += ["--superlink", f"127.0.0.1:{port}", "--port", str(free_port()), "--node-config", config]
             stack.enter_context(process(home, folder / f"node{number}.log", *node))
         yield home
 
