@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,20 +13,41 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from ..privacy import BractError, Clipped, DataError, Entropy, Keystream, Plan, PlanError, SystemEntropy, read_plan
+from ..privacy import (
+    BractError,
+    DataError,
+    Entropy,
+    Keystream,
+    Masked,
+    Plan,
+    PlanError,
+    SystemEntropy,
+    read_plan,
+)
 from ..privacy.messages import (
     ANSWER,
+    CONSENT,
+    KEYS,
     OFFER,
     PARAMETERS,
     RAW,
+    SECAGG,
+    SHARES,
+    UNMASK,
     UPDATE,
     Code,
     Malformed,
     Offer,
+    Sections,
     read_offer,
     read_parameters,
+    read_sections,
 )
+from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
+from ..privacy.secagg.session import make_session
+from .protect import mask
 from .records import Records, fitting, read_records
+from .secagg import Lost, SecureRound, Stranger
 from .terms import Refused, Terms, read_terms
 from .train import MECHANISMS, Mechanism, Task, torch_device
 
@@ -35,13 +57,18 @@ HISTORY = "bract.history"
 
 @dataclass(frozen=True)
 class Device:
-    """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do."""
+    """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
+
+    `identity` and `roster` are for secure aggregation: who it is, and with whom it takes part.
+    """
 
     records: Records
     terms: Terms
     entropy: Entropy = field(default_factory=SystemEntropy)
     read_plan: Callable[[str], Plan] = read_plan
     mechanisms: Mapping[tuple[str, str], Mechanism] = field(default_factory=lambda: MECHANISMS)
+    identity: Identity | None = None
+    roster: Roster | None = None
 
 
 class BudgetSpent(Exception):
@@ -49,17 +76,24 @@ class BudgetSpent(Exception):
 
 
 def open_device(context: Context) -> Device:
-    """Return the device that the node's own settings describe: `data`, an .npz file, and `terms`, a TOML file.
+    """Return the device that the node's own settings describe.
+
+    `data` is an .npz file and `terms` a TOML file; for secure aggregation `identity` is a PEM file, `roster` a TOML
+    file and, where the roster names an authority, `certificate` a file in base64.
 
     Raises:
-        DataError: the records cannot be read.
+        DataError: records, identity or roster cannot be read.
         PlanError: the terms cannot be read.
     """
-    settings = context.node_config
-    if not settings.get("data"):
+    settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
+    if "data" not in settings:
         raise DataError("the node has no data", "start it with --node-config 'data=\"records.npz\"'")
-    terms = read_terms(Path(str(settings["terms"]))) if settings.get("terms") else Terms()
-    return Device(_records_of(str(settings["data"])), terms)
+    return Device(
+        _records_of(str(settings["data"])),
+        read_terms(settings["terms"]) if "terms" in settings else Terms(),
+        identity=read_identity(settings["identity"], settings.get("certificate")) if "identity" in settings else None,
+        roster=read_roster(settings["roster"]) if "roster" in settings else None,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -67,21 +101,62 @@ def _records_of(path: str) -> Records:
     return read_records(Path(path), torch_device())
 
 
+@dataclass(frozen=True, repr=False)
+class Visit:
+    """One message at one device, its offer read and its plan accepted."""
+
+    message: Message
+    context: Context
+    offer: Offer
+    device: Device
+    plan: Plan
+
+    def sections(self, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Sections:
+        """Return what the message says of secure aggregation."""
+        return read_sections(self.message.content.config_records.get(SECAGG, ConfigRecord()), needed, also)
+
+    def secure(self, round: int) -> SecureRound:
+        """Return the device's side of a round of secure aggregation.
+
+        Raises:
+            Malformed: the plan has none.
+            PlanError: the device has no identity or no roster.
+        """
+        device = self.device
+        if not self.plan.secure:
+            raise Malformed("the plan has no secure aggregation")
+        if device.identity is None or device.roster is None:
+            raise PlanError("the node has no identity or no roster", "give both in --node-config, see the docs")
+        session = make_session(self.plan, self.context.run_id, round)
+        return SecureRound(session, self.plan, device.terms, device.identity, device.roster, self.context.state)
+
+
+Reply = tuple[Masked | None, dict[str, bytes]]
+"""An update or none, and what is to be said of secure aggregation."""
+
+
 def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
     """Return a ClientApp that answers offers with what `open_device` gives for the node's context."""
     app = ClientApp()
 
-    @app.train()
-    def train(message: Message, context: Context) -> Message:  # pyright: ignore[reportUnusedFunction]
-        return Message(_answer(message, context, open_device), reply_to=message)
+    def answering(answer: Callable[[Visit], Reply]) -> Callable[[Message, Context], Message]:
+        def handle(message: Message, context: Context) -> Message:
+            return Message(_answer(message, context, open_device, answer), reply_to=message)
 
+        return handle
+
+    app.train()(answering(_take_part))
+    for kind, answer in {KEYS: _keys, SHARES: _shares, CONSENT: _consent, UNMASK: _unmask}.items():
+        app.query(kind.removeprefix("query."))(answering(answer))
     return app
 
 
-def _answer(message: Message, context: Context, open_device: Callable[[Context], Device]) -> RecordDict:
-    """Return the records of the reply: an update, or a code that says why there is none."""
+def _answer(
+    message: Message, context: Context, open_device: Callable[[Context], Device], answer: Callable[[Visit], Reply]
+) -> RecordDict:
+    """Return the records of the reply: what was asked for, or a code that says why there is none."""
     try:
-        return _reply(Code.OK, _take_part(message, context, open_device))
+        return _reply(Code.OK, *answer(_visit(message, context, open_device)))
     except Exception as fault:
         code = _code(fault)
         log.warning("round not taken part in (%s)", code, exc_info=fault if code is Code.FAILED else None)
@@ -102,44 +177,118 @@ def _code(fault: Exception) -> Code:
             return Code.PLAN
         case DataError():
             return Code.DATA
+        case Stranger():
+            return Code.ROSTER
+        case Lost():
+            return Code.LOST
         case _:
             return Code.FAILED
 
 
-def _take_part(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Clipped:
-    offer, parameters = _read(message)
+def _visit(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Visit:
+    """Return the visit of a message, whose plan is one that the device accepts and that has not changed in the run."""
+    try:
+        offer = read_offer(message.content.config_records[OFFER])
+    except KeyError as fault:
+        raise Malformed("there is no offer") from fault
     device = open_device(context)
     plan = device.read_plan(offer.plan)
     device.terms.check(plan)
+    _history(context, plan)
+    return Visit(message, context, offer, device, plan)
+
+
+def _take_part(visit: Visit) -> Reply:
+    """Train on the offered parameters and return what may leave; with it the card for the next round, if asked for."""
+    offer, plan, device = visit.offer, visit.plan, visit.device
+    parameters = _parameters(visit.message)
+    sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
     records = fitting(device.records, plan)
-    _count_round(context, offer.round, plan)
+    _fresh(visit)
+    _count_round(visit)
+    masks = []
+    if plan.secure:
+        masks = visit.secure(offer.round).join(sections["cohort"], hashlib.sha256(parameters.tobytes()).digest())
 
     def draw(*purpose: str | int) -> Keystream:
-        return device.entropy.keystream("device", context.node_id, offer.round, *purpose)
+        return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
 
-    return device.mechanisms[plan.cell](Task(plan, parameters, records, draw))
+    clipped = device.mechanisms[plan.cell](Task(plan, parameters, records, draw))
+    update = mask(clipped, plan, masks)
+    return update, _besides("card", visit.secure(offer.round + 1).keys) if "keys" in sections else {}
 
 
-def _read(message: Message) -> tuple[Offer, np.ndarray]:
+def _keys(visit: Visit) -> Reply:
+    visit.sections(())
+    _fresh(visit)
+    return None, {"card": visit.secure(visit.offer.round).keys()}
+
+
+def _shares(visit: Visit) -> Reply:
+    sections = visit.sections(("cards",))
+    _fresh(visit)
+    return None, {"sealed": visit.secure(visit.offer.round).shares(sections["cards"])}
+
+
+def _consent(visit: Visit) -> Reply:
+    sections = visit.sections(("survivors",))
+    return None, {"signature": visit.secure(visit.offer.round).consent(sections["survivors"])}
+
+
+def _unmask(visit: Visit) -> Reply:
+    """Open shares of this round's secrets; with them seal those of the next round's, if asked for."""
+    sections, number = visit.sections(("survivors",), ("signatures", "cards")), visit.offer.round
+    opened = {"opened": visit.secure(number).unmask(sections["survivors"], sections.get("signatures"))}
+    if "cards" not in sections:
+        return None, opened
+    return None, opened | _besides("sealed", lambda: visit.secure(number + 1).shares(sections["cards"]))
+
+
+def _besides(name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
+    """Return what a device gives for the next round; a fault there takes nothing from the round under way."""
     try:
-        offer = read_offer(message.content.config_records[OFFER])
+        return {name: prepare()}
+    except Exception as fault:
+        code = _code(fault)
+        log.warning("next round not prepared (%s)", code, exc_info=fault if code is Code.FAILED else None)
+        return {}
+
+
+def _parameters(message: Message) -> np.ndarray:
+    try:
         [array] = message.content.array_records[PARAMETERS].values()
     except (KeyError, ValueError) as fault:
-        raise Malformed("records are missing") from fault
-    return offer, read_parameters(array.dtype, array.shape, array.stype, array.data)
+        raise Malformed("there are no parameters") from fault
+    return read_parameters(array.dtype, array.shape, array.stype, array.data)
 
 
-def _count_round(context: Context, number: int, plan: Plan) -> None:
-    """Count this round in the node's own state: within a run there is one plan, and no round twice or too many."""
-    history = context.state.config_records.get(HISTORY, history_record(0, 0, plan))
-    rounds, last = int(str(history["rounds"])), int(str(history["last"]))
+def _history(context: Context, plan: Plan) -> tuple[int, int]:
+    """Return how many rounds of the run the node took part in and the last one's number, from its own state.
+
+    Raises:
+        PlanError: the server changed the plan within the run.
+    """
+    history = context.state.config_records.get(HISTORY)
+    if history is None:
+        context.state[HISTORY] = history = history_record(0, 0, plan)
     if history["plan"] != plan.digest:
         raise PlanError("the server changed the plan within a run", "start a new run for a new plan")
-    if rounds >= plan.participations:
+    return int(str(history["rounds"])), int(str(history["last"]))
+
+
+def _fresh(visit: Visit) -> None:
+    """Refuse a round that the node took part in before, or one too many."""
+    rounds, last = _history(visit.context, visit.plan)
+    if rounds >= visit.plan.participations:
         raise BudgetSpent
-    if number <= last:
+    if visit.offer.round <= last:
         raise Malformed("this round was offered before")
-    context.state[HISTORY] = history_record(rounds + 1, number, plan)
+
+
+def _count_round(visit: Visit) -> None:
+    """Count this round in the node's own state."""
+    rounds, _ = _history(visit.context, visit.plan)
+    visit.context.state[HISTORY] = history_record(rounds + 1, visit.offer.round, visit.plan)
 
 
 def history_record(rounds: int, last: int, plan: Plan) -> ConfigRecord:
@@ -147,12 +296,14 @@ def history_record(rounds: int, last: int, plan: Plan) -> ConfigRecord:
     return ConfigRecord({"rounds": rounds, "last": last, "plan": plan.digest})
 
 
-def _reply(code: Code, update: Clipped | None = None) -> RecordDict:
+def _reply(code: Code, update: Masked | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:
     records = RecordDict({ANSWER: ConfigRecord({"code": str(code)})})
     if update is not None:
         vector = update.vector
-        array = Array(dtype="int64", shape=tuple(vector.shape), stype=RAW, data=vector.astype("<i8").tobytes())
+        array = Array(dtype="uint64", shape=tuple(vector.shape), stype=RAW, data=vector.astype("<u8").tobytes())
         records[UPDATE] = ArrayRecord({UPDATE: array})
+    if sections:
+        records[SECAGG] = ConfigRecord(dict(sections))
     return records
 
 

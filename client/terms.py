@@ -15,13 +15,23 @@ class Refused(Exception):
 
 
 class Terms(BaseModel):
-    """What a device accepts: at most `max_epsilon`, and a server that sees clear sums only if `trusted_server`."""
+    """What a device accepts.
+
+    At most `max_epsilon` at `max_delta`; a server that sees sums without noise only if `trusted_server`; updates
+    that leave without masks only with `clear_updates`. Under masks, `min_survivors` is the least number of devices
+    whose sum it helps to open, `min_colluders` the share of colluding devices that the plan must at least withstand,
+    and with `malicious_server` the plan must hold against a server that lies.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_epsilon: float = Field(default=10.0, gt=0)
     max_delta: float = Field(default=1e-3, gt=0, lt=1)
     trusted_server: bool = False
+    clear_updates: bool = False
+    min_survivors: int = Field(default=2, ge=2)
+    min_colluders: float = Field(default=0.0, ge=0, lt=0.5)
+    malicious_server: bool = False
     models: tuple[str, ...] | None = None
 
     def check(self, plan: Plan) -> None:
@@ -37,8 +47,21 @@ class Terms(BaseModel):
             raise Refused(f"the plan has delta {p.delta:g}, these terms allow {self.max_delta:g}")
         if p.noise == "central" and not self.trusted_server:
             raise Refused("the plan leaves the noise to the server, these terms do not trust it")
+        if plan.secure:
+            self._check_masks(plan)
+        elif not self.clear_updates:
+            raise Refused("the plan has updates leave without masks, these terms do not")
         if self.models is not None and plan.model.name not in self.models:
             raise Refused(f"the plan trains {plan.model.name}, these terms allow {', '.join(self.models)}")
+
+    def _check_masks(self, plan: Plan) -> None:
+        a = plan.aggregation
+        if a.colluders < self.min_colluders:
+            raise Refused(f"the plan withstands colluders of {a.colluders:g}, these terms want {self.min_colluders:g}")
+        if self.malicious_server and not plan.malicious:
+            raise Refused("the plan trusts the server to follow the protocol, these terms do not")
+        if plan.cohort.size < self.min_survivors:
+            raise Refused(f"the plan sums {plan.cohort.size} devices, these terms want {self.min_survivors}")
 
 
 def read_terms(path: Path) -> Terms:
@@ -47,7 +70,7 @@ def read_terms(path: Path) -> Terms:
     Raises:
         PlanError: the file is missing, not TOML, or has a key or value that terms do not know.
     """
-    hint = "write keys max_epsilon, max_delta, trusted_server, models as terms.toml in the docs shows"
+    hint = "write the keys that docs/deployment.md shows, such as max_epsilon = 8.0"
     try:
         return Terms.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError):

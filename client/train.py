@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..models import build, load_flat
 from ..privacy import Clipped, Keystream, Plan, Update
-from ..privacy.quantize import dequantize, quantize
+from ..privacy.quantize import dequantize
 from .gradients import OpacusEngine
-from .protect import protect
+from .protect import add_noise, protect
 from .records import Records
 
 
@@ -56,11 +56,11 @@ def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Updat
 
 def central_step(task: Task) -> Clipped:
     """Return the device's share of one pooled DP-SGD step; the server adds the noise to the sum of all shares."""
-    return protect(sampled_sum(task, task.parameters, 0), task.plan, noise=None)
+    return protect(sampled_sum(task, task.parameters, 0), task.plan)
 
 
 def local_steps(task: Task) -> Clipped:
-    """Return the change of the parameters after the plan's steps of DP-SGD on the device, in transport steps.
+    """Return the change of the parameters after the plan's steps of DP-SGD on the device, on the sums' grid.
 
     Guarantee: every step is a Poisson-sampled Gaussian; what follows is post-processing.
     Reference: Abadi et al. 2016, algorithm 1.
@@ -69,10 +69,10 @@ def local_steps(task: Task) -> Clipped:
     parameters = task.parameters.astype(np.float64)
     for step in range(training.local_steps):
         gradient_sum = sampled_sum(task, parameters.astype(np.float32), step)
-        noised = protect(gradient_sum, task.plan, task.draw("noise", step))
-        gradient = dequantize(noised.vector, task.plan.grid_step) / training.batch_size
+        noised = add_noise(gradient_sum, task.plan, task.draw("noise", step))
+        gradient = dequantize(noised.vector, task.plan.noise_step) / training.batch_size
         parameters -= training.learning_rate * gradient
-    return quantize(Update(parameters - task.parameters), task.plan.grid_step)
+    return protect(Update(parameters - task.parameters), task.plan)
 
 
 MECHANISMS: Mapping[tuple[str, str], Mechanism] = {

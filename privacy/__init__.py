@@ -15,7 +15,8 @@ from .keystream import Entropy, Keystream, SystemEntropy
 from .ledger import Entry, Ledger
 from .plan import Plan
 from .plan_file import make_plan, override, parse_tables, read_plan, read_tables
-from .values import Clipped, Release, Sum, Update
+from .ring import Ring
+from .values import Clipped, Masked, Release, Sum, Update
 
 __all__ = [
     "BractError",
@@ -30,10 +31,12 @@ __all__ = [
     "Gaussian",
     "Keystream",
     "Ledger",
+    "Masked",
     "Plan",
     "PlanError",
     "PoissonSampled",
     "Release",
+    "Ring",
     "RoundError",
     "StateError",
     "StorageError",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-OFFER, PARAMETERS, ANSWER, UPDATE = "offer", "parameters", "answer", "update"
+OFFER, PARAMETERS, ANSWER, UPDATE, SECAGG = "offer", "parameters", "answer", "update", "secagg"
 """Names of the records in a message."""
+
+TRAIN, KEYS, SHARES, CONSENT, UNMASK = "train", "query.keys", "query.shares", "query.consent", "query.unmask"
+"""The kinds of message, Flower's message types. Those after the first are secure aggregation's."""
+
+Sections = Mapping[str, bytes]
+"""What a message says of secure aggregation: by the name of each part its bytes, which `bract.privacy.secagg` reads."""
 
 RAW = "bract.raw"
 """How vectors are written: their little-endian bytes."""
@@ -27,6 +33,8 @@ class Code(StrEnum):
     TERMS = "terms"
     SPENT = "spent"
     DATA = "data"
+    ROSTER = "roster"
+    LOST = "lost"
     FAILED = "failed"
 
 
@@ -86,12 +94,24 @@ def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes)
     return vector
 
 
-def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, count: int) -> NDArray[np.int64]:
-    """Return the int64 vector of `count` coordinates that was sent as raw bytes, read-only.
+def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, count: int) -> NDArray[np.uint64]:
+    """Return the `count` words of the ring that were sent as raw bytes, uint64 [words], read-only.
 
     Raises:
         Malformed: dtype, shape, length or way of writing differ.
     """
-    if (dtype, stype, tuple(shape)) != ("int64", RAW, (count,)) or len(data) != 8 * count:
+    if (dtype, stype, tuple(shape)) != ("uint64", RAW, (count,)) or len(data) != 8 * count:
         raise Malformed("not an update")
-    return np.frombuffer(data, dtype="<i8")
+    return np.frombuffer(data, dtype="<u8")
+
+
+def read_sections(fields: Mapping[str, object], needed: Collection[str], also: Collection[str] = ()) -> Sections:
+    """Return the sections of these fields: all that are `needed`, and such as may be there `also`.
+
+    Raises:
+        Malformed: one is missing, unknown, or holds no bytes.
+    """
+    sections = {name: data for name, data in fields.items() if isinstance(data, bytes)}
+    if len(sections) != len(fields) or not set(needed) <= set(sections) <= {*needed, *also}:
+        raise Malformed("not these sections")
+    return sections

@@ -17,9 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from .accounting import calibrate, epsilon
 from .budget import Budget
 from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
+from .ring import WIDTHS, Ring
 
 GRID = 1 << 30
-"""Steps of the integer grid in one clip norm: sums are exact integers, so their order cannot matter."""
+"""Steps in one clip norm of the finest grid: noise is added on it, and no sum has a finer one."""
+
+FINE, COARSE = 2.0**-15, 2.0**-3
+"""How coarse the grid of the sums may be: in clip norms where noise is added to the sum, for rounding adds to the
+sensitivity; in standard deviations of a device's own noise where that is in already."""
+
+SPREAD = 8.0
+"""How many times its even share of a step a device's sum can hold before it saturates."""
 
 ROUNDING_MARGIN = 2.0**-10
 """Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.record_clip_norm`."""
@@ -93,9 +101,23 @@ class Privacy(Section):
 
 
 class Aggregation(Section):
-    """How the updates become one sum."""
+    """How the updates become one sum: `secagg` under masks of which only the sum's come off, `sum` in the clear.
 
-    protocol: Literal["sum"] = "sum"
+    Both add the same whole numbers in the same ring, so they give the same model bit for bit. `colluders` is the
+    share of the devices of which fewer work with the server, `dropouts` the share that may drop out (it sizes the
+    graph of more than 256 devices), `deadline` the seconds that a message without training waits for answers.
+    `bits` is the width of a lane of the ring and `range` the largest coordinate of one device, in clip norms: both
+    follow from the rest of the plan unless given.
+    """
+
+    protocol: Literal["sum", "secagg"] = "sum"
+    mode: Literal["semi-honest", "malicious-server"] = "semi-honest"
+    key_exchange: Literal["x25519", "hybrid"] = "x25519"
+    colluders: Annotated[float, Field(ge=0, lt=0.5)] = 1 / 3
+    dropouts: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    deadline: Positive = 120.0
+    bits: Literal[12, 16, 21, 32, 64] | None = None
+    range: Positive | None = None
 
 
 class Server(Section):
@@ -132,6 +154,16 @@ class Plan(BaseModel):
         return self.privacy.unit, self.privacy.noise
 
     @property
+    def secure(self) -> bool:
+        """Whether updates leave a device under masks alone."""
+        return self.aggregation.protocol == "secagg"
+
+    @property
+    def malicious(self) -> bool:
+        """Whether the protocol holds against a server that lies."""
+        return self.aggregation.mode == "malicious-server"
+
+    @property
     def protected(self) -> bool:
         """Whether the plan makes any claim. Every plan of a deployment does."""
         return True
@@ -161,20 +193,74 @@ class Plan(BaseModel):
         return self.privacy.clip_norm * (1 - ROUNDING_MARGIN)
 
     @property
+    def range(self) -> float:
+        """The largest coordinate of one device's vector: a larger one saturates, at a loss of accuracy alone.
+
+        As the plan says, or generous: `SPREAD` times a device's even share of the batch if all gradients agreed;
+        where devices noise their own steps, four times what a batch could move them, and `SPREAD` deviations.
+        """
+        t, clip_norm = self.training, self.privacy.clip_norm
+        if self.aggregation.range is not None:
+            return self.aggregation.range * clip_norm
+        if self.privacy.noise == "central":
+            return clip_norm * max(1.0, min(1.0, SPREAD / self.cohort.size) * t.batch_size)
+        deviations = SPREAD * self.noise_multiplier * math.sqrt(t.local_steps) / t.batch_size
+        return clip_norm * t.learning_rate * (4.0 * t.local_steps + deviations)
+
+    @property
+    def coarsest_step(self) -> float:
+        """The largest step of the sums' grid with which rounding still costs next to nothing."""
+        t, clip_norm = self.training, self.privacy.clip_norm
+        if self.privacy.noise == "central":
+            return FINE * clip_norm
+        deviation = self.noise_multiplier * clip_norm * t.learning_rate / t.batch_size
+        return max(COARSE * deviation, clip_norm / GRID)
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of the sums: of the plan's width, or of the least one that is fine enough."""
+        if self.aggregation.bits is not None:
+            return Ring(self.aggregation.bits)
+        return next((ring for ring in map(Ring, WIDTHS) if self._step(ring) <= self.coarsest_step), Ring(WIDTHS[-1]))
+
+    @property
+    def bound(self) -> int:
+        """The largest coordinate of one device's vector in steps: the whole cohort's sum cannot overflow the ring."""
+        return self.ring.bound(self.cohort.size)
+
+    @property
     def grid_step(self) -> float:
-        """The value of one integer step of a quantized gradient sum."""
-        return self.privacy.clip_norm / GRID
+        """The value of one integer step of what devices send and the server sums."""
+        return self._step(self.ring)
+
+    def _step(self, ring: Ring) -> float:
+        bound = ring.bound(self.cohort.size)
+        return max(self.range / bound, self.privacy.clip_norm / GRID) if bound else math.inf
+
+    @property
+    def refinement(self) -> int:
+        """By how much the grid that noise is added on is finer than the sums' own."""
+        if self.privacy.noise == "local":
+            return 1
+        room = (1 << 62) // (self.bound * self.cohort.size)
+        return max(1, min(room, int(GRID * self.grid_step / self.privacy.clip_norm)))
+
+    @property
+    def noise_step(self) -> float:
+        """The value of one integer step of the grid that noise is added on."""
+        return self.privacy.clip_norm / GRID if self.privacy.noise == "local" else self.grid_step / self.refinement
 
     def sensitivity(self, dimension: int) -> float:
-        """How far one record can move a quantized sum of `dimension` coordinates in L2, in grid steps.
+        """How far one record can move, in L2, a rounded sum of `dimension` coordinates that noise is added to.
 
-        Adding a record moves the sum by at most `GRID` steps; rounding two vectors to the grid moves each of
+        Adding a record moves the sum by at most the clip norm; rounding two vectors to a grid moves each of
         their coordinates by at most half a step, so their difference by at most sqrt(dimension) steps more.
         """
-        return GRID + math.sqrt(dimension)
+        step = self.noise_step if self.privacy.noise == "local" else self.grid_step
+        return self.privacy.clip_norm + math.sqrt(dimension) * step
 
     def noise_std(self, dimension: int) -> float:
-        """Standard deviation of the noise on a quantized sum, in grid steps."""
+        """Standard deviation of the noise on such a sum; `noise_step` divides it into steps."""
         return self.noise_multiplier * self.sensitivity(dimension)
 
     @property

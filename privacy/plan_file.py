@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import PlanError
 from .plan import Plan
+from .secagg.graph import COMPLETE, choose_graph
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Sections = dict[str, Any]
@@ -86,6 +87,7 @@ def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan") -> An
         raise PlanError(f"{name} has {what}: {'; '.join(faults)}", "mend it and try again")
     plan = kind.model_validate(sections).resolved()
     _check_budget(plan)
+    _check_ring(plan)
     return cast(AnyPlan, plan)
 
 
@@ -151,6 +153,29 @@ def _central_takes_one_step(s: Sections) -> str | None:
     return None
 
 
+def _malicious_is_complete(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol == "secagg" and a.mode == "malicious-server" and size > COMPLETE:
+        return f"cohort.size is {size}, aggregation.mode = malicious-server takes at most {COMPLETE}"
+    return None
+
+
+def _secagg_has_company(s: Sections) -> str | None:
+    secure, size = s["aggregation"].protocol == "secagg", s["cohort"].size
+    return "cohort.size is 1, secure aggregation hides no sum of one" if secure and size < 2 else None
+
+
+def _graph_exists(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol != "secagg" or size < 2:
+        return None
+    try:
+        choose_graph(size, a.colluders, a.dropouts)
+    except ValueError:
+        return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
+    return None
+
+
 def _momentum_is_for_sgd(s: Sections) -> str | None:
     server = s["server"]
     return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
@@ -172,6 +197,9 @@ RULES = (
     _central_takes_one_step,
     _momentum_is_for_sgd,
     _files_have_a_path,
+    _malicious_is_complete,
+    _secagg_has_company,
+    _graph_exists,
     _delta_is_small,
 )
 """What no single key can tell: each returns a fault, or None."""
@@ -185,4 +213,15 @@ def _check_budget(plan: Plan) -> None:
         f"{plan.cohort.rounds} rounds at noise multiplier {plan.noise_multiplier:g} cost epsilon {cost:.4g}, "
         f"the budget is {plan.privacy.epsilon:g}",
         "lower cohort.rounds, raise privacy.epsilon, or leave privacy.noise_multiplier out to have it calibrated",
+    )
+
+
+def _check_ring(plan: Plan) -> None:
+    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
+    if plan.grid_step <= plan.coarsest_step:
+        return
+    raise PlanError(
+        f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
+        f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
+        "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
     )

@@ -5,25 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .ring import CHUNK, LARGEST
 from .values import Clipped, Update
 
-LARGEST = 1 << 46
-"""No coordinate of one update exceeds this many grid steps, so a sum over 2^16 devices cannot overflow int64."""
 
+def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
+    """Return the update in whole multiples of `step`, rounded to nearest; saturated at `bound` steps.
 
-def quantize(update: Update, step: float) -> Clipped:
-    """Return the update in whole multiples of `step`, rounded to nearest; saturated at 2^46 steps.
-
-    An update with a coordinate that is not finite becomes the zero vector.
+    An update with a coordinate that is not finite becomes the zero vector. Saturation moves no two vectors apart,
+    so it costs accuracy at most, never privacy.
 
     >>> import numpy as np
     >>> quantize(Update(np.array([0.5, -1.26])), 0.25).vector.tolist()
     [2, -5]
     """
-    scaled = update.vector.astype(np.float64) / step
-    if not np.isfinite(scaled).all():
-        return Clipped(np.zeros(len(scaled), dtype=np.int64))
-    return Clipped(np.rint(np.clip(scaled, -LARGEST, LARGEST)).astype(np.int64))
+    source = update.vector
+    vector = np.empty(len(source), dtype=np.int64)
+    scaled = np.empty(min(CHUNK, len(source)), dtype=np.float64)
+    for start in range(0, len(source), CHUNK):
+        part = source[start : start + CHUNK]
+        real = np.divide(part, step, out=scaled[: len(part)], dtype=np.float64, casting="unsafe")
+        if not np.isfinite(real).all():
+            return Clipped(np.zeros(len(source), dtype=np.int64))
+        np.clip(real, -bound, bound, out=real)
+        vector[start : start + CHUNK] = np.rint(real, out=real)
+    return Clipped(vector)
 
 
 def dequantize(vector: NDArray[np.int64], step: float) -> NDArray[np.float64]:

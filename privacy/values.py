@@ -31,6 +31,16 @@ class Clipped(_Redacted):
 
 
 @dataclass(frozen=True, repr=False)
+class Masked(_Redacted):
+    """A clipped update in the words of the ring, under its masks: uint64, shape [words]; uniformly random alone.
+
+    Where the plan's protocol is `sum` there are no masks, and it is as secret as the clipped update.
+    """
+
+    vector: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, repr=False)
 class Sum(_Redacted):
     """The exact sum of the clipped updates of a round: int64, shape [parameters].
 

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from ..privacy import DataError, Plan, PlanError, read_plan
 from ..privacy.arrays import read_arrays
+from ..privacy.secagg.identity import read_roster
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
@@ -39,10 +40,13 @@ class Log(Silent):
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the training that the run's configuration describes: `plan`, `out` and, to evaluate, `test-data`."""
+    """Run the training that the run's configuration describes: `plan` and `out`, for secure aggregation `roster`,
+    and to evaluate `test-data`."""
     plan = _plan(_setting(context, "plan"))
     folder = _setting(context, "out")
-    training = Training(plan, folder, evaluate=_evaluate(plan, context), observer=Log())
+    roster = read_roster(_setting(context, "roster")) if plan.secure else None
+    evaluate = _evaluate(plan, context)
+    training = Training(plan, folder, evaluate, observer=Log(), run=context.run_id, roster=roster)
     outcome = train(grid, training)
     write_model(folder / "model.safetensors", plan, outcome.state)
     log.warning("finished after round %d; the model is in %s", outcome.state.round, folder)

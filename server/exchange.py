@@ -4,36 +4,60 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from ..privacy import Plan
 from ..privacy.messages import (
     ANSWER,
     OFFER,
     PARAMETERS,
     RAW,
+    SECAGG,
+    TRAIN,
     UPDATE,
     Code,
     Malformed,
     Offer,
+    Sections,
     read_code,
+    read_sections,
     read_update,
 )
 
 POLL_SECONDS = 0.1
 
+GIVEN = ("card", "sealed", "signature", "opened")
+"""The sections that a device may answer with."""
+
+
+@dataclass(frozen=True, repr=False)
+class Request:
+    """A message to one node: its kind, the round, and what it says of secure aggregation."""
+
+    node: int
+    kind: str
+    round: int
+    sections: Sections = field(default_factory=dict)
+
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """One device's answer: its code, and with `ok` its update, int64 [parameters], secret."""
+    """One node's answer to a request: its code and, with `ok`, its update, uint64 [words], and sections, secret."""
 
-    node: int
+    request: Request
     code: Code
-    update: NDArray[np.int64] | None = None
+    update: NDArray[np.uint64] | None = None
+    sections: Sections = field(default_factory=dict)
+
+    @property
+    def node(self) -> int:
+        """Whose answer it is."""
+        return self.request.node
 
 
 def nodes(grid: Grid, wanted: int, deadline: float) -> list[int]:
@@ -45,28 +69,37 @@ def nodes(grid: Grid, wanted: int, deadline: float) -> list[int]:
 
 
 def exchange(
-    grid: Grid, offer: Offer, parameters: NDArray[np.float32], cohort: Sequence[int], deadline: float
+    grid: Grid, plan: Plan, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
 ) -> Iterator[Answer]:
-    """Offer the round to every node of the cohort and yield the answers as they arrive, until the deadline.
+    """Send every request and yield the answers as they arrive, until the deadline.
 
-    Parameters are float32 [parameters]; one copy is made for all. `deadline` is in seconds. A node that does not
-    answer in time is not waited for; a malformed answer counts as its code.
+    Requests to train carry the parameters, float32 [parameters]; one copy is made for all. `deadline` is in seconds.
+    A node that does not answer in time is not waited for; a malformed answer counts as its code.
     """
-    array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=parameters.astype("<f4").tobytes())
-    content = RecordDict(
-        {OFFER: ConfigRecord(offer.to_fields()), PARAMETERS: ArrayRecord({PARAMETERS: array})}  # pyright: ignore
-    )
-    group = str(offer.round)
-    messages = [Message(content, node, "train", ttl=deadline, group_id=group) for node in cohort]
-    for node, reply in _replies(grid, messages, deadline):
-        yield _answer(node, reply, len(parameters))
+    data = parameters.astype("<f4").tobytes() if any(request.kind == TRAIN for request in requests) else b""
+    array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
+    offered, model = plan.offered(), ArrayRecord({PARAMETERS: array})
+    messages = [_message(request, offered, model, deadline) for request in requests]
+    words = plan.ring.words(len(parameters))
+    for place, reply in _replies(grid, messages, deadline):
+        yield _answer(requests[place], reply, words)
+
+
+def _message(request: Request, plan: str, model: ArrayRecord, deadline: float) -> Message:
+    content = RecordDict({OFFER: ConfigRecord(Offer(request.round, plan).to_fields())})  # pyright: ignore
+    if request.kind == TRAIN:
+        content[PARAMETERS] = model
+    if request.sections:
+        content[SECAGG] = ConfigRecord(dict(request.sections))
+    return Message(content, request.node, request.kind, ttl=deadline, group_id=str(request.round))
 
 
 def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterator[tuple[int, Message]]:
-    """Yield each reply with the node whose message it answers, whatever node it says it comes from."""
+    """Yield each reply with the place of the message that it answers, whatever node it says it comes from."""
+    if not messages:
+        return
     identities = list(grid.push_messages(messages))
-    nodes = [message.metadata.dst_node_id for message in messages]
-    waiting = {identity: node for identity, node in zip(identities, nodes, strict=True) if identity}
+    waiting = {identity: place for place, identity in enumerate(identities) if identity}
     end = time.monotonic() + deadline
     while waiting:
         arrived = False
@@ -80,14 +113,19 @@ def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterat
             time.sleep(POLL_SECONDS)
 
 
-def _answer(node: int, reply: Message, count: int) -> Answer:
+def _answer(request: Request, reply: Message, words: int) -> Answer:
     if reply.has_error():
-        return Answer(node, Code.FAILED)
+        return Answer(request, Code.FAILED)
     try:
-        code = read_code(reply.content.config_records[ANSWER])
+        records = reply.content
+        code = read_code(records.config_records[ANSWER])
         if code is not Code.OK:
-            return Answer(node, code)
-        [array] = reply.content.array_records[UPDATE].values()
-        return Answer(node, code, read_update(array.dtype, array.shape, array.stype, array.data, count))
+            return Answer(request, code)
+        sections = read_sections(records.config_records.get(SECAGG, ConfigRecord()), (), GIVEN)
+        if request.kind != TRAIN:
+            return Answer(request, code, None, sections)
+        [array] = records.array_records[UPDATE].values()
+        update = read_update(array.dtype, array.shape, array.stype, array.data, words)
+        return Answer(request, code, update, sections)
     except (Malformed, KeyError, ValueError):
-        return Answer(node, Code.MALFORMED)
+        return Answer(request, Code.MALFORMED)

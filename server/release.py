@@ -20,8 +20,9 @@ def release_central(total: Sum, plan: Plan, noise: Keystream) -> Release:
     Reference: Abadi et al. 2016, algorithm 1; McMahan et al. 2018 for the fixed divisor.
     """
     count = len(total.vector)
-    noised = total.vector + gaussian(plan.noise_std(count), count, noise)
-    gradient = dequantize(noised, plan.grid_step) / plan.training.batch_size
+    fine = total.vector * plan.refinement
+    noised = fine + gaussian(plan.noise_std(count) / plan.noise_step, count, noise)
+    gradient = dequantize(noised, plan.noise_step) / plan.training.batch_size
     return Release(-plan.training.learning_rate * gradient)
 
 

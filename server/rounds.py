@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
-import numpy as np
 from flwr.serverapp import Grid
 
 from ..models import build, read_flat
-from ..privacy import BudgetError, Entry, Event, Ledger, Plan, PlanError, RoundError, StateError, Sum, Unbounded, View
+from ..privacy import BudgetError, Entry, Event, Ledger, Plan, PlanError, RoundError, StateError, Unbounded, View
 from ..privacy.files import replace_file, storage
-from ..privacy.messages import Offer
 from .cohort import choose_cohort
 from .evaluate import Quality
-from .exchange import exchange, nodes
+from .exchange import nodes
 from .metrics import Metrics, RoundRecord
 from .optimizer import average, step
+from .plain_sum import PlainSum
+from .secagg import SecureSum
 from .state import ServerState, read_checkpoint, write_checkpoint
+from .sums import Call, Collector, Link
 from .training import Outcome, Training
 
 
@@ -35,9 +37,10 @@ def train(grid: Grid, training: Training) -> Outcome:
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
+        collector = _collector(grid, training)
         while state.round < plan.cohort.rounds:
             try:
-                state, record = _play_round(grid, training, ledger, state)
+                state, record = _play_round(grid, training, ledger, collector, state)
             except BudgetError as spent:
                 return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent)
             metrics.write(record)
@@ -86,27 +89,28 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
     return ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
 
 
-def _play_round(
-    grid: Grid, training: Training, ledger: Ledger, state: ServerState
-) -> tuple[ServerState, RoundRecord]:
-    """Return the state after one more round, and what the round came to.
+def _collector(grid: Grid, training: Training) -> Collector:
+    link = Link(grid, training.plan, training.observer.answered)
+    return SecureSum(link, training.run, training.roster) if training.plan.secure else PlainSum(link)
 
-    The charge is on disk before a release exists: before the offers go out where devices release by answering,
-    before the noise is added where the server releases.
-    """
+
+def _play_round(
+    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState
+) -> tuple[ServerState, RoundRecord]:
+    """Return the state after one more round, and what the round came to. What it releases is paid for first."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
     release_id = training.entropy.keystream("release", number, state.ledger_head).bytes(16).hex()
-    cohort = _cohort(grid, training, ledger.participations(besides=release_id), number)
+    past = ledger.participations(besides=release_id)
 
-    def charge(clients: list[int]) -> None:
-        ledger.spend(Entry(number, release_id, tuple(clients), plan.server_event, plan.round_event))
+    def charge(clients: Sequence[int]) -> None:
+        ledger.spend(Entry(number, release_id, tuple(sorted(clients)), plan.server_event, plan.round_event))
 
-    if plan.privacy.noise == "local":
-        charge(cohort)
-    total, survivors, codes = _collect(grid, training, state, cohort)
-    if plan.privacy.noise == "central":
-        charge(survivors)
-    release = training.releases[plan.cell](total, plan, training.entropy.keystream("noise", number))
+    def following(cohort: Sequence[int]) -> list[int]:
+        return _following(grid, training, past + Counter(cohort), number + 1)
+
+    cohort = collector.prepared(number) or _cohort(grid, training, past, number)
+    collected = collector.collect(Call(number, state.parameters, charge, following), cohort)
+    release = training.releases[plan.cell](collected.total, plan, training.entropy.keystream("noise", number))
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release)
     seconds = state.seconds + time.monotonic() - began
     model = average(plan, number, state.model, parameters)
@@ -117,18 +121,18 @@ def _play_round(
         accuracy=quality and quality.accuracy,
         loss=quality and quality.loss,
         epsilon=_epsilons(plan, ledger),
-        cohort=len(cohort),
-        survivors=len(survivors),
-        codes=codes,
+        cohort=len(collected.cohort),
+        survivors=len(collected.survivors),
+        codes=collected.codes,
         seconds=round(seconds, 3),
     )
 
 
 def _cohort(grid: Grid, training: Training, participations: Counter[int], number: int) -> list[int]:
+    """Return the cohort of a round, once enough devices are connected or the deadline has passed."""
     plan = training.plan
     available = nodes(grid, plan.cohort.size, plan.cohort.deadline)
-    keystream = training.entropy.keystream("cohort", number)
-    cohort = choose_cohort(available, participations, plan.cohort.size, plan.participations, keystream)
+    cohort = _choose(training, available, participations, number)
     if len(cohort) < plan.cohort.minimum:
         if len(available) >= plan.cohort.minimum:
             raise BudgetError("every available client took part as often as planned", "plan for more rounds")
@@ -139,32 +143,16 @@ def _cohort(grid: Grid, training: Training, participations: Counter[int], number
     return cohort
 
 
-def _collect(
-    grid: Grid, training: Training, state: ServerState, cohort: list[int]
-) -> tuple[Sum, list[int], dict[str, int]]:
-    """Return the exact sum of the updates, who is in it, and the count of answers by code. Folds as they arrive."""
-    plan = training.plan
-    offer = Offer(state.round + 1, plan.offered())
-    total = np.zeros(len(state.parameters), dtype=np.int64)
-    survivors: list[int] = []
-    codes: Counter[str] = Counter()
-    for answer in exchange(grid, offer, state.parameters, cohort, plan.cohort.deadline):
-        codes[str(answer.code)] += 1
-        if answer.update is not None:
-            total += answer.update
-            survivors.append(answer.node)
-        training.observer.answered()
-    if len(survivors) < plan.cohort.minimum:
-        raise _too_few(len(survivors), plan, codes)
-    return Sum(total), sorted(survivors), dict(codes)
+def _following(grid: Grid, training: Training, participations: Counter[int], number: int) -> list[int]:
+    """Return the cohort of a round to come, of the devices that are connected now; empty after the last round."""
+    if number > training.plan.cohort.rounds:
+        return []
+    return _choose(training, nodes(grid, 0, 0.0), participations, number)
 
 
-def _too_few(survivors: int, plan: Plan, codes: Counter[str]) -> RoundError:
-    said = ", ".join(f"{count} said {code}" for code, count in sorted(codes.items())) or "none answered"
-    return RoundError(
-        f"{survivors} of {plan.cohort.size} devices sent an update, the round needs {plan.cohort.minimum} ({said})",
-        "look at the devices' own logs; nothing was released, resume when they are ready",
-    )
+def _choose(training: Training, available: Sequence[int], participations: Counter[int], number: int) -> list[int]:
+    plan, keystream = training.plan, training.entropy.keystream("cohort", number)
+    return choose_cohort(available, participations, plan.cohort.size, plan.participations, keystream)
 
 
 def _evaluate(training: Training, state: ServerState) -> Quality | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..privacy import BudgetError, Entropy, Ledger, Plan, SystemEntropy
+from ..privacy.secagg.identity import Roster
 from .evaluate import Evaluate
 from .metrics import RoundRecord
 from .release import RELEASES, Releaser
@@ -45,7 +46,10 @@ class Silent:
 
 @dataclass(frozen=True)
 class Training:
-    """A training to run: a resolved plan, the folder that holds its state, and what the server brings to it."""
+    """A training to run: a resolved plan, the folder that holds its state, and what the server brings to it.
+
+    `run` is Flower's number of the run, and `roster` says which devices may take part in secure aggregation.
+    """
 
     plan: Plan
     folder: Path
@@ -53,6 +57,8 @@ class Training:
     observer: Observer = field(default_factory=Silent)
     entropy: Entropy = field(default_factory=SystemEntropy)
     releases: Mapping[tuple[str, str], Releaser] = field(default_factory=lambda: RELEASES)
+    run: int = 1
+    roster: Roster | None = None
 
     @property
     def ledger(self) -> Path:

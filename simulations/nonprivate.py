@@ -10,17 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..client.protect import protect
 from ..client.records import Records
 from ..client.train import MECHANISMS, Mechanism, Task, torch_device
 from ..models import build, load_flat
 from ..privacy import Clipped, Keystream, Plan, Release, Sum, Update
-from ..privacy.quantize import dequantize, quantize
+from ..privacy.quantize import dequantize
 from ..server.release import RELEASES, Releaser, release_local
 
 
 def plain_step(task: Task) -> Clipped:
     """Return the plain gradient sum over a Poisson sample: as `central_step`, unclipped."""
-    return quantize(Update(_sampled_sum(task, task.parameters, 0)), task.plan.grid_step)
+    return protect(Update(_sampled_sum(task, task.parameters, 0)), task.plan)
 
 
 def plain_steps(task: Task) -> Clipped:
@@ -30,7 +31,7 @@ def plain_steps(task: Task) -> Clipped:
     for step in range(training.local_steps):
         gradient_sum = _sampled_sum(task, parameters.astype(np.float32), step)
         parameters -= training.learning_rate * gradient_sum / training.batch_size
-    return quantize(Update(parameters - task.parameters), task.plan.grid_step)
+    return protect(Update(parameters - task.parameters), task.plan)
 
 
 def release_plain(total: Sum, plan: Plan, noise: Keystream) -> Release:

@@ -15,6 +15,7 @@ from ..client.app import Device, make_app
 from ..client.terms import Terms
 from ..client.train import torch_device
 from ..privacy import Ledger
+from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.evaluate import make_evaluate
 from ..server.metrics import RoundRecord
 from ..server.model_file import write_model
@@ -95,12 +96,15 @@ def simulate(study: Study, folder: Path, observer: Observer | None = None) -> Re
 
 
 def _opener(study: Study, population: Population):
-    terms = Terms(max_epsilon=study.privacy.epsilon, max_delta=study.privacy.delta, trusted_server=True)
-    entropy = study.entropy
+    p = study.privacy
+    terms = Terms(max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True)
+    identities = [new_identity() for _ in range(population.clients if study.secure else 0)]
+    roster, entropy = roster_of(identities), study.entropy
 
     def open_device(context: Context) -> Device:
-        records = population.client(context.node_id - FIRST_NODE)
-        return Device(records, terms, entropy, read_study, OPEN_MECHANISMS)
+        client = context.node_id - FIRST_NODE
+        identity = identities[client] if study.secure else None
+        return Device(population.client(client), terms, entropy, read_study, OPEN_MECHANISMS, identity, roster)
 
     return open_device
 

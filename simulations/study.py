@@ -14,6 +14,9 @@ from ..privacy.plan import Privacy, Section
 from ..privacy.plan_file import Tables
 from .seeded import SeededEntropy
 
+OPEN_RANGE, OPEN_STEP = 2.0**16, 2.0**-25
+"""Range and coarsest step of the sums where nothing is protected, in clip norms."""
+
 
 class Simulation(Section):
     """How the simulation runs. A seed makes the run repeatable, and its noise no secret."""
@@ -45,6 +48,16 @@ class Study(Plan):
     def noise_multiplier(self) -> float:
         """As in a plan; zero where nothing is protected."""
         return super().noise_multiplier if self.protected else 0.0
+
+    @property
+    def range(self) -> float:
+        """As in a plan; vast where gradients are not clipped."""
+        return super().range if self.protected else OPEN_RANGE * self.privacy.clip_norm
+
+    @property
+    def coarsest_step(self) -> float:
+        """As in a plan; fine where there is no noise that rounding could hide in."""
+        return super().coarsest_step if self.protected else OPEN_STEP * self.privacy.clip_norm
 
     @property
     def round_event(self) -> Event:

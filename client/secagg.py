@@ -1,0 +1,240 @@
+"""A device's half of secure aggregation: it answers the server's messages, or refuses what could lay it bare.
+
+Between two messages of a round a device keeps its secrets in the node's own memory (Flower's context, which a
+SuperNode never writes to disk), each only as long as it is needed: its own until its vector is masked, the shares of
+the others' until it has opened one of each. A device that lost them, because it was started anew, has dropped out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from flwr.app import ConfigRecord, RecordDict
+
+from ..privacy import Plan
+from ..privacy.messages import Malformed
+from ..privacy.secagg.identity import Identity, Roster
+from ..privacy.secagg.keys import Keypair, RoundSecrets, genuine, make_card, new_secrets
+from ..privacy.secagg.masking import Peer, masks_of
+from ..privacy.secagg.masks import Mask
+from ..privacy.secagg.members import from_bits
+from ..privacy.secagg.seating import Seating, read_seating
+from ..privacy.secagg.session import Session
+from ..privacy.secagg.shamir import SHARE_BYTES
+from ..privacy.secagg.shares import Held, seal, split_secrets, unseal
+from ..privacy.secagg.survivors import consent, count_consents
+from ..privacy.secagg.unmask import NO_SHARE
+from .terms import Refused, Terms
+
+SEAT = "bract.secagg."
+NOTHING = Held(NO_SHARE, NO_SHARE)
+
+
+class Lost(Exception):
+    """The device has no seat in this round, or not at this stage of it."""
+
+
+class Stranger(Exception):
+    """A card is not signed by one whom the device's roster admits."""
+
+
+@dataclass(frozen=True, repr=False)
+class Seat:
+    """What a device remembers of a round that is under way: secret, and the less the further the round is.
+
+    `stage` is the last message it answered: `keys`, `shares`, `masked` or `agreed`. `held` are its shares: of its own
+    secrets first, then of all members it knows, in order; `survivors` is the list it signed.
+    """
+
+    stage: str
+    card: bytes
+    mask: bytes = b""
+    own: bytes = b""
+    channel: bytes = b""
+    seating: bytes = b""
+    members: bytes = b""
+    held: bytes = b""
+    context: bytes = b""
+    survivors: bytes = b""
+
+    @property
+    def secrets(self) -> RoundSecrets:
+        """The device's own secrets, until they are wiped."""
+        return RoundSecrets(Keypair(self.mask), self.own, Keypair(self.channel))
+
+    def __repr__(self) -> str:
+        return f"Seat({self.stage})"
+
+
+@dataclass(frozen=True, repr=False)
+class SecureRound:
+    """One round as one device sees it; `state` is where its seats are kept."""
+
+    session: Session
+    plan: Plan
+    terms: Terms
+    identity: Identity
+    roster: Roster
+    state: RecordDict
+
+    def keys(self) -> bytes:
+        """Return the device's card: fresh keys for this round, in place of any that it had for it."""
+        self._forget(before=self.session.round - 1)
+        own = new_secrets()
+        card = make_card(own, self.identity, self.session.digest, self.session.hybrid).to_bytes()
+        self._sit(Seat("keys", card, own.mask.secret, own.own, own.channel.secret))
+        return card
+
+    def shares(self, seating: bytes) -> bytes:
+        """Return shares of the device's secrets, sealed for each of its neighbours, in their order.
+
+        Raises:
+            Malformed, Stranger, Refused: the cards are not those of a cohort that the device may be part of.
+            Lost: it shows no card for the round, or has shared already.
+        """
+        seat = self._seat("keys")
+        view = read_seating(seating, self.session)
+        self._check_cohort(view, seat)
+        held = split_secrets(seat.secrets, view.graph.threshold, tuple(view.cards))
+        own = held[tuple(view.cards).index(view.position)]
+        self._sit(replace(seat, stage="shares", seating=seating, held=own.own + own.mask))
+        me = view.cards[view.position]
+        boxes = (
+            seal(seat.secrets, me, card, share, self.session.digest)
+            for card, share in zip(view.cards.values(), held, strict=True)
+            if card is not me
+        )
+        return b"".join(boxes)
+
+    def join(self, invitation: bytes, model: bytes) -> list[Mask]:
+        """Return the masks for the device's vector, and forget the secrets that they were made of.
+
+        `model` is the digest of the parameters that the device was offered. A neighbour whose box does not open is
+        in the round all the same; the device then holds no share of its secrets.
+
+        Raises:
+            Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
+        """
+        seat = self._seat("shares")
+        self._forget(before=self.session.round)
+        view, own = read_seating(seat.seating, self.session), seat.secrets
+        size = -(-view.graph.devices // 8)
+        bits, boxes = invitation[:size], invitation[size:]
+        members = from_bits(bits, view.graph.devices)
+        self._check_members(view, members)
+        context = self.session.context(view.digest, bits, model)
+        held, peers = self._unseal(view, own, members, boxes)
+        held[view.position] = Held(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
+        masks = masks_of(own, view.cards[view.position], peers, self.session.digest, context)
+        known = b"".join(held[member].own + held[member].mask for member in sorted(held))
+        self._sit(Seat("masked", seat.card, seating=seat.seating, members=bits, held=known, context=context))
+        return masks
+
+    def consent(self, survivors: bytes) -> bytes:
+        """Return the device's signature of the list of survivors: it signs one list a round."""
+        seat = self._seat("masked")
+        self._check_survivors(seat, survivors)
+        self._sit(replace(seat, stage="agreed", survivors=survivors))
+        return consent(self.identity, seat.context, survivors)
+
+    def unmask(self, survivors: bytes, signatures: bytes | None) -> bytes:
+        """Return one share for each member that the device knows of, and forget the round.
+
+        It is a share of the member's own mask if it survived, of its mask keys if it dropped out; never both.
+
+        Raises:
+            Malformed, Refused, Lost: the list is not one by which the device may open anything.
+        """
+        seat = self._seat("agreed" if self.plan.malicious else "masked")
+        view, alive = self._check_survivors(seat, survivors)
+        if self.plan.malicious:
+            self._check_signatures(seat, view, alive, survivors, signatures)
+        elif signatures is not None:
+            raise Malformed("signatures without a list to sign")
+        known = self._known(view, from_bits(seat.members, view.graph.devices))
+        opened: list[bytes] = []
+        for place, member in enumerate(known):
+            start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
+            opened.append(seat.held[start : start + SHARE_BYTES])
+        del self.state[self._name]
+        return b"".join(opened)
+
+    def _check_cohort(self, view: Seating, seat: Seat) -> None:
+        if view.cards[view.position].to_bytes() != seat.card:
+            raise Malformed("another card in the device's place")
+        if view.graph.devices > self.plan.cohort.size:
+            raise Refused("the cohort is larger than the plan's, its sum could overflow")
+        self._check_count(view, view.graph.devices)
+        if not all(genuine(card, self.session.digest, self.roster) for card in view.cards.values()):
+            raise Stranger
+
+    def _check_members(self, view: Seating, members: tuple[int, ...]) -> None:
+        if view.position not in members:
+            raise Malformed("the device is not in its own round")
+        self._check_count(view, len(members))
+
+    def _check_survivors(self, seat: Seat, survivors: bytes) -> tuple[Seating, frozenset[int]]:
+        view = read_seating(seat.seating, self.session)
+        alive = frozenset(from_bits(survivors, view.graph.devices))
+        if view.position not in alive or not alive <= set(from_bits(seat.members, view.graph.devices)):
+            raise Malformed("not the survivors of this round")
+        self._check_count(view, len(alive))
+        if seat.survivors and seat.survivors != survivors:
+            raise Refused("there are two lists of survivors")
+        return view, alive
+
+    def _check_count(self, view: Seating, count: int) -> None:
+        if count < self._least(view):
+            raise Refused(f"a sum of {count} devices, this device wants {self._least(view)}")
+
+    def _least(self, view: Seating) -> int:
+        return max(self.session.least_survivors(view.graph), self.plan.cohort.minimum, self.terms.min_survivors)
+
+    def _check_signatures(
+        self, seat: Seat, view: Seating, alive: frozenset[int], survivors: bytes, signatures: bytes | None
+    ) -> None:
+        signed = count_consents(signatures or b"", view.cards, alive, seat.context, survivors)
+        self._check_count(view, signed)
+
+    def _known(self, view: Seating, members: tuple[int, ...]) -> list[int]:
+        """Return the members that the device holds shares of, itself among them."""
+        return [member for member in members if member in view.cards]
+
+    def _unseal(
+        self, view: Seating, own: RoundSecrets, members: tuple[int, ...], boxes: bytes
+    ) -> tuple[dict[int, Held], list[Peer]]:
+        senders = tuple(member for member in self._known(view, members) if member != view.position)
+        sizes = view.box_sizes(senders, self.session.hybrid)
+        if len(boxes) != sum(sizes):
+            raise Malformed("not a box of each neighbour")
+        held: dict[int, Held] = {}
+        peers: list[Peer] = []
+        start = 0
+        for sender, size in zip(senders, sizes, strict=True):
+            card, given = view.cards[sender], b""
+            try:
+                parcel = unseal(own, card, view.cards[view.position], boxes[start : start + size], self.session.digest)
+                held[sender], given = parcel.held, parcel.contribution
+            except Malformed:
+                held[sender] = NOTHING
+            peers.append(Peer(card, given))
+            start += size
+        return held, peers
+
+    @property
+    def _name(self) -> str:
+        return f"{SEAT}{self.session.round}"
+
+    def _seat(self, stage: str) -> Seat:
+        record = self.state.config_records.get(self._name)
+        if record is None or record["stage"] != stage:
+            raise Lost
+        return Seat(**{name: value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
+
+    def _sit(self, seat: Seat) -> None:
+        self.state[self._name] = ConfigRecord({f.name: getattr(seat, f.name) for f in fields(seat)})
+
+    def _forget(self, before: int) -> None:
+        for name in [name for name in self.state if name.startswith(SEAT)]:
+            if int(name.removeprefix(SEAT)) < before:
+                del self.state[name]

@@ -1,0 +1,80 @@
+"""The ring that sums live in: whole numbers in lanes of 64-bit words, as they are added, masked and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTHS = (12, 16, 21, 32, 64)
+"""The lane widths in bits; a word holds 5, 4, 3, 2 or 1 lanes."""
+
+LARGEST = 1 << 46
+"""No coordinate of one device exceeds this, so that noise fits into 64 bits beside the sum."""
+
+CHUNK = 1 << 14
+"""Words worked on at once, so that they stay in the cache."""
+
+Words = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Vectors of signed numbers of `bits` bits, added modulo 2^64 a word.
+
+    Lane l of word w holds coordinate l W + w of a vector that fills W words: sum over l of x_l 2^(bits l).
+
+    Guarantee: the sum of encoded vectors decodes to the exact sum of the vectors, if every coordinate of that sum
+    lies strictly between -2^(bits-1) and 2^(bits-1). `bound` makes it so.
+    """
+
+    bits: int
+
+    @property
+    def lanes(self) -> int:
+        """How many coordinates a word holds."""
+        return 64 // self.bits
+
+    def words(self, count: int) -> int:
+        """How many words hold `count` coordinates."""
+        return -(-count // self.lanes)
+
+    def bound(self, devices: int) -> int:
+        """The largest coordinate of one vector with which the sum of `devices` of them cannot overflow."""
+        return min(((1 << (self.bits - 1)) - 1) // devices, LARGEST)
+
+    def encode(self, vector: NDArray[np.int64]) -> Words:
+        """Return the words, shape [words], of whole numbers, shape [count].
+
+        >>> Ring(16).encode(np.array([1, -1, 2])).tolist()
+        [1, 18446744073709551615, 2]
+        """
+        lanes, size = vector.view(np.uint64), self.words(len(vector))
+        words = lanes[:size].copy()
+        shifted = np.empty(min(CHUNK, size), dtype=np.uint64)
+        for start in range(0, size, CHUNK):
+            part = words[start : start + CHUNK]
+            for lane in range(1, self.lanes):
+                source = lanes[lane * size + start : min((lane + 1) * size, lane * size + start + CHUNK)]
+                moved = np.left_shift(source, np.uint64(self.bits * lane), out=shifted[: len(source)])
+                part[: len(source)] += moved
+        return words
+
+    def decode(self, words: Words, count: int) -> NDArray[np.int64]:
+        """Return the `count` whole numbers that the words hold; coordinates of the sum must be in range.
+
+        >>> ring = Ring(21)
+        >>> ring.decode(ring.encode(np.array([5, -7, 9, -1])) * np.uint64(3), 4).tolist()
+        [15, -21, 27, -3]
+        """
+        size, up = len(words), np.int64(64 - self.bits)
+        vector = np.empty(size * self.lanes, dtype=np.int64)
+        for start in range(0, size, CHUNK):
+            rest = words[start : start + CHUNK].view(np.int64).copy()
+            for lane in range(self.lanes):
+                low = vector[lane * size + start : lane * size + start + len(rest)]
+                np.right_shift(np.left_shift(rest, up, out=low), up, out=low)
+                rest -= low
+                np.right_shift(rest, np.int64(self.bits % 64), out=rest)
+        return vector[:count]

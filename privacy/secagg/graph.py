@@ -1,0 +1,117 @@
+"""Who shares with whom: how many neighbours each device has, which, and how many shares open a secret.
+
+Up to 256 devices everyone is everyone's neighbour, so there is no graph to trust. Beyond, neighbours are those next
+to one on a ring in random order (SecAgg+), as many as keep the round private and likely to finish.
+
+Reference: Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Overhead, CCS 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from scipy.special import gammaln
+
+from ..keystream import Keystream
+
+COMPLETE = 256
+"""The most devices that are all neighbours of one another."""
+
+PRIVATE_BITS, FINISH_BITS = 40, 20
+"""A graph opens a device's secrets with probability 2^-40 at most, and loses a round with 2^-20."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """`degree` neighbours for each of `devices`; `threshold` shares, a device's own among them, open a secret."""
+
+    devices: int
+    degree: int
+    threshold: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everyone is everyone's neighbour."""
+        return self.degree == self.devices - 1
+
+    def neighbours(self, position: int, seed: bytes) -> tuple[int, ...]:
+        """Return the positions of a device's neighbours, sorted; `seed` (32 public bytes) orders the ring."""
+        if self.complete:
+            return tuple(p for p in range(self.devices) if p != position)
+        order, place = _ring(self.devices, seed)
+        steps = range(1, self.degree // 2 + 1)
+        around = (place[position] + s for step in steps for s in (-step, step))
+        return tuple(sorted(order[p % self.devices] for p in around))
+
+
+@lru_cache(maxsize=4)
+def _ring(devices: int, seed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the device at each place of the ring, and the place of each device."""
+    order = Keystream(seed).permutation(devices)
+    return tuple(order.tolist()), tuple(order.argsort().tolist())
+
+
+def colluders(devices: int, share: float) -> int:
+    """Return the most colluders that are still fewer than `share` of the devices; none if that is no whole one.
+
+    >>> [colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
+    [0, 0, 1, 1, 2, 33]
+    """
+    return max(math.ceil(share * devices - 1e-9) - 1, 0)
+
+
+@lru_cache(maxsize=64)
+def choose_graph(devices: int, colluding: float, dropping: float) -> Graph:
+    """Return the graph for so many devices, of which less than the share `colluding` work with the server.
+
+    In a complete graph more than half of all devices and colluders together must give shares, 2 t > n + c: then no
+    two lists of survivors can open both secrets of a device. In a sparse one, the least degree and threshold by
+    which, but for 2^-40, no device has a threshold of colluding neighbours and colluders and dropouts do not cut the
+    ring into parts, and, but for 2^-20, each has a threshold left if the share `dropping` drops out at random.
+
+    Raises:
+        ValueError: there are fewer than two devices, or no sparse graph is that safe.
+    """
+    if devices < 2:
+        raise ValueError("a sum over fewer than two devices hides nothing")
+    if devices <= COMPLETE:
+        return Graph(devices, devices - 1, (devices + colluders(devices, colluding)) // 2 + 1)
+    bad, gone = math.floor(colluding * devices), math.floor(dropping * devices)
+    for degree in range(2, devices - 1, 2):
+        threshold = _least_threshold(devices, bad, degree)
+        if threshold <= degree and _holds_together(devices, bad + gone, degree):
+            if devices * _below(threshold, devices, devices - gone, degree) <= 2.0**-FINISH_BITS:
+                return Graph(devices, degree, threshold)
+    raise ValueError("no graph is safe against so many colluders and dropouts")
+
+
+def _log_choose(n: int, k: int) -> float:
+    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)) if 0 <= k <= n else -math.inf
+
+
+def _chance(n: int, marked: int, drawn: int, hits: int) -> float:
+    """Return the hypergeometric probability of `hits` marked among `drawn` of n."""
+    return math.exp(_log_choose(marked, hits) + _log_choose(n - marked, drawn - hits) - _log_choose(n, drawn))
+
+
+def _least_threshold(n: int, bad: int, degree: int) -> int:
+    """Return the least t for which, but for 2^-41, no device has t colluders among its neighbours."""
+    tail, limit = 0.0, 2.0 ** -(PRIVATE_BITS + 1) / n
+    for hits in range(degree, -1, -1):
+        tail += _chance(n, bad, degree, hits)
+        if tail > limit:
+            return hits + 1
+    return 1
+
+
+def _below(threshold: int, n: int, alive: int, degree: int) -> float:
+    """Return the probability that fewer than `threshold` of a device's neighbours are alive."""
+    return sum(_chance(n, alive, degree, hits) for hits in range(threshold))
+
+
+def _holds_together(n: int, lost: int, degree: int) -> bool:
+    """Whether, but for 2^-41, the ring is not cut: that takes `degree` lost devices in two gaps (union bound)."""
+    cuts = math.log(n * (n - degree - 1) / 2) + _log_choose(n - degree, lost - degree) - _log_choose(n, lost)
+    return cuts <= -(PRIVATE_BITS + 1) * math.log(2)

@@ -1,0 +1,149 @@
+"""Who a device is, and who may take part: Ed25519 identities, and a roster that never comes from the server."""
+
+from __future__ import annotations
+
+import base64
+import stat
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ..errors import DataError
+from .derive import digest
+
+PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
+NO_CERTIFICATE = bytes(SIGNATURE_BYTES)
+
+
+@dataclass(frozen=True, repr=False)
+class Identity:
+    """A device's long-lived signing key, secret, with the certificate an authority gave it, if any."""
+
+    key: Ed25519PrivateKey
+    certificate: bytes = NO_CERTIFICATE
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes: what a roster lists."""
+        return self.key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature, 64 bytes, of a digest."""
+        return self.key.sign(message)
+
+    def __repr__(self) -> str:
+        return f"Identity({self.public.hex()[:8]})"
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Whom a device sums with: the listed public keys, and all that the authority's key has certified."""
+
+    devices: frozenset[bytes] = frozenset()
+    authority: bytes | None = None
+
+    def admits(self, public: bytes, certificate: bytes) -> bool:
+        """Whether the owner of this public key may take part."""
+        if public in self.devices:
+            return True
+        return self.authority is not None and verified(self.authority, certificate, _certified(public))
+
+
+def new_identity() -> Identity:
+    """Return a fresh identity."""
+    return Identity(Ed25519PrivateKey.generate())
+
+
+def certify(authority: Identity, public: bytes) -> bytes:
+    """Return the certificate, 64 bytes, by which an authority admits the owner of a public key to its rosters."""
+    return authority.sign(_certified(public))
+
+
+def roster_of(identities: Iterable[Identity]) -> Roster:
+    """Return the roster of just these identities."""
+    return Roster(frozenset(identity.public for identity in identities))
+
+
+def _certified(public: bytes) -> bytes:
+    return digest("certificate", public)
+
+
+@lru_cache(maxsize=1 << 14)
+def verified(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the signature of the message is by the owner of the public key; all three are public."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def read_identity(path: Path, certificate: Path | None = None) -> Identity:
+    """Return the identity in a PEM file (PKCS #8, as `openssl genpkey -algorithm ed25519` writes).
+
+    `certificate` is a file with an authority's certificate in base64.
+
+    Raises:
+        DataError: a file is missing, holds something else, or is the key and others than its owner can read it.
+    """
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise DataError(f"others than its owner can read the identity {path}", f"type: chmod 600 {path}")
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        proof = NO_CERTIFICATE if certificate is None else base64.b64decode(certificate.read_bytes(), validate=False)
+    except (OSError, ValueError, TypeError) as fault:
+        raise DataError(f"cannot read the identity {path}", "make one: see docs/deployment.md") from fault
+    if not isinstance(key, Ed25519PrivateKey) or len(proof) != SIGNATURE_BYTES:
+        raise DataError(f"the identity {path} is no ed25519 key", "make one: see docs/deployment.md")
+    return Identity(key, proof)
+
+
+def write_identity(path: Path, identity: Identity) -> None:
+    """Write an identity to a new PEM file that only its owner can read.
+
+    Raises:
+        FileExistsError: there is a file already.
+    """
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(identity.key.private_bytes(encoding, form, serialization.NoEncryption()))
+
+
+def public_text(public: bytes) -> str:
+    """Return a public key as the line that `openssl pkey -pubout` prints between its dashes: what rosters hold."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(Ed25519PublicKey.from_public_bytes(public).public_bytes(encoding, form)).decode()
+
+
+def read_roster(path: Path) -> Roster:
+    """Return the roster in a TOML file: a table `devices` of names and public keys, a key `authority`, or both.
+
+    Raises:
+        DataError: the file is missing, not such a roster, or admits nobody.
+    """
+    hint = "list each device's public key under [devices], as docs/deployment.md shows"
+    try:
+        fields = tomllib.loads(path.read_text("utf-8"))
+        named = cast(dict[str, Any], fields.pop("devices", {}))
+        authority = fields.pop("authority", None)
+        devices = frozenset(_public(text) for text in named.values())
+        roster = Roster(devices, None if authority is None else _public(authority))
+    except (OSError, ValueError, TypeError, AttributeError) as fault:
+        raise DataError(f"cannot read the roster {path}", hint) from fault
+    if fields or len(devices) != len(named) or not (devices or authority):
+        raise DataError(f"the roster {path} has unknown keys, a device twice, or nobody in it", hint)
+    return roster
+
+
+def _public(text: Any) -> bytes:
+    key = serialization.load_der_public_key(base64.b64decode(text, validate=True))
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError("not an ed25519 key")
+    return key.public_bytes_raw()

@@ -1,0 +1,41 @@
+"""The masks of one device's vector: one for each device that it shares a key with, and one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .keys import Card, Keypair, RoundSecrets, contribution, own_key, pair_key
+from .masks import Mask
+
+
+@dataclass(frozen=True, repr=False)
+class Peer:
+    """Another device of the round, with what it contributed to the masks of the pair through the KEM, secret."""
+
+    card: Card
+    contribution: bytes = b""
+
+
+def masks_of(own: RoundSecrets, card: Card, peers: Iterable[Peer], session: bytes, context: bytes) -> list[Mask]:
+    """Return the masks that a device adds to its vector in a round."""
+    alone = (own_key(own.own, card.identity, context), 1)
+    return [alone, *pair_masks(own.mask, card, peers, session, context)]
+
+
+def pair_masks(mask: Keypair, card: Card, peers: Iterable[Peer], session: bytes, context: bytes) -> list[Mask]:
+    """Return the masks that a device shares with these peers: the lower identity of a pair adds, the higher takes.
+
+    `mask` is the device's own key pair. In a sum that holds both devices the masks of a pair cancel.
+    """
+    return [_pair_mask(mask, card, peer, session, context) for peer in peers]
+
+
+def _pair_mask(mask: Keypair, card: Card, peer: Peer, session: bytes, context: bytes) -> Mask:
+    other = peer.card
+    lower = card.identity < other.identity
+    low, high = (card.identity, other.identity) if lower else (other.identity, card.identity)
+    given = peer.contribution
+    if lower and other.mask.mlkem:
+        given = contribution(mask, session, high)
+    return pair_key(mask, other.mask, low, high, context, given), 1 if lower else -1

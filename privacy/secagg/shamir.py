@@ -1,0 +1,70 @@
+"""Shamir's secret sharing over a prime field of 257 bits.
+
+Reference: Shamir, How to share a secret, CACM 1979.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+PRIME = 2**256 + 297
+"""The smallest prime above 2^256: every 32-byte secret is a field element."""
+
+SHARE_BYTES = 33
+
+
+def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
+    """Return one share, 33 bytes, for each of the distinct points (1 or more), of which `threshold` give the secret.
+
+    `secret` has 32 bytes. Coefficients come from the operating system.
+
+    Guarantee: fewer than `threshold` shares are jointly independent of the secret.
+
+    Raises:
+        ValueError: the threshold is not between 1 and the number of points, or a point is not a fresh positive one.
+    """
+    if not 1 <= threshold <= len(points) or min(points) < 1 or len(set(points)) != len(points):
+        raise ValueError("expected 1 <= threshold <= number of points, and distinct points from 1 up")
+    polynomial = [secrets.randbelow(PRIME) for _ in range(threshold - 1)] + [int.from_bytes(secret)]
+    return [_value(polynomial, point).to_bytes(SHARE_BYTES) for point in points]
+
+
+def _value(polynomial: Sequence[int], point: int) -> int:
+    """Return the polynomial's value by Horner's rule; its highest coefficient comes first."""
+    value = 0
+    for coefficient in polynomial:
+        value = (value * point + coefficient) % PRIME
+    return value
+
+
+def combine(shares: Mapping[int, bytes]) -> bytes | None:
+    """Return the secret that these shares, by point, determine; None if they are not shares of 32 bytes.
+
+    Exactly as many shares as the threshold must be given; the caller knows it.
+    """
+    points = tuple(sorted(shares))
+    weights = _weights(points)
+    values = (int.from_bytes(shares[point]) for point in points)
+    secret = sum(weight * value for weight, value in zip(weights, values, strict=True)) % PRIME
+    return secret.to_bytes(32) if secret < 1 << 256 else None
+
+
+def is_share(data: bytes) -> bool:
+    """Whether these 33 bytes are a field element."""
+    return len(data) == SHARE_BYTES and int.from_bytes(data) < PRIME
+
+
+@lru_cache(maxsize=1024)
+def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the Lagrange weights for the value at zero."""
+    weights: list[int] = []
+    for point in points:
+        above = below = 1
+        for other in points:
+            if other != point:
+                above = above * other % PRIME
+                below = below * (other - point) % PRIME
+        weights.append(above * pow(below, -1, PRIME) % PRIME)
+    return tuple(weights)

@@ -1,0 +1,113 @@
+"""What devices give each other before a round: shares of their secrets, sealed so that the server cannot read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from ..messages import Malformed
+from .derive import derive
+from .keys import CIPHERTEXT_BYTES, Card, Keypair, RoundSecrets, channel_key, contribution
+from .shamir import SHARE_BYTES, is_share, split
+
+TAG_BYTES, CONTRIBUTION_BYTES = 16, 32
+NONCE = bytes(12)
+"""A channel key seals one message, so its nonce is zero."""
+
+
+@dataclass(frozen=True, repr=False)
+class Held:
+    """What one device holds of another's secrets: a share, 33 bytes, of its own mask and of its mask keys."""
+
+    own: bytes
+    mask: bytes
+
+    def __repr__(self) -> str:
+        return "Held(secret)"
+
+
+@dataclass(frozen=True, repr=False)
+class Parcel:
+    """What a device takes out of a sealed box: shares of the sender's secrets, and its KEM contribution, if any."""
+
+    held: Held
+    contribution: bytes = b""
+
+    def __repr__(self) -> str:
+        return "Parcel(secret)"
+
+
+def box_bytes(hybrid: bool, upward: bool) -> int:
+    """How long a sealed box is; `upward` if it goes from the lower identity of the two to the higher one."""
+    kem = CIPHERTEXT_BYTES * (2 if upward else 1) + CONTRIBUTION_BYTES * upward
+    return 2 * SHARE_BYTES + TAG_BYTES + kem * hybrid
+
+
+def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -> list[Held]:
+    """Return what the devices at these positions, the owner's among them, are to hold of the owner's secrets."""
+    points = [position + 1 for position in positions]
+    pairs = zip(split(own.own, threshold, points), split(own.mask.secret, threshold, points), strict=True)
+    return [Held(own_share, mask_share) for own_share, mask_share in pairs]
+
+
+def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: bytes) -> bytes:
+    """Return the sealed box for one receiver. It opens for the receiver alone, and only as from this sender.
+
+    ChaCha20-Poly1305 (RFC 8439) under a key that both cards and the session fix; what goes with it of the KEM is
+    authenticated too. A pair of cards must be used for one box in each direction.
+    """
+    kem, wrapped = b"", b""
+    if receiver.channel.mlkem:
+        kem, carrier = receiver.channel.encapsulate()
+        wrapped = carrier + (_wrap(own.mask, receiver, session) if _upward(sender, receiver) else b"")
+    key = channel_key(own.channel, receiver.channel, sender, receiver, session, kem)
+    return wrapped + ChaCha20Poly1305(key).encrypt(NONCE, held.own + held.mask, wrapped)
+
+
+def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session: bytes) -> Parcel:
+    """Return what the sender put into a box for the receiver, who owns the secrets.
+
+    Raises:
+        Malformed: the box was not sealed by the sender for the receiver in this session, or holds no shares.
+    """
+    hybrid, upward = bool(receiver.channel.mlkem), _upward(sender, receiver)
+    if len(box) != box_bytes(hybrid, upward):
+        raise Malformed("not a sealed box")
+    inner = 2 * SHARE_BYTES + TAG_BYTES
+    wrapped, sealed = box[:-inner], box[-inner:]
+    kem = own.channel.decapsulate(wrapped[:CIPHERTEXT_BYTES]) if hybrid else b""
+    key = channel_key(own.channel, sender.channel, sender, receiver, session, kem)
+    try:
+        opened = ChaCha20Poly1305(key).decrypt(NONCE, sealed, wrapped)
+    except InvalidTag:
+        raise Malformed("not a box of this sender") from None
+    held = Held(opened[:SHARE_BYTES], opened[SHARE_BYTES:])
+    if not (is_share(held.own) and is_share(held.mask)):
+        raise Malformed("not shares")
+    given = unwrap(own.mask, receiver, box, session) if hybrid and upward else b""
+    return Parcel(held, given)
+
+
+def unwrap(mask: Keypair, receiver: Card, box: bytes, session: bytes) -> bytes:
+    """Return the contribution to the masks of a pair that an upward box carries; `mask` is its receiver's."""
+    carrier = box[CIPHERTEXT_BYTES : 2 * CIPHERTEXT_BYTES]
+    given = box[2 * CIPHERTEXT_BYTES : 2 * CIPHERTEXT_BYTES + CONTRIBUTION_BYTES]
+    pad = derive(mask.decapsulate(carrier), session, "wrap", receiver.identity)
+    return _xor(given, pad)
+
+
+def _wrap(mask: Keypair, receiver: Card, session: bytes) -> bytes:
+    kem, carrier = receiver.mask.encapsulate()
+    pad = derive(kem, session, "wrap", receiver.identity)
+    return carrier + _xor(contribution(mask, session, receiver.identity), pad)
+
+
+def _upward(sender: Card, receiver: Card) -> bool:
+    return sender.identity < receiver.identity
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))

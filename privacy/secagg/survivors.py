@@ -1,0 +1,48 @@
+"""The list of survivors: whose vectors are in the sum. In malicious-server mode its signers vouch for one list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..messages import Malformed
+from .derive import digest
+from .identity import SIGNATURE_BYTES, Identity, verified
+from .keys import Card
+
+
+def consent(identity: Identity, context: bytes, survivors: bytes) -> bytes:
+    """Return a device's signature of the survivors, as bits, of the round with this context."""
+    return identity.sign(_consented(context, survivors))
+
+
+def consents(card: Card, signature: bytes, context: bytes, survivors: bytes) -> bool:
+    """Whether the card's owner signed these survivors."""
+    return verified(card.identity, signature, _consented(context, survivors))
+
+
+def _consented(context: bytes, survivors: bytes) -> bytes:
+    return digest("survivors", context, survivors)
+
+
+def pack_consents(signatures: Mapping[int, bytes]) -> bytes:
+    """Return signatures by position as they are sent: 4 bytes of position and the signature, in order."""
+    return b"".join(position.to_bytes(4) + signatures[position] for position in sorted(signatures))
+
+
+def count_consents(
+    data: bytes, cards: Mapping[int, Card], signers: Iterable[int], context: bytes, survivors: bytes
+) -> int:
+    """Return how many of the allowed `signers` signed these survivors, of whom each must have signed but once.
+
+    Raises:
+        Malformed: the data are no signatures in order, or one of them is not by an allowed signer, or not of this list.
+    """
+    size, allowed = 4 + SIGNATURE_BYTES, set(signers)
+    entries = [data[at : at + size] for at in range(0, len(data), size)]
+    positions = [int.from_bytes(entry[:4]) for entry in entries]
+    if len(data) % size or any(a >= b for a, b in zip(positions, positions[1:], strict=False)):
+        raise Malformed("not signatures in order")
+    for position, entry in zip(positions, entries, strict=True):
+        if position not in allowed or not consents(cards[position], entry[4:], context, survivors):
+            raise Malformed("not a signature of this list")
+    return len(entries)

@@ -1,0 +1,50 @@
+"""The round's sum in the clear: the server sees each device's vector. For trusted servers, and to simulate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..privacy import Sum
+from ..privacy.messages import TRAIN
+from .exchange import Request, exchange
+from .sums import Call, Collected, Link, too_few
+
+
+class PlainSum:
+    """Offers the round to the cohort and adds up what comes back."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def prepared(self, round: int) -> None:
+        """Return None: nothing has to be prepared."""
+
+    def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
+        """Return the exact sum of the updates, folded as they arrive.
+
+        Where devices noise their own updates, the offer is the release: it is paid for first, for the whole cohort.
+        Where the server adds the noise, what it then releases is paid for by those who are in it.
+        """
+        plan, link = self._link.plan, self._link
+        if plan.privacy.noise == "local":
+            call.charge(cohort)
+        total = np.zeros(plan.ring.words(len(call.parameters)), dtype=np.uint64)
+        survivors: list[int] = []
+        codes: Counter[str] = Counter()
+        requests = [Request(node, TRAIN, call.round) for node in cohort]
+        for answer in exchange(link.grid, plan, requests, call.parameters, plan.cohort.deadline):
+            codes[str(answer.code)] += 1
+            if answer.update is not None:
+                total += answer.update
+                survivors.append(answer.node)
+            link.answered()
+        if len(survivors) < plan.cohort.minimum:
+            raise too_few(len(survivors), len(cohort), plan.cohort.minimum, codes)
+        if plan.privacy.noise == "central":
+            call.charge(survivors)
+        return Collected(
+            Sum(plan.ring.decode(total, len(call.parameters))), sorted(cohort), sorted(survivors), dict(codes)
+        )
