@@ -1,4 +1,4 @@
-"""`bract partition`: write each client's records to a file of its own, to try a deployment with."""
+"""`bract partition`: write what each client of a trial deployment holds to files of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def partition(
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="Override a key: data.clients=2")] = None,
 ) -> None:
-    """Deal a plan's data out: client-000.npz and so on, test.npz for the server, and the plan as it was resolved."""
+    """Deal a plan's data out: client-000.npz and so on, test.npz for the server, and the plan as it was resolved.
+
+    With secure aggregation each client also gets an identity, client-000.pem, and all of them the same roster.toml.
+    """
     from ..privacy import override, read_tables
     from ..simulations.shards import write_shards
     from ..simulations.study import make_study

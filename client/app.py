@@ -5,25 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from ..privacy import (
-    BractError,
-    DataError,
-    Entropy,
-    Keystream,
-    Masked,
-    Plan,
-    PlanError,
-    SystemEntropy,
-    read_plan,
-)
+from ..privacy import BractError, DataError, Keystream, Masked, Plan, PlanError
 from ..privacy.messages import (
     ANSWER,
     CONSENT,
@@ -43,62 +31,22 @@ from ..privacy.messages import (
     read_parameters,
     read_sections,
 )
-from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
+from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
+from .device import Device, open_device
+from .journal import Repeated
 from .protect import mask
-from .records import Records, fitting, read_records
+from .records import fitting
 from .secagg import Lost, SecureRound, Stranger
-from .terms import Refused, Terms, read_terms
-from .train import MECHANISMS, Mechanism, Task, torch_device
+from .terms import Refused
+from .train import Task
 
 log = logging.getLogger("bract.client")
 HISTORY = "bract.history"
 
 
-@dataclass(frozen=True)
-class Device:
-    """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
-
-    `identity` and `roster` are for secure aggregation: who it is, and with whom it takes part.
-    """
-
-    records: Records
-    terms: Terms
-    entropy: Entropy = field(default_factory=SystemEntropy)
-    read_plan: Callable[[str], Plan] = read_plan
-    mechanisms: Mapping[tuple[str, str], Mechanism] = field(default_factory=lambda: MECHANISMS)
-    identity: Identity | None = None
-    roster: Roster | None = None
-
-
 class BudgetSpent(Exception):
     """The device took part in as many rounds as the plan's noise was sized for."""
-
-
-def open_device(context: Context) -> Device:
-    """Return the device that the node's own settings describe.
-
-    `data` is an .npz file and `terms` a TOML file; for secure aggregation `identity` is a PEM file, `roster` a TOML
-    file and, where the roster names an authority, `certificate` a file in base64.
-
-    Raises:
-        DataError: records, identity or roster cannot be read.
-        PlanError: the terms cannot be read.
-    """
-    settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
-    if "data" not in settings:
-        raise DataError("the node has no data", "start it with --node-config 'data=\"records.npz\"'")
-    return Device(
-        _records_of(str(settings["data"])),
-        read_terms(settings["terms"]) if "terms" in settings else Terms(),
-        identity=read_identity(settings["identity"], settings.get("certificate")) if "identity" in settings else None,
-        roster=read_roster(settings["roster"]) if "roster" in settings else None,
-    )
-
-
-@lru_cache(maxsize=1)
-def _records_of(path: str) -> Records:
-    return read_records(Path(path), torch_device())
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,15 +68,18 @@ class Visit:
 
         Raises:
             Malformed: the plan has none.
-            PlanError: the device has no identity or no roster.
+            PlanError: the device has no identity, roster or journal.
         """
         device = self.device
         if not self.plan.secure:
             raise Malformed("the plan has no secure aggregation")
-        if device.identity is None or device.roster is None:
-            raise PlanError("the node has no identity or no roster", "give both in --node-config, see the docs")
+        who, whom, journal, state = device.identity, device.roster, device.journal, self.context.state
+        if who is None or whom is None or journal is None:
+            raise PlanError(
+                "the node lacks identity, roster or state", "give all three in --node-config, see the docs"
+            )
         session = make_session(self.plan, self.context.run_id, round)
-        return SecureRound(session, self.plan, device.terms, device.identity, device.roster, self.context.state)
+        return SecureRound(session, self.plan, device.terms, who, whom, journal, state)
 
 
 Reply = tuple[Masked | None, dict[str, bytes]]
@@ -171,7 +122,7 @@ def _code(fault: Exception) -> Code:
             return Code.TERMS
         case BudgetSpent():
             return Code.SPENT
-        case Malformed():
+        case Malformed() | Repeated():
             return Code.MALFORMED
         case PlanError():
             return Code.PLAN
@@ -186,29 +137,29 @@ def _code(fault: Exception) -> Code:
 
 
 def _visit(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Visit:
-    """Return the visit of a message, whose plan is one that the device accepts and that has not changed in the run."""
+    """Return the visit of a message, whose plan is one that the device accepts and the one of its run."""
     try:
         offer = read_offer(message.content.config_records[OFFER])
     except KeyError as fault:
         raise Malformed("there is no offer") from fault
     device = open_device(context)
     plan = device.read_plan(offer.plan)
+    if offer.round > plan.cohort.rounds:
+        raise Malformed("a round after the plan's last")
     device.terms.check(plan)
     _history(context, plan)
     return Visit(message, context, offer, device, plan)
 
 
 def _take_part(visit: Visit) -> Reply:
-    """Train on the offered parameters and return what may leave; with it the card for the next round, if asked for."""
+    """Train on the offered parameters and return what may leave, with the card for the next round if asked for."""
     offer, plan, device = visit.offer, visit.plan, visit.device
     parameters = _parameters(visit.message)
     sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
     records = fitting(device.records, plan)
     _fresh(visit)
+    masks = _join(visit, sections["cohort"], parameters) if plan.secure else []
     _count_round(visit)
-    masks = []
-    if plan.secure:
-        masks = visit.secure(offer.round).join(sections["cohort"], hashlib.sha256(parameters.tobytes()).digest())
 
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
@@ -216,6 +167,16 @@ def _take_part(visit: Visit) -> Reply:
     clipped = device.mechanisms[plan.cell](Task(plan, parameters, records, draw))
     update = mask(clipped, plan, masks)
     return update, _besides("card", visit.secure(offer.round + 1).keys) if "keys" in sections else {}
+
+
+def _join(visit: Visit, cohort: bytes, parameters: np.ndarray) -> list[Mask]:
+    """Return the masks of a round; if there are none to be had, the device forgets the round."""
+    secure = visit.secure(visit.offer.round)
+    try:
+        return secure.join(cohort, hashlib.sha256(parameters.data).digest())
+    except Exception:
+        secure.leave()
+        raise
 
 
 def _keys(visit: Visit) -> Reply:
@@ -300,7 +261,9 @@ def _reply(code: Code, update: Masked | None = None, sections: Mapping[str, byte
     records = RecordDict({ANSWER: ConfigRecord({"code": str(code)})})
     if update is not None:
         vector = update.vector
-        array = Array(dtype="uint64", shape=tuple(vector.shape), stype=RAW, data=vector.astype("<u8").tobytes())
+        array = Array(
+            dtype="uint64", shape=tuple(vector.shape), stype=RAW, data=vector.astype("<u8", copy=False).tobytes()
+        )
         records[UPDATE] = ArrayRecord({UPDATE: array})
     if sections:
         records[SECAGG] = ConfigRecord(dict(sections))

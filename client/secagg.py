@@ -3,6 +3,7 @@
 Between two messages of a round a device keeps its secrets in the node's own memory (Flower's context, which a
 SuperNode never writes to disk), each only as long as it is needed: its own until its vector is masked, the shares of
 the others' until it has opened one of each. A device that lost them, because it was started anew, has dropped out.
+Whatever it does with a secret it first notes in its journal, which is on disk, and never does again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from ..privacy import Plan
 from ..privacy.messages import Malformed
+from ..privacy.secagg.derive import digest
 from ..privacy.secagg.identity import Identity, Roster
 from ..privacy.secagg.keys import Keypair, RoundSecrets, genuine, make_card, new_secrets
 from ..privacy.secagg.masking import Peer, masks_of
@@ -24,6 +26,7 @@ from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.shares import Held, seal, split_secrets, unseal
 from ..privacy.secagg.survivors import consent, count_consents
 from ..privacy.secagg.unmask import NO_SHARE
+from .journal import Journal
 from .terms import Refused, Terms
 
 SEAT = "bract.secagg."
@@ -42,10 +45,12 @@ class Stranger(Exception):
 class Seat:
     """What a device remembers of a round that is under way: secret, and the less the further the round is.
 
-    `stage` is the last message it answered: `keys`, `shares`, `masked` or `agreed`. `held` are its shares: of its own
-    secrets first, then of all members it knows, in order; `survivors` is the list it signed.
+    `session` is the digest of the session, `stage` the last message it answered: `keys`, `shares`, `masked` or
+    `agreed`. `held` are its shares: of its own secrets first, then of all members it knows, in order; `survivors` is
+    the list it signed.
     """
 
+    session: bytes
     stage: str
     card: bytes
     mask: bytes = b""
@@ -75,14 +80,15 @@ class SecureRound:
     terms: Terms
     identity: Identity
     roster: Roster
+    journal: Journal
     state: RecordDict
 
     def keys(self) -> bytes:
         """Return the device's card: fresh keys for this round, in place of any that it had for it."""
-        self._forget(before=self.session.round - 1)
+        self._keep({self.session.round - 1, self.session.round})
         own = new_secrets()
         card = make_card(own, self.identity, self.session.digest, self.session.hybrid).to_bytes()
-        self._sit(Seat("keys", card, own.mask.secret, own.own, own.channel.secret))
+        self._sit(Seat(self.session.digest, "keys", card, own.mask.secret, own.own, own.channel.secret))
         return card
 
     def shares(self, seating: bytes) -> bytes:
@@ -95,12 +101,14 @@ class SecureRound:
         seat = self._seat("keys")
         view = read_seating(seating, self.session)
         self._check_cohort(view, seat)
-        held = split_secrets(seat.secrets, view.graph.threshold, tuple(view.cards))
+        self._once("shares", seat.card)
+        own_secrets = seat.secrets
+        held = split_secrets(own_secrets, view.graph.threshold, tuple(view.cards))
         own = held[tuple(view.cards).index(view.position)]
         self._sit(replace(seat, stage="shares", seating=seating, held=own.own + own.mask))
         me = view.cards[view.position]
         boxes = (
-            seal(seat.secrets, me, card, share, self.session.digest)
+            seal(own_secrets, me, card, share, self.session.digest)
             for card, share in zip(view.cards.values(), held, strict=True)
             if card is not me
         )
@@ -110,13 +118,14 @@ class SecureRound:
         """Return the masks for the device's vector, and forget the secrets that they were made of.
 
         `model` is the digest of the parameters that the device was offered. A neighbour whose box does not open is
-        in the round all the same; the device then holds no share of its secrets.
+        in the round all the same; the device then holds no share of its secrets. (With hybrid keys the box carries
+        what the pair's masks are made of: the device then drops out.)
 
         Raises:
             Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
         """
+        self._keep({self.session.round, self.session.round + 1})
         seat = self._seat("shares")
-        self._forget(before=self.session.round)
         view, own = read_seating(seat.seating, self.session), seat.secrets
         size = -(-view.graph.devices // 8)
         bits, boxes = invitation[:size], invitation[size:]
@@ -126,14 +135,18 @@ class SecureRound:
         held, peers = self._unseal(view, own, members, boxes)
         held[view.position] = Held(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
         masks = masks_of(own, view.cards[view.position], peers, self.session.digest, context)
+        self._once("masks")
         known = b"".join(held[member].own + held[member].mask for member in sorted(held))
-        self._sit(Seat("masked", seat.card, seating=seat.seating, members=bits, held=known, context=context))
+        self._sit(
+            Seat(seat.session, "masked", seat.card, seating=seat.seating, members=bits, held=known, context=context)
+        )
         return masks
 
     def consent(self, survivors: bytes) -> bytes:
         """Return the device's signature of the list of survivors: it signs one list a round."""
         seat = self._seat("masked")
         self._check_survivors(seat, survivors)
+        self._once("consent")
         self._sit(replace(seat, stage="agreed", survivors=survivors))
         return consent(self.identity, seat.context, survivors)
 
@@ -151,19 +164,22 @@ class SecureRound:
             self._check_signatures(seat, view, alive, survivors, signatures)
         elif signatures is not None:
             raise Malformed("signatures without a list to sign")
+        self._once("unmask")
         known = self._known(view, from_bits(seat.members, view.graph.devices))
         opened: list[bytes] = []
         for place, member in enumerate(known):
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
-        del self.state[self._name]
+        self.leave()
         return b"".join(opened)
+
+    def leave(self) -> None:
+        """Forget the round."""
+        self.state.pop(self._name, None)
 
     def _check_cohort(self, view: Seating, seat: Seat) -> None:
         if view.cards[view.position].to_bytes() != seat.card:
             raise Malformed("another card in the device's place")
-        if view.graph.devices > self.plan.cohort.size:
-            raise Refused("the cohort is larger than the plan's, its sum could overflow")
         self._check_count(view, view.graph.devices)
         if not all(genuine(card, self.session.digest, self.roster) for card in view.cards.values()):
             raise Stranger
@@ -213,9 +229,13 @@ class SecureRound:
         for sender, size in zip(senders, sizes, strict=True):
             card, given = view.cards[sender], b""
             try:
-                parcel = unseal(own, card, view.cards[view.position], boxes[start : start + size], self.session.digest)
+                parcel = unseal(
+                    own, card, view.cards[view.position], boxes[start : start + size], self.session.digest
+                )
                 held[sender], given = parcel.held, parcel.contribution
             except Malformed:
+                if self.session.hybrid:  # without the sender's contribution the masks of the pair would not cancel
+                    raise
                 held[sender] = NOTHING
             peers.append(Peer(card, given))
             start += size
@@ -227,14 +247,18 @@ class SecureRound:
 
     def _seat(self, stage: str) -> Seat:
         record = self.state.config_records.get(self._name)
-        if record is None or record["stage"] != stage:
+        if record is None or (record["stage"], record["session"]) != (stage, self.session.digest):
             raise Lost
         return Seat(**{name: value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
 
     def _sit(self, seat: Seat) -> None:
         self.state[self._name] = ConfigRecord({f.name: getattr(seat, f.name) for f in fields(seat)})
 
-    def _forget(self, before: int) -> None:
+    def _keep(self, rounds: set[int]) -> None:
+        """Forget all other rounds: no more than two are ever under way."""
         for name in [name for name in self.state if name.startswith(SEAT)]:
-            if int(name.removeprefix(SEAT)) < before:
+            if int(name.removeprefix(SEAT)) not in rounds:
                 del self.state[name]
+
+    def _once(self, step: str, card: bytes = b"") -> None:
+        self.journal.once(digest("step", step.encode(), self.session.digest, card))

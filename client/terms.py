@@ -57,7 +57,9 @@ class Terms(BaseModel):
     def _check_masks(self, plan: Plan) -> None:
         a = plan.aggregation
         if a.colluders < self.min_colluders:
-            raise Refused(f"the plan withstands colluders of {a.colluders:g}, these terms want {self.min_colluders:g}")
+            raise Refused(
+                f"the plan withstands colluders of {a.colluders:g}, these terms want {self.min_colluders:g}"
+            )
         if self.malicious_server and not plan.malicious:
             raise Refused("the plan trusts the server to follow the protocol, these terms do not")
         if plan.cohort.size < self.min_survivors:

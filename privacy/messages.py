@@ -16,7 +16,7 @@ TRAIN, KEYS, SHARES, CONSENT, UNMASK = "train", "query.keys", "query.shares", "q
 """The kinds of message, Flower's message types. Those after the first are secure aggregation's."""
 
 Sections = Mapping[str, bytes]
-"""What a message says of secure aggregation: by the name of each part its bytes, which `bract.privacy.secagg` reads."""
+"""What a message says of secure aggregation: by the name of each part its bytes, for `bract.privacy.secagg`."""
 
 RAW = "bract.raw"
 """How vectors are written: their little-endian bytes."""

@@ -10,6 +10,9 @@ from .keystream import Keystream
 CHUNK = 1 << 15
 """Normal pairs made at once, so that the working set stays in cache."""
 
+LEAST_STD, MOST_STD = 2.0**10, 2.0**45
+"""The standard deviations, in steps, that noise can be made for."""
+
 
 def gaussian(std: float, count: int, keystream: Keystream) -> NDArray[np.int64]:
     """Return `count` Gaussian numbers of mean 0 and standard deviation `std`, rounded to whole numbers, secret.
@@ -25,7 +28,7 @@ def gaussian(std: float, count: int, keystream: Keystream) -> NDArray[np.int64]:
     Raises:
         ValueError: `std` is outside that range.
     """
-    if not 2.0**10 <= std <= 2.0**45:
+    if not LEAST_STD <= std <= MOST_STD:
         raise ValueError(f"expected 2^10 <= std <= 2^45, got {std}")
     noise = np.empty(count + count % 2, dtype=np.int64)
     for start in range(0, len(noise), 2 * CHUNK):

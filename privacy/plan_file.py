@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import PlanError
+from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
-from .secagg.graph import COMPLETE, choose_graph
+from .secagg.graph import COMPLETE, choose_graph, most_colluders
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Sections = dict[str, Any]
@@ -88,6 +89,7 @@ def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan") -> An
     plan = kind.model_validate(sections).resolved()
     _check_budget(plan)
     _check_ring(plan)
+    _check_noise(plan)
     return cast(AnyPlan, plan)
 
 
@@ -170,7 +172,7 @@ def _graph_exists(s: Sections) -> str | None:
     if a.protocol != "secagg" or size < 2:
         return None
     try:
-        choose_graph(size, a.colluders, a.dropouts)
+        choose_graph(size, most_colluders(size, a.colluders), a.dropouts)
     except ValueError:
         return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
     return None
@@ -224,4 +226,14 @@ def _check_ring(plan: Plan) -> None:
         f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
         f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
         "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
+    )
+
+
+def _check_noise(plan: Plan) -> None:
+    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
+    if not plan.protected or LEAST_STD <= plan.noise_std(1) / plan.noise_step <= MOST_STD / 2:
+        return
+    raise PlanError(
+        f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
+        "bring it, aggregation.range and cohort.size nearer to usual values",
     )

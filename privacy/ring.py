@@ -13,7 +13,7 @@ WIDTHS = (12, 16, 21, 32, 64)
 LARGEST = 1 << 46
 """No coordinate of one device exceeds this, so that noise fits into 64 bits beside the sum."""
 
-CHUNK = 1 << 14
+CHUNK = 1 << 15
 """Words worked on at once, so that they stay in the cache."""
 
 Words = NDArray[np.uint64]
@@ -47,8 +47,8 @@ class Ring:
     def encode(self, vector: NDArray[np.int64]) -> Words:
         """Return the words, shape [words], of whole numbers, shape [count].
 
-        >>> Ring(16).encode(np.array([1, -1, 2])).tolist()
-        [1, 18446744073709551615, 2]
+        >>> [hex(word) for word in Ring(16).encode(np.array([1, -1, 2])).tolist()]
+        ['0x1ffff0001']
         """
         lanes, size = vector.view(np.uint64), self.words(len(vector))
         words = lanes[:size].copy()

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..privacy import Sum
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections
+from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections
 from ..privacy.ring import Words
+from ..privacy.secagg.graph import most_colluders
 from ..privacy.secagg.identity import Roster
 from ..privacy.secagg.keys import Card, genuine, read_card, usable
 from ..privacy.secagg.members import to_bits
@@ -90,7 +91,7 @@ class SecureSum:
         call.charge([table.nodes[position] for position in survivors])
         self._coming = self._seat(call.round + 1, cards)
         opened = self._opened(call, table, survivors, signatures)
-        model = hashlib.sha256(call.parameters.astype("<f4").tobytes()).digest()
+        model = _model(call)
         try:
             unmask(total, table.cohort, opened, survivors, model)
         except TooFewShares:
@@ -106,6 +107,11 @@ class SecureSum:
     def _least(self, table: Table) -> int:
         cohort = table.cohort
         return max(cohort.session.least_survivors(cohort.graph), self._plan.cohort.minimum)
+
+    def _fewest(self) -> int:
+        """Return the least cohort that a round can begin with."""
+        colluders = most_colluders(self._plan.cohort.size, self._plan.aggregation.colluders)
+        return max(2, colluders + 1, self._plan.cohort.minimum)
 
     def _require(self, table: Table, count: int, codes: Counter[str], what: str) -> None:
         if count < self._least(table):
@@ -127,7 +133,7 @@ class SecureSum:
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, codes)}
         table = self._seat(call.round, cards)
         if table is None:
-            raise too_few(0, len(cohort), max(2, self._plan.cohort.minimum), codes, "keys that fit")
+            raise too_few(codes[Code.OK], len(cohort), self._fewest(), codes, "keys that fit together")
         codes.clear()
         for answer in self._ask(call, table.requests(table.nodes), codes):
             table.take_boxes(answer)
@@ -138,11 +144,13 @@ class SecureSum:
         """Return the table of those nodes whose cards are genuine, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
         seated = {card.identity: (card, node) for node, data in cards.items() if (card := self._card(data, session))}
-        if len(seated) < max(2, self._plan.cohort.minimum):
-            return None
         order = sorted(seated)
         cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
-        return Table(cohort, tuple(seated[identity][1] for identity in order))
+        table = Table(cohort, tuple(seated[identity][1] for identity in order))
+        try:
+            return table if len(order) >= self._least(table) else None
+        except ValueError:  # there is no graph for so few
+            return None
 
     def _card(self, data: bytes, session: Session) -> Card | None:
         try:
@@ -152,9 +160,7 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
-    def _masked_sum(
-        self, call: Call, table: Table
-    ) -> tuple[Words, list[int], dict[int, bytes], Counter[str]]:
+    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, list[int], dict[int, bytes], Counter[str]]:
         """Return the sum of the masked vectors, whose it is, cards for the next round, and the answers by code.
 
         Vectors are folded as they arrive: the memory for them does not grow with their number.
@@ -170,7 +176,7 @@ class SecureSum:
         cards: dict[int, bytes] = {}
         codes: Counter[str] = Counter()
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):
-            if "card" in answer.sections:
+            if "card" in answer.sections and answer.node in following:
                 cards[answer.node] = answer.sections["card"]
             if answer.request.kind == TRAIN:
                 codes[str(answer.code)] += 1
@@ -187,7 +193,7 @@ class SecureSum:
     def _consents(self, call: Call, table: Table, survivors: Sequence[int]) -> dict[int, bytes]:
         """Return the survivors' signatures, by position, of the list of survivors."""
         bits, codes = to_bits(survivors, len(table.nodes)), Counter[str]()
-        model = hashlib.sha256(call.parameters.astype("<f4").tobytes()).digest()
+        model = _model(call)
         context, cards, signatures = table.cohort.context(model), table.cohort.cards, dict[int, bytes]()
         requests = [Request(table.nodes[p], CONSENT, call.round, {"survivors": bits}) for p in survivors]
         for answer in self._ask(call, requests, codes):
@@ -200,13 +206,13 @@ class SecureSum:
     def _opened(
         self, call: Call, table: Table, survivors: Sequence[int], signatures: Mapping[int, bytes] | None
     ) -> dict[int, bytes]:
-        """Return the shares that devices opened, by position; take the boxes for the next round that come with them."""
+        """Return the shares that devices opened, by position; take the boxes for the next round that come with."""
         bits, coming = to_bits(survivors, len(table.nodes)), self._coming
         asked = {table.nodes[p]: p for p in (survivors if signatures is None else sorted(signatures))}
         signed = {} if signatures is None else {"signatures": pack_consents(signatures)}
         seats = set(coming.nodes) if coming else set[int]()
         requests = [
-            Request(node, UNMASK, call.round, {"survivors": bits} | signed | self._cards(node)) for node in asked
+            Request(node, UNMASK, call.round, {"survivors": bits, **signed, **self._cards(node)}) for node in asked
         ]
         requests += coming.requests(sorted(seats - set(asked))) if coming else []
         opened: dict[int, bytes] = {}
@@ -223,3 +229,8 @@ class SecureSum:
     def _fits(self, table: Table, position: int, answer: Answer) -> bool:
         count = len(table.cohort.among(position))
         return len(answer.sections.get("opened", b"")) == SHARE_BYTES * count
+
+
+def _model(call: Call) -> bytes:
+    """Return the digest of the round's parameters, which its masks are bound to."""
+    return hashlib.sha256(call.parameters.astype("<f4", copy=False).data).digest()

@@ -165,9 +165,9 @@ _ABOUT_FIGURES = (
 def _limits(study: Study) -> Iterator[Html]:
     """Return the items of the list of what the guarantee does not cover."""
     unit, seed = study.privacy.unit, study.simulation.seed
-    items: list[tuple[str, str]] = []
+    items: list[tuple[str, str]] = [] if study.secure else [_CLEAR_UPDATES]
     if not study.protected:
-        items = [("All records.", "Neither the released models nor what the server saw is bounded by anything.")]
+        items.append(("All records.", "Neither the released models nor what the server saw is bounded by anything."))
     if study.protected and seed is not None:
         text = f"Whoever knows the seed, {seed}, can recompute the noise and take it off: do not release its models."
         items.append(("This very run, because it is seeded.", text))
@@ -178,6 +178,7 @@ def _limits(study: Study) -> Iterator[Html]:
     yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))
 
 
+_CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan adds updates up without masks.")
 _UNCOVERED = (
     (
         "A person with several {unit}s.",
@@ -207,7 +208,9 @@ _NEVER_COVERED = (
 
 
 def _mechanism(study: Study) -> Iterator[tuple[str, str]]:
-    p, steps = study.privacy, study.training.local_steps
+    p, steps, a = study.privacy, study.training.local_steps, study.aggregation
+    yield "Aggregation", f"secagg, {a.mode}, {a.key_exchange} keys" if study.secure else "sum, without masks"
+    yield "Ring", f"{study.ring.bits} bits a coordinate, in steps of {study.grid_step:.3g}"
     if not study.protected:
         yield "Mechanism", "none: no clipping, no noise, no accounting"
         return

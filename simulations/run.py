@@ -5,13 +5,15 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 
-from ..client.app import Device, make_app
+from ..client.app import make_app
+from ..client.device import Device
+from ..client.journal import MemoryJournal
 from ..client.terms import Terms
 from ..client.train import torch_device
 from ..privacy import Ledger
@@ -99,12 +101,15 @@ def _opener(study: Study, population: Population):
     p = study.privacy
     terms = Terms(max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True)
     identities = [new_identity() for _ in range(population.clients if study.secure else 0)]
+    journals = [MemoryJournal() for _ in identities]
     roster, entropy = roster_of(identities), study.entropy
 
     def open_device(context: Context) -> Device:
         client = context.node_id - FIRST_NODE
-        identity = identities[client] if study.secure else None
-        return Device(population.client(client), terms, entropy, read_study, OPEN_MECHANISMS, identity, roster)
+        device = Device(population.client(client), terms, entropy, read_study, OPEN_MECHANISMS)
+        if not study.secure:
+            return device
+        return replace(device, identity=identities[client], roster=roster, journal=journals[client])
 
     return open_device
 

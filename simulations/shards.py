@@ -9,12 +9,15 @@ import numpy as np
 import torch
 
 from ..privacy.files import replace_file, storage
+from ..privacy.secagg.identity import new_identity, public_text, write_identity
 from .population import make_population
 from .study import Study
 
 
 def write_shards(study: Study, folder: Path) -> int:
     """Write client-000.npz ..., test.npz and plan.toml to the folder; return the number of clients.
+
+    For a plan with secure aggregation also each client's identity, client-000.pem ..., and the roster of them all.
 
     Raises:
         DataError: as `make_population`.
@@ -28,7 +31,20 @@ def write_shards(study: Study, folder: Path) -> int:
         replace_file(folder / f"client-{number:03d}.npz", _npz(records.features.numpy(), records.labels.numpy()))
     replace_file(folder / "test.npz", _npz(population.test.features, population.test.labels))
     replace_file(folder / "plan.toml", study.offered().encode())
+    if study.secure:
+        _write_identities(folder, population.clients)
     return population.clients
+
+
+def _write_identities(folder: Path, clients: int) -> None:
+    lines = ["[devices]"]
+    for number in range(clients):
+        identity, path = new_identity(), folder / f"client-{number:03d}.pem"
+        with storage(path):
+            path.unlink(missing_ok=True)
+            write_identity(path, identity)
+        lines.append(f'client-{number:03d} = "{public_text(identity.public)}"')
+    replace_file(folder / "roster.toml", ("\n".join(lines) + "\n").encode())
 
 
 def _npz(features: np.ndarray, labels: np.ndarray) -> bytes:

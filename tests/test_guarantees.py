@@ -11,8 +11,9 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from bract.client.app import Device, make_app
-from bract.client.protect import protect
+from bract.client.app import make_app
+from bract.client.device import Device
+from bract.client.protect import add_noise
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
@@ -56,7 +57,7 @@ def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(scale: 
     more = Records(torch.cat([data.features, extra.features]), torch.cat([data.labels, extra.labels]))
     without = MECHANISMS[which.cell](task(which, data)).vector
     with_it = MECHANISMS[which.cell](task(which, more)).vector
-    moved = float(np.linalg.norm((with_it - without).astype(np.float64)))
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * which.grid_step
     assert moved <= which.sensitivity(len(without))
     assert moved > 0 or not math.isfinite(scale)
 
@@ -69,14 +70,17 @@ def deviates(values: np.ndarray, std: float) -> bool:
 def test_what_the_server_releases_carries_the_planned_noise() -> None:
     which, count = plan("central"), 200_000
     release = RELEASES[which.cell](Sum(np.zeros(count, dtype=np.int64)), which, Keystream(bytes(32)))
-    std = which.noise_std(count) * which.grid_step / which.training.batch_size
+    std = which.noise_std(count) / which.training.batch_size
+    assert std >= which.noise_multiplier * which.privacy.clip_norm / which.training.batch_size
     assert not deviates(release.vector, std)
 
 
 def test_what_a_device_steps_on_carries_the_planned_noise() -> None:
     which, count = plan("local"), 200_000
-    noised = protect(Update(np.zeros(count)), which, Keystream(bytes(32)))
-    assert not deviates(noised.vector, which.noise_std(count))
+    noised = add_noise(Update(np.zeros(count)), which, Keystream(bytes(32)))
+    std = which.noise_std(count)
+    assert std >= which.noise_multiplier * which.privacy.clip_norm
+    assert not deviates(noised.vector * which.noise_step, std)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -87,7 +91,7 @@ def test_a_device_answers_with_an_update_or_a_code_and_nothing_else(fails: bool)
         return MECHANISMS[task.plan.cell](task)
 
     which = plan("central")
-    terms = Terms(trusted_server=True)
+    terms = Terms(trusted_server=True, clear_updates=True)
     app = make_app(lambda context: Device(records(9), terms, mechanisms={which.cell: train}))
     offer = ConfigRecord({"round": 1, "plan": which.offered()})
     parameters = read_flat(build("cnn", SHAPE, CLASSES, seed=0))

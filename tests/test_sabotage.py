@@ -42,16 +42,39 @@ SABOTAGE = {
     "let a fault out of the device": (
         "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
         "import bract.client.app as a\n"
-        "a._answer = lambda message, context, opened: a._reply(a.Code.OK, a._take_part(message, context, opened))",
+        "a._answer = lambda message, context, opened, answer: "
+        "a._reply(a.Code.OK, *answer(a._visit(message, context, opened)))",
     ),
     "send a figure beside the update": (
         "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
         "import bract.client.app as a\nreply = a._reply\n"
-        "def talkative(code, update=None):\n"
-        "    records = reply(code, update)\n"
+        "def talkative(code, update=None, sections=None):\n"
+        "    records = reply(code, update, sections)\n"
         "    records['metrics'] = a.ConfigRecord({'records': 600})\n"
         "    return records\n"
         "a._reply = talkative",
+    ),
+    "let updates out in the clear unasked": (
+        "test_without_a_word_from_the_owner_no_update_leaves_without_masks",
+        "from bract.client.terms import Terms\nTerms.check = lambda self, plan: None",
+    ),
+    "leave the masks off": (
+        "test_masks_cover_every_word_and_come_off_again",
+        "import bract.client.protect as p\np.add_masks = lambda words, masks: None",
+    ),
+    "use one mask in two rounds": (
+        "test_another_context_or_session_gives_other_masks_throughout",
+        "import bract.privacy.secagg.masking as m\nfull = m.own_key\n"
+        "m.own_key = lambda secret, identity, context: full(secret, identity, bytes(32))",
+    ),
+    "let the sum overflow": (
+        "test_the_sum_is_exact_whatever_the_ring",
+        "from bract.privacy import Ring\nfull = Ring.bound\n"
+        "Ring.bound = lambda self, devices: 2 * full(self, devices)",
+    ),
+    "leave the grid out of the sensitivity": (
+        "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
+        "from bract.privacy import Plan\nPlan.sensitivity = lambda self, dimension: self.privacy.clip_norm",
     ),
     "do not charge the ledger": (
         "test_nothing_is_released_before_its_charge_is_on_disk",
@@ -80,6 +103,11 @@ SABOTAGE = {
 
 ELSEWHERE = {
     "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it": "client/test_gradients.py",
+    "test_without_a_word_from_the_owner_no_update_leaves_without_masks": "client/test_terms.py",
+    "test_masks_cover_every_word_and_come_off_again": "client/test_protect.py",
+    "test_another_context_or_session_gives_other_masks_throughout": "privacy/secagg/test_masking.py",
+    "test_the_sum_is_exact_whatever_the_ring": "server/test_plain_sum.py",
+    "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used": "privacy/test_quantize.py",
 }
 """Where a named test stands if not in `test_guarantees.py`."""
 

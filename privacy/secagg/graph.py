@@ -12,12 +12,13 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.special import gammaln
-
 from ..keystream import Keystream
 
 COMPLETE = 256
 """The most devices that are all neighbours of one another."""
+
+MOST_NEIGHBOURS = 1024
+"""The most neighbours in a sparse graph: a plan that asks for more is refused, before the search takes long."""
 
 PRIVATE_BITS, FINISH_BITS = 40, 20
 """A graph opens a device's secrets with probability 2^-40 at most, and loses a round with 2^-20."""
@@ -38,33 +39,38 @@ class Graph:
 
     def neighbours(self, position: int, seed: bytes) -> tuple[int, ...]:
         """Return the positions of a device's neighbours, sorted; `seed` (32 public bytes) orders the ring."""
-        if self.complete:
-            return tuple(p for p in range(self.devices) if p != position)
-        order, place = _ring(self.devices, seed)
-        steps = range(1, self.degree // 2 + 1)
-        around = (place[position] + s for step in steps for s in (-step, step))
-        return tuple(sorted(order[p % self.devices] for p in around))
+        return _neighbours(self, position, seed)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1 << 12)
+def _neighbours(graph: Graph, position: int, seed: bytes) -> tuple[int, ...]:
+    if graph.complete:
+        return tuple(p for p in range(graph.devices) if p != position)
+    order, place = _ring(graph.devices, seed)
+    steps = range(1, graph.degree // 2 + 1)
+    around = (place[position] + s for step in steps for s in (-step, step))
+    return tuple(sorted(order[p % graph.devices] for p in around))
+
+
+@lru_cache(maxsize=1)
 def _ring(devices: int, seed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the device at each place of the ring, and the place of each device."""
     order = Keystream(seed).permutation(devices)
     return tuple(order.tolist()), tuple(order.argsort().tolist())
 
 
-def colluders(devices: int, share: float) -> int:
+def most_colluders(devices: int, share: float) -> int:
     """Return the most colluders that are still fewer than `share` of the devices; none if that is no whole one.
 
-    >>> [colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
+    >>> [most_colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
     [0, 0, 1, 1, 2, 33]
     """
     return max(math.ceil(share * devices - 1e-9) - 1, 0)
 
 
 @lru_cache(maxsize=64)
-def choose_graph(devices: int, colluding: float, dropping: float) -> Graph:
-    """Return the graph for so many devices, of which less than the share `colluding` work with the server.
+def choose_graph(devices: int, colluders: int, dropping: float) -> Graph:
+    """Return the graph for so many devices, of which at most `colluders` work with the server.
 
     In a complete graph more than half of all devices and colluders together must give shares, 2 t > n + c: then no
     two lists of survivors can open both secrets of a device. In a sparse one, the least degree and threshold by
@@ -72,23 +78,27 @@ def choose_graph(devices: int, colluding: float, dropping: float) -> Graph:
     ring into parts, and, but for 2^-20, each has a threshold left if the share `dropping` drops out at random.
 
     Raises:
-        ValueError: there are fewer than two devices, or no sparse graph is that safe.
+        ValueError: there are fewer than two devices or not more than colluders, or no sparse graph is that safe.
     """
     if devices < 2:
         raise ValueError("a sum over fewer than two devices hides nothing")
     if devices <= COMPLETE:
-        return Graph(devices, devices - 1, (devices + colluders(devices, colluding)) // 2 + 1)
-    bad, gone = math.floor(colluding * devices), math.floor(dropping * devices)
-    for degree in range(2, devices - 1, 2):
-        threshold = _least_threshold(devices, bad, degree)
-        if threshold <= degree and _holds_together(devices, bad + gone, degree):
-            if devices * _below(threshold, devices, devices - gone, degree) <= 2.0**-FINISH_BITS:
-                return Graph(devices, degree, threshold)
+        threshold = (devices + colluders) // 2 + 1
+        if threshold > devices:
+            raise ValueError("too many colluders for so few devices")
+        return Graph(devices, devices - 1, threshold)
+    gone = math.floor(dropping * devices)
+    for degree in range(2, min(devices - 1, MOST_NEIGHBOURS + 1), 2):
+        if not _holds_together(devices, colluders + gone, degree):
+            continue
+        threshold = _least_threshold(devices, colluders, degree)
+        if threshold <= degree and devices * _below(threshold, devices, devices - gone, degree) <= 2.0**-FINISH_BITS:
+            return Graph(devices, degree, threshold)
     raise ValueError("no graph is safe against so many colluders and dropouts")
 
 
 def _log_choose(n: int, k: int) -> float:
-    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)) if 0 <= k <= n else -math.inf
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if 0 <= k <= n else -math.inf
 
 
 def _chance(n: int, marked: int, drawn: int, hits: int) -> float:

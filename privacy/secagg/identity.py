@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -98,7 +98,7 @@ def read_identity(path: Path, certificate: Path | None = None) -> Identity:
             raise DataError(f"others than its owner can read the identity {path}", f"type: chmod 600 {path}")
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         proof = NO_CERTIFICATE if certificate is None else base64.b64decode(certificate.read_bytes(), validate=False)
-    except (OSError, ValueError, TypeError) as fault:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the identity {path}", "make one: see docs/deployment.md") from fault
     if not isinstance(key, Ed25519PrivateKey) or len(proof) != SIGNATURE_BYTES:
         raise DataError(f"the identity {path} is no ed25519 key", "make one: see docs/deployment.md")
@@ -135,7 +135,7 @@ def read_roster(path: Path) -> Roster:
         authority = fields.pop("authority", None)
         devices = frozenset(_public(text) for text in named.values())
         roster = Roster(devices, None if authority is None else _public(authority))
-    except (OSError, ValueError, TypeError, AttributeError) as fault:
+    except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the roster {path}", hint) from fault
     if fields or len(devices) != len(named) or not (devices or authority):
         raise DataError(f"the roster {path} has unknown keys, a device twice, or nobody in it", hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -104,27 +104,30 @@ def new_secrets() -> RoundSecrets:
 
 @dataclass(frozen=True)
 class Card:
-    """A device's public keys of one round, signed by its identity."""
+    """A device's public keys of one round, signed by its identity; `commitment` is to the secret of its own mask."""
 
     identity: bytes
     mask: PublicKeys
     channel: PublicKeys
+    commitment: bytes
     certificate: bytes
     signature: bytes = b""
 
     def signed(self, session: bytes) -> bytes:
         """The digest that the signature is of; `session` is the session's."""
-        return digest("card", session, self.identity, self.mask.to_bytes(), self.channel.to_bytes())
+        return digest("card", session, self.identity, self._keys(), self.commitment)
 
     def to_bytes(self) -> bytes:
-        """The card as it is sent: identity, mask keys, channel keys, certificate, signature."""
-        keys = self.mask.to_bytes() + self.channel.to_bytes()
-        return self.identity + keys + self.certificate + self.signature
+        """The card as it is sent: identity, mask keys, channel keys, commitment, certificate, signature."""
+        return self.identity + self._keys() + self.commitment + self.certificate + self.signature
+
+    def _keys(self) -> bytes:
+        return self.mask.to_bytes() + self.channel.to_bytes()
 
 
 def card_bytes(hybrid: bool) -> int:
     """How long a card is."""
-    return PUBLIC_BYTES + 2 * _keys_bytes(hybrid) + 2 * SIGNATURE_BYTES
+    return PUBLIC_BYTES + 2 * _keys_bytes(hybrid) + KEY_BYTES + 2 * SIGNATURE_BYTES
 
 
 def _keys_bytes(hybrid: bool) -> int:
@@ -142,14 +145,16 @@ def read_card(data: bytes, hybrid: bool) -> Card:
         raise Malformed("not a card")
     size, body = _keys_bytes(hybrid), data[PUBLIC_BYTES:]
     mask, channel = (PublicKeys(keys[:32], keys[32:]) for keys in (body[:size], body[size : 2 * size]))
-    certificate, signature = body[2 * size : -SIGNATURE_BYTES], body[-SIGNATURE_BYTES:]
-    return Card(data[:PUBLIC_BYTES], mask, channel, certificate, signature)
+    committed, proofs = body[2 * size : 2 * size + KEY_BYTES], body[2 * size + KEY_BYTES :]
+    certificate, signature = proofs[:SIGNATURE_BYTES], proofs[SIGNATURE_BYTES:]
+    return Card(data[:PUBLIC_BYTES], mask, channel, committed, certificate, signature)
 
 
 def make_card(own: RoundSecrets, identity: Identity, session: bytes, hybrid: bool) -> Card:
     """Return the signed card that shows a device's keys of a round to the others."""
-    card = Card(identity.public, own.mask.public(hybrid), own.channel.public(hybrid), identity.certificate)
-    return Card(**{**vars(card), "signature": identity.sign(card.signed(session))})
+    mask, channel = own.mask.public(hybrid), own.channel.public(hybrid)
+    card = Card(identity.public, mask, channel, commitment(own.own), identity.certificate)
+    return replace(card, signature=identity.sign(card.signed(session)))
 
 
 def genuine(card: Card, session: bytes, roster: Roster) -> bool:
@@ -183,6 +188,11 @@ def pair_key(own: Keypair, other: PublicKeys, low: bytes, high: bytes, context: 
     `contribution` is what the lower one gave to the higher one through its KEM; empty unless hybrid.
     """
     return derive(own.exchange(other) + contribution, context, "pair", low, high)
+
+
+def commitment(secret: bytes) -> bytes:
+    """Return what a card shows of the secret of a device's own mask, 32 bytes: enough to know it by once opened."""
+    return digest("own", secret)
 
 
 def own_key(secret: bytes, identity: bytes, context: bytes) -> bytes:

@@ -19,7 +19,7 @@ class Peer:
 
 def masks_of(own: RoundSecrets, card: Card, peers: Iterable[Peer], session: bytes, context: bytes) -> list[Mask]:
     """Return the masks that a device adds to its vector in a round."""
-    alone = (own_key(own.own, card.identity, context), 1)
+    alone = Mask(own_key(own.own, card.identity, context))
     return [alone, *pair_masks(own.mask, card, peers, session, context)]
 
 
@@ -38,4 +38,4 @@ def _pair_mask(mask: Keypair, card: Card, peer: Peer, session: bytes, context: b
     given = peer.contribution
     if lower and other.mask.mlkem:
         given = contribution(mask, session, high)
-    return pair_key(mask, other.mask, low, high, context, given), 1 if lower else -1
+    return Mask(pair_key(mask, other.mask, low, high, context, given), 1 if lower else -1)

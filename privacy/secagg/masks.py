@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -27,8 +28,16 @@ MOST_BYTES = 2**36 - 32
 AT_ONCE = 64
 """Streams that are open at the same time."""
 
-Mask = tuple[bytes, int]
-"""A key of 32 bytes, secret, and +1 or -1: whether its stream is added or taken away."""
+
+@dataclass(frozen=True, repr=False)
+class Mask:
+    """The key of a mask, 32 bytes, secret, and +1 or -1: whether its stream is added or taken away."""
+
+    key: bytes
+    sign: int = 1
+
+    def __repr__(self) -> str:
+        return "Mask(secret)"
 
 
 def add_masks(words: Words, masks: Sequence[Mask]) -> None:
@@ -40,20 +49,21 @@ def add_masks(words: Words, masks: Sequence[Mask]) -> None:
     Raises:
         ValueError: a key has not 32 bytes, or the vector has more than 2^36 - 32 bytes.
     """
-    if words.nbytes > MOST_BYTES or any(len(key) != KEY_BYTES for key, _ in masks):
+    if words.nbytes > MOST_BYTES or any(len(mask.key) != KEY_BYTES for mask in masks):
         raise ValueError("expected keys of 32 bytes and at most 2^36 - 32 bytes to mask")
     stream = fastest_stream()
     for first in range(0, len(masks), AT_ONCE):
-        _add([(stream(key), sign) for key, sign in masks[first : first + AT_ONCE]], words)
+        _add([(stream(mask.key), mask.sign) for mask in masks[first : first + AT_ONCE]], words)
 
 
 def _add(streams: Sequence[tuple[CipherContext, int]], words: Words) -> None:
     zeros, buffer = bytes(CHUNK_BYTES), np.empty(CHUNK_BYTES // 8, dtype="<u8")
     for start in range(0, len(words), len(buffer)):
         part = words[start : start + len(buffer)]
-        blank, keystream = memoryview(zeros)[: part.nbytes], buffer[: len(part)]
+        keystream, blank = buffer[: len(part)], memoryview(zeros)[: part.nbytes]
+        target = keystream.data.cast("B")
         for stream, sign in streams:
-            stream.update_into(blank, keystream.view(np.uint8))
+            stream.update_into(blank, target)
             (np.add if sign > 0 else np.subtract)(part, keystream, out=part)
 
 

@@ -1,8 +1,10 @@
-"""Sets of devices, as they are sent: one bit a position, so that no device can be in a set twice or in two at once."""
+"""Sets of devices, as they are sent: one bit a position, so that no device is in a set twice or in two at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import numpy as np
 
 from ..messages import Malformed
 
@@ -13,7 +15,9 @@ def to_bits(members: Iterable[int], devices: int) -> bytes:
     >>> to_bits([0, 2, 9], 10).hex()
     '0502'
     """
-    return sum(1 << member for member in set(members)).to_bytes(-(-devices // 8), "little")
+    flags = np.zeros(devices, dtype=np.bool_)
+    flags[list(members)] = True
+    return np.packbits(flags, bitorder="little").tobytes()
 
 
 def from_bits(bits: bytes, devices: int) -> tuple[int, ...]:
@@ -22,7 +26,7 @@ def from_bits(bits: bytes, devices: int) -> tuple[int, ...]:
     Raises:
         Malformed: its length is not that of `devices` positions, or it holds a position beyond them.
     """
-    number = int.from_bytes(bits, "little")
-    if len(bits) != -(-devices // 8) or number >> devices:
+    positions = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little"))
+    if len(bits) != -(-devices // 8) or (len(positions) and positions[-1] >= devices):
         raise Malformed("not a set of devices")
-    return tuple(position for position in range(devices) if number >> position & 1)
+    return tuple(positions.tolist())

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 from ..messages import Malformed
 from .graph import Graph
@@ -55,7 +56,7 @@ def read_seating(data: bytes, session: Session) -> Seating:
     devices, position, digest = int.from_bytes(data[:4]), int.from_bytes(data[4:8]), data[8:HEAD]
     size = card_bytes(session.hybrid)
     count, rest = divmod(len(data) - HEAD, size)
-    if rest or count < 2 or not count <= devices <= 1 << 20 or position >= devices:
+    if rest or not 2 <= count <= devices <= session.largest or position >= devices:
         raise Malformed("not a seating")
     try:
         graph = session.graph(devices)
@@ -66,14 +67,14 @@ def read_seating(data: bytes, session: Session) -> Seating:
     if len(seats) != count or (graph.complete and session.cards_digest(raw) != digest):
         raise Malformed("not the cards of this seating")
     cards = [read_card(card, session.hybrid) for card in raw]
-    if any(one.identity >= other.identity for one, other in zip(cards, cards[1:], strict=False)):
+    if any(one.identity >= other.identity for one, other in pairwise(cards)):
         raise Malformed("cards are out of order")
     return Seating(graph, position, digest, dict(zip(seats, cards, strict=True)))
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """All cards of a round in the order of their owners' identities, and the boxes that they sealed: the server's view.
+    """All cards of a round in the order of their owners' identities, and the boxes they sealed: the server's view.
 
     `boxes` holds, by position, all boxes of one sender in one piece, in the order of its neighbours. Who is in it
     has shared its keys: those are the round's members.
@@ -81,7 +82,7 @@ class Cohort:
 
     session: Session
     cards: tuple[Card, ...]
-    boxes: dict[int, bytes] = field(default_factory=dict)
+    boxes: dict[int, bytes] = field(default_factory=dict[int, bytes])
 
     @cached_property
     def graph(self) -> Graph:
@@ -128,7 +129,7 @@ class Cohort:
         return self.boxes[sender][start : start + (up if sender < receiver else down)]
 
     def invitation(self, position: int) -> bytes:
-        """Return what a member is told with the round: who is in it, and the boxes that its neighbours sealed for it."""
+        """Return what a member is told with the round: who is in it, and the boxes its neighbours sealed for it."""
         senders = [other for other in self.neighbours(position) if other in self.boxes]
         return to_bits(self.boxes, len(self.cards)) + b"".join(self.box(sender, position) for sender in senders)
 

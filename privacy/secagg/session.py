@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .derive import digest
-from .graph import Graph, choose_graph
+from .graph import Graph, choose_graph, most_colluders
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 class Session:
     """One round of one run under one plan, which fixes ring, clip, noise, thresholds and the least cohort.
 
-    `run` and `round` are Flower's run number and the round's; `plan` is the plan's digest, 32 bytes.
+    `run` and `round` are Flower's run number and the round's; `plan` is the plan's digest, 32 bytes. `largest` is the
+    planned cohort, of which at most `colluders` devices work with the server and the share `dropouts` may drop out:
+    it is the server that chooses whom to seat, so all colluders can be in a smaller cohort too.
     """
 
     run: int
     round: int
     plan: bytes
     hybrid: bool
-    colluders: float
+    largest: int
+    colluders: int
     dropouts: float
 
     @cached_property
@@ -38,8 +41,10 @@ class Session:
         """Return who shares with whom among so many devices.
 
         Raises:
-            ValueError: they are too few, or too many for the plan's colluders and dropouts.
+            ValueError: they are too few for the plan's colluders and dropouts, or more than planned.
         """
+        if devices > self.largest:
+            raise ValueError("more devices than planned")
         return choose_graph(devices, self.colluders, self.dropouts)
 
     def least_survivors(self, graph: Graph) -> int:
@@ -66,5 +71,6 @@ class Session:
 def make_session(plan: Plan, run: int, round: int) -> Session:
     """Return the session of one round."""
     a = plan.aggregation
-    hybrid = a.key_exchange == "hybrid"
-    return Session(run, round, bytes.fromhex(plan.digest), hybrid, a.colluders, a.dropouts)
+    hybrid, largest = a.key_exchange == "hybrid", plan.cohort.size
+    digest = bytes.fromhex(plan.digest)
+    return Session(run, round, digest, hybrid, largest, most_colluders(largest, a.colluders), a.dropouts)

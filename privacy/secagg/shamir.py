@@ -5,9 +5,11 @@ Reference: Shamir, How to share a secret, CACM 1979.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 PRIME = 2**256 + 297
 """The smallest prime above 2^256: every 32-byte secret is a field element."""
@@ -34,9 +36,9 @@ def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
 def _value(polynomial: Sequence[int], point: int) -> int:
     """Return the polynomial's value by Horner's rule; its highest coefficient comes first."""
     value = 0
-    for coefficient in polynomial:
-        value = (value * point + coefficient) % PRIME
-    return value
+    for coefficient in polynomial:  # points are small, so it costs less to let the number grow than to reduce it
+        value = value * point + coefficient
+    return value % PRIME
 
 
 def combine(shares: Mapping[int, bytes]) -> bytes | None:
@@ -56,15 +58,17 @@ def is_share(data: bytes) -> bool:
     return len(data) == SHARE_BYTES and int.from_bytes(data) < PRIME
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16)
 def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the Lagrange weights for the value at zero."""
+    """Return the Lagrange weights for the value at zero: for point p the product of o / (o - p) over the others.
+
+    All are inverted at the cost of one inversion (Montgomery's trick).
+    """
+    below = [point * math.prod([o - point for o in points if o != point]) % PRIME for point in points]
+    before = list(accumulate(below, lambda one, other: one * other % PRIME, initial=1))
+    rest = math.prod(points) * pow(before.pop(), -1, PRIME) % PRIME
     weights: list[int] = []
-    for point in points:
-        above = below = 1
-        for other in points:
-            if other != point:
-                above = above * other % PRIME
-                below = below * (other - point) % PRIME
-        weights.append(above * pow(below, -1, PRIME) % PRIME)
-    return tuple(weights)
+    for value, product in zip(reversed(below), reversed(before), strict=True):
+        weights.append(rest * product % PRIME)
+        rest = rest * value % PRIME
+    return tuple(reversed(weights))

@@ -1,4 +1,4 @@
-"""What devices give each other before a round: shares of their secrets, sealed so that the server cannot read them."""
+"""What devices give each other before a round: shares of their secrets, sealed against the server."""
 
 from __future__ import annotations
 

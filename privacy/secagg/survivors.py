@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from ..messages import Malformed
 from .derive import digest
@@ -35,12 +36,12 @@ def count_consents(
     """Return how many of the allowed `signers` signed these survivors, of whom each must have signed but once.
 
     Raises:
-        Malformed: the data are no signatures in order, or one of them is not by an allowed signer, or not of this list.
+        Malformed: the data are no signatures in order, or one is not by an allowed signer or not of this list.
     """
     size, allowed = 4 + SIGNATURE_BYTES, set(signers)
     entries = [data[at : at + size] for at in range(0, len(data), size)]
     positions = [int.from_bytes(entry[:4]) for entry in entries]
-    if len(data) % size or any(a >= b for a, b in zip(positions, positions[1:], strict=False)):
+    if len(data) % size or any(a >= b for a, b in pairwise(positions)):
         raise Malformed("not signatures in order")
     for position, entry in zip(positions, entries, strict=True):
         if position not in allowed or not consents(cards[position], entry[4:], context, survivors):

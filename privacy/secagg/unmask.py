@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from ..ring import Words
-from .keys import Keypair, own_key
+from .keys import Card, Keypair, commitment, own_key
 from .masking import Peer, pair_masks
 from .masks import Mask, add_masks
 from .seating import Cohort
@@ -37,7 +37,7 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
     for member in cohort.members:
         secret = _secret(cohort, member, opened, known)
         if member in alive:
-            masks.append((own_key(secret, cohort.cards[member].identity, context), -1))
+            masks.append(_own_mask(cohort.cards[member], secret, context))
         else:
             masks += _masks_of_dropout(cohort, member, secret, alive, context)
     add_masks(total, masks)
@@ -58,6 +58,13 @@ def _secret(cohort: Cohort, member: int, opened: Mapping[int, bytes], known: Map
     if secret is None:
         raise TooFewShares
     return secret
+
+
+def _own_mask(card: Card, secret: bytes, context: bytes) -> Mask:
+    """Return what takes a survivor's own mask off the sum."""
+    if commitment(secret) != card.commitment:
+        raise TooFewShares
+    return Mask(own_key(secret, card.identity, context), -1)
 
 
 def _masks_of_dropout(cohort: Cohort, dropout: int, secret: bytes, alive: set[int], context: bytes) -> list[Mask]:

@@ -17,7 +17,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.client import train
-from bract.client.app import HISTORY, Device, make_app
+from bract.client.app import HISTORY, make_app
+from bract.client.device import Device
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
@@ -75,6 +76,7 @@ def make() -> Callable[..., Plan]:
                 "sampling_rate": 0.5,
                 "noise_multiplier": 3.0,
             },
+            "aggregation": {},
         }
         return make_plan({name: section | tables.get(name, {}) for name, section in sections.items()}, Plan)
 
@@ -218,7 +220,7 @@ def node(sample: Callable[..., Records]) -> Callable[..., Node]:
 
         device = Device(
             records or sample(12),
-            parts.pop("terms", Terms()),
+            parts.pop("terms", Terms(clear_updates=True)),
             mechanisms={c: watched(c) for c in mechanisms},
             **parts,
         )

@@ -15,7 +15,18 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
 from bract.privacy import Keystream, Plan, SystemEntropy
-from bract.privacy.messages import ANSWER, RAW, UPDATE, Code, read_update
+from bract.privacy.messages import (
+    ANSWER,
+    CONSENT,
+    KEYS,
+    RAW,
+    SECAGG,
+    SHARES,
+    UNMASK,
+    UPDATE,
+    Code,
+    read_update,
+)
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -26,18 +37,19 @@ COUNT, NODE = 51, 2
 
 class TestAnUpdate:
     @pytest.mark.parametrize("noise", ["local", "central"])
-    def test_goes_out_as_an_answer_and_one_int64_vector_and_nothing_else(
+    def test_goes_out_as_an_answer_and_one_vector_of_words_and_nothing_else(
         self, make: Make, node: Call, noise: str, offer: Call
     ) -> None:
         plan = make(privacy={"noise": noise})
-        reply = node(terms=Terms(trusted_server=True)).answer(offer(plan))
+        reply = node(terms=Terms(trusted_server=True, clear_updates=True)).answer(offer(plan))
         content = reply.content
         assert set(content) == {ANSWER, UPDATE}
         assert dict(content.config_records) == {ANSWER: ConfigRecord({"code": "ok"})}
         assert not content.metric_records
         assert list(content.array_records[UPDATE]) == [UPDATE]
         array = content.array_records[UPDATE][UPDATE]
-        assert (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("int64", (COUNT,), RAW, 8 * COUNT)
+        words = plan.ring.words(COUNT)
+        assert (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("uint64", (words,), RAW, 8 * words)
         assert not reply.has_error()
 
     def test_is_what_the_mechanism_made_with_keys_of_this_node_and_round(
@@ -46,12 +58,13 @@ class TestAnUpdate:
         plan, records, entropy = make(training={"local_steps": 2}), sample(12), SeededEntropy(3)
 
         def draw(*purpose: str | int) -> Keystream:
-            return entropy.keystream("device", NODE, 5, *purpose)
+            return entropy.keystream("device", NODE, 4, *purpose)
 
         expected = MECHANISMS[plan.cell](Task(plan, vector(plan), records, draw)).vector
-        reply = node(records, entropy=entropy).answer(offer(plan, number=5))
+        reply = node(records, entropy=entropy).answer(offer(plan, number=4))
         array = reply.content.array_records[UPDATE][UPDATE]
-        assert np.array_equal(read_update(array.dtype, array.shape, array.stype, array.data, COUNT), expected)
+        words = read_update(array.dtype, array.shape, array.stype, array.data, plan.ring.words(COUNT))
+        assert np.array_equal(plan.ring.decode(words, COUNT), expected)
 
     def test_does_not_tell_how_many_records_there_are(
         self, make: Make, sample: Sample, node: Call, offer: Call
@@ -123,6 +136,18 @@ class TestOtherKindsOfMessages:
         assert is_update(member.app(message(offer(make()), "train.default"), member.context))
         assert member.counted == 1
 
-    def test_the_app_knows_no_message_but_the_offer(self) -> None:
-        assert set(client_app.app._registered_funcs) == {"train.default"}
+    @pytest.mark.parametrize("kind", [KEYS, SHARES, CONSENT, UNMASK])
+    def test_of_secure_aggregation_are_malformed_where_the_plan_has_none(
+        self, make: Make, node: Call, kind: str, offer: Call, message: Call, said: Call
+    ) -> None:
+        member = node()
+        for name in ("cards", "survivors", None):
+            content = offer(make())
+            content[SECAGG] = ConfigRecord({} if name is None else {name: b"x"})
+            assert said(member.app(message(content, kind), member.context)) is Code.MALFORMED
+        assert not member.ran
+        assert member.counted == 0
+
+    def test_the_app_knows_no_message_but_the_offer_and_those_of_secure_aggregation(self) -> None:
+        assert set(client_app.app._registered_funcs) == {"train.default", KEYS, SHARES, CONSENT, UNMASK}
         assert not client_app.app._mods

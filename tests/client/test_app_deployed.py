@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from bract.client import app as client_app
+from bract.client import device as device_file
 from bract.client.records import Records
-from bract.privacy import Plan
-from bract.privacy.messages import UPDATE, Code
+from bract.privacy import Plan, SystemEntropy
+from bract.privacy.messages import ANSWER, KEYS, SECAGG, UPDATE, Code
+from bract.privacy.secagg.identity import new_identity, public_text, read_identity, write_identity
+from bract.privacy.secagg.keys import read_card
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]
@@ -22,20 +25,100 @@ Call = Callable[..., Any]
 @pytest.fixture
 def shard(tmp_path: Path, sample: Sample) -> Path:
     """A device's data file."""
-    client_app._records_of.cache_clear()
+    device_file._records_of.cache_clear()
     records, path = sample(12), tmp_path / "records.npz"
     np.savez(path, x=records.features.numpy(), y=records.labels.numpy())
     return path
 
 
+@pytest.fixture
+def clear(tmp_path: Path) -> Path:
+    """Terms that let updates out without masks, and are the default ones besides."""
+    path = tmp_path / "clear.toml"
+    path.write_text("clear_updates = true\n")
+    return path
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> dict[str, str]:
+    """Settings of a device of secure aggregation: its identity, a roster with it and another, and its own folder."""
+    own, other = new_identity(), new_identity()
+    write_identity(tmp_path / "own.pem", own)
+    listed = [f'{name} = "{public_text(identity.public)}"' for name, identity in {"own": own, "other": other}.items()]
+    (tmp_path / "roster.toml").write_text("\n".join(["[devices]", *listed]))
+    return {name: str(tmp_path / file) for name, file in MEMBER.items()}
+
+
+MEMBER = {"identity": "own.pem", "roster": "roster.toml", "state": "state"}
+SECURE = {"aggregation": {"protocol": "secagg"}, "cohort": {"size": 2, "rounds": 2}}
+
+
 class TestTheDeployedApp:
     """The app as Flower loads it, with nothing but the node's own settings."""
 
-    def test_answers_with_an_update_under_the_default_terms(
-        self, make: Make, shard: Path, offer: Call, message: Call, context: Call, is_update: Call
+    def test_answers_with_no_update_in_the_clear_under_the_default_terms(
+        self, make: Make, shard: Path, offer: Call, message: Call, context: Call, said: Call
     ) -> None:
-        reply = client_app.app(message(offer(make())), context(data=str(shard)))
+        assert said(client_app.app(message(offer(make())), context(data=str(shard)))) is Code.TERMS
+
+    def test_answers_with_an_update_in_the_clear_under_terms_that_say_so(
+        self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, is_update: Call
+    ) -> None:
+        reply = client_app.app(message(offer(make())), context(data=str(shard), terms=str(clear)))
         assert is_update(reply)
+
+    def test_shows_its_card_under_the_default_terms_if_it_has_an_identity_a_roster_and_a_folder(
+        self, make: Make, shard: Path, member: dict[str, str], offer: Call, message: Call, context: Call
+    ) -> None:
+        content = offer(make(**SECURE))
+        reply = client_app.app(message(content, KEYS), context(data=str(shard), **member)).content
+        assert reply.config_records[ANSWER]["code"] == "ok"
+        assert set(reply) == {ANSWER, SECAGG}
+        assert list(reply.config_records[SECAGG]) == ["card"]
+        card = read_card(bytes(reply.config_records[SECAGG]["card"]), hybrid=False)
+        assert card.identity == read_identity(Path(member["identity"])).public
+
+    @pytest.mark.parametrize("missing", MEMBER)
+    def test_takes_no_part_in_secure_aggregation_without_all_of_them(
+        self,
+        make: Make,
+        shard: Path,
+        member: dict[str, str],
+        missing: str,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+    ) -> None:
+        settings = {name: value for name, value in member.items() if name != missing}
+        content = message(offer(make(**SECURE)), KEYS)
+        assert said(client_app.app(content, context(data=str(shard), **settings))) is Code.PLAN
+
+    @pytest.mark.parametrize("damaged", ["identity", "roster"])
+    def test_takes_no_part_while_its_identity_or_its_roster_cannot_be_read(
+        self,
+        make: Make,
+        shard: Path,
+        member: dict[str, str],
+        damaged: str,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+        sent: Call,
+    ) -> None:
+        path = Path(member[damaged])
+        path.write_text("nothing of the kind")
+        reply = client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
+        assert said(reply) is Code.DATA
+        assert str(path).encode() not in sent(reply)
+
+    def test_takes_no_part_while_others_can_read_its_identity(
+        self, make: Make, shard: Path, member: dict[str, str], offer: Call, message: Call, context: Call, said: Call
+    ) -> None:
+        Path(member["identity"]).chmod(0o640)
+        reply = client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
+        assert said(reply) is Code.DATA
 
     def test_keeps_to_the_terms_that_the_node_names(
         self,
@@ -51,9 +134,12 @@ class TestTheDeployedApp:
         terms = tmp_path / "terms.toml"
         central = offer(make(privacy={"noise": "central"}))
         assert said(client_app.app(message(central), context(data=str(shard)))) is Code.TERMS
-        terms.write_text("trusted_server = true\n")
+        for short in ("trusted_server = true\n", "clear_updates = true\n"):
+            terms.write_text(short)
+            assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.TERMS
+        terms.write_text("trusted_server = true\nclear_updates = true\n")
         assert is_update(client_app.app(message(central), context(data=str(shard), terms=str(terms))))
-        terms.write_text("trusted_server = true\nmax_epsilon = 1.0\n")
+        terms.write_text("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")
         assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.TERMS
 
     @pytest.mark.parametrize("text", ["max_epsilon = inf", "trust = true", "=", None])
@@ -89,6 +175,7 @@ class TestTheDeployedApp:
         self,
         make: Make,
         shard: Path,
+        clear: Path,
         tmp_path: Path,
         offer: Call,
         message: Call,
@@ -97,8 +184,8 @@ class TestTheDeployedApp:
         node: Call,
     ) -> None:
         terms = tmp_path / "terms.toml"
-        terms.write_text("trusted_server = true\n")
-        node = context(data=str(shard))
+        terms.write_text("trusted_server = true\nclear_updates = true\n")
+        node = context(data=str(shard), terms=str(clear))
         node.run_config = {"terms": str(terms), "data": "other.npz", "trusted_server": True}
         assert said(client_app.app(message(offer(make(privacy={"noise": "central"}))), node)) is Code.TERMS
 
@@ -118,18 +205,22 @@ class TestTheDeployedApp:
         assert said(client_app.app(message(content), context(data=str(shard)))) is Code.PLAN
 
     def test_takes_no_seed_from_the_server(
-        self, make: Make, shard: Path, monkeypatch: pytest.MonkeyPatch, offer: Call, message: Call, context: Call
+        self,
+        make: Make,
+        shard: Path,
+        clear: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        offer: Call,
+        message: Call,
+        context: Call,
     ) -> None:
         keys: list[int] = []
-        urandom = client_app.SystemEntropy.keystream
-        monkeypatch.setattr(
-            client_app.SystemEntropy, "keystream", lambda self, *p: keys.append(1) or urandom(self, *p)
-        )
+        urandom = SystemEntropy.keystream
+        monkeypatch.setattr(SystemEntropy, "keystream", lambda self, *p: keys.append(1) or urandom(self, *p))
         content = offer(make().offered() + "\n[simulation]\nseed = 7\n")
-        updates = [
-            client_app.app(message(content), context(data=str(shard))).content.array_records[UPDATE][UPDATE].data
-            for _ in range(2)
-        ]
+        settings = {"data": str(shard), "terms": str(clear)}
+        replies = [client_app.app(message(content), context(**settings)).content for _ in range(2)]
+        updates = [reply.array_records[UPDATE][UPDATE].data for reply in replies]
         assert updates[0] != updates[1]
         assert len(keys) == 4
 

@@ -11,7 +11,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from bract.client.app import Device, make_app
+from bract.client.app import make_app
+from bract.client.device import Device
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan, read_plan
@@ -33,8 +34,11 @@ def valid(content: RecordDict, terms: Terms) -> bool:
     if isinstance(number, bool) or not (isinstance(number, int) and number >= 1 and isinstance(text, str)):
         return False
     try:
-        terms.check(read_plan(text))
+        plan = read_plan(text)
+        terms.check(plan)
     except Exception:
+        return False
+    if number > plan.cohort.rounds:
         return False
     right = (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("float32", (COUNT,), RAW, 4 * COUNT)
     return right and bool(np.isfinite(np.frombuffer(array.data, dtype="<f4")).all())
@@ -59,6 +63,8 @@ def edited(draw: st.DrawFn, text: str) -> str:
 
 
 PARTS = ("round", "plan", "extra", "array", "names", "records")
+ROUNDS = 4
+"""The rounds of the plan that is offered."""
 
 
 numbers = junk.filter(lambda number: not isinstance(number, bool))  # round = true has a test of its own
@@ -83,9 +89,9 @@ def offers(draw: st.DrawFn, text: str, right: bytes) -> RecordDict:
     array = Array(dtype="float32", shape=(COUNT,), stype=RAW, data=right)
     if "array" in spoilt:
         array = draw(spoilt_arrays(right))
-    fields: dict[str, Any] = {"round": draw(st.integers(1, 2**63 - 1)), "plan": text}
+    fields: dict[str, Any] = {"round": draw(st.integers(1, ROUNDS)), "plan": text}
     if "round" in spoilt:
-        fields["round"] = draw(numbers)
+        fields["round"] = draw(st.integers(ROUNDS, ROUNDS + 1) | numbers)
     if "plan" in spoilt:
         fields["plan"] = draw(st.one_of(edited(text), edited(text), junk))
     if "extra" in spoilt:
@@ -110,7 +116,8 @@ def test_whatever_is_offered_the_app_answers_and_with_an_update_only_to_a_valid_
     said: Call,
     is_update: Call,
 ) -> None:
-    plan, terms = make(), Terms()
+    plan, terms = make(), Terms(clear_updates=True)
+    assert plan.cohort.rounds == ROUNDS
     content = data.draw(offers(plan.offered(), vector(plan).astype("<f4").tobytes()))
     device = Device(sample(3), terms)
     reply = make_app(lambda _: device)(message(content), context())

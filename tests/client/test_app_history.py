@@ -10,7 +10,8 @@ from flwr.app import ConfigRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bract.client.app import HISTORY, Device, make_app
+from bract.client.app import HISTORY, make_app
+from bract.client.device import Device
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
@@ -30,8 +31,20 @@ class TestTheCountOfRounds:
         assert plan.participations == 2
         assert is_update(member.answer(offer(plan, 1)))
         assert is_update(member.answer(offer(plan, 2)))
-        assert [said(member.answer(offer(plan, number))) for number in (3, 4, 1, 2**62)] == [Code.SPENT] * 4
+        assert [said(member.answer(offer(plan, number))) for number in (3, 4, 1)] == [Code.SPENT] * 3
         assert len(member.ran) == 2
+
+    @pytest.mark.parametrize("number", [5, 6, 2**62])
+    def test_ends_with_the_plans_last_round(
+        self, make: Make, node: Call, number: int, offer: Call, said: Call, is_update: Call
+    ) -> None:
+        plan, member = make(), node()
+        assert plan.cohort.rounds == 4
+        assert said(member.answer(offer(plan, number))) is Code.MALFORMED
+        assert member.counted == len(member.ran) == 0
+        assert is_update(member.answer(offer(plan, 4)))
+        assert said(member.answer(offer(plan, number))) is Code.MALFORMED
+        assert member.counted == len(member.ran) == 1
 
     @pytest.mark.parametrize("number", [1, 6, 7])
     def test_refuses_a_round_that_is_not_after_the_last(
@@ -87,9 +100,10 @@ class TestTheCountOfRounds:
 def test_whatever_rounds_are_offered_each_is_taken_part_in_once_and_no_more_than_the_plan_says(
     make: Make, sample: Sample, numbers: list[int], offer: Call, message: Call, context: Call, is_update: Call
 ) -> None:
-    plan, device, state = make(), Device(sample(3), Terms()), context()
+    plan, device, state = make(), Device(sample(3), Terms(clear_updates=True)), context()
     app = make_app(lambda _: device)
     taken = [number for number in numbers if is_update(app(message(offer(plan, number)), state))]
     assert len(taken) <= plan.participations
     assert len(set(taken)) == len(taken)
-    assert bool(taken) == bool(numbers)
+    assert max(taken, default=1) <= plan.cohort.rounds
+    assert bool(taken) == (min(numbers, default=7) <= plan.cohort.rounds)

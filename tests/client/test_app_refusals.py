@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from bract.client.app import HISTORY, history_record
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan
-from bract.privacy.messages import OFFER, PARAMETERS, Code
+from bract.privacy.messages import OFFER, PARAMETERS, SECAGG, Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]
@@ -22,13 +23,16 @@ COUNT = 51
 
 @pytest.fixture
 def refused(said: Call) -> Callable[..., None]:
-    """A function: the node answers the offer with this code alone, and neither trains nor keeps anything."""
+    """A function: the node answers the offer with this code alone, and neither trains nor keeps anything.
 
-    def check(member: Any, content: RecordDict, code: Code) -> None:
-        before = repr(member.context.state)
+    Of an offer whose plan it accepts it keeps which plan the run has, and counts no round.
+    """
+
+    def check(member: Any, content: RecordDict, code: Code, accepted: Plan | None = None) -> None:
         assert said(member.answer(content)) is code
         assert not member.ran
-        assert repr(member.context.state) == before
+        kept = {} if accepted is None else {HISTORY: history_record(0, 0, accepted)}
+        assert dict(member.context.state) == kept
 
     return check
 
@@ -42,7 +46,7 @@ class TestARefusal:
     ) -> None:
         content = offer(make())
         del content[missing]
-        refused(node(), content, Code.MALFORMED)
+        refused(node(), content, Code.MALFORMED, make() if missing == PARAMETERS else None)
 
     def test_of_no_offer_at_all(self, node: Call, refused: Call) -> None:
         refused(node(), RecordDict(), Code.MALFORMED)
@@ -53,7 +57,7 @@ class TestARefusal:
     ) -> None:
         content = offer(make())
         content[PARAMETERS] = ArrayRecord({name: packed(np.zeros(COUNT)) for name in names})
-        refused(node(), content, Code.MALFORMED)
+        refused(node(), content, Code.MALFORMED, make())
 
     @pytest.mark.parametrize("number", [0, -1, "1", 1.0, b"1", [1]])
     def test_of_a_round_that_is_no_number_from_one(
@@ -95,7 +99,7 @@ class TestARefusal:
         self, make: Make, node: Call, changes: dict[str, Any], offer: Call, packed: Call, vector: Call, refused: Call
     ) -> None:
         plan = make()
-        refused(node(), offer(plan, array=packed(vector(plan), **changes)), Code.MALFORMED)
+        refused(node(), offer(plan, array=packed(vector(plan), **changes)), Code.MALFORMED, plan)
 
     @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
     def test_of_parameters_that_are_not_finite(
@@ -103,7 +107,7 @@ class TestARefusal:
     ) -> None:
         parameters = vector(make()).copy()
         parameters[-1] = poison
-        refused(node(), offer(make(), array=packed(parameters)), Code.MALFORMED)
+        refused(node(), offer(make(), array=packed(parameters)), Code.MALFORMED, make())
 
     @pytest.mark.parametrize(
         ("terms", "tables"),
@@ -111,6 +115,7 @@ class TestARefusal:
             ({"max_epsilon": 7.0}, {}),
             ({"max_delta": 1e-5}, {}),
             ({"models": ("cnn",)}, {}),
+            ({"clear_updates": False}, {}),
             ({}, {"privacy": {"noise": "central"}}),
             ({}, {"privacy": {"epsilon": 11.0}}),
         ],
@@ -118,7 +123,7 @@ class TestARefusal:
     def test_of_a_plan_over_the_owners_terms(
         self, make: Make, node: Call, terms: dict[str, Any], tables: dict[str, Any], offer: Call, refused: Call
     ) -> None:
-        refused(node(terms=Terms(**terms)), offer(make(**tables)), Code.TERMS)
+        refused(node(terms=Terms(**({"clear_updates": True} | terms))), offer(make(**tables)), Code.TERMS)
 
     @pytest.mark.parametrize(
         ("old", "new"),
@@ -141,6 +146,10 @@ class TestARefusal:
             ("rounds = 4", "rounds = 4000"),
             ("delta = 0.001", "delta = 0.5"),
             ("local_steps = 1", "local_steps = 100000"),
+            ('protocol = "sum"', 'protocol = "none"'),
+            ('protocol = "sum"', 'protocol = "secagg"'),
+            ("[aggregation]", "[aggregation]\nbits = 8"),
+            ("[aggregation]", "[aggregation]\nrange = 1e30"),
         ],
     )
     def test_of_a_plan_that_is_no_plan_of_a_deployment(
@@ -148,7 +157,7 @@ class TestARefusal:
     ) -> None:
         text = make().offered()
         assert old in text
-        refused(node(terms=Terms(max_delta=0.9)), offer(text.replace(old, new)), Code.PLAN)
+        refused(node(terms=Terms(max_delta=0.9, clear_updates=True)), offer(text.replace(old, new)), Code.PLAN)
 
     @pytest.mark.parametrize("text", ["", "=", "\0", "x" * 100_000, "[data]\n" * 2])
     def test_of_a_plan_that_cannot_be_read(self, make: Make, node: Call, text: str, offer: Call, said: Call) -> None:
@@ -165,4 +174,12 @@ class TestARefusal:
     ) -> None:
         records = sample(4)
         other = Records(records.features.flatten(1), records.labels)
-        refused(node(other), offer(make()), Code.DATA)
+        refused(node(other), offer(make()), Code.DATA, make())
+
+    @pytest.mark.parametrize("name", ["cohort", "keys", "cards", "x"])
+    def test_of_words_on_secure_aggregation_where_the_plan_has_none(
+        self, make: Make, node: Call, name: str, offer: Call, refused: Call
+    ) -> None:
+        content = offer(make())
+        content[SECAGG] = ConfigRecord({name: b""})
+        refused(node(), content, Code.MALFORMED, make())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +11,20 @@ from bract.client.terms import Refused, Terms, read_terms
 from bract.privacy import Plan, PlanError
 
 Make = Callable[..., Plan]
+
+
+CLEAR = Terms(clear_updates=True)
+
+
+@pytest.fixture
+def secure(make: Make) -> Make:
+    """A function: as `make`, a plan with secure aggregation of two devices."""
+
+    def plan(**tables: dict[str, Any]) -> Plan:
+        aggregation = {"protocol": "secagg"} | tables.pop("aggregation", {})
+        return make(aggregation=aggregation, **({"cohort": {"size": 2, "rounds": 2}} | tables))
+
+    return plan
 
 
 def refusal(terms: Terms, plan: Plan) -> str:
@@ -25,50 +40,102 @@ def fault(path: Path) -> str:
     what, hint = str(caught.value).split("\n")
     assert what.startswith("error: ")
     assert str(path) in what
-    assert hint.startswith("hint: write keys max_epsilon, max_delta, trusted_server, models")
+    assert hint == "hint: write the keys that docs/deployment.md shows, such as max_epsilon = 8.0"
     return what
 
 
 def test_without_a_word_from_the_owner_the_server_is_not_trusted(make: Make) -> None:
-    assert "do not trust it" in refusal(Terms(), make(privacy={"noise": "central"}))
+    for protocol in ("sum", "secagg"):
+        plan = make(privacy={"noise": "central"}, aggregation={"protocol": protocol}, cohort={"size": 2, "rounds": 2})
+        assert "do not trust it" in refusal(Terms(), plan)
+        assert "do not trust it" in refusal(Terms(clear_updates=True), plan)
 
 
-def test_without_a_word_from_the_owner_a_plan_that_noises_on_the_device_is_accepted(make: Make) -> None:
-    Terms().check(make())
+def test_without_a_word_from_the_owner_no_update_leaves_without_masks(make: Make) -> None:
+    for noise in ("local", "central"):
+        plan = make(privacy={"noise": noise})
+        words = refusal(Terms(trusted_server=True), plan)
+        assert words == "the plan has updates leave without masks, these terms do not"
 
 
-def test_a_trusted_server_may_add_the_noise(make: Make) -> None:
-    Terms(trusted_server=True).check(make(privacy={"noise": "central"}))
+def test_without_a_word_from_the_owner_a_plan_that_noises_and_masks_on_the_device_is_accepted(secure: Make) -> None:
+    Terms().check(secure())
 
 
-def test_trust_in_the_server_does_not_loosen_the_other_terms(make: Make) -> None:
-    terms = Terms(trusted_server=True, max_epsilon=7.9)
-    assert "epsilon 8" in refusal(terms, make(privacy={"noise": "central"}))
+def test_a_trusted_server_may_add_the_noise(make: Make, secure: Make) -> None:
+    Terms(trusted_server=True).check(secure(privacy={"noise": "central"}))
+    Terms(trusted_server=True, clear_updates=True).check(make(privacy={"noise": "central"}))
+
+
+def test_updates_may_leave_without_masks_if_the_owner_says_so_and_with_them_still(make: Make, secure: Make) -> None:
+    CLEAR.check(make())
+    CLEAR.check(secure())
+
+
+@pytest.mark.parametrize("trust", [{"trusted_server": True}, {"trusted_server": True, "clear_updates": True}])
+def test_trust_in_the_server_does_not_loosen_the_other_terms(make: Make, secure: Make, trust: dict[str, Any]) -> None:
+    terms = Terms(max_epsilon=7.9, **trust)
+    for plan in (make(privacy={"noise": "central"}), secure(privacy={"noise": "central"})):
+        assert "epsilon 8" in refusal(terms, plan)
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
 def test_epsilon_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, noise: str) -> None:
     plan = make(privacy={"noise": noise})
-    Terms(trusted_server=True, max_epsilon=8.0).check(plan)
-    words = refusal(Terms(trusted_server=True, max_epsilon=7.999), plan)
+    Terms(trusted_server=True, clear_updates=True, max_epsilon=8.0).check(plan)
+    words = refusal(Terms(trusted_server=True, clear_updates=True, max_epsilon=7.999), plan)
     assert words == "the plan spends epsilon 8, these terms allow 7.999"
 
 
-def test_the_default_terms_allow_epsilon_10_and_no_more(make: Make) -> None:
-    Terms().check(make(privacy={"epsilon": 10.0}))
-    assert "these terms allow 10" in refusal(Terms(), make(privacy={"epsilon": 10.001}))
+def test_the_default_terms_allow_epsilon_10_and_no_more(secure: Make) -> None:
+    Terms().check(secure(privacy={"epsilon": 10.0}))
+    assert "these terms allow 10" in refusal(Terms(), secure(privacy={"epsilon": 10.001}))
 
 
-def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(make: Make) -> None:
-    Terms(max_delta=1e-3).check(make())
+def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, secure: Make) -> None:
+    Terms(max_delta=1e-3).check(secure())
+    assert refusal(Terms(max_delta=9e-4), secure()) == "the plan has delta 0.001, these terms allow 0.0009"
     assert refusal(Terms(max_delta=9e-4), make()) == "the plan has delta 0.001, these terms allow 0.0009"
-    assert "0.005" in refusal(Terms(), make(privacy={"delta": 5e-3}))
+    assert "0.005" in refusal(Terms(), secure(privacy={"delta": 5e-3}))
 
 
-def test_only_the_models_that_the_owner_names_are_trained(make: Make) -> None:
-    Terms(models=("cnn", "tiny")).check(make())
-    assert refusal(Terms(models=("cnn",)), make()) == "the plan trains tiny, these terms allow cnn"
-    assert "tiny" in refusal(Terms(models=()), make())
+def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Make) -> None:
+    for clear, plan in ((True, make()), (False, secure())):
+        Terms(models=("cnn", "tiny"), clear_updates=clear).check(plan)
+        words = refusal(Terms(models=("cnn",), clear_updates=clear), plan)
+        assert words == "the plan trains tiny, these terms allow cnn"
+        assert "tiny" in refusal(Terms(models=(), clear_updates=clear), plan)
+
+
+# Terms on secure aggregation
+
+
+def test_the_share_of_colluders_must_be_at_least_the_least_that_the_owner_wants(secure: Make) -> None:
+    plan = secure(aggregation={"colluders": 0.25})
+    for least in (0.0, 0.25):
+        Terms(min_colluders=least).check(plan)
+    words = refusal(Terms(min_colluders=0.3), plan)
+    assert words == "the plan withstands colluders of 0.25, these terms want 0.3"
+    assert "these terms want 0.3" in refusal(Terms(min_colluders=0.3), secure(aggregation={"colluders": 0.0}))
+
+
+def test_a_plan_that_trusts_the_server_to_follow_the_protocol_is_refused_if_the_owner_does_not(secure: Make) -> None:
+    words = refusal(Terms(malicious_server=True), secure())
+    assert words == "the plan trusts the server to follow the protocol, these terms do not"
+    for wants in (True, False):
+        Terms(malicious_server=wants).check(secure(aggregation={"mode": "malicious-server"}))
+
+
+def test_a_cohort_below_the_least_survivors_that_the_owner_wants_is_refused(secure: Make) -> None:
+    plan = secure(cohort={"size": 3}, data={"clients": 3})
+    for least in (2, 3):
+        Terms(min_survivors=least).check(plan)
+    assert refusal(Terms(min_survivors=4), plan) == "the plan sums 3 devices, these terms want 4"
+
+
+def test_clear_updates_do_not_loosen_what_the_owner_wants_of_masks(secure: Make) -> None:
+    for wants in ({"min_survivors": 4}, {"malicious_server": True}, {"min_colluders": 0.4}):
+        refusal(Terms(clear_updates=True, **wants), secure())
 
 
 def test_terms_cannot_be_changed() -> None:
@@ -80,6 +147,16 @@ def test_a_file_of_terms_is_read(tmp_path: Path) -> None:
     path = tmp_path / "terms.toml"
     path.write_text('max_epsilon = 2\nmax_delta = 1e-6\ntrusted_server = true\nmodels = ["cnn"]\n')
     assert read_terms(path) == Terms(max_epsilon=2.0, max_delta=1e-6, trusted_server=True, models=("cnn",))
+    path.write_text("clear_updates = true\nmin_survivors = 5\nmin_colluders = 0.25\nmalicious_server = true\n")
+    found = Terms(clear_updates=True, min_survivors=5, min_colluders=0.25, malicious_server=True)
+    assert read_terms(path) == found
+
+
+def test_the_defaults_are_the_strict_ones() -> None:
+    terms = Terms()
+    assert not terms.trusted_server
+    assert not terms.clear_updates
+    assert terms.min_survivors == 2
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
@@ -101,6 +178,14 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         "max_delta = nan",
         "trusted_server = 2",
         "trusted_server = []",
+        "clear_updates = 2",
+        'clear_updates = "sometimes"',
+        "min_survivors = 1",
+        "min_survivors = 2.5",
+        "min_colluders = 0.5",
+        "min_colluders = -0.1",
+        "min_colluders = nan",
+        'malicious_server = "both"',
         'models = "cnn"',
         "models = [1]",
         "maxepsilon = 1",

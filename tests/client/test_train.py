@@ -9,16 +9,18 @@ import torch
 from torch import nn
 
 from bract.client import train
+from bract.client.protect import protect
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, sampled_sum
 from bract.models import build, load_flat, read_flat
 from bract.privacy import Keystream, Plan, SystemEntropy
 from bract.privacy.noise import gaussian
-from bract.privacy.quantize import quantize
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]
+FINE = {"bits": 64}
+"""The aggregation of the finest grid, on which rounding is no larger than float32's."""
 
 
 def start(plan: Plan) -> np.ndarray:
@@ -83,7 +85,7 @@ def test_there_is_a_mechanism_for_each_place_of_noise_of_a_deployed_plan(make: M
 def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_parameters(
     make: Make, sample: Sample
 ) -> None:
-    plan, records = make(privacy={"noise": "central", "clip_norm": 0.3}), sample(20)
+    plan, records = make(privacy={"noise": "central", "clip_norm": 0.3}, aggregation=FINE), sample(20)
     expected = naive_sum(plan, start(plan), records.select(mask(plan, records, 0)))
     found = central_step(task(plan, records)).vector * plan.grid_step
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
@@ -139,7 +141,8 @@ def test_local_steps_without_their_noise_are_dp_sgd_by_hand(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_noise(monkeypatch)
-    plan, records = make(training={"local_steps": 3}, privacy={"clip_norm": 0.3}), sample(24)
+    plan = make(training={"local_steps": 3}, privacy={"clip_norm": 0.3}, aggregation=FINE)
+    records = sample(24)
     by_hand = start(plan).astype(np.float64)
     for step in range(3):
         gradient = naive_sum(plan, by_hand, records.select(mask(plan, records, step)))
@@ -155,7 +158,9 @@ def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
 ) -> None:
     without_noise(monkeypatch)
     records = sample(24)
-    changes = [local_steps(task(make(training={"batch_size": size}), records)).vector for size in (4, 8)]
+    plans = [make(training={"batch_size": size}, aggregation=FINE) for size in (4, 8)]
+    assert plans[0].grid_step == plans[1].grid_step
+    changes = [local_steps(task(plan, records)).vector for plan in plans]
     assert np.abs(changes[0]).max() > 1000
     assert np.abs(changes[0] - 2 * changes[1]).max() <= 2
 
@@ -163,8 +168,10 @@ def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
 @pytest.mark.parametrize("steps", [1, 4])
 def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: Sample, steps: int) -> None:
     rate = 1e-12  # no record is ever sampled, so the change is noise alone
-    plan = make(training={"local_steps": steps}, privacy={"sampling_rate": rate})
-    total = sum(gaussian(plan.noise_std(51), 51, SeededEntropy(7).keystream("noise", step)) for step in range(steps))
+    plan = make(training={"local_steps": steps}, privacy={"sampling_rate": rate}, aggregation=FINE)
+    std = plan.noise_std(51) / plan.noise_step
+    total = sum(gaussian(std, 51, SeededEntropy(7).keystream("noise", step)) for step in range(steps))
+    assert plan.grid_step == plan.noise_step
     expected = -plan.training.learning_rate * total / plan.training.batch_size
     found = local_steps(task(plan, sample(9))).vector
     assert np.abs(found - expected).max() <= steps
@@ -180,7 +187,8 @@ def test_gradients_are_clipped_below_the_norm_that_the_noise_is_scaled_to(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0, "clip_norm": 0.2})
-    norms = [np.linalg.norm(central_step(task(plan, part)).vector) for part in sample(20, scale=100.0).chunks(1)]
+    shares = [central_step(task(plan, part)).vector for part in sample(20, scale=100.0).chunks(1)]
+    norms = [np.linalg.norm(share) * plan.grid_step for share in shares]
     dimension = 51
     assert max(norms) > 0.99 * plan.sensitivity(dimension)
     assert max(norms) <= plan.sensitivity(dimension)
@@ -238,11 +246,25 @@ def test_a_task_does_not_print_what_it_holds(make: Make, sample: Sample) -> None
     assert repr(work.records) == "Records(2)"
 
 
+@pytest.mark.parametrize("aggregation", [{}, {"bits": 64}], ids=["least ring", "finest grid"])
 def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
-    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, aggregation: dict[str, int]
 ) -> None:
     given = []
-    monkeypatch.setattr(train, "quantize", lambda update, step: given.append(update.vector) or quantize(update, step))
-    plan = make()
+    monkeypatch.setattr(train, "protect", lambda update, plan: given.append(update.vector) or protect(update, plan))
+    plan = make(aggregation=aggregation)
     found = local_steps(task(plan, sample(9))).vector
+    assert len(given) == 1
     assert np.abs(found - given[-1] / plan.grid_step).max() <= 0.5
+
+
+@pytest.mark.parametrize("noise", ["local", "central"])
+def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_grid_but_for_rounding(
+    make: Make, sample: Sample, noise: str
+) -> None:
+    """Rounding to either grid moves a coordinate by half a step at most, and nothing saturates."""
+    plans = [make(privacy={"noise": noise}, aggregation=aggregation) for aggregation in ({}, FINE)]
+    assert plans[0].ring.bits < plans[1].ring.bits == 64
+    coarse, fine = (MECHANISMS[p.cell](task(p, sample(9))).vector * p.grid_step for p in plans)
+    assert np.abs(fine).max() > plans[0].grid_step
+    assert np.abs(coarse - fine).max() <= (plans[0].grid_step + plans[1].grid_step) / 2 * (1 + 1e-9)

@@ -3,134 +3,108 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from bract.cli.main import run
+from bract.models import build, read_flat
+from bract.privacy import Ledger, Plan, override, read_plan, read_tables
+from bract.server.state import ServerState, read_checkpoint, write_checkpoint
+from bract.simulations.run import simulate
+from bract.simulations.study import make_study
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-NODES = 2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+Start = Callable[..., Any]
 
 
-def environment(home: Path) -> dict[str, str]:
-    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    return {**os.environ, **quiet, "FLWR_HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
-
-
-@contextmanager
-def process(home: Path, log: Path, *command: str) -> Iterator[subprocess.Popen]:
-    with log.open("wb") as out:
-        started = subprocess.Popen(command, env=environment(home), stdout=out, stderr=out, start_new_session=True)
-        try:
-            yield started
-        finally:
-            started.terminate()
-            try:
-                started.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(started.pid, 9)
-                started.wait()
-
-
-def wait_for_port(port: int, log: Path) -> None:
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"the superlink does not listen:\n{log.read_text()}")
-
-
-def certify(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 that vouches for itself, and its key; return both paths."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "server.key").write_bytes(secret)
-    return folder / "server.pem", folder / "server.key"
-
-
-@contextmanager
-def federation(folder: Path, shards: Path) -> Iterator[Path]:
-    """A SuperLink and two SuperNodes over TLS on loopback, each with its own records and its owner's terms."""
-    home, port = folder / "flower", free_port()
-    home.mkdir()
-    certificate, key = certify(folder)
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{port}"\n'
-        f'root-certificates = "{certificate}"\n'
+def deal(plan: Path, folder: Path, clients: int, *settings: str) -> list[str]:
+    """Write the plan's shards and the terms of their owners; return each node's configuration."""
+    chosen = [f"data.clients={clients}", "data.split=iid", f"cohort.size={clients}", *settings]
+    words = [word for setting in chosen for word in ("--set", setting)]
+    assert run(["partition", str(plan), "--out", str(folder), *words]) == 0
+    secure = (folder / "roster.toml").exists()
+    (folder / "terms.toml").write_text(
+        f"max_epsilon = 8.0\ntrusted_server = true\nclear_updates = {str(not secure).lower()}\n"
     )
-    (folder / "terms.toml").write_text("max_epsilon = 8.0\ntrusted_server = true\n")
-    link = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port)]
-    link += ["--ssl-ca-certfile", str(certificate), "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
-    link += ["--disable-runtime-dependency-installation"]
-    with ExitStack() as stack:
-        stack.enter_context(process(home, folder / "link.log", *link))
-        wait_for_port(port, folder / "link.log")
-        for number in range(NODES):
-            config = f'data="{shards}/client-{number:03d}.npz" terms="{folder}/terms.toml"'
-            node = ["flower-supernode", "--root-certificates", str(certificate)]
-            node += ["--superlink", f"127.0.0.1:{port}", "--port", str(free_port()), "--node-config", config]
-            stack.enter_context(process(home, folder / f"node{number}.log", *node))
-        yield home
+    whole = 'data="{0}/client-{1:03d}.npz" terms="{0}/terms.toml"'
+    if secure:
+        whole += ' identity="{0}/client-{1:03d}.pem" roster="{0}/roster.toml"'
+    return [whole.format(folder, number) for number in range(clients)]
 
 
-def flower_run(home: Path, **config: Path) -> str:
-    settings = " ".join(f"{key.replace('_', '-')}='{path}'" for key, path in config.items())
-    done = subprocess.run(
-        ["flwr", "run", ".", "--run-config", settings, "--stream"],
-        cwd=ROOT,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    return done.stdout + done.stderr
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_flwr_run_trains_on_real_nodes(noise: str, tiny_plan: Path, tmp_path: Path) -> None:
+def test_flwr_run_trains_on_real_nodes(noise: str, tiny_plan: Path, tmp_path: Path, federation: Start) -> None:
     shards, out = tmp_path / "shards", tmp_path / "deployed"
-    settings = ["data.clients=2", "data.split=iid", "cohort.size=2", "cohort.minimum=2", "cohort.rounds=2"]
-    settings += [f"privacy.noise={noise}", "cohort.deadline=120"]
-    chosen = [word for setting in settings for word in ("--set", setting)]
-    assert run(["partition", str(tiny_plan), "--out", str(shards), *chosen]) == 0
-    with federation(tmp_path, shards) as home:
-        said = flower_run(home, plan=shards / "plan.toml", out=out, test_data=shards / "test.npz")
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] if out.exists() else []
-    logs = "\n".join(path.read_text() for path in tmp_path.glob("*.log"))
-    assert [line["survivors"] for line in lines] == [2, 2], said + logs
-    assert all(line["accuracy"] is not None for line in lines)
-    assert (lines[-1]["epsilon"]["server"] is None) == (noise == "central")
-    assert lines[-1]["epsilon"]["released"] <= 8.0
+    settings = ["cohort.minimum=2", "cohort.rounds=2", f"privacy.noise={noise}", "cohort.deadline=120"]
+    with federation(deal(tiny_plan, shards, 2, *settings)) as real:
+        real.run(plan=shards / "plan.toml", out=out, test_data=shards / "test.npz").wait(400)
+    rounds = lines(out / "metrics.jsonl")
+    assert [line["survivors"] for line in rounds] == [2, 2], real.logs()
+    assert all(line["accuracy"] is not None for line in rounds)
+    assert (rounds[-1]["epsilon"]["server"] is None) == (noise == "central")
+    assert rounds[-1]["epsilon"]["released"] <= 8.0
     assert len((out / "ledger.jsonl").read_text().splitlines()) == 1 + 2
     assert (out / "model.safetensors").exists()
+
+
+@pytest.mark.e2e
+def test_secure_aggregation_goes_on_when_a_node_is_killed(tiny_plan: Path, tmp_path: Path, federation: Start) -> None:
+    """Three nodes train under masks; one is killed after it has uploaded its shares for the second round."""
+    shards, out = tmp_path / "shards", tmp_path / "deployed"
+    settings = ["cohort.minimum=2", "cohort.rounds=4", "aggregation.protocol=secagg", "cohort.deadline=45"]
+    with federation(deal(tiny_plan, shards, 3, *settings, "aggregation.deadline=45")) as real:
+        started = real.run(plan=shards / "plan.toml", out=out, roster=shards / "roster.toml")
+        for _ in range(4000):  # the shares of round 2 are in as soon as round 1 is written down
+            if lines(out / "metrics.jsonl") or started.poll() is not None:
+                break
+            time.sleep(0.1)
+        real.kill(2)
+        started.wait(600)
+    rounds = lines(out / "metrics.jsonl")
+    assert [line["survivors"] for line in rounds] == [3, 2, 2, 2], real.logs()
+    assert [line["cohort"] for line in rounds][:2] == [3, 3]
+    charged = [len(line["clients"]) for line in lines(out / "ledger.jsonl")[1:]]
+    assert charged == [3, 2, 2, 2]
+    assert (out / "model.safetensors").exists()
+
+
+def begin(folder: Path, plan: Plan, parameters: np.ndarray) -> None:
+    """Write the state before the first round, so that a run starts from these parameters."""
+    folder.mkdir()
+    with Ledger(folder / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+        state = ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
+    write_checkpoint(folder / "checkpoint.bract", state)
+
+
+@pytest.mark.e2e
+def test_a_deployment_under_masks_learns_what_a_simulated_sum_learns(
+    tiny_plan: Path, tmp_path: Path, federation: Start
+) -> None:
+    """In malicious-server mode, with all records in each step and next to no noise: the models must agree."""
+    shards, out, simulated = tmp_path / "shards", tmp_path / "deployed", tmp_path / "simulated"
+    settings = ["cohort.minimum=2", "cohort.rounds=2", "cohort.deadline=120", "aggregation.mode=malicious-server"]
+    settings += ["privacy.sampling_rate=1.0", "privacy.noise_multiplier=1e-4", "privacy.epsilon=1e12"]
+    configs = deal(tiny_plan, shards, 2, *settings, "aggregation.protocol=secagg")
+    (shards / "terms.toml").write_text("max_epsilon = 1e12\ntrusted_server = true\nmalicious_server = true\n")
+    parameters = read_flat(build("cnn", (1, 12, 12), 3, seed=5))
+    begin(out, read_plan((shards / "plan.toml").read_text()), parameters)
+    with federation(configs) as real:
+        real.run(plan=shards / "plan.toml", out=out, roster=shards / "roster.toml").wait(600)
+    assert [line["survivors"] for line in lines(out / "metrics.jsonl")] == [2, 2], real.logs()
+    study = make_study(override(read_tables(shards / "plan.toml"), ["aggregation.protocol=sum"]))
+    begin(simulated, study, parameters)
+    simulate(study, simulated)
+    learned, expected = (read_checkpoint(folder / "checkpoint.bract") for folder in (out, simulated))
+    assert learned is not None
+    assert expected is not None
+    moved = np.abs(expected.parameters - parameters).max()
+    assert np.abs(learned.parameters - expected.parameters).max() < 0.01 * moved

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bract.privacy.messages import RAW, Code, Malformed, Offer, read_code, read_offer, read_parameters, read_update
+from bract.privacy.messages import (
+    RAW,
+    Code,
+    Malformed,
+    Offer,
+    read_code,
+    read_offer,
+    read_parameters,
+    read_sections,
+    read_update,
+)
 
 values = st.one_of(
     st.none(),
@@ -19,7 +29,7 @@ values = st.one_of(
     st.lists(st.integers(), max_size=3),
 )
 fields = st.dictionaries(st.sampled_from(["round", "plan", "code", "more", ""]), values, max_size=4)
-dtypes = st.sampled_from(["float32", "float64", "int64", "<f4", "", "object"])
+dtypes = st.sampled_from(["float32", "float64", "int64", "uint64", "<f4", "", "object"])
 styles = st.sampled_from([RAW, "numpy.ndarray", ""])
 shapes = st.lists(st.integers(-3, 40), max_size=3).map(tuple)
 
@@ -94,11 +104,12 @@ def test_parameters_read_back_bit_for_bit(numbers: list[float]) -> None:
     assert found.dtype == np.float32
 
 
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20))
 def test_an_update_reads_back_bit_for_bit(numbers: list[int]) -> None:
-    vector = np.array(numbers, dtype=np.int64)
-    found = read_update("int64", vector.shape, RAW, vector.astype("<i8").tobytes(), len(vector))
+    vector = np.array(numbers, dtype=np.uint64)
+    found = read_update("uint64", vector.shape, RAW, vector.astype("<u8").tobytes(), len(vector))
     assert found.tolist() == numbers
+    assert found.dtype == np.uint64
 
 
 @given(dtypes, shapes, styles, st.binary(max_size=64))
@@ -117,7 +128,8 @@ def test_any_bytes_are_finite_parameters_of_the_stated_length_or_malformed(
 
 
 @given(dtypes, shapes, styles, st.binary(max_size=64), st.integers(0, 8))
-@example("int64", (0,), RAW, b"", 0)
+@example("uint64", (0,), RAW, b"", 0)
+@example("int64", (1,), RAW, bytes(8), 1)
 def test_any_bytes_are_an_update_of_the_expected_length_or_malformed(
     dtype: str, shape: tuple[int, ...], style: str, data: bytes, count: int
 ) -> None:
@@ -125,7 +137,7 @@ def test_any_bytes_are_an_update_of_the_expected_length_or_malformed(
         vector = read_update(dtype, shape, style, data, count)
     except Malformed:
         return
-    assert (dtype, style, shape) == ("int64", RAW, (count,))
+    assert (dtype, style, shape) == ("uint64", RAW, (count,))
     assert vector.tobytes() == data
 
 
@@ -156,21 +168,76 @@ def test_parameters_of_another_make_or_not_finite_are_malformed(
 
 
 def test_an_update_of_another_length_than_the_model_is_malformed() -> None:
-    data = np.arange(4, dtype="<i8").tobytes()
+    data = np.arange(4, dtype="<u8").tobytes()
+    assert read_update("uint64", (4,), RAW, data, 4).tolist() == [0, 1, 2, 3]
     for count in (0, 3, 5):
         with pytest.raises(Malformed):
-            read_update("int64", (4,), RAW, data, count)
-    with pytest.raises(Malformed):
-        read_update("float32", (4,), RAW, data, 4)
+            read_update("uint64", (4,), RAW, data, count)
+    for dtype in ("float32", "int64"):
+        with pytest.raises(Malformed):
+            read_update(dtype, (4,), RAW, data, 4)
 
 
 def test_vectors_that_were_read_cannot_be_written_to() -> None:
     vector = read_parameters("float32", (4,), RAW, GOOD)
     with pytest.raises(ValueError, match="read-only"):
         vector[0] = 1.0
+    words = read_update("uint64", (2,), RAW, GOOD, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        words[0] = 1
 
 
 def test_a_malformed_message_says_nothing_of_its_content() -> None:
     with pytest.raises(Malformed) as caught:
         read_offer({"round": 1, "plan": "secret", "patient": "secret"})
     assert "secret" not in str(caught.value)
+    with pytest.raises(Malformed) as caught:
+        read_sections({"cohort": b"secret", "secret": b"secret"}, ("cohort",))
+    assert "secret" not in str(caught.value)
+
+
+# Sections
+
+NAMES = ["cohort", "keys", "cards", ""]
+names = st.sets(st.sampled_from(NAMES))
+
+
+def test_the_sections_that_are_needed_and_such_as_may_be_there_are_read() -> None:
+    assert read_sections({}, ()) == {}
+    assert read_sections({"cohort": b"a"}, ("cohort",)) == {"cohort": b"a"}
+    assert read_sections({"cohort": b"a"}, ("cohort",), ("keys",)) == {"cohort": b"a"}
+    assert read_sections({"cohort": b"a", "keys": b""}, ("cohort",), ("keys",)) == {"cohort": b"a", "keys": b""}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"keys": b""},
+        {"cohort": b"a", "cards": b""},
+        {"cohort": "a"},
+        {"cohort": None},
+        {"cohort": [b"a"]},
+        {"cohort": bytearray(b"a")},
+        {"cohort": b"a", "keys": 1},
+        {"cohort": b"a", "": b""},
+    ],
+    ids=str,
+)
+def test_a_section_that_is_missing_unknown_or_no_bytes_is_malformed(bad: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        read_sections(bad, ("cohort",), ("keys",))
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), values, max_size=4), names, names)
+@example({"cohort": b"a"}, {"cohort"}, set())
+def test_any_fields_are_just_the_sections_asked_for_or_malformed(
+    given_fields: dict[str, Any], needed: set[str], also: set[str]
+) -> None:
+    try:
+        sections = read_sections(given_fields, needed, also)
+    except Malformed:
+        return
+    assert sections == given_fields
+    assert needed <= set(sections) <= needed | also
+    assert all(isinstance(data, bytes) for data in sections.values())

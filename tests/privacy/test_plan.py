@@ -22,7 +22,7 @@ from bract.privacy import (
     read_plan,
 )
 from bract.privacy.accounting import epsilon
-from bract.privacy.plan import Cohort, Data, Model, Privacy, Server, Training
+from bract.privacy.plan import Aggregation, Cohort, Data, Model, Privacy, Server, Training
 
 text = st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=12)
 counts = st.integers(1, 10**7)
@@ -53,6 +53,17 @@ plans = st.builds(
         clip_norm=st.floats(1e-6, 1e6),
         sampling_rate=st.floats(0, 1, exclude_min=True),
         noise_multiplier=st.floats(1e-6, 1e4),
+    ),
+    aggregation=st.builds(
+        Aggregation,
+        protocol=st.sampled_from(["sum", "secagg"]),
+        mode=st.sampled_from(["semi-honest", "malicious-server"]),
+        key_exchange=st.sampled_from(["x25519", "hybrid"]),
+        colluders=st.floats(0, 0.5, exclude_max=True).map(abs),
+        dropouts=st.floats(0, 0.5, exclude_max=True).map(abs),
+        deadline=positives,
+        bits=st.none() | st.sampled_from([12, 16, 21, 32, 64]),
+        range=st.none() | positives,
     ),
     server=st.builds(
         Server,
@@ -175,27 +186,29 @@ def test_participations_by_hand(rounds: int, size: int, clients: int, expected: 
 
 
 @given(plans, st.integers(1, 10**9))
-def test_the_noise_on_the_grid_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dimension: int) -> None:
+def test_the_noise_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dimension: int) -> None:
     assert plan.noise_std(dimension) == plan.noise_multiplier * plan.sensitivity(dimension)
     assert plan.noise_multiplier == plan.privacy.noise_multiplier
-    assert plan.sensitivity(dimension) == 2**30 + math.sqrt(dimension)
+    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else plan.grid_step
+    assert plan.sensitivity(dimension) == plan.privacy.clip_norm + math.sqrt(dimension) * grid
 
 
-@given(st.floats(1e-6, 1e6), st.floats(0.2, 1e3), st.integers(1, 10**8))
-def test_the_noise_in_real_units_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more(
-    clip_norm: float, noise_multiplier: float, dimension: int
+@pytest.mark.parametrize(("noise", "grid"), [("local", 2.0**-30), ("central", 2.0**-15)])
+@given(st.floats(1e-6, 1e6), st.floats(0.2, 1e3), st.integers(1, 10**8), st.integers(1, 10**5))
+def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more(
+    noise: Any, grid: float, clip_norm: float, noise_multiplier: float, dimension: int, size: int
 ) -> None:
-    plan = Plan(privacy=Privacy(clip_norm=clip_norm, noise_multiplier=noise_multiplier))
-    std = plan.noise_std(dimension) * plan.grid_step
-    assert noise_multiplier * clip_norm <= std * (1 + 1e-12)
-    assert std <= noise_multiplier * clip_norm * (1 + 1e-5)
+    privacy = Privacy(noise=noise, clip_norm=clip_norm, noise_multiplier=noise_multiplier)
+    std = Plan(privacy=privacy, cohort=Cohort(size=size)).noise_std(dimension)
+    assert noise_multiplier * clip_norm <= std
+    assert std <= noise_multiplier * clip_norm * (1 + math.sqrt(dimension) * grid) * (1 + 1e-12)
 
 
 @given(st.floats(1e-6, 1e6))
 def test_records_are_clipped_a_1024th_below_the_clip_norm(clip_norm: float) -> None:
     plan = Plan(privacy=Privacy(clip_norm=clip_norm))
     assert plan.record_clip_norm == clip_norm * 1023 / 1024
-    assert plan.record_clip_norm < plan.grid_step * 2**30 == clip_norm
+    assert plan.record_clip_norm < clip_norm <= plan.sensitivity(1)
 
 
 def test_a_round_is_one_sampled_gaussian_a_local_step_with_the_noise_that_is_added() -> None:

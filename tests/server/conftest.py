@@ -1,21 +1,24 @@
-"""What the tests of the server share: a network of 15 parameters, small plans, and devices that only count."""
+"""What the tests of the server share: a network of 15 parameters, small plans, devices that only count, and a grid
+whose clock and whose replies a test holds in its hands."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.models import MODELS
-from bract.privacy import Keystream, Plan, Release, Sum, make_plan
-from bract.privacy.messages import ANSWER, PARAMETERS, RAW, UPDATE, read_parameters
+from bract.privacy import Keystream, Plan, Release, Sum, make_plan, parse_tables
+from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE, read_parameters
+from bract.server import exchange
 from bract.server.release import RELEASES
 
 SHAPE, CLASSES = (1, 2, 2), 3
@@ -64,6 +67,7 @@ def make() -> Callable[..., Plan]:
                 "sampling_rate": 0.5,
                 "noise_multiplier": 3.0,
             },
+            "aggregation": {},
             "server": {},
         }
         return make_plan({name: section | tables.get(name, {}) for name, section in sections.items()}, Plan)
@@ -77,10 +81,10 @@ App = Callable[[Message, Context], Message]
 
 @pytest.fixture
 def update() -> Answer:
-    """A function: the content of an answer that holds these int64 numbers; its parts can be changed."""
+    """A function: the content of an answer that holds these words, uint64; its parts can be changed."""
 
-    def content(numbers: np.ndarray, code: str = "ok", **changes: Any) -> RecordDict:
-        fields = {"dtype": "int64", "shape": numbers.shape, "stype": RAW, "data": numbers.astype("<i8").tobytes()}
+    def content(words: np.ndarray, code: str = "ok", **changes: Any) -> RecordDict:
+        fields = {"dtype": "uint64", "shape": words.shape, "stype": RAW, "data": words.astype("<u8").tobytes()}
         records = ArrayRecord({UPDATE: Array(**(fields | changes))})
         return RecordDict({ANSWER: ConfigRecord({"code": code}), UPDATE: records})
 
@@ -94,8 +98,10 @@ def counter(update: Answer) -> App:
     def app(message: Message, context: Context) -> Message:
         [array] = message.content.array_records[PARAMETERS].values()
         parameters = read_parameters(array.dtype, array.shape, array.stype, array.data)
-        numbers = np.rint(parameters.astype(np.float64) * 2.0**28).astype(np.int64) + 1000 * context.node_id
-        return Message(update(numbers), reply_to=message)
+        plan = Plan.model_validate(parse_tables(str(message.content.config_records[OFFER]["plan"])))
+        numbers = np.rint(parameters.astype(np.float64) / (4 * plan.grid_step)) + 20 * context.node_id
+        clipped = np.clip(numbers, -plan.bound, plan.bound).astype(np.int64)
+        return Message(update(plan.ring.encode(clipped)), reply_to=message)
 
     return app
 
@@ -127,3 +133,63 @@ def spied() -> Callable[..., dict[tuple[str, str], Any]]:
         return {plan.cell: release}
 
     return made
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        assert self.now < 1100.0, "nobody comes any more"
+        self.now += seconds
+
+
+class Script:
+    """A grid that gives, at each pull, the next list of replies; and notes all that happens."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.pulls: list[list[Message]] = []
+        self.pushed: list[Message] = []
+        self.waited_for: list[set[str]] = []
+        self.connected: Callable[[], list[int]] = list
+        self.lost: set[int] = set()
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self.connected()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.pushed = list(messages)
+        for message in self.pushed:
+            message.metadata.__dict__["_message_id"] = self.identity(message.metadata.dst_node_id)
+        return ["" if m.metadata.dst_node_id in self.lost else m.metadata.message_id for m in self.pushed]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.waited_for.append(set(message_ids))
+        return self.pulls.pop(0) if self.pulls else []
+
+    def identity(self, node: int) -> str:
+        """The number of the message that a node got."""
+        return f"message {node}"
+
+    def reply(self, node: int, body: RecordDict | Error) -> Message:
+        """A node's reply to the message it got."""
+        asked = Message(RecordDict(), node, "train", group_id="1")
+        asked.metadata.__dict__["_message_id"] = self.identity(node)
+        return Message(body, reply_to=asked)
+
+
+@pytest.fixture
+def grid(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """A grid that gives the replies it is told to give."""
+    clock = Clock()
+    monkeypatch.setattr(exchange, "time", clock)
+    for name in ("push_messages", "pull_messages", "get_node_ids"):
+        assert hasattr(Grid, name)
+    return Script(clock)

@@ -17,9 +17,12 @@ from flwr.app import Context, RecordDict
 
 from bract.models import read_flat
 from bract.privacy import DataError, Plan, PlanError
+from bract.privacy.secagg.identity import new_identity, public_text, read_roster
+from bract.server import app as app_file
 from bract.server.app import main
 from bract.server.model_file import load_model
 from bract.server.state import read_checkpoint
+from bract.server.training import Training
 from bract.simulations.grid import LocalGrid
 
 Make = Callable[..., Plan]
@@ -73,6 +76,52 @@ def test_a_missing_setting_is_named(counter: Any, settings: dict[str, str], name
     with pytest.raises(PlanError, match=f"the run has no {name}") as caught:
         main(LocalGrid(counter, 4), context(**changed))
     assert f"--run-config '{name}=" in caught.value.hint
+
+
+@pytest.fixture
+def secure(make: Make, settings: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The configuration of a run with secure aggregation, and a roster."""
+    plan = make(aggregation={"protocol": "secagg"})
+    Path(settings["plan"]).write_text(plan.to_toml())
+    roster = tmp_path / "roster.toml"
+    roster.write_text(f'[devices]\none = "{public_text(new_identity().public)}"\n')
+    return settings | {"roster": str(roster)}
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_a_run_with_secure_aggregation_needs_a_roster(
+    counter: Any, secure: dict[str, str], value: str | None
+) -> None:
+    changed = {key: text for key, text in secure.items() if key != "roster"}
+    with pytest.raises(PlanError, match="the run has no roster"):
+        main(LocalGrid(counter, 4), context(**changed, **({} if value is None else {"roster": value})))
+    assert not Path(secure["out"]).exists()
+
+
+def test_a_roster_that_cannot_be_read_is_refused_before_the_training(counter: Any, secure: dict[str, str]) -> None:
+    Path(secure["roster"]).write_text("[devices]\n")
+    with pytest.raises(DataError, match="roster"):
+        main(LocalGrid(counter, 4), context(**secure))
+    assert not Path(secure["out"]).exists()
+
+
+def test_run_and_roster_reach_the_training(
+    counter: Any, secure: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are bound to Flower's number of the run, so that none of another run's fits."""
+    given: list[Training] = []
+
+    def watched(grid: Any, training: Training) -> Any:
+        given.append(training)
+        raise RuntimeError
+
+    monkeypatch.setattr(app_file, "train", watched)
+    run = context(**secure)
+    run.run_id = 77
+    with pytest.raises(RuntimeError):
+        main(LocalGrid(counter, 4), run)
+    assert given[0].run == 77
+    assert given[0].roster == read_roster(Path(secure["roster"]))
 
 
 def test_a_plan_that_protects_nobody_is_refused(counter: Any, settings: dict[str, str]) -> None:

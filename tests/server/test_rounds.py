@@ -13,7 +13,8 @@ import pytest
 import torch
 from flwr.app import Context, Message
 
-from bract.client.app import Device, make_app
+from bract.client.app import make_app
+from bract.client.device import Device
 from bract.client.records import Records, make_records
 from bract.client.terms import Terms
 from bract.privacy import (
@@ -91,19 +92,24 @@ class TestATraining:
         assert [offers[n][1] for n in (1, 2, 3)] == [after[n] for n in (0, 1, 2)]
         assert len(set(after.values())) == 3
 
+    @pytest.mark.parametrize(("noise", "bits"), [("central", 32), ("central", 64), ("local", 12), ("local", 64)])
+    @pytest.mark.parametrize("sign", [1, -1])
     def test_opens_the_exact_sum_of_the_updates_that_came(
-        self, make: Make, tmp_path: Path, update: Any, refusing: Call, spied: Call
+        self, make: Make, tmp_path: Path, update: Any, refusing: Call, spied: Call, noise: str, bits: int, sign: int
     ) -> None:
-        plan, sums = make(cohort={"rounds": 1}), []
+        """At the top of what a device may send."""
+        plan = make(cohort={"rounds": 1}, privacy={"noise": noise}, aggregation={"bits": bits})
+        sums: list[np.ndarray] = []
 
         def app(message: Message, context: Context) -> Message:
-            return Message(update(np.full(COUNT, 2**45 + context.node_id, dtype=np.int64)), reply_to=message)
+            numbers = np.full(COUNT, sign * (plan.bound - context.node_id), dtype=np.int64)
+            return Message(update(plan.ring.encode(numbers)), reply_to=message)
 
         train(
             grid(refusing(app, {FIRST_NODE})),
             training(plan, tmp_path, releases=spied(plan, lambda s: sums.append(s.vector.copy()))),
         )
-        expected = 3 * 2**45 + sum(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS))
+        expected = sign * (3 * plan.bound - sum(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS)))
         assert [s.tolist() for s in sums] == [[expected] * COUNT]
 
     def test_leaves_malformed_updates_out_of_the_sum_and_out_of_the_charge(
@@ -111,10 +117,11 @@ class TestATraining:
     ) -> None:
         def app(message: Message, context: Context) -> Message:
             if context.node_id == FIRST_NODE:
-                return Message(update(np.zeros(COUNT + 1)), reply_to=message)
+                return Message(update(np.zeros(plan.ring.words(COUNT) + 1)), reply_to=message)
             return counter(message, context)
 
-        outcome = train(grid(app), training(make(cohort={"rounds": 1}), tmp_path))
+        plan = make(cohort={"rounds": 1})
+        outcome = train(grid(app), training(plan, tmp_path))
         assert outcome.records[0].survivors == 3
         assert outcome.records[0].codes == {"ok": 3, "malformed": 1}
         assert entries(tmp_path)[0]["clients"] == [FIRST_NODE + 1, FIRST_NODE + 2, FIRST_NODE + 3]
@@ -133,8 +140,8 @@ class TestATraining:
         """With the same sum, one survivor or four, the released change is the same."""
 
         def app(message: Message, context: Context) -> Message:
-            value = 2**32 if context.node_id == FIRST_NODE else 0
-            return Message(update(np.full(COUNT, value)), reply_to=message)
+            value = plan.bound if context.node_id == FIRST_NODE else 0
+            return Message(update(plan.ring.encode(np.full(COUNT, value))), reply_to=message)
 
         plan = make(cohort={"rounds": 1, "minimum": 1})
         others = set(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS))
@@ -222,7 +229,8 @@ class TestATraining:
         devices: dict[int, Records] = {
             FIRST_NODE + n: records.select(np.arange(40) % CLIENTS == n) for n in range(CLIENTS)
         }
-        app = make_app(lambda c: Device(devices[c.node_id], Terms(trusted_server=True, max_epsilon=1e6)))
+        terms = Terms(trusted_server=True, clear_updates=True, max_epsilon=1e6)
+        app = make_app(lambda c: Device(devices[c.node_id], terms))
         plan = make(
             cohort={"rounds": 8},
             training={"batch_size": 20, "learning_rate": 3.0},

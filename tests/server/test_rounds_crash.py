@@ -20,7 +20,7 @@ from bract.privacy import (
     SystemEntropy,
 )
 from bract.privacy.messages import PARAMETERS
-from bract.server import rounds
+from bract.server import plain_sum, rounds
 from bract.server.metrics import Metrics
 from bract.server.release import RELEASES
 from bract.server.rounds import train
@@ -72,7 +72,7 @@ class Noting:
 
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "amid exchange": (rounds, "exchange"),
+    "amid exchange": (plain_sum, "exchange"),
     "before spend": (Ledger, "spend"),
     "after spend": (Ledger, "spend"),
     "before release": (RELEASES, ""),

@@ -19,6 +19,7 @@ def test_a_training_draws_from_the_operating_system_and_releases_with_noise_unle
     training = Training(make(), tmp_path)
     assert type(training.entropy) is SystemEntropy
     assert training.releases is RELEASES
+    assert (training.run, training.roster) == (1, None)
     assert set(training.releases) == {("record", "central"), ("record", "local")}
 
 

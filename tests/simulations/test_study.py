@@ -40,6 +40,23 @@ def test_without_protection_every_figure_says_so() -> None:
     assert study.budget.epsilon is None
 
 
+@pytest.mark.parametrize("noise", ["central", "local"])
+@pytest.mark.parametrize("clip_norm", [0.5, 1.0])
+def test_without_protection_sums_are_as_wide_as_they_are_fine(noise: str, clip_norm: float) -> None:
+    """Gradients are not clipped there, and no noise hides the rounding."""
+    study = make_study({"privacy": {"unit": "none", "noise": noise, "clip_norm": clip_norm}})
+    assert study.bound * study.grid_step >= 2.0**16 * clip_norm * (1 - 1e-12)
+    assert study.grid_step <= 2.0**-25 * clip_norm
+    assert study.bound * study.cohort.size < 2 ** (study.ring.bits - 1)
+
+
+def test_with_protection_a_study_adds_up_as_the_plan_does() -> None:
+    tables = {"privacy": {"noise_multiplier": 20.0}}
+    study, plan = make_study(tables), make_plan(tables, Plan)
+    for name in ("ring", "bound", "range", "grid_step", "noise_step", "refinement"):
+        assert getattr(study, name) == getattr(plan, name)
+
+
 def test_a_deployment_cannot_be_told_to_protect_nobody() -> None:
     study = make_study({"privacy": {"unit": "none"}})
     with pytest.raises(PlanError, match=r"privacy\.unit"):

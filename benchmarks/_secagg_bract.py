@@ -1,0 +1,139 @@
+"""Our side of `secagg.py`: a cohort of devices and their server, each at the step that is timed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
+
+from bract.client.protect import mask, protect
+from bract.client.secagg import SEAT, SecureRound
+from bract.client.terms import Terms
+from bract.privacy import Plan, Update
+from bract.privacy.messages import read_update
+from bract.privacy.plan_file import make_plan
+from bract.privacy.secagg import unmask as unmasking
+from bract.privacy.secagg.identity import SIGNATURE_BYTES, new_identity, roster_of
+from bract.privacy.secagg.keys import Keypair, RoundSecrets, card_bytes, read_card
+from bract.privacy.secagg.masking import Peer, masks_of
+from bract.privacy.secagg.masks import Mask, add_masks
+from bract.privacy.secagg.members import to_bits
+from bract.privacy.secagg.seating import Cohort
+from bract.privacy.secagg.session import make_session
+
+ROUND = 1
+
+
+def make(devices: int) -> Plan:
+    """Return a plan whose cohort sums under masks in a ring of 16 bits; half of it and one more open a secret."""
+    return make_plan(
+        {
+            "data": {"clients": devices},
+            "training": {"batch_size": 8},
+            "cohort": {"rounds": 1, "size": devices},
+            "privacy": {"noise": "local"},
+            "aggregation": {"protocol": "secagg", "bits": 16, "colluders": 0.0},
+        },
+        Plan,
+    )
+
+
+class Bract:
+    """The devices have shared their keys; the server knows their boxes and, once `open` was called, their shares."""
+
+    def __init__(self, devices: int, update: NDArray[np.float32]) -> None:
+        self.plan, self.update = make(devices), update
+        self.parameters = np.zeros(len(update), dtype=np.float32)
+        self.model = hashlib.sha256(self.parameters.tobytes()).digest()
+        self.rounds = self._rounds(devices)
+        cards = tuple(read_card(device.keys(), hybrid=False) for device in self.rounds)
+        self.cohort = Cohort(self.rounds[0].session, cards)
+        for position, device in enumerate(self.rounds):
+            self.cohort.boxes[position] = device.shares(self.cohort.seating(position).to_bytes())
+        self.seats = [device.state[f"{SEAT}{ROUND}"] for device in self.rounds]
+        self.invitations = [self.cohort.invitation(position) for position in range(devices)]
+        self.total = np.zeros(self.plan.ring.words(len(update)), dtype=np.uint64)
+        self.sent = self.client_step()
+
+    def _rounds(self, devices: int) -> list[SecureRound]:
+        identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
+        roster, session = roster_of(identities), make_session(self.plan, run=1, round=ROUND)
+        return [SecureRound(session, self.plan, Terms(), identity, roster, RecordDict()) for identity in identities]
+
+    def client_step(self) -> bytes:
+        """Return the first device's masked vector as it is sent: agree on keys, quantise, encode, mask."""
+        seat, session = self.seats[0], self.cohort.session
+        own = RoundSecrets(Keypair(seat["mask"]), seat["own"], Keypair(seat["channel"]))
+        peers = [Peer(card) for card in self.cohort.cards[1:]]
+        return self._vector(
+            masks_of(own, self.cohort.cards[0], peers, session.digest, self.cohort.context(self.model))
+        )
+
+    def client_message(self, position: int = 0) -> bytes:
+        """Return the same of any device, by all that it does for it: digest the model and open the boxes first."""
+        return self._vector(self.join(position))
+
+    def join(self, position: int) -> list[Mask]:
+        """Return the masks of a device that joins the round, as if for the first time."""
+        device = self.rounds[position]
+        device.state[f"{SEAT}{ROUND}"] = self.seats[position]
+        return device.join(self.invitations[position], hashlib.sha256(self.parameters.tobytes()).digest())
+
+    def _vector(self, masks: list[Mask]) -> bytes:
+        return mask(protect(Update(self.update), self.plan), self.plan, masks).vector.tobytes()
+
+    def opened(self, survivors: list[int]) -> dict[int, bytes]:
+        """Return what these survivors open, after all devices have joined."""
+        for position in range(len(self.rounds)):
+            self.join(position)
+        bits = to_bits(survivors, len(self.rounds))
+        return {position: self.rounds[position].unmask(bits, None) for position in survivors}
+
+    def prepare_server(self) -> None:
+        """Have the shares opened that the server's steps need."""
+        everyone = list(range(len(self.rounds)))
+        self.all_opened, self.most_opened = self.opened(everyone), self.opened(everyone[1:])
+        self.known = {position: self.cohort.among(position) for position in everyone}
+
+    def fold(self, data: bytes) -> None:
+        """Add one masked vector, as it arrived, to the sum."""
+        words = len(self.total)
+        self.total += read_update("uint64", (words,), "bract.raw", data, words)
+
+    def survivors(self) -> None:
+        """Do all that the server does in a round in which nobody dropped out: one survivor's work for each device."""
+        for _ in self.rounds:
+            self.fold(self.sent)
+        unmasking.unmask(self.total, self.cohort, self.all_opened, range(len(self.rounds)), self.model)
+
+    def dropout(self) -> None:
+        """Do what the server does for the first device, which dropped out."""
+        cohort, alive = self.cohort, set(range(1, len(self.rounds)))
+        secret = unmasking._secret(cohort, 0, self.most_opened, self.known)
+        masks = unmasking._masks_of_dropout(cohort, 0, secret, alive, cohort.context(self.model))
+        add_masks(self.total, masks)
+
+    def check(self) -> None:
+        """Sum a whole round whose first device drops out.
+
+        Raises:
+            ValueError: the sum is not exact.
+        """
+        alive = list(range(1, len(self.rounds)))
+        opened = self.opened(alive)
+        self.total[:] = 0
+        for position in alive:
+            self.fold(self.client_message(position))
+        unmasking.unmask(self.total, self.cohort, opened, alive, self.model)
+        plain = protect(Update(self.update), self.plan).vector * len(alive)
+        if self.client_step() != self.client_message():
+            raise ValueError("the client's two ways differ")
+        if not np.array_equal(self.plan.ring.decode(self.total, len(plain)), plain):
+            raise ValueError("our sum is not exact")
+
+    def upload(self) -> int:
+        """Return the bytes that a device sends in a round: words, card, boxes, shares, and a signature if it must."""
+        parts = [self.sent, self.cohort.boxes[0], self.all_opened[0]]
+        return sum(map(len, parts)) + card_bytes(hybrid=False) + SIGNATURE_BYTES

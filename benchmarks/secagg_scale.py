@@ -1,0 +1,164 @@
+"""A round of 1000 devices under masks, 100 of them gone once they shared their keys: exact, how long, how large?
+
+The server is the real `SecureSum` on a LocalGrid, the devices are the real ClientApp; only training is left out. The
+round stands in the middle of a run: the keys of the next one are prepared behind it. All devices live in one other
+process and take turns, so that what they keep does not count as the server's memory. The server has a process of its
+own for each row; its memory is that process's peak (VmHWM of Linux, set back before the round) above what it held
+when the round began: libraries, plan, model. Seconds are of the whole round; the two processes wait for each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from _bars import Bar, arguments, show
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from bract.client.app import make_app
+from bract.client.device import Device
+from bract.client.records import Records
+from bract.client.terms import Terms
+from bract.client.train import Task
+from bract.privacy import Clipped, Plan
+from bract.privacy.messages import TRAIN
+from bract.privacy.plan_file import make_plan
+from bract.privacy.secagg.identity import new_identity, roster_of
+from bract.privacy.secagg.session import make_session
+from bract.server.secagg import SecureSum
+from bract.server.sums import Call, Link
+from bract.simulations.grid import FIRST_NODE, RUN_ID, LocalGrid, Work
+
+WITHSTOOD = [(1 / 3, 0.3), (0.05, 0.1)]
+"""The shares of colluders and of dropouts that the plans withstand; the first are the default."""
+
+GONE = 0.1
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def make(devices: int, colluders: float, dropouts: float) -> Plan:
+    """Return a plan that sums all devices in each of its two rounds."""
+    return make_plan(
+        {
+            "data": {"clients": devices},
+            "training": {"batch_size": 8},
+            "cohort": {"rounds": 2, "size": devices},
+            "privacy": {"noise": "local"},
+            "aggregation": {"protocol": "secagg", "colluders": colluders, "dropouts": dropouts},
+        },
+        Plan,
+    )
+
+
+def vector(node: int, plan: Plan, dimension: int) -> NDArray[np.int64]:
+    """Return what a node adds to the sum."""
+    return np.random.default_rng(node).integers(-plan.bound, plan.bound + 1, dimension)
+
+
+def live(pipe: Connection, devices: int, dimension: int) -> None:
+    """Be all devices: answer each message that comes through the pipe until None comes."""
+    logging.disable()
+    torch.set_num_threads(1)
+    records = Records(torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.int64))
+    nodes = range(FIRST_NODE, FIRST_NODE + devices)
+    identities = {node: new_identity() for node in nodes}
+    contexts = {node: Context(RUN_ID, node, {}, RecordDict(), {}) for node in nodes}
+    roster = roster_of(identities.values())
+
+    def open_device(context: Context) -> Device:
+        def train(task: Task) -> Clipped:
+            return Clipped(vector(context.node_id, task.plan, dimension))
+
+        mechanisms = {("record", "local"): train}
+        return Device(records, Terms(), mechanisms=mechanisms, identity=identities[context.node_id], roster=roster)
+
+    app = make_app(open_device)
+    while message := pipe.recv():
+        pipe.send(app(message, contexts[message.metadata.dst_node_id]))
+
+
+@dataclass
+class Away:
+    """An executor that has the devices in the other process answer; those that are gone do not train any more."""
+
+    pipe: Connection
+    gone: frozenset[int]
+    waited: float = field(default=0.0)
+
+    def __call__(self, app: ClientApp, work: Work) -> Iterator[Message]:
+        """Yield each device's reply in turn."""
+        for message, _ in work:
+            if message.metadata.message_type == TRAIN and message.metadata.dst_node_id in self.gone:
+                yield Message(Error(0, "gone"), reply_to=message)
+            else:
+                began = time.perf_counter()
+                self.pipe.send(message)
+                reply = self.pipe.recv()
+                self.waited += time.perf_counter() - began
+                yield reply
+
+
+def peak_bytes(back: bool = False) -> int:
+    """Return the most memory that this process held since it was last set back; with `back` set it back now."""
+    if back:
+        Path("/proc/self/clear_refs").write_text("5")
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
+def play(plan: Plan, dimension: int) -> dict[str, object]:
+    """Return what one round came to."""
+    torch.set_num_threads(1)
+    devices = plan.cohort.size
+    pipe, end = SPAWN.Pipe()
+    process = SPAWN.Process(target=live, args=(end, devices, dimension))
+    process.start()
+    nodes = list(range(FIRST_NODE, FIRST_NODE + devices))
+    away = Away(pipe, frozenset(np.random.default_rng(0).choice(nodes, int(GONE * devices), replace=False).tolist()))
+    grid = LocalGrid(ClientApp(), devices, away)
+    parameters = np.zeros(dimension, dtype=np.float32)
+    server = SecureSum(Link(grid, plan, lambda: None), RUN_ID, None)
+    before, began = peak_bytes(back=True), time.perf_counter()
+    collected = server.collect(Call(1, parameters, lambda clients: None, lambda clients: nodes), nodes)
+    seconds, peak = time.perf_counter() - began, peak_bytes()
+    pipe.send(None)
+    process.join()
+    graph = make_session(plan, RUN_ID, 1).graph(devices)
+    total = sum(vector(node, plan, dimension) for node in nodes if node not in away.gone)
+    return {
+        "withstands": f"{plan.aggregation.colluders:.2f}, {plan.aggregation.dropouts:.2f}",
+        "graph": f"{graph.degree}, {graph.threshold}",
+        "survivors": len(collected.survivors),
+        "exact": bool(np.array_equal(collected.total.vector, total)),
+        "seconds": seconds,
+        "server s": seconds - away.waited,
+        "server MB": (peak - before) / 1e6,
+    }
+
+
+def main() -> None:
+    """Play a round of each plan; its graph is shown as neighbours of a device, shares that open a secret."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--devices", type=int, default=1000)
+    parser.add_argument("--parameters", type=float, default=1e5)
+    options = parser.parse_args()
+    plans = [make(options.devices, *shares) for shares in WITHSTOOD]
+    with ProcessPoolExecutor(1, SPAWN, max_tasks_per_child=1) as fresh:
+        rows = list(fresh.map(play, plans, [int(options.parameters)] * len(plans)))
+    wrong = sum(not row["exact"] for row in rows)
+    bars = [Bar("server_memory_mb", max(row["server MB"] for row in rows), 200), Bar("sums_not_exact", wrong, 0)]
+    show(rows, bars, options.json)
+
+
+if __name__ == "__main__":
+    main()

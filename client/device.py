@@ -1,0 +1,61 @@
+"""What a device brings to a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+
+from ..privacy import DataError, Entropy, Plan, SystemEntropy, read_plan
+from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
+from .journal import DiskJournal, Journal
+from .records import Records, read_records
+from .terms import Terms, read_terms
+from .train import MECHANISMS, Mechanism, torch_device
+
+
+@dataclass(frozen=True)
+class Device:
+    """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
+
+    `identity`, `roster` and `journal` are for secure aggregation: who it is, with whom it takes part, what it did.
+    """
+
+    records: Records
+    terms: Terms
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    read_plan: Callable[[str], Plan] = read_plan
+    mechanisms: Mapping[tuple[str, str], Mechanism] = field(default_factory=lambda: MECHANISMS)
+    identity: Identity | None = None
+    roster: Roster | None = None
+    journal: Journal | None = None
+
+
+def open_device(context: Context) -> Device:
+    """Return the device that the node's own settings describe.
+
+    `data` is an .npz file and `terms` a TOML file; for secure aggregation `identity` is a PEM file, `roster` a TOML
+    file, `state` a folder of its own and, where the roster names an authority, `certificate` a file in base64.
+
+    Raises:
+        DataError: records, identity or roster cannot be read.
+        PlanError: the terms cannot be read.
+    """
+    settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
+    if "data" not in settings:
+        raise DataError("the node has no data", "start it with --node-config 'data=\"records.npz\"'")
+    return Device(
+        _records_of(str(settings["data"])),
+        read_terms(settings["terms"]) if "terms" in settings else Terms(),
+        identity=read_identity(settings["identity"], settings.get("certificate")) if "identity" in settings else None,
+        roster=read_roster(settings["roster"]) if "roster" in settings else None,
+        journal=DiskJournal(settings["state"]) if "state" in settings else None,
+    )
+
+
+@lru_cache(maxsize=1)
+def _records_of(path: str) -> Records:
+    return read_records(Path(path), torch_device())

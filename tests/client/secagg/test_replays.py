@@ -1,0 +1,257 @@
+"""A server that asks twice, too early or too late; and devices that forgot a round because they were started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+
+from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.secagg.keys import read_card
+from bract.privacy.secagg.shamir import SHARE_BYTES
+from bract.privacy.secagg.unmask import NO_SHARE
+
+Call = Callable[..., Any]
+MALICIOUS = {"protocol": "secagg", "mode": "malicious-server"}
+EVERY = range(5)
+
+
+def asked(server: Any, kind: str, place: int = 0) -> dict[str, bytes]:
+    """What an honest server would say in a message of this kind."""
+    sections: dict[str, Callable[[], dict[str, bytes]]] = {
+        KEYS: dict,
+        SHARES: lambda: {"cards": server.seating(place)},
+        TRAIN: lambda: {"cohort": server.invitation(place)},
+        CONSENT: lambda: {"survivors": server.bits(EVERY)},
+        UNMASK: lambda: {"survivors": server.bits(EVERY)},
+    }
+    return sections[kind]()
+
+
+class TestARound:
+    def test_is_trained_in_once(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("masked")
+        for parameters in (server.parameters, server.parameters + 1):
+            reply = server.tell(0, TRAIN, parameters=parameters, cohort=server.invitation(0))
+            assert said(reply) is Code.MALFORMED
+
+    def test_is_forgotten_if_there_are_no_masks_to_be_had(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("shares")
+        assert said(server.tell(0, TRAIN, cohort=b"")) is Code.MALFORMED
+        assert said(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.LOST
+
+    def test_gets_no_fresh_keys_once_trained_in(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("masked")
+        assert said(server.tell(0, KEYS)) is Code.MALFORMED
+        assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.MALFORMED
+
+    def test_before_the_last_one_gets_nothing(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.keys(2)
+        server.shares()
+        server.train()
+        server.number = 1
+        for kind in (KEYS, SHARES, TRAIN):
+            assert said(server.tell(0, kind, **asked(server, kind))) is Code.MALFORMED
+        for kind in (CONSENT, UNMASK):
+            assert said(server.tell(0, kind, **asked(server, kind))) is Code.LOST
+
+    def test_shares_its_secrets_once(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("shares")
+        assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.LOST
+
+    def test_is_opened_once(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        sent = server.until("masked")
+        opened = server.unmask(EVERY)
+        for alive in (EVERY, range(4)):
+            assert said(server.tell(0, UNMASK, survivors=server.bits(alive))) is Code.LOST
+        assert np.array_equal(server.opened(sent, opened), server.true(EVERY))
+
+    def test_is_signed_once(self, lab: Call, said: Call) -> None:
+        server = lab(5, aggregation=MALICIOUS)
+        server.until("agreed")
+        for alive in (EVERY, range(4)):
+            assert said(server.tell(0, CONSENT, survivors=server.bits(alive))) is Code.LOST
+
+    def test_that_was_opened_is_not_signed(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("masked")
+        server.unmask(EVERY)
+        assert said(server.tell(0, CONSENT, survivors=server.bits(EVERY))) is Code.LOST
+
+    @pytest.mark.parametrize(
+        ("stage", "kinds"),
+        [
+            ("fresh", [CONSENT, UNMASK]),
+            ("keys", [TRAIN, CONSENT, UNMASK]),
+            ("shares", [CONSENT, UNMASK]),
+        ],
+    )
+    def test_goes_from_stage_to_stage(self, lab: Call, said: Call, stage: str, kinds: list[str]) -> None:
+        for kind in kinds:
+            server = lab(5)
+            server.until(stage)
+            sections = {"cohort": b"\x1f"} if kind == TRAIN else {"survivors": b"\x1f"}
+            assert said(server.tell(0, kind, **sections)) is Code.LOST
+
+    def test_under_a_server_that_lies_is_not_opened_unsigned(self, lab: Call, said: Call) -> None:
+        server = lab(5, aggregation=MALICIOUS)
+        server.until("masked")
+        assert said(server.tell(0, UNMASK, survivors=server.bits(EVERY))) is Code.LOST
+
+    def test_more_than_a_device_may_take_part_in_gets_nothing(self, lab: Call, said: Call) -> None:
+        server = lab(3, data={"clients": 6})
+        assert server.plan.participations == 2
+        for number in (1, 2):
+            server.keys(number)
+            server.shares()
+            server.train()
+        server.number = 3
+        assert said(server.tell(0, KEYS)) is Code.SPENT
+        assert said(server.tell(0, SHARES, cards=b"")) is Code.SPENT
+        assert said(server.tell(0, TRAIN, cohort=b"")) is Code.SPENT
+
+    @pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN])
+    def test_after_the_plans_last_gets_nothing(self, lab: Call, said: Call, kind: str) -> None:
+        server = lab(3)
+        server.number = server.plan.cohort.rounds + 1
+        assert said(server.tell(0, kind)) is Code.MALFORMED
+
+
+class TestKeys:
+    def test_are_fresh_whenever_they_are_asked_for(self, lab: Call) -> None:
+        server = lab(3)
+        cards = [*server.keys(1), *server.keys(1), *server.keys(2)]
+        read = [read_card(card, hybrid=False) for card in cards]
+        keys = [pair.x25519 for card in read for pair in (card.mask, card.channel)]
+        assert len(set(keys)) == 2 * len(cards)
+
+    def test_asked_for_again_make_the_earlier_shares_worthless(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.until("shares")
+        old = server.invitation(0)
+        server.tell(0, KEYS)
+        assert said(server.tell(0, TRAIN, cohort=old)) is Code.LOST
+
+
+STAGES = {"keys": SHARES, "shares": TRAIN, "masked": UNMASK}
+
+
+class TestADeviceStartedAnew:
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_says_that_it_is_lost(self, lab: Call, said: Call, context: Call, stage: str) -> None:
+        server = lab(5)
+        server.until(stage)
+        server.restart(0, context)
+        kind = STAGES[stage]
+        assert said(server.tell(0, kind, **asked(server, kind))) is Code.LOST
+
+    @pytest.mark.parametrize("stage", ["masked", "agreed"])
+    def test_says_that_it_is_lost_where_lists_are_signed(
+        self, lab: Call, said: Call, context: Call, stage: str
+    ) -> None:
+        server = lab(5, aggregation=MALICIOUS)
+        server.until(stage)
+        server.restart(0, context)
+        kind = CONSENT if stage == "masked" else UNMASK
+        more = {"signatures": b""} if kind == UNMASK else {}
+        assert said(server.tell(0, kind, **asked(server, kind), **more)) is Code.LOST
+
+    @pytest.mark.parametrize("stage", STAGES)
+    @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
+    def test_is_a_dropout_that_the_others_make_up_for(
+        self, lab: Call, context: Call, code: Call, stage: str, exchange: str
+    ) -> None:
+        server, others = lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange}), range(1, 5)
+        sent = server.until(stage)
+        server.restart(0, context)
+        if stage == "keys":
+            server.shares(others)
+        if stage != "masked":
+            sent = server.train(others)
+        opened = server.unmask(sorted(sent), who=others)
+        assert np.array_equal(server.opened(sent, opened), server.true(sent))
+
+    def test_takes_part_in_the_next_round(self, lab: Call, context: Call) -> None:
+        server = lab(5)
+        server.until("masked")
+        server.restart(0, context)
+        server.keys(2)
+        server.shares()
+        sent = server.train()
+        assert np.array_equal(server.opened(sent, server.unmask(EVERY)), server.true(EVERY))
+
+    @pytest.mark.parametrize(("stage", "kind"), [("masked", TRAIN), ("masked", CONSENT), ("masked", UNMASK)])
+    def test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again(
+        self, lab: Call, said: Call, stage: str, kind: str
+    ) -> None:
+        """Its memory is back at an earlier stage, as if the node had been lost before it was written."""
+        server = lab(5)
+        server.until("shares" if kind == TRAIN else stage)
+        member = server.members[0]
+        earlier = recorddict_to_proto(member.context.state)
+        assert server.tell(0, kind, **asked(server, kind)).content
+        member.context.state = recorddict_from_proto(earlier)
+        assert said(server.tell(0, kind, **asked(server, kind))) is Code.MALFORMED
+
+    def test_does_not_share_one_cards_secrets_twice(self, lab: Call, said: Call) -> None:
+        server = lab(5)
+        server.keys()
+        member = server.members[0]
+        earlier = recorddict_to_proto(member.context.state)
+        server.shares()
+        member.context.state = recorddict_from_proto(earlier)
+        assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.MALFORMED
+
+    def test_takes_no_second_part_in_a_round_it_trained_in(self, lab: Call, said: Call, context: Call) -> None:
+        server = lab(5)
+        server.until("masked")
+        for place in range(5):
+            server.restart(place, context)
+        server.keys()
+        server.shares()
+        for place in range(5):
+            assert said(server.tell(place, TRAIN, cohort=server.invitation(place))) is Code.MALFORMED
+
+
+@pytest.mark.parametrize("byte", [0, -1])
+def test_a_box_that_was_tampered_with_costs_one_share_and_no_more(lab: Call, byte: int) -> None:
+    server, alive = lab(6), range(5)
+    server.until("shares")
+    tamper(server, 5, 0, byte)
+    sent = server.train(alive)
+    opened = server.unmask(alive)
+    assert [opened[p][-SHARE_BYTES:] == NO_SHARE for p in alive] == [True, False, False, False, False]
+    assert np.array_equal(server.opened(sent, opened), server.true(alive))
+
+
+@pytest.mark.parametrize("byte", [0, -1])
+@pytest.mark.parametrize(("sender", "receiver"), [(5, 0), (0, 5)])
+def test_a_hybrid_box_that_was_tampered_with_costs_its_receivers_part(
+    lab: Call, said: Call, sender: int, receiver: int, byte: int
+) -> None:
+    """It may carry what their masks are made of, so without it the receiver's masks might not cancel."""
+    server = lab(6, aggregation={"protocol": "secagg", "key_exchange": "hybrid"})
+    server.until("shares")
+    tamper(server, sender, receiver, byte)
+    assert said(server.tell(receiver, TRAIN, cohort=server.invitation(receiver))) is Code.MALFORMED
+    others = [p for p in range(6) if p != receiver]
+    sent = server.train(others)
+    assert np.array_equal(server.opened(sent, server.unmask(others)), server.true(others))
+
+
+def tamper(server: Any, sender: int, receiver: int, byte: int) -> None:
+    """Flip a bit of one byte of the box that one device sealed for another."""
+    box = server.cohort.box(sender, receiver)
+    at = server.cohort.boxes[sender].index(box) + byte % len(box)
+    sealed = bytearray(server.cohort.boxes[sender])
+    sealed[at] ^= 1
+    server.cohort.boxes[sender] = bytes(sealed)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bract.privacy.secagg.graph import choose_graph, most_colluders
+from bract.privacy.secagg.shamir import SHARE_BYTES
+from bract.privacy.secagg.unmask import NO_SHARE, TooFewShares
+
+Make = Callable[..., Any]
+
+WIDTHS, LENGTHS, SEEDS = st.sampled_from([12, 16, 21, 32, 64]), st.integers(1, 300), st.integers(0, 2**32 - 1)
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def losses(draw: st.DrawFn, invited: int, beyond: bool = False) -> tuple[int, tuple[int, int, int]]:
+    """How many devices show a card, and how many drop out before they share, upload and open: as many as a round
+    outlasts at most, or `beyond` that.
+    """
+    cards = invited - draw(st.integers(0, (invited - 2) // 3))
+    threshold = choose_graph(cards, most_colluders(cards, 1 / 3), 0.3).threshold
+    spare = cards - threshold
+    gone = draw(st.integers(spare + 1, cards - 1) if beyond else st.integers(0, spare))
+    first = draw(st.integers(0, gone))
+    second = draw(st.integers(0, gone - first))
+    return cards, (first, second, gone - first - second)
+
+
+def check_exact(party: Make, walk: Make, hybrid: bool, lost: Any, bits: int, length: int, seed: int) -> None:
+    cards, stages = lost
+    done = walk(party(cards, hybrid), length, bits, stages, seed)
+    assert len(done.survivors) == cards - stages[0] - stages[1]
+    assert not np.array_equal(done.total, done.ring.encode(done.plain))  # false alarm: 2^-64
+    assert done.unmask().tolist() == done.plain.tolist()
+    assert np.array_equal(done.total, done.ring.encode(done.plain))
+
+
+def check_masked(party: Make, walk: Make, hybrid: bool, lost: Any, bits: int, length: int, seed: int) -> None:
+    cards, stages = lost
+    done = walk(party(cards, hybrid), length, bits, stages, seed)
+    before = done.total.copy()
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
+    if done.survivors:
+        assert not np.array_equal(done.total, done.ring.encode(done.plain))  # false alarm: 2^-64
+
+
+SIZES = [(2, False, 20), (3, False, 40), (5, False, 60), (20, False, 15), (2, True, 8), (3, True, 15), (5, True, 20)]
+
+
+@pytest.mark.parametrize(("invited", "hybrid", "count"), [*SIZES, (100, False, 4), (20, True, 3)])
+def test_the_sum_is_exact_whoever_drops_out_at_whatever_stage(
+    party: Make, walk: Make, invited: int, hybrid: bool, count: int
+) -> None:
+    @examples(count)
+    @given(losses(invited), WIDTHS, LENGTHS, SEEDS)
+    def check(lost: Any, bits: int, length: int, seed: int) -> None:
+        check_exact(party, walk, hybrid, lost, bits, length, seed)
+
+    check()
+
+
+@pytest.mark.parametrize(("invited", "hybrid", "count"), [*SIZES, (100, False, 2), (20, True, 2)])
+def test_with_one_dropout_too_many_the_sum_stays_as_it_was(
+    party: Make, walk: Make, invited: int, hybrid: bool, count: int
+) -> None:
+    @examples(count)
+    @given(losses(invited, beyond=True), WIDTHS, LENGTHS, SEEDS)
+    def check(lost: Any, bits: int, length: int, seed: int) -> None:
+        check_masked(party, walk, hybrid, lost, bits, length, seed)
+
+    check()
+
+
+@pytest.mark.parametrize("stage", range(3))
+@pytest.mark.parametrize(("devices", "hybrid"), [(3, False), (5, True), (20, False), (100, False)])
+def test_the_round_outlasts_just_as_many_dropouts_at_each_stage_as_it_should(
+    party: Make, walk: Make, devices: int, hybrid: bool, stage: int
+) -> None:
+    spare = devices - choose_graph(devices, most_colluders(devices, 1 / 3), 0.3).threshold
+    for gone, check in ((spare, check_exact), (spare + 1, check_masked)):
+        stages = [0, 0, 0]
+        stages[stage] = gone
+        check(party, walk, hybrid, (devices, tuple(stages)), 12, 11, 7)
+
+
+@pytest.mark.parametrize("devices", [260, 300])
+def test_the_sum_over_a_sparse_graph_is_exact(party: Make, walk: Make, devices: int) -> None:
+    gone = devices // 30
+    done = walk(party(devices, colluders=0.05, dropouts=0.1), 33, 21, (gone, gone, gone), devices)
+    assert not done.cohort.graph.complete
+    assert done.unmask().tolist() == done.plain.tolist()
+
+
+def test_a_sparse_graph_with_too_few_shares_of_one_device_stays_masked(party: Make, walk: Make) -> None:
+    done = walk(party(260, colluders=0.05, dropouts=0.1), 5)
+    graph, before = done.cohort.graph, done.total.copy()
+    holders = [*done.cohort.neighbours(0), 0]
+    for holder in holders[: len(holders) - graph.threshold + 1]:
+        del done.opened[holder]
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
+
+
+def test_it_takes_a_share_from_each_of_a_threshold_of_the_holders_and_skips_those_that_hold_none(
+    party: Make, walk: Make
+) -> None:
+    done = walk(party(5))
+    threshold = done.cohort.graph.threshold
+    for holder in range(5 - threshold):
+        done.opened[holder] = NO_SHARE + done.opened[holder][SHARE_BYTES:]
+    assert done.unmask().tolist() == done.plain.tolist()
+
+
+def test_a_missing_share_of_one_device_alone_keeps_the_whole_sum_masked(party: Make, walk: Make) -> None:
+    done = walk(party(5))
+    before = done.total.copy()
+    for holder in range(2):
+        done.opened[holder] = done.opened[holder][: 4 * SHARE_BYTES] + NO_SHARE
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_shares_that_do_not_give_the_keys_on_the_card_of_a_dropout_keep_the_sum_masked(
+    party: Make, walk: Make, hybrid: bool
+) -> None:
+    done = walk(party(5, hybrid), lost=(0, 1, 0))
+    before = done.total.copy()
+    dropout = next(p for p in range(5) if p not in done.survivors)
+    holder = done.survivors[0]
+    opened = bytearray(done.opened[holder])
+    opened[SHARE_BYTES * (dropout + 1) - 1] ^= 1
+    done.opened[holder] = bytes(opened)
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
+
+
+def test_a_wrong_share_of_the_own_mask_of_a_survivor_keeps_the_sum_masked(party: Make, walk: Make) -> None:
+    done = walk(party(3), length=10, bits=16)
+    before, opened = done.total.copy(), bytearray(done.opened[0])
+    opened[SHARE_BYTES - 1] ^= 1
+    done.opened[0] = bytes(opened)
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
+
+
+@pytest.mark.parametrize("misled", [(0,), (0, 1), (0, 1, 2, 3)])
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_devices_that_were_given_two_models_sum_to_noise(
+    party: Make, walk: Make, hybrid: bool, misled: tuple[int, ...]
+) -> None:
+    """Each of the 1,000 lanes of 16 bits is uniform: the chance that 10 or more are right is under 2^-95."""
+    done = walk(party(5, hybrid), length=1000, misled=misled)
+    assert np.count_nonzero(done.unmask() == done.plain) < 10
+
+
+def test_the_sum_of_another_model_does_not_open(party: Make, walk: Make) -> None:
+    done = walk(party(3), length=1000)
+    done.model = b"\x01" * 32
+    assert np.count_nonzero(done.unmask() == done.plain) < 10  # false alarm as above
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_sum_without_the_vector_of_a_survivor_or_with_it_twice_opens_to_noise(
+    party: Make, walk: Make, change: int
+) -> None:
+    done = walk(party(3), length=1000)
+    done.total += done.sent[0] * np.uint64(change % 2**64)
+    assert np.count_nonzero(done.unmask() == done.plain) < 10  # false alarm as above
+
+
+@pytest.mark.parametrize("wanted", range(3))
+def test_the_shares_of_a_full_sum_do_not_open_a_single_vector(party: Make, walk: Make, wanted: int) -> None:
+    done = walk(party(3), length=1000)
+    done.total[:] = done.sent[wanted]
+    assert np.count_nonzero(done.unmask() == 0) < 10  # 1,000 lanes; false alarm as above
+    assert np.count_nonzero(done.total) > 200

@@ -1,0 +1,262 @@
+"""What a plan says of its sums: how large a coordinate may be, on what grid and in which ring they are added."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bract.privacy import Plan, PlanError, Ring, make_plan, read_plan
+from bract.privacy.plan import Aggregation, Cohort, Privacy, Training
+from bract.privacy.ring import LARGEST, WIDTHS
+
+GRID = 2**30
+
+plans = st.builds(
+    Plan,
+    training=st.builds(
+        Training,
+        local_steps=st.integers(1, 100),
+        batch_size=st.integers(1, 10**5),
+        learning_rate=st.floats(1e-4, 1e4),
+    ),
+    cohort=st.builds(Cohort, size=st.integers(1, 10**6)),
+    privacy=st.builds(
+        Privacy,
+        noise=st.sampled_from(["local", "central"]),
+        clip_norm=st.floats(1e-6, 1e6),
+        noise_multiplier=st.floats(0.1, 1e3),
+    ),
+    aggregation=st.builds(
+        Aggregation,
+        bits=st.none() | st.sampled_from(WIDTHS),
+        range=st.none() | st.floats(1e-3, 1e6),
+    ),
+)
+
+
+def fits(plan: Plan) -> bool:
+    return plan.bound > 0 and plan.grid_step <= plan.coarsest_step
+
+
+def fault(**tables: dict[str, Any]) -> str:
+    """Both lines of the fault that these tables give."""
+    privacy = {"noise_multiplier": 20.0, **tables.pop("privacy", {})}
+    with pytest.raises(PlanError) as caught:
+        make_plan({"privacy": privacy, **tables}, Plan)
+    assert len(str(caught.value).splitlines()) == 2
+    return str(caught.value)
+
+
+# The range of one device's vector
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "clip_norm", "expected"),
+    [(11, 350, 1.0, 350 * 8 / 11), (4, 350, 1.0, 350.0), (8, 350, 2.0, 700.0), (1000, 10, 3.0, 3.0)],
+)
+def test_a_devices_sum_may_be_eight_even_shares_of_the_batch_and_at_least_one_record(
+    size: int, batch_size: int, clip_norm: float, expected: float
+) -> None:
+    plan = Plan(
+        cohort=Cohort(size=size), training=Training(batch_size=batch_size), privacy=Privacy(clip_norm=clip_norm)
+    )
+    assert plan.range == pytest.approx(expected, rel=1e-12)
+    assert plan.coarsest_step == clip_norm / 2**15
+
+
+def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the_noise() -> None:
+    plan = Plan(
+        training=Training(local_steps=4, batch_size=8, learning_rate=0.5),
+        privacy=Privacy(noise="local", clip_norm=2.0, noise_multiplier=3.0),
+    )
+    assert plan.range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
+    assert plan.coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
+
+
+@pytest.mark.parametrize("noise", ["local", "central"])
+def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
+    plan = Plan(aggregation=Aggregation(range=3.0), privacy=Privacy(noise=noise, clip_norm=0.5, noise_multiplier=9.0))
+    assert plan.range == 1.5
+
+
+# Grid, bound and ring
+
+
+@given(plans)
+def test_the_sum_of_the_whole_cohort_cannot_overflow_the_ring(plan: Plan) -> None:
+    assert plan.bound * plan.cohort.size < 2 ** (plan.ring.bits - 1)
+    assert plan.bound == plan.ring.bound(plan.cohort.size)
+
+
+@given(plans)
+def test_a_coordinate_within_the_range_does_not_saturate(plan: Plan) -> None:
+    assume(plan.bound > 0)
+    assert plan.range <= plan.bound * plan.grid_step * (1 + 1e-12)
+
+
+@given(plans)
+def test_the_ring_is_the_narrowest_one_with_a_grid_that_is_fine_enough_or_the_one_given(plan: Plan) -> None:
+    if plan.aggregation.bits is not None:
+        assert plan.ring == Ring(plan.aggregation.bits)
+        return
+    for bits in WIDTHS[: WIDTHS.index(plan.ring.bits)]:
+        assert not fits(plan.model_copy(update={"aggregation": Aggregation(bits=bits, range=plan.aggregation.range)}))
+    assert fits(plan) or plan.ring.bits == 64
+
+
+@given(plans)
+def test_no_grid_is_finer_than_that_of_the_noise(plan: Plan) -> None:
+    assume(plan.bound > 0)
+    assert plan.grid_step >= plan.privacy.clip_norm / GRID
+    assert plan.noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
+
+
+@given(plans)
+def test_central_noise_is_added_on_a_refinement_of_the_sums_grid_that_fits_into_64_bits(plan: Plan) -> None:
+    assume(plan.bound > 0 and plan.privacy.noise == "central")
+    assert plan.noise_step == plan.grid_step / plan.refinement
+    assert isinstance(plan.refinement, int)
+    assert plan.refinement == 1 or plan.refinement * plan.bound * plan.cohort.size <= 2**62
+    finer = (plan.refinement + 1) * plan.bound * plan.cohort.size
+    assert finer > 2**62 or plan.grid_step / (plan.refinement + 1) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
+
+
+@given(plans)
+def test_a_devices_own_noise_is_added_on_the_finest_grid(plan: Plan) -> None:
+    assume(plan.privacy.noise == "local")
+    assert plan.noise_step == plan.privacy.clip_norm / GRID
+    assert plan.refinement == 1
+
+
+def test_the_default_plan_by_hand() -> None:
+    """A batch of 350: 254.5 clip norms in steps of at most 2^-15 take 23 bits, eleven devices four, the sign one."""
+    plan = Plan()
+    assert plan.ring == Ring(32)
+    assert plan.bound == (2**31 - 1) // 11
+    assert plan.grid_step == plan.range / plan.bound
+    assert plan.refinement == int(GRID * plan.grid_step) == 1400
+
+
+def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
+    plan = Plan(aggregation=Aggregation(bits=64))
+    assert (plan.bound, plan.refinement) == (LARGEST, 1)
+    assert plan.grid_step == plan.noise_step == 1 / GRID
+
+
+def test_a_narrower_range_takes_a_narrower_ring() -> None:
+    assert [Plan(aggregation=Aggregation(range=r)).ring.bits for r in (250.0, 2.0, 0.09, 0.005)] == [32, 21, 16, 12]
+
+
+# Faults
+
+
+def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_not_is_accepted() -> None:
+    says = fault(aggregation={"bits": 21})
+    assert "a ring of 21 bits is too small: 11 devices leave steps of 0.00267, the plan needs 3.05e-05" in says
+    assert "raise aggregation.bits or leave it out" in says
+    privacy = {"noise_multiplier": 20.0}
+    assert make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan).ring == Ring(32)
+
+
+def test_a_ring_in_which_the_cohorts_sum_has_no_room_at_all_is_refused() -> None:
+    assert "5000 devices leave steps of inf" in fault(
+        aggregation={"bits": 12}, cohort={"size": 5000}, data={"clients": 5000}
+    )
+
+
+def test_a_range_so_wide_that_no_ring_is_fine_enough_is_refused() -> None:
+    assert "a ring of 64 bits is too small" in fault(aggregation={"range": 1e30})
+
+
+@pytest.mark.parametrize(("noise_multiplier", "fine"), [(0.02, False), (0.04, True)])
+def test_noise_of_less_than_1024_steps_of_its_grid_is_refused(noise_multiplier: float, fine: bool) -> None:
+    """The range leaves no finer grid than one of 2^-15 clip norms, and no room in 64 bits to refine it."""
+    privacy = {"noise_multiplier": noise_multiplier, "epsilon": 1e9}
+    cohort, data = {"size": 2**16, "rounds": 1}, {"clients": 2**16}
+    tables = {"aggregation": {"range": 2.0**31}, "cohort": cohort, "data": data, "privacy": privacy}
+    if fine:
+        plan = make_plan(tables, Plan)
+        assert plan.noise_step == plan.grid_step == pytest.approx(2.0**-15)
+        assert plan.noise_std(1) / plan.noise_step >= 1024
+    else:
+        assert "noise multiplier 0.02 does not fit the grid that noise is added on" in fault(**tables)
+
+
+@given(plans)
+def test_a_ring_is_accepted_just_if_its_grid_is_fine_enough(plan: Plan) -> None:
+    """Clients and budget are made to fit, so that nothing else can be at fault."""
+    tables = plan.public()
+    tables["data"]["clients"] = plan.cohort.size
+    tables["cohort"] |= {"rounds": 1, "minimum": 1}
+    tables["privacy"] |= {"epsilon": 1e9, "sampling_rate": 1e-9}
+    assume(plan.privacy.noise == "local" or plan.training.local_steps == 1)
+    if not fits(plan):
+        with pytest.raises(PlanError, match="is too small"):
+            make_plan(tables, Plan)
+        return
+    made = make_plan(tables, Plan)
+    assert read_plan(made.offered()).ring == made.ring == plan.ring
+    assert math.isfinite(made.grid_step)
+
+
+def secure(size: int, **aggregation: Any) -> dict[str, Any]:
+    """Tables of a plan with secure aggregation over so many devices."""
+    cohort, data = {"size": size}, {"clients": size}
+    return {"aggregation": {"protocol": "secagg", **aggregation}, "cohort": cohort, "data": data}
+
+
+def made(tables: dict[str, Any]) -> Plan:
+    return make_plan({"privacy": {"noise_multiplier": 60.0}, **tables}, Plan)
+
+
+def test_a_plan_is_secure_or_malicious_only_if_it_says_so() -> None:
+    assert not Plan().secure
+    assert not Plan().malicious
+    assert made(secure(3)).secure
+    assert made(secure(3, mode="malicious-server")).malicious
+
+
+def test_secure_aggregation_of_one_device_is_refused_and_of_two_is_not() -> None:
+    assert "cohort.size is 1, secure aggregation hides no sum of one" in fault(**secure(1))
+    assert made(secure(2)).secure
+    assert made({"cohort": {"size": 1}}).cohort.size == 1
+
+
+def test_malicious_server_mode_takes_at_most_256_devices() -> None:
+    assert made(secure(256, mode="malicious-server")).malicious
+    assert "cohort.size is 257, aggregation.mode = malicious-server takes at most 256" in fault(
+        **secure(257, mode="malicious-server")
+    )
+    assert made(secure(257)).secure
+    assert not made({**secure(257, mode="malicious-server"), "aggregation": {"mode": "malicious-server"}}).secure
+
+
+def test_colluders_and_dropouts_that_no_graph_withstands_are_refused() -> None:
+    says = fault(**secure(300, colluders=0.499, dropouts=0.499))
+    assert "aggregation.colluders 0.499 and dropouts 0.499 leave no safe graph" in says
+    assert made(secure(256, colluders=0.499, dropouts=0.499)).secure
+    assert made(secure(300, colluders=0.25, dropouts=0.25)).secure
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("protocol", "plain"),
+        ("mode", "malicious"),
+        ("key_exchange", "x448"),
+        ("colluders", 0.5),
+        ("colluders", -0.1),
+        ("dropouts", 0.5),
+        ("deadline", 0.0),
+        ("bits", 8),
+        ("bits", 63),
+        ("range", 0.0),
+        ("range", math.inf),
+    ],
+)
+def test_a_value_of_the_aggregation_that_is_not_one_of_those_known_is_refused(key: str, value: Any) -> None:
+    assert f"aggregation.{key} must be" in fault(aggregation={key: value})

@@ -1,0 +1,294 @@
+"""The secure sum with a device that answers wrong: it counts as a dropout, or the round ends in an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bract.privacy import RoundError
+from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE
+from bract.privacy.secagg.identity import new_identity
+from bract.privacy.secagg.keys import PublicKeys, make_card, new_secrets, read_card
+from bract.privacy.secagg.session import make_session
+from bract.privacy.secagg.unmask import NO_SHARE
+
+Call = Callable[..., Any]
+KINDS = [KEYS, SHARES, TRAIN, CONSENT, UNMASK]
+SECTION = {KEYS: "card", SHARES: "sealed", CONSENT: "signature", UNMASK: "opened"}
+MALICIOUS = {"protocol": "secagg", "deadline": 0.01, "mode": "malicious-server"}
+GARBAGE: dict[str, Callable[[bytes], bytes | None]] = {
+    "none": lambda data: None,
+    "empty": lambda data: b"",
+    "short": lambda data: data[:-1],
+    "long": lambda data: data + b"\0",
+    "twice": lambda data: 2 * data,
+}
+
+
+@pytest.fixture(params=[0, 2, 5])
+def place(request: pytest.FixtureRequest) -> int:
+    """Which of six devices is the hostile one."""
+    return request.param
+
+
+def others(server: Any, place: int) -> list[int]:
+    return [node for node in server.nodes if node != server.nodes[place]]
+
+
+def expect(server: Any, found: Any, alive: list[int]) -> None:
+    """The sum is exact, and of these."""
+    assert found.survivors == alive
+    assert np.array_equal(found.total.vector, server.true(alive))
+
+
+class TestACard:
+    @pytest.mark.parametrize("how", GARBAGE)
+    def test_of_another_length_is_nobodys(self, federation: Call, saying: Call, place: int, how: str) -> None:
+        server = federation(6)
+        server.tamper[KEYS, server.nodes[place], 0] = saying("card", GARBAGE[how])
+        expect(server, server.play(), others(server, place))
+
+    @pytest.mark.parametrize("byte", [0, 40, 70, -1])
+    def test_with_a_flipped_byte_is_nobodys(self, federation: Call, saying: Call, place: int, byte: int) -> None:
+        def flip(card: bytes) -> bytes:
+            changed = bytearray(card)
+            changed[byte] ^= 1
+            return bytes(changed)
+
+        server = federation(6)
+        server.tamper[KEYS, server.nodes[place], 0] = saying("card", flip)
+        expect(server, server.play(), others(server, place))
+
+    def test_of_a_device_that_the_roster_does_not_list_is_left_out(
+        self, federation: Call, saying: Call, place: int
+    ) -> None:
+        server = federation(6)
+        session = make_session(server.plan, 1, 1)
+        foreign = make_card(new_secrets(), new_identity(), session.digest, hybrid=False).to_bytes()
+        server.tamper[KEYS, server.nodes[place], 0] = saying("card", lambda _: foreign)
+        expect(server, server.play(), others(server, place))
+
+    def test_with_a_signed_key_of_low_order_is_left_out(self, federation: Call, saying: Call, place: int) -> None:
+        server = federation(6)
+        identity = server.identities[server.nodes[place]]
+        session = make_session(server.plan, 1, 1)
+
+        def low(data: bytes) -> bytes:
+            card = read_card(data, hybrid=False)
+            weak = replace(card, mask=PublicKeys(bytes(32)))
+            return replace(weak, signature=identity.sign(weak.signed(session.digest))).to_bytes()
+
+        server.tamper[KEYS, server.nodes[place], 0] = saying("card", low)
+        expect(server, server.play(), others(server, place))
+
+    def test_of_the_next_round_that_is_wrong_costs_that_round_alone(
+        self, federation: Call, saying: Call, place: int
+    ) -> None:
+        server = federation(6)
+        server.tamper[TRAIN, server.nodes[place], 1] = saying("card", lambda card: card[:-1])
+        expect(server, server.play(1), server.nodes)
+        expect(server, server.play(2), others(server, place))
+        expect(server, server.play(3), server.nodes)
+
+    def test_that_two_nodes_show_seats_one_of_them(self, federation: Call, saying: Call) -> None:
+        """A node with another's identity: only one of the two is in the round."""
+        server = federation(6)
+        first, second = server.nodes[:2]
+        server.identities[second] = server.identities[first]
+        found = server.play()
+        assert len(found.survivors) == 5
+        assert len({first, second} & set(found.survivors)) == 1
+        assert np.array_equal(found.total.vector, server.true(found.survivors))
+
+
+class TestSealedBoxes:
+    @pytest.mark.parametrize("how", GARBAGE)
+    def test_of_another_length_leave_their_sender_out(
+        self, federation: Call, saying: Call, place: int, how: str
+    ) -> None:
+        server = federation(6)
+        server.tamper[SHARES, server.nodes[place], 0] = saying("sealed", GARBAGE[how])
+        expect(server, server.play(), others(server, place))
+
+    def test_that_do_not_open_end_the_round_unopened(self, federation: Call, saying: Call, place: int) -> None:
+        """Nobody holds a share of the sender's secrets, so its masks stay on."""
+        server = federation(6)
+        server.tamper[SHARES, server.nodes[place], 0] = saying("sealed", lambda sealed: bytes(len(sealed)))
+        with pytest.raises(RoundError, match="sent fitting shares"):
+            server.play()
+
+    def test_of_the_next_round_that_are_wrong_cost_that_round_alone(
+        self, federation: Call, saying: Call, place: int
+    ) -> None:
+        server = federation(6)
+        server.tamper[UNMASK, server.nodes[place], 1] = saying("sealed", lambda sealed: sealed[:-1])
+        expect(server, server.play(1), server.nodes)
+        expect(server, server.play(2), others(server, place))
+
+
+class TestAMaskedVector:
+    @pytest.mark.parametrize("fault", ["dtype", "shape", "stype", "data", "missing", "two"])
+    def test_in_another_form_is_a_dropout(self, federation: Call, place: int, fault: str) -> None:
+        def spoil(reply: Message) -> Message:
+            [array] = reply.content.array_records[UPDATE].values()
+            parts = {"dtype": array.dtype, "shape": tuple(array.shape), "stype": array.stype, "data": array.data}
+            parts |= {
+                "dtype": {"dtype": "int64"},
+                "shape": {"shape": (array.shape[0] - 1,)},
+                "stype": {"stype": "numpy.ndarray"},
+                "data": {"data": array.data[:-8]},
+            }.get(fault, {})
+            names = {"missing": [], "two": [UPDATE, "other"]}.get(fault, [UPDATE])
+            reply.content[UPDATE] = ArrayRecord(dict.fromkeys(names, Array(**parts)))
+            return reply
+
+        server = federation(6)
+        server.tamper[TRAIN, server.nodes[place], 0] = spoil
+        found = server.play()
+        expect(server, found, others(server, place))
+        assert found.codes == {"ok": 5, "malformed": 1}
+
+
+class TestASignature:
+    @pytest.mark.parametrize("how", [*GARBAGE, "zeros"])
+    def test_that_is_wrong_is_not_counted(self, federation: Call, saying: Call, place: int, how: str) -> None:
+        server = federation(6, aggregation=MALICIOUS)
+        change = GARBAGE.get(how, lambda data: bytes(len(data)))
+        server.tamper[CONSENT, server.nodes[place], 0] = saying("signature", change)
+        expect(server, server.play(), server.nodes)
+        assert server.trips[-1] == {UNMASK: 5, SHARES: 1}
+
+    def test_of_another_device_is_not_counted(self, federation: Call, saying: Call) -> None:
+        server = federation(6, aggregation=MALICIOUS)
+        known: list[bytes] = []
+        server.tamper[CONSENT, server.nodes[0], 0] = saying("signature", lambda data: known.append(data) or data)
+        for node in server.nodes[1:]:
+            server.tamper[CONSENT, node, 0] = saying("signature", lambda _: known[0] if known else bytes(64))
+        with pytest.raises(RoundError, match=r"of 6 devices sent their signature, the round needs 4"):
+            server.play()
+        assert server.charges == []
+
+
+class TestOpenedShares:
+    @pytest.mark.parametrize("how", GARBAGE)
+    def test_of_another_length_are_not_counted(self, federation: Call, saying: Call, place: int, how: str) -> None:
+        server = federation(6)
+        server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", GARBAGE[how])
+        expect(server, server.play(), server.nodes)
+
+    @pytest.mark.parametrize("share", [NO_SHARE, b"\1" + b"\xff" * 32])
+    def test_that_are_no_field_elements_are_not_counted(
+        self, federation: Call, saying: Call, place: int, share: bytes
+    ) -> None:
+        server = federation(6)
+        server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: 6 * share)
+        expect(server, server.play(), server.nodes)
+
+    def test_of_a_dropouts_keys_that_are_wrong_end_the_round_unopened(self, federation: Call, saying: Call) -> None:
+        server = federation(6)
+        gone = server.nodes[3]
+        server.silence(TRAIN, [gone])
+        for node in others(server, 3):
+            server.tamper[UNMASK, node, 0] = saying("opened", lambda data: bytes(len(data)))
+        with pytest.raises(RoundError, match="fitting shares"):
+            server.play()
+
+    def test_of_own_masks_that_are_wrong_end_the_round_unopened(
+        self, federation: Call, saying: Call, place: int
+    ) -> None:
+        """Where a wrong share is among those that a secret is put together from; else nobody needs it."""
+        server = federation(6)
+        server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: bytes(len(data)))
+        order = sorted(server.nodes, key=lambda node: server.identities[node].public)
+        if order.index(server.nodes[place]) < 4:
+            with pytest.raises(RoundError, match="fitting shares"):
+                server.play()
+        else:
+            expect(server, server.play(), server.nodes)
+
+
+class TestAnAnswer:
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("code", ["failed", "lost", "terms", "roster", "nonsense"])
+    def test_that_is_a_code_counts_as_none(
+        self, federation: Call, code_only: Call, place: int, kind: str, code: str
+    ) -> None:
+        server = federation(6, aggregation=MALICIOUS)
+        server.tamper[kind, server.nodes[place], 0] = code_only(code)
+        in_sum = kind in (CONSENT, UNMASK)
+        expect(server, server.play(), server.nodes if in_sum else others(server, place))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_that_is_an_error_of_flower_counts_as_none(self, federation: Call, place: int, kind: str) -> None:
+        def fail(reply: Message) -> Message:
+            failed = Message(Error(code=0, reason="no"), reply_to=reply)
+            failed.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+            return failed
+
+        server = federation(6, aggregation=MALICIOUS)
+        server.tamper[kind, server.nodes[place], 0] = fail
+        expect(server, server.play(), server.nodes if kind in (CONSENT, UNMASK) else others(server, place))
+
+    @pytest.mark.parametrize("kind", [KEYS, SHARES, CONSENT, UNMASK])
+    def test_with_sections_that_were_not_asked_for_gains_nothing(
+        self, federation: Call, place: int, kind: str
+    ) -> None:
+        def add(reply: Message) -> Message:
+            reply.content[SECAGG]["more"] = b"\1"  # pyright: ignore
+            return reply
+
+        server = federation(6, aggregation=MALICIOUS)
+        server.tamper[kind, server.nodes[place], 0] = add
+        expect(server, server.play(), server.nodes if kind in (CONSENT, UNMASK) else others(server, place))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_device_answers_the_rounds_go_on_or_end_in_their_error(
+    federation: Call, data: st.DataObject
+) -> None:
+    """The sum is exact but for what the device itself has in it."""
+    server = federation(4, aggregation=data.draw(st.sampled_from([MALICIOUS, {"deadline": 0.01}])))
+    hostile = server.nodes[data.draw(st.integers(0, 3))]
+
+    for kind in KINDS:
+        server.tamper[kind, hostile, 0] = lambda reply: spoilt_reply(data.draw, reply)
+    for number in (1, 2):
+        try:
+            found = server.play(number)
+        except RoundError:
+            assert sum(UNMASK in trip for trip in server.trips) == len(server.charges)
+            return
+        assert server.charges[-1] == found.survivors
+        if hostile not in found.survivors:
+            assert np.array_equal(found.total.vector, server.true(found.survivors))
+
+
+def spoilt_reply(draw: Any, reply: Message) -> Message | None:
+    """The reply with some of its bytes spoilt, or none."""
+    for record in (SECAGG, ANSWER):
+        fields = dict(reply.content.config_records.get(record, ConfigRecord()))
+        for name, value in fields.items():
+            if isinstance(value, bytes) and draw(st.booleans()):
+                fields[name] = spoilt(draw, value)
+        if fields:
+            reply.content[record] = ConfigRecord(fields)  # pyright: ignore
+    if UPDATE in reply.content and draw(st.booleans()):
+        [array] = reply.content.array_records[UPDATE].values()
+        changed = spoilt(draw, array.data)
+        reply.content[UPDATE] = ArrayRecord({UPDATE: Array("uint64", tuple(array.shape), array.stype, changed)})
+    return reply if draw(st.integers(0, 9)) else None
+
+
+def spoilt(draw: Any, data: bytes) -> bytes:
+    """The bytes flipped somewhere, cut, lengthened or replaced."""
+    at = draw(st.integers(0, max(len(data) - 1, 0)))
+    flipped = data[:at] + bytes(b ^ 1 << draw(st.integers(0, 7)) for b in data[at : at + 1]) + data[at + 1 :]
+    return draw(st.sampled_from([data, flipped, flipped, data[:at], data + data[:at], bytes(len(data))]))
