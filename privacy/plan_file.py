@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -220,7 +221,7 @@ def _check_budget(plan: Plan) -> None:
 
 def _check_ring(plan: Plan) -> None:
     """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
-    if plan.grid_step <= plan.coarsest_step:
+    if plan.grid_step <= plan.coarsest_step < math.inf:
         return
     raise PlanError(
         f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "

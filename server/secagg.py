@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..privacy import Sum
+from ..privacy import RoundError, Sum
 from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections
 from ..privacy.ring import Words
 from ..privacy.secagg.graph import most_colluders
@@ -95,8 +95,10 @@ class SecureSum:
         try:
             unmask(total, table.cohort, opened, survivors, model)
         except TooFewShares:
-            threshold = table.cohort.graph.threshold
-            raise too_few(len(opened), len(cohort), threshold, Counter(), "fitting shares") from None
+            raise RoundError(
+                f"the shares that {len(opened)} of {len(survivors)} devices opened do not take the masks off",
+                "nothing was released, the round is paid for; look at the devices' own logs, then resume",
+            ) from None
         summed = Sum(self._plan.ring.decode(total, len(call.parameters)))
         return Collected(summed, sorted(cohort), sorted(table.nodes[p] for p in survivors), dict(codes))
 

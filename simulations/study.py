@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ..models import MODELS
 from ..privacy import Budget, Entropy, Event, Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables
-from ..privacy.plan import Privacy, Section
 from ..privacy.plan_file import Tables
+from ..privacy.sections import Privacy, Section
 from .seeded import SeededEntropy
 
 OPEN_RANGE, OPEN_STEP = 2.0**16, 2.0**-25

@@ -91,7 +91,7 @@ def choose_graph(devices: int, colluders: int, dropping: float) -> Graph:
     for degree in range(2, min(devices - 1, MOST_NEIGHBOURS + 1), 2):
         if not _holds_together(devices, colluders + gone, degree):
             continue
-        threshold = _least_threshold(devices, colluders, degree)
+        threshold = max(2, _least_threshold(devices, colluders, degree))
         if threshold <= degree and devices * _below(threshold, devices, devices - gone, degree) <= 2.0**-FINISH_BITS:
             return Graph(devices, degree, threshold)
     raise ValueError("no graph is safe against so many colluders and dropouts")

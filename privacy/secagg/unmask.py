@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..ring import Words
 from .keys import Card, Keypair, commitment, own_key
@@ -35,16 +35,20 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
     known = {position: cohort.among(position) for position in opened}
     masks: list[Mask] = []
     for member in cohort.members:
-        secret = _secret(cohort, member, opened, known)
+        card, shares = cohort.cards[member], _shares(cohort, member, opened, known)
         if member in alive:
-            masks.append(_own_mask(cohort.cards[member], secret, context))
+            own = _secret(shares, cohort.graph.threshold, lambda secret, card=card: _is_own(secret, card))
+            masks.append(Mask(own_key(own, card.identity, context), -1))
         else:
-            masks += _masks_of_dropout(cohort, member, secret, alive, context)
+            mask = _secret(shares, cohort.graph.threshold, lambda secret, card=card: _is_mask(secret, card))
+            masks += _masks_of_dropout(cohort, member, Keypair(mask), alive, context)
     add_masks(total, masks)
 
 
-def _secret(cohort: Cohort, member: int, opened: Mapping[int, bytes], known: Mapping[int, list[int]]) -> bytes:
-    """Return the secret of a member from just as many shares as it takes."""
+def _shares(
+    cohort: Cohort, member: int, opened: Mapping[int, bytes], known: Mapping[int, list[int]]
+) -> dict[int, bytes]:
+    """Return the shares that were opened of a member's secret, by their point."""
     shares: dict[int, bytes] = {}
     for holder in sorted((*cohort.neighbours(member), member)):
         if holder in opened:
@@ -52,26 +56,34 @@ def _secret(cohort: Cohort, member: int, opened: Mapping[int, bytes], known: Map
             share = opened[holder][start : start + SHARE_BYTES]
             if is_share(share):
                 shares[holder + 1] = share
-        if len(shares) == cohort.graph.threshold:
-            break
-    secret = combine(shares) if len(shares) == cohort.graph.threshold else None
-    if secret is None:
-        raise TooFewShares
-    return secret
+    return shares
 
 
-def _own_mask(card: Card, secret: bytes, context: bytes) -> Mask:
-    """Return what takes a survivor's own mask off the sum."""
-    if commitment(secret) != card.commitment:
-        raise TooFewShares
-    return Mask(own_key(secret, card.identity, context), -1)
+def _secret(shares: Mapping[int, bytes], threshold: int, fits: Callable[[bytes], bool]) -> bytes:
+    """Return the secret that some threshold of neighbouring shares gives and that fits its card.
+
+    If there is a share to spare, one holder of wrong shares is passed over, wherever it sits.
+    """
+    points = sorted(shares)
+    for first in range(len(points) if len(points) > threshold else 1):
+        chosen = (points + points)[first : first + threshold]
+        secret = combine({point: shares[point] for point in chosen}) if len(points) >= threshold else None
+        if secret is not None and fits(secret):
+            return secret
+    raise TooFewShares
 
 
-def _masks_of_dropout(cohort: Cohort, dropout: int, secret: bytes, alive: set[int], context: bytes) -> list[Mask]:
+def _is_own(secret: bytes, card: Card) -> bool:
+    return commitment(secret) == card.commitment
+
+
+def _is_mask(secret: bytes, card: Card) -> bool:
+    return Keypair(secret).public(bool(card.mask.mlkem)) == card.mask
+
+
+def _masks_of_dropout(cohort: Cohort, dropout: int, mask: Keypair, alive: set[int], context: bytes) -> list[Mask]:
     """Return the pair masks of one who dropped out: added to the sum, they cancel those of its neighbours."""
-    card, mask, session = cohort.cards[dropout], Keypair(secret), cohort.session
-    if mask.public(session.hybrid) != card.mask:
-        raise TooFewShares
+    card, session = cohort.cards[dropout], cohort.session
     peers: list[Peer] = []
     for other in cohort.neighbours(dropout):
         if other in alive:

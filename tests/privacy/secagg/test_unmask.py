@@ -149,11 +149,25 @@ def test_shares_that_do_not_give_the_keys_on_the_card_of_a_dropout_keep_the_sum_
     assert np.array_equal(done.total, before)
 
 
-def test_a_wrong_share_of_the_own_mask_of_a_survivor_keeps_the_sum_masked(party: Make, walk: Make) -> None:
-    done = walk(party(3), length=10, bits=16)
-    before, opened = done.total.copy(), bytearray(done.opened[0])
-    opened[SHARE_BYTES - 1] ^= 1
-    done.opened[0] = bytes(opened)
+def spoil(opened: bytes) -> bytes:
+    """Return what a device opened with the last bit of every share flipped."""
+    return bytes(byte ^ (at % SHARE_BYTES == SHARE_BYTES - 1) for at, byte in enumerate(opened))
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("liar", range(5))
+def test_with_a_share_to_spare_a_device_that_opens_wrong_ones_is_passed_over(
+    party: Make, walk: Make, liar: int, hybrid: bool
+) -> None:
+    done = walk(party(5, hybrid))
+    done.opened[liar] = spoil(done.opened[liar])
+    assert done.unmask().tolist() == done.plain.tolist()
+
+
+def test_without_one_to_spare_wrong_shares_of_own_masks_keep_the_sum_masked(party: Make, walk: Make) -> None:
+    done = walk(party(5), lost=(0, 0, 1))
+    liar, before = min(done.opened), done.total.copy()
+    done.opened[liar] = spoil(done.opened[liar])
     with pytest.raises(TooFewShares):
         done.unmask()
     assert np.array_equal(done.total, before)

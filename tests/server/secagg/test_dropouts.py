@@ -89,7 +89,7 @@ SAYS = {
     SHARES: r"3 of 6 devices sent shares of their keys, the round needs 4 \(3 said ok\)",
     TRAIN: r"3 of 6 devices sent a masked update, the round needs 4 \(3 said ok\)",
     CONSENT: r"3 of 6 devices sent their signature, the round needs 4 \(3 said ok\)",
-    UNMASK: r"3 of 6 devices sent fitting shares, the round needs 4",
+    UNMASK: r"the shares that 3 of 6 devices opened do not take the masks off",
 }
 
 

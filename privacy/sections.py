@@ -1,0 +1,108 @@
+"""The tables of a plan: their keys, what each may be, and what it is by default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**7)]
+
+
+class Section(BaseModel):
+    """A table of the plan: frozen, and a key it does not know is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """What the records are, where a simulation finds them and how it deals them out to clients."""
+
+    name: str = "digits"
+    path: str | None = None
+    split: Annotated[
+        str,
+        Field(
+            pattern=r"^(natural|iid|dirichlet:0*([1-9][0-9]*(\.[0-9]+)?|0?\.0*[1-9][0-9]*)|pathological:[1-9][0-9]*)$"
+        ),
+    ] = "natural"
+    clients: Count = 11
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    shape: Annotated[tuple[Count, ...], Field(strict=False)] = (1, 28, 28)
+    classes: Count = 10
+
+
+class Model(Section):
+    """Which of the documented networks is trained."""
+
+    name: str = "cnn"
+
+
+class Training(Section):
+    """What a device does in one round.
+
+    `batch_size` is the public number that the sum over one step is divided by: the expected number of sampled
+    records, on one device where the noise is local, over the whole cohort where it is central.
+    """
+
+    local_steps: Count = 1
+    batch_size: Count = 350
+    learning_rate: Positive = 1.0
+    engine: Literal["opacus"] = "opacus"
+
+
+class Cohort(Section):
+    """How many devices take part, and for how many rounds."""
+
+    rounds: Count = 60
+    size: Count = 11
+    minimum: Count = 1
+    deadline: Positive = 600.0
+
+
+class Privacy(Section):
+    """Whom the claim protects, where the noise is added, and the budget."""
+
+    unit: Literal["record"] = "record"
+    noise: Literal["local", "central"] = "central"
+    epsilon: Positive = 8.0
+    delta: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-4
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
+    noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e4)] | None = None
+
+
+class Aggregation(Section):
+    """How the updates become one sum: `secagg` under masks of which only the sum's come off, `sum` in the clear.
+
+    Both add the same whole numbers in the same ring, so they give the same model bit for bit. `colluders` is the
+    share of the devices of which fewer work with the server, `dropouts` the share that may drop out (it sizes the
+    graph of more than 256 devices), `deadline` the seconds that a message without training waits for answers.
+    `bits` is the width of a lane of the ring and `range` the largest coordinate of one device, in clip norms: both
+    follow from the rest of the plan unless given.
+    """
+
+    protocol: Literal["sum", "secagg"] = "sum"
+    mode: Literal["semi-honest", "malicious-server"] = "semi-honest"
+    key_exchange: Literal["x25519", "hybrid"] = "x25519"
+    colluders: Annotated[float, Field(ge=0, lt=0.5)] = 1 / 3
+    dropouts: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    deadline: Positive = 120.0
+    bits: Literal[12, 16, 21, 32, 64] | None = None
+    range: Positive | None = None
+
+
+class Server(Section):
+    """How the server steps on what is released: SGD at rate 1 is FedAvg, with momentum FedAvgM; FedAdam.
+
+    With `averaging` the model that is tested and kept is the exponential average of the stepped ones, each
+    earlier one weighing `averaging` times the next (De et al. 2022, section 3.3): it costs no privacy.
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluate_every: Count = 1
