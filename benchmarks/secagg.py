@@ -4,12 +4,13 @@
 functions: on a device all that lies between the trained update and the bytes to send, on the server all that one
 survivor or one dropout adds. Of a secret as many shares are combined as it takes, though flwr's workflow combines all
 that came; our server unmasks a round at once, so a survivor's time is a 21st of it. Both are checked to give the sum.
-Steps take turns, and each side's time is its least over the repeats: what else the machine does is no part of it.
+Steps take turns; times are medians.
 """
 
 from __future__ import annotations
 
 import secrets
+import statistics
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from _bars import Bar, arguments, show
 from _secagg_bract import Bract
 from _secagg_flwr import Flwr
 
-from bract.privacy.secagg.masks import add_masks, ctr_stream, gcm_stream
+from bract.privacy.secagg.masks import Mask, add_masks, ctr_stream, gcm_stream
 
 DEVICES, THRESHOLD, MODULUS = 21, 11, 1 << 16
 JUDGED = 10**6
@@ -54,7 +55,8 @@ def compare(dimension: int, check: bool) -> tuple[list[Row], Bract]:
     for _ in range(max(5, min(20, 2 * 10**7 // dimension))):
         for name, (mine, other, share) in pairs.items():
             times[name].append((seconds(mine) / share, seconds(other)))
-    return [row(dimension, name, *map(min, zip(*taken, strict=True))) for name, taken in times.items()], ours
+    medians = {name: map(statistics.median, zip(*taken, strict=True)) for name, taken in times.items()}
+    return [row(dimension, name, *both) for name, both in medians.items()], ours
 
 
 def row(dimension: int, name: str, mine: float, other: float) -> Row:
@@ -66,7 +68,7 @@ def row(dimension: int, name: str, mine: float, other: float) -> Row:
 def keystream_share(words: int, repeats: int = 40) -> float:
     """Return the share of this machine's best AES-256 keystream that the mask step uses: both at their best."""
     vector = np.zeros(words, dtype=np.uint64)
-    masks = [(secrets.token_bytes(32), -1 if place % 2 else 1) for place in range(DEVICES)]
+    masks = [Mask(secrets.token_bytes(32), -1 if place % 2 else 1) for place in range(DEVICES)]
     best = used = 0.0
     for _ in range(repeats):
         used = max(used, DEVICES * vector.nbytes / seconds(lambda: add_masks(vector, masks)))

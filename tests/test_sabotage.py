@@ -76,6 +76,42 @@ SABOTAGE = {
         "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
         "from bract.privacy import Plan\nPlan.sensitivity = lambda self, dimension: self.privacy.clip_norm",
     ),
+    "let any stranger share keys": (
+        "TestAnAuthority::test_does_not_admit_whom_another_certified",
+        "import bract.client.secagg as c\nc.genuine = lambda card, session, roster: True",
+    ),
+    "open a sum of too few": (
+        "TestFewerThanTheLeast::test_survivors_open_nothing",
+        "import bract.client.secagg as c\nc.SecureRound._check_count = lambda self, view, count: None",
+    ),
+    "open without signatures": (
+        "TestSignatures::test_by_too_few_open_nothing",
+        "import bract.client.secagg as c\nc.SecureRound._check_signatures = lambda self, *a: None",
+    ),
+    "count colluders of those who are seated alone": (
+        "test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one",
+        "import bract.privacy.secagg.session as s\nchosen = s.choose_graph\n"
+        "s.choose_graph = lambda devices, bad, gone: chosen(devices, bad * devices // 9, gone)",
+    ),
+    "do a step again": (
+        "TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
+        "from bract.client.journal import MemoryJournal\nMemoryJournal.once = lambda self, step: None",
+    ),
+    "keep the secrets of a round": (
+        "test_devices_remember_nothing_of_rounds_that_are_over",
+        "import bract.client.secagg as c\nc.SecureRound.leave = lambda self: None",
+    ),
+    "ask for shares before the charge": (
+        "TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",
+        "import dataclasses, bract.server.secagg as s\n"
+        "collect = s.SecureSum.collect\n"
+        "def late(self, call, cohort):\n"
+        "    due = []\n"
+        "    collected = collect(self, dataclasses.replace(call, charge=due.append), cohort)\n"
+        "    call.charge(*due)\n"
+        "    return collected\n"
+        "s.SecureSum.collect = late",
+    ),
     "do not charge the ledger": (
         "test_nothing_is_released_before_its_charge_is_on_disk",
         "from bract.privacy import Ledger\nLedger.spend = lambda self, entry: None",
@@ -106,6 +142,17 @@ ELSEWHERE = {
     "test_without_a_word_from_the_owner_no_update_leaves_without_masks": "client/test_terms.py",
     "test_masks_cover_every_word_and_come_off_again": "client/test_protect.py",
     "test_another_context_or_session_gives_other_masks_throughout": "privacy/secagg/test_masking.py",
+    "TestAnAuthority::test_does_not_admit_whom_another_certified": "client/secagg/test_cards.py",
+    "TestFewerThanTheLeast::test_survivors_open_nothing": "client/secagg/test_counts.py",
+    "TestSignatures::test_by_too_few_open_nothing": "client/secagg/test_two_lists.py",
+    "test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one": "privacy/secagg/test_session.py",
+    "TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again": (
+        "client/secagg/test_replays.py"
+    ),
+    "test_devices_remember_nothing_of_rounds_that_are_over": "simulations/test_run_secagg.py",
+    "TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares": (
+        "server/secagg/test_dropouts.py"
+    ),
     "test_the_sum_is_exact_whatever_the_ring": "server/test_plain_sum.py",
     "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used": "privacy/test_quantize.py",
 }

@@ -32,7 +32,7 @@ def deal(plan: Path, folder: Path, clients: int, *settings: str) -> list[str]:
     )
     whole = 'data="{0}/client-{1:03d}.npz" terms="{0}/terms.toml"'
     if secure:
-        whole += ' identity="{0}/client-{1:03d}.pem" roster="{0}/roster.toml"'
+        whole += ' identity="{0}/client-{1:03d}.pem" roster="{0}/roster.toml" state="{0}/state-{1}"'
     return [whole.format(folder, number) for number in range(clients)]
 
 

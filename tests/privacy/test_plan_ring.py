@@ -192,7 +192,7 @@ def test_a_ring_is_accepted_just_if_its_grid_is_fine_enough(plan: Plan) -> None:
     tables = plan.public()
     tables["data"]["clients"] = plan.cohort.size
     tables["cohort"] |= {"rounds": 1, "minimum": 1}
-    tables["privacy"] |= {"epsilon": 1e9, "sampling_rate": 1e-9}
+    tables["privacy"] |= {"epsilon": 1e15, "sampling_rate": 1.0}
     assume(plan.privacy.noise == "local" or plan.training.local_steps == 1)
     if not fits(plan):
         with pytest.raises(PlanError, match="is too small"):
