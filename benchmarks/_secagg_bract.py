@@ -40,6 +40,13 @@ def make(devices: int) -> Plan:
     )
 
 
+class Forgetful:
+    """The journal of a device that is made to do its steps over and over."""
+
+    def once(self, step: bytes) -> None:
+        """Note nothing."""
+
+
 class Bract:
     """The devices have shared their keys; the server knows their boxes and, once `open` was called, their shares."""
 
@@ -60,7 +67,9 @@ class Bract:
     def _rounds(self, devices: int) -> list[SecureRound]:
         identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
         roster, session = roster_of(identities), make_session(self.plan, run=1, round=ROUND)
-        return [SecureRound(session, self.plan, Terms(), identity, roster, RecordDict()) for identity in identities]
+        return [
+            SecureRound(session, self.plan, Terms(), who, roster, Forgetful(), RecordDict()) for who in identities
+        ]
 
     def client_step(self) -> bytes:
         """Return the first device's masked vector as it is sent: agree on keys, quantise, encode, mask."""
@@ -111,8 +120,9 @@ class Bract:
     def dropout(self) -> None:
         """Do what the server does for the first device, which dropped out."""
         cohort, alive = self.cohort, set(range(1, len(self.rounds)))
-        secret = unmasking._secret(cohort, 0, self.most_opened, self.known)
-        masks = unmasking._masks_of_dropout(cohort, 0, secret, alive, cohort.context(self.model))
+        shares, card = unmasking._shares(cohort, 0, self.most_opened, self.known), cohort.cards[0]
+        secret = unmasking._secret(shares, cohort.graph.threshold, lambda secret: unmasking._is_mask(secret, card))
+        masks = unmasking._masks_of_dropout(cohort, 0, Keypair(secret), alive, cohort.context(self.model))
         add_masks(self.total, masks)
 
     def check(self) -> None:

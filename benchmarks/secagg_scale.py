@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from bract.client.app import make_app
 from bract.client.device import Device
+from bract.client.journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task
@@ -72,6 +73,7 @@ def live(pipe: Connection, devices: int, dimension: int) -> None:
     records = Records(torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.int64))
     nodes = range(FIRST_NODE, FIRST_NODE + devices)
     identities = {node: new_identity() for node in nodes}
+    journals = {node: MemoryJournal() for node in nodes}
     contexts = {node: Context(RUN_ID, node, {}, RecordDict(), {}) for node in nodes}
     roster = roster_of(identities.values())
 
@@ -80,7 +82,8 @@ def live(pipe: Connection, devices: int, dimension: int) -> None:
             return Clipped(vector(context.node_id, task.plan, dimension))
 
         mechanisms = {("record", "local"): train}
-        return Device(records, Terms(), mechanisms=mechanisms, identity=identities[context.node_id], roster=roster)
+        who, journal = identities[context.node_id], journals[context.node_id]
+        return Device(records, Terms(), mechanisms=mechanisms, identity=who, roster=roster, journal=journal)
 
     app = make_app(open_device)
     while message := pipe.recv():

@@ -13,7 +13,7 @@ class BractError(Exception):
 
     def __init__(self, what: str, hint: str) -> None:
         self.what, self.hint = _line(what), _line(hint)
-        super().__init__(self.what)
+        super().__init__(self.what, self.hint)
 
     def __str__(self) -> str:
         return f"error: {self.what}\nhint: {self.hint}"
