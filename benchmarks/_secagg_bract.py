@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import RecordDict
@@ -43,7 +44,7 @@ def make(devices: int) -> Plan:
 class Forgetful:
     """The journal of a device that is made to do its steps over and over."""
 
-    def once(self, step: bytes) -> None:
+    def first(self, steps: Iterable[bytes]) -> None:
         """Note nothing."""
 
 
@@ -104,7 +105,6 @@ class Bract:
         """Have the shares opened that the server's steps need."""
         everyone = list(range(len(self.rounds)))
         self.all_opened, self.most_opened = self.opened(everyone), self.opened(everyone[1:])
-        self.known = {position: self.cohort.among(position) for position in everyone}
 
     def fold(self, data: bytes) -> None:
         """Add one masked vector, as it arrived, to the sum."""
@@ -120,8 +120,8 @@ class Bract:
     def dropout(self) -> None:
         """Do what the server does for the first device, which dropped out."""
         cohort, alive = self.cohort, set(range(1, len(self.rounds)))
-        shares, card = unmasking._shares(cohort, 0, self.most_opened, self.known), cohort.cards[0]
-        secret = unmasking._secret(shares, cohort.graph.threshold, lambda secret: unmasking._is_mask(secret, card))
+        card, opening = cohort.cards[0], unmasking.Opening(cohort, self.most_opened)
+        secret = opening.secret(0, lambda secret: unmasking._is_mask(secret, card))
         masks = unmasking._masks_of_dropout(cohort, 0, Keypair(secret), alive, cohort.context(self.model))
         add_masks(self.total, masks)
 

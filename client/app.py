@@ -37,16 +37,12 @@ from .device import Device, open_device
 from .journal import Repeated
 from .protect import mask
 from .records import fitting
-from .secagg import Lost, SecureRound, Stranger
+from .secagg import BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
 from .train import Task
 
 log = logging.getLogger("bract.client")
 HISTORY = "bract.history"
-
-
-class BudgetSpent(Exception):
-    """The device took part in as many rounds as the plan's noise was sized for."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,6 +109,8 @@ def _answer(
         log.warning("round not taken part in (%s)", code, exc_info=fault if code is Code.FAILED else None)
         if isinstance(fault, Refused | BractError):
             log.warning("%s", fault)
+        if isinstance(fault, Repeated):
+            log.warning("the journal in the node's state folder says that this step was done before")
         return _reply(code)
 
 

@@ -8,7 +8,9 @@ The journal holds digests of steps and no secret.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +24,13 @@ class Repeated(Exception):
 
 
 class Journal(Protocol):
-    """Remembers the steps that were done."""
+    """Remembers the steps that were done, by digests of 32 bytes."""
 
-    def once(self, step: bytes) -> None:
-        """Note a step, by its digest of 32 bytes, before it is done.
+    def first(self, steps: Iterable[bytes]) -> None:
+        """Note the first of these steps that was not noted yet, before it is done.
 
         Raises:
-            Repeated: it was noted before.
+            Repeated: all of them were noted before.
         """
         ...
 
@@ -39,44 +41,51 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._steps: set[bytes] = set()
 
-    def once(self, step: bytes) -> None:
-        """Note a step."""
-        if step in self._steps:
-            raise Repeated
-        self._steps.add(step)
+    def first(self, steps: Iterable[bytes]) -> None:
+        """Note the first step that is new."""
+        self._steps.add(_new(steps, self._steps))
 
 
 class DiskJournal:
-    """The journal in a folder: when `once` returns, the step is on disk. Several processes can share it."""
+    """The journal in a folder: when `first` returns, the step is on disk. Processes of one device share it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "steps.bract"
 
-    def once(self, step: bytes) -> None:
-        """Note a step, under a lock.
+    def first(self, steps: Iterable[bytes]) -> None:
+        """Note the first step that is new, under a lock.
 
         Raises:
-            Repeated: it was noted before.
+            Repeated: all of them were noted before.
             StorageError: it cannot be written.
         """
-        with storage(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                _append(descriptor, step)
-            finally:
-                os.close(descriptor)
-            sync_folder(self._path.parent)
+        folder = self._path.parent
+        with storage(self._path, "free some space, or let the node write to the folder of its state setting"):
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(folder.parent)
+            with open(self._path, "a+b", buffering=0, opener=_private) as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                _append(stream, steps)
+            sync_folder(folder)
 
 
-def _append(descriptor: int, step: bytes) -> None:
-    size = os.fstat(descriptor).st_size
-    whole = size - size % STEP_BYTES  # a crash tore the last step: it was not done, so nothing rests on it
-    known = os.pread(descriptor, whole, 0)
-    if step in {known[at : at + STEP_BYTES] for at in range(0, whole, STEP_BYTES)}:
-        raise Repeated
-    os.ftruncate(descriptor, whole)
-    os.lseek(descriptor, whole, os.SEEK_SET)
-    write_all(descriptor, step)
-    os.fsync(descriptor)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _append(stream: io.FileIO, steps: Iterable[bytes]) -> None:
+    stream.seek(0)
+    content = stream.readall()
+    whole = len(content) - len(content) % STEP_BYTES  # a crash tore the last step: it was not done
+    step = _new(steps, {content[at : at + STEP_BYTES] for at in range(0, whole, STEP_BYTES)})
+    stream.truncate(whole)
+    write_all(stream.fileno(), step)
+    os.fsync(stream.fileno())
+
+
+def _new(steps: Iterable[bytes], known: set[bytes]) -> bytes:
+    for step in steps:
+        if step not in known:
+            return step
+    raise Repeated

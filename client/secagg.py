@@ -26,7 +26,7 @@ from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.shares import Held, seal, split_secrets, unseal
 from ..privacy.secagg.survivors import consent, count_consents
 from ..privacy.secagg.unmask import NO_SHARE
-from .journal import Journal
+from .journal import Journal, Repeated
 from .terms import Refused, Terms
 
 SEAT = "bract.secagg."
@@ -35,6 +35,10 @@ NOTHING = Held(NO_SHARE, NO_SHARE)
 
 class Lost(Exception):
     """The device has no seat in this round, or not at this stage of it."""
+
+
+class BudgetSpent(Exception):
+    """The device took part in as many rounds as the plan's noise was sized for."""
 
 
 class Stranger(Exception):
@@ -135,7 +139,7 @@ class SecureRound:
         held, peers = self._unseal(view, own, members, boxes)
         held[view.position] = Held(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
         masks = masks_of(own, view.cards[view.position], peers, self.session.digest, context)
-        self._once("masks")
+        self._take_part()
         known = b"".join(held[member].own + held[member].mask for member in sorted(held))
         self._sit(
             Seat(seat.session, "masked", seat.card, seating=seat.seating, members=bits, held=known, context=context)
@@ -261,4 +265,14 @@ class SecureRound:
                 del self.state[name]
 
     def _once(self, step: str, card: bytes = b"") -> None:
-        self.journal.once(digest("step", step.encode(), self.session.digest, card))
+        self.journal.first([digest("step", step.encode(), self.identity.public, self.session.digest, card)])
+
+    def _take_part(self) -> None:
+        """Note that the device makes masks for this round, once, and that it is one more round of the run."""
+        self._once("masks")
+        session, public = self.session, self.identity.public
+        places = range(1, self.plan.participations + 1)
+        try:
+            self.journal.first(digest("part", public, session.run, session.plan, place) for place in places)
+        except Repeated:
+            raise BudgetSpent from None

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from .errors import StorageError
 
+HINT = "free some space or choose another --out; what was written before is intact, --resume continues"
+
 
 @contextmanager
-def storage(path: Path) -> Generator[None]:
+def storage(path: Path, hint: str = HINT) -> Generator[None]:
     """Turn a failure of the operating system to write `path` into a `StorageError`."""
     try:
         yield
     except OSError as fault:
         raise StorageError(
             f"cannot write {path}: {(fault.strerror or 'failed').lower()}",
-            "free some space or choose another --out; what was written before is intact, --resume continues",
+            hint,
         ) from fault
 
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from .errors import PlanError
 from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
-from .secagg.graph import COMPLETE, choose_graph, most_colluders
+from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, most_colluders
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Sections = dict[str, Any]
@@ -165,12 +165,14 @@ def _malicious_is_complete(s: Sections) -> str | None:
 
 def _secagg_has_company(s: Sections) -> str | None:
     secure, size = s["aggregation"].protocol == "secagg", s["cohort"].size
+    if secure and size > MOST_DEVICES:
+        return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}"
     return "cohort.size is 1, secure aggregation hides no sum of one" if secure and size < 2 else None
 
 
 def _graph_exists(s: Sections) -> str | None:
     a, size = s["aggregation"], s["cohort"].size
-    if a.protocol != "secagg" or size < 2:
+    if a.protocol != "secagg" or not 2 <= size <= MOST_DEVICES:
         return None
     try:
         choose_graph(size, most_colluders(size, a.colluders), a.dropouts)

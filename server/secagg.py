@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..privacy import RoundError, Sum
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections
+from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections
 from ..privacy.ring import Words
-from ..privacy.secagg.graph import most_colluders
 from ..privacy.secagg.identity import Roster
 from ..privacy.secagg.keys import Card, genuine, read_card, usable
 from ..privacy.secagg.members import to_bits
@@ -110,10 +109,13 @@ class SecureSum:
         cohort = table.cohort
         return max(cohort.session.least_survivors(cohort.graph), self._plan.cohort.minimum)
 
-    def _fewest(self) -> int:
-        """Return the least cohort that a round can begin with."""
-        colluders = most_colluders(self._plan.cohort.size, self._plan.aggregation.colluders)
-        return max(2, colluders + 1, self._plan.cohort.minimum)
+    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int) -> RoundError:
+        session = make_session(self._plan, self._run, round)
+        genuine = sum(self._card(data, session) is not None for data in cards.values())
+        return RoundError(
+            f"{genuine} of {asked} devices showed keys that are of the roster, too few for a round of this plan",
+            "start more devices, see that server and devices have the same roster, or plan a smaller cohort",
+        )
 
     def _require(self, table: Table, count: int, codes: Counter[str], what: str) -> None:
         if count < self._least(table):
@@ -135,7 +137,7 @@ class SecureSum:
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, codes)}
         table = self._seat(call.round, cards)
         if table is None:
-            raise too_few(codes[Code.OK], len(cohort), self._fewest(), codes, "keys that fit together")
+            raise self._no_cohort(call.round, cards, len(cohort))
         codes.clear()
         for answer in self._ask(call, table.requests(table.nodes), codes):
             table.take_boxes(answer)

@@ -95,7 +95,7 @@ SABOTAGE = {
     ),
     "do a step again": (
         "TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
-        "from bract.client.journal import MemoryJournal\nMemoryJournal.once = lambda self, step: None",
+        "from bract.client.journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
     "keep the secrets of a round": (
         "test_devices_remember_nothing_of_rounds_that_are_over",

@@ -17,6 +17,9 @@ from ..keystream import Keystream
 COMPLETE = 256
 """The most devices that are all neighbours of one another."""
 
+MOST_DEVICES = 100_000
+"""The largest cohort: what a device holds of a round, and the time to find its neighbours, grow with it."""
+
 MOST_NEIGHBOURS = 1024
 """The most neighbours in a sparse graph: a plan that asks for more is refused, before the search takes long."""
 

@@ -58,7 +58,7 @@ def is_share(data: bytes) -> bool:
     return len(data) == SHARE_BYTES and int.from_bytes(data) < PRIME
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
     """Return the Lagrange weights for the value at zero: for point p the product of o / (o - p) over the others.
 

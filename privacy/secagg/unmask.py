@@ -16,6 +16,9 @@ from .shares import unwrap
 NO_SHARE = b"\xff" * SHARE_BYTES
 """What stands for a share that a device does not hold: no field element is that large."""
 
+MOST_FAILURES = 512
+"""How often, in one round, shares may be put together that do not fit: what liars can cost the server."""
+
 
 class TooFewShares(Exception):
     """Not enough shares were opened, or they fit nothing: the sum stays masked."""
@@ -32,45 +35,63 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
             The sum stays masked.
     """
     context, alive = cohort.context(model), set(survivors)
-    known = {position: cohort.among(position) for position in opened}
+    opening = Opening(cohort, opened)
     masks: list[Mask] = []
     for member in cohort.members:
-        card, shares = cohort.cards[member], _shares(cohort, member, opened, known)
+        card = cohort.cards[member]
         if member in alive:
-            own = _secret(shares, cohort.graph.threshold, lambda secret, card=card: _is_own(secret, card))
+            own = opening.secret(member, lambda secret, card=card: _is_own(secret, card))
             masks.append(Mask(own_key(own, card.identity, context), -1))
         else:
-            mask = _secret(shares, cohort.graph.threshold, lambda secret, card=card: _is_mask(secret, card))
+            mask = opening.secret(member, lambda secret, card=card: _is_mask(secret, card))
             masks += _masks_of_dropout(cohort, member, Keypair(mask), alive, context)
     add_masks(total, masks)
 
 
-def _shares(
-    cohort: Cohort, member: int, opened: Mapping[int, bytes], known: Mapping[int, list[int]]
-) -> dict[int, bytes]:
-    """Return the shares that were opened of a member's secret, by their point."""
-    shares: dict[int, bytes] = {}
-    for holder in sorted((*cohort.neighbours(member), member)):
-        if holder in opened:
-            start = SHARE_BYTES * bisect_left(known[holder], member)
-            share = opened[holder][start : start + SHARE_BYTES]
-            if is_share(share):
-                shares[holder + 1] = share
-    return shares
+class Opening:
+    """The secrets of a round, put together from what devices opened, whatever some of them opened instead.
 
-
-def _secret(shares: Mapping[int, bytes], threshold: int, fits: Callable[[bytes], bool]) -> bytes:
-    """Return the secret that some threshold of neighbouring shares gives and that fits its card.
-
-    If there is a share to spare, one holder of wrong shares is passed over, wherever it sits.
+    Whoever is found to have opened one wrong share is not asked again; the work that this takes is bounded.
     """
-    points = sorted(shares)
-    for first in range(len(points) if len(points) > threshold else 1):
-        chosen = (points + points)[first : first + threshold]
-        secret = combine({point: shares[point] for point in chosen}) if len(points) >= threshold else None
-        if secret is not None and fits(secret):
-            return secret
-    raise TooFewShares
+
+    def __init__(self, cohort: Cohort, opened: Mapping[int, bytes]) -> None:
+        self._cohort, self._opened = cohort, opened
+        self._known = {position: cohort.among(position) for position in opened}
+        self._liars: set[int] = set()
+        self._failures = 0
+
+    def secret(self, member: int, fits: Callable[[bytes], bool]) -> bytes:
+        """Return the secret of a member that some threshold of neighbouring shares gives and that fits its card.
+
+        Where one choice of shares does not fit and the next does, the share that only the first holds is wrong.
+
+        Raises:
+            TooFewShares: there is none, or too many choices of the round did not fit.
+        """
+        shares, threshold = self._shares(member), self._cohort.graph.threshold
+        points = sorted(shares)
+        for first in range(len(points) if len(points) > threshold else len(points) == threshold):
+            chosen = (points + points)[first : first + threshold]
+            secret = combine({point: shares[point] for point in chosen})
+            if secret is not None and fits(secret):
+                if first:
+                    self._liars.add(points[first - 1] - 1)
+                return secret
+            self._failures += 1
+            if self._failures > MOST_FAILURES:
+                break
+        raise TooFewShares
+
+    def _shares(self, member: int) -> dict[int, bytes]:
+        """Return the shares that were opened of a member's secret, by their point."""
+        shares: dict[int, bytes] = {}
+        for holder in (*self._cohort.neighbours(member), member):
+            if holder in self._opened and holder not in self._liars:
+                start = SHARE_BYTES * bisect_left(self._known[holder], member)
+                share = self._opened[holder][start : start + SHARE_BYTES]
+                if is_share(share):
+                    shares[holder + 1] = share
+        return shares
 
 
 def _is_own(secret: bytes, card: Card) -> bool:

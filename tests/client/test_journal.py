@@ -28,11 +28,11 @@ def step(number: int) -> bytes:
 @BOTH
 def test_a_step_is_noted_once_and_refused_ever_after(opened: Open, tmp_path: Path) -> None:
     journal = opened(tmp_path)
-    journal.once(step(1))
+    journal.first([step(1)])
     for number in (2, 3):
         with pytest.raises(Repeated):
-            journal.once(step(1))
-        journal.once(step(number))
+            journal.first([step(1)])
+        journal.first([step(number)])
 
 
 @BOTH
@@ -44,7 +44,7 @@ def test_of_any_steps_each_is_done_once(
     journal, done = opened(tmp_path_factory.mktemp("journal")), list[bytes]()
     for one in wanted:
         try:
-            journal.once(one)
+            journal.first([one])
         except Repeated:
             assert one in done
         else:
@@ -55,20 +55,20 @@ def test_of_any_steps_each_is_done_once(
 def test_a_step_that_straddles_two_others_is_not_one_of_them(tmp_path: Path) -> None:
     journal = DiskJournal(tmp_path)
     one, other = bytes(16) + b"\1" * 16, b"\2" * 16 + bytes(16)
-    journal.once(one)
-    journal.once(other)
-    journal.once(b"\1" * 16 + b"\2" * 16)
+    journal.first([one])
+    journal.first([other])
+    journal.first([b"\1" * 16 + b"\2" * 16])
 
 
 def test_what_was_noted_is_known_to_the_next_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bract.client.journal import DiskJournal;"
-        f"DiskJournal(Path(sys.argv[1])).once({step(7)!r})"
+        f"DiskJournal(Path(sys.argv[1])).first([{step(7)!r}])"
     )
     first = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert first.returncode == 0
     with pytest.raises(Repeated):
-        DiskJournal(tmp_path).once(step(7))
+        DiskJournal(tmp_path).first([step(7)])
     again = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert "Repeated" in again.stderr
 
@@ -77,15 +77,15 @@ def test_what_was_noted_is_known_to_the_next_process(tmp_path: Path) -> None:
 def test_a_step_that_a_crash_tore_is_as_if_it_were_not_noted_and_the_others_are_kept(
     tmp_path: Path, torn: int
 ) -> None:
-    DiskJournal(tmp_path).once(step(1))
+    DiskJournal(tmp_path).first([step(1)])
     [path] = tmp_path.iterdir()
     path.write_bytes(path.read_bytes() + step(2)[:torn])
     journal = DiskJournal(tmp_path)
     for number in (2, 3):
-        journal.once(step(number))
+        journal.first([step(number)])
     for number in (1, 2, 3):
         with pytest.raises(Repeated):
-            DiskJournal(tmp_path).once(step(number))
+            DiskJournal(tmp_path).first([step(number)])
 
 
 def test_a_step_is_on_disk_before_it_may_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,18 +98,28 @@ def test_a_step_is_on_disk_before_it_may_be_done(tmp_path: Path, monkeypatch: py
         synced.append(path.read_bytes() if path.is_file() else b"folder")
 
     monkeypatch.setattr(os, "fsync", watched)
-    DiskJournal(tmp_path).once(step(1))
+    DiskJournal(tmp_path).first([step(1)])
     assert synced == [step(1), b"folder"]
 
 
 def test_a_step_that_cannot_be_written_is_not_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError):
-        DiskJournal(tmp_path / "file").once(step(1))
+        DiskJournal(tmp_path / "file").first([step(1)])
 
 
 def test_the_folder_is_made_when_it_is_needed_and_others_cannot_read_the_file(tmp_path: Path) -> None:
-    DiskJournal(tmp_path / "a" / "b").once(step(1))
+    DiskJournal(tmp_path / "a" / "b").first([step(1)])
     [path] = (tmp_path / "a" / "b").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_bytes() == step(1)
+
+
+@BOTH
+def test_of_several_steps_the_first_that_is_new_is_noted(opened: Open, tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for _ in range(3):
+        journal.first(step(number) for number in (1, 2, 3))
+    with pytest.raises(Repeated):
+        journal.first(step(number) for number in (1, 2, 3))
+    journal.first([step(3), step(4)])

@@ -119,6 +119,19 @@ class TestARound:
         assert said(server.tell(0, SHARES, cards=b"")) is Code.SPENT
         assert said(server.tell(0, TRAIN, cohort=b"")) is Code.SPENT
 
+    def test_more_than_a_device_may_take_part_in_gets_nothing_though_it_lost_its_count(
+        self, lab: Call, said: Call, context: Call
+    ) -> None:
+        server = lab(3, data={"clients": 6})
+        for number in (1, 2, 3):
+            for place in range(3):
+                server.restart(place, context)
+            server.keys(number)
+            server.shares()
+            if number < 3:
+                server.train()
+        assert said(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.SPENT
+
     @pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN])
     def test_after_the_plans_last_gets_nothing(self, lab: Call, said: Call, kind: str) -> None:
         server = lab(3)

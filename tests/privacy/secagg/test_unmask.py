@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bract.privacy.secagg.graph import choose_graph, most_colluders
-from bract.privacy.secagg.shamir import SHARE_BYTES
+from bract.privacy.secagg.shamir import SHARE_BYTES, combine
 from bract.privacy.secagg.unmask import NO_SHARE, TooFewShares
 
 Make = Callable[..., Any]
@@ -162,6 +162,36 @@ def test_with_a_share_to_spare_a_device_that_opens_wrong_ones_is_passed_over(
     done = walk(party(5, hybrid))
     done.opened[liar] = spoil(done.opened[liar])
     assert done.unmask().tolist() == done.plain.tolist()
+
+
+@pytest.mark.parametrize(("devices", "liars", "most"), [(20, 1, 20), (20, 3, 60), (40, 6, 240)])
+def test_what_liars_cost_is_bounded_by_their_number_and_not_by_that_of_the_members(
+    party: Make, walk: Make, monkeypatch: pytest.MonkeyPatch, devices: int, liars: int, most: int
+) -> None:
+    """A liar is found out by its first wrong share that matters."""
+    done, tried = walk(party(devices)), []
+
+    def counted(shares: dict[int, bytes]) -> bytes | None:
+        tried.append(shares)
+        return combine(shares)
+
+    monkeypatch.setattr("bract.privacy.secagg.unmask.combine", counted)
+    for liar in range(liars):
+        done.opened[liar] = spoil(done.opened[liar])
+    assert done.unmask().tolist() == done.plain.tolist()
+    assert devices < len(tried) <= devices + most
+
+
+def test_after_so_many_choices_that_do_not_fit_the_server_gives_up(
+    party: Make, walk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = walk(party(5))
+    before = done.total.copy()
+    monkeypatch.setattr("bract.privacy.secagg.unmask.MOST_FAILURES", 1)
+    done.opened[3] = spoil(done.opened[3])
+    with pytest.raises(TooFewShares):
+        done.unmask()
+    assert np.array_equal(done.total, before)
 
 
 def test_without_one_to_spare_wrong_shares_of_own_masks_keep_the_sum_masked(party: Make, walk: Make) -> None:
