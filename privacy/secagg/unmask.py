@@ -51,13 +51,14 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
 class Opening:
     """The secrets of a round, put together from what devices opened, whatever some of them opened instead.
 
-    Whoever is found to have opened one wrong share is not asked again; the work that this takes is bounded.
+    The share of one who opened a wrong share before is tried last: it may be right, for who sealed it can have lied
+    as well. The work that all of this takes is bounded.
     """
 
     def __init__(self, cohort: Cohort, opened: Mapping[int, bytes]) -> None:
         self._cohort, self._opened = cohort, opened
         self._known = {position: cohort.among(position) for position in opened}
-        self._liars: set[int] = set()
+        self._suspects: set[int] = set()
         self._failures = 0
 
     def secret(self, member: int, fits: Callable[[bytes], bool]) -> bytes:
@@ -69,13 +70,13 @@ class Opening:
             TooFewShares: there is none, or too many choices of the round did not fit.
         """
         shares, threshold = self._shares(member), self._cohort.graph.threshold
-        points = sorted(shares)
+        points = sorted(shares, key=lambda point: (point in self._suspects, point))
         for first in range(len(points) if len(points) > threshold else len(points) == threshold):
             chosen = (points + points)[first : first + threshold]
             secret = combine({point: shares[point] for point in chosen})
             if secret is not None and fits(secret):
                 if first:
-                    self._liars.add(points[first - 1] - 1)
+                    self._suspects.add(points[first - 1])
                 return secret
             self._failures += 1
             if self._failures > MOST_FAILURES:
@@ -86,7 +87,7 @@ class Opening:
         """Return the shares that were opened of a member's secret, by their point."""
         shares: dict[int, bytes] = {}
         for holder in (*self._cohort.neighbours(member), member):
-            if holder in self._opened and holder not in self._liars:
+            if holder in self._opened:
                 start = SHARE_BYTES * bisect_left(self._known[holder], member)
                 share = self._opened[holder][start : start + SHARE_BYTES]
                 if is_share(share):

@@ -182,6 +182,20 @@ def test_what_liars_cost_is_bounded_by_their_number_and_not_by_that_of_the_membe
     assert devices < len(tried) <= devices + most
 
 
+def test_devices_that_were_given_a_wrong_share_of_one_secret_still_help_with_the_others(
+    party: Make, walk: Make
+) -> None:
+    """Two of eight devices sealed a wrong share for one other each, and a third opens nothing; 6 of 7 are needed."""
+    done = walk(party(8))
+    assert done.cohort.graph.threshold == 6
+    del done.opened[7]
+    for sealer, holder in ((0, 2), (1, 3)):
+        opened = bytearray(done.opened[holder])
+        opened[SHARE_BYTES * (sealer + 1) - 1] ^= 1
+        done.opened[holder] = bytes(opened)
+    assert done.unmask().tolist() == done.plain.tolist()
+
+
 def test_after_so_many_choices_that_do_not_fit_the_server_gives_up(
     party: Make, walk: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
