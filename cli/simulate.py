@@ -11,7 +11,7 @@ import typer
 
 from ..privacy.errors import PlanError
 
-DEFAULT = "digits-central-eps8"
+DEFAULT = "digits-distributed-eps8"
 
 
 def simulate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from ..privacy import BractError, DataError, Keystream, Masked, Plan, PlanError
+from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
 from ..privacy.messages import (
     ANSWER,
     CONSENT,
@@ -27,6 +26,7 @@ from ..privacy.messages import (
     Malformed,
     Offer,
     Sections,
+    model_digest,
     read_offer,
     read_parameters,
     read_sections,
@@ -77,6 +77,16 @@ class Visit:
         session = make_session(self.plan, self.context.run_id, round)
         return SecureRound(session, self.plan, device.terms, who, whom, journal, state)
 
+    def afford(self, round: int) -> None:
+        """Refuse a round that the device's ledger would refuse; nothing is charged."""
+        if self.device.spending is not None:
+            self.device.spending.check(self.plan, self.context.run_id, round)
+
+    def charge(self) -> None:
+        """Charge the round to the device's ledger; when this returns, the charge is on disk."""
+        if self.device.spending is not None:
+            self.device.spending.charge(self.plan, self.context.run_id, self.offer.round)
+
 
 Reply = tuple[Masked | None, dict[str, bytes]]
 """An update or none, and what is to be said of secure aggregation."""
@@ -110,7 +120,7 @@ def _answer(
         if isinstance(fault, Refused | BractError):
             log.warning("%s", fault)
         if isinstance(fault, Repeated):
-            log.warning("the journal in the node's state folder says that this step was done before")
+            log.warning("the node's state folder says that this was done before")
         return _reply(code)
 
 
@@ -118,7 +128,7 @@ def _code(fault: Exception) -> Code:
     match fault:
         case Refused():
             return Code.TERMS
-        case BudgetSpent():
+        case BudgetSpent() | BudgetError():
             return Code.SPENT
         case Malformed() | Repeated():
             return Code.MALFORMED
@@ -153,25 +163,37 @@ def _take_part(visit: Visit) -> Reply:
     """Train on the offered parameters and return what may leave, with the card for the next round if asked for."""
     offer, plan, device = visit.offer, visit.plan, visit.device
     parameters = _parameters(visit.message)
+    if len(parameters) != (plan.model.parameters or len(parameters)):
+        raise Malformed("not as many parameters as the plan says")
+    if offer.scale != 1.0 and not plan.adaptive:
+        raise Malformed("a scale although the plan does not adapt its clip norm")
     sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
     records = fitting(device.records, plan)
     _fresh(visit)
-    masks = _join(visit, sections["cohort"], parameters) if plan.secure else []
+    masks = _join(visit, sections, parameters)
     _count_round(visit)
 
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
 
-    clipped = device.mechanisms[plan.cell](Task(plan, parameters, records, draw))
+    clipped = device.mechanisms[plan.cell](Task(plan, parameters, records, draw, offer.round, offer.scale))
     update = mask(clipped, plan, masks)
-    return update, _besides("card", visit.secure(offer.round + 1).keys) if "keys" in sections else {}
+    return update, _besides("card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
 
 
-def _join(visit: Visit, cohort: bytes, parameters: np.ndarray) -> list[Mask]:
-    """Return the masks of a round; if there are none to be had, the device forgets the round."""
+def _join(visit: Visit, sections: Sections, parameters: np.ndarray) -> list[Mask]:
+    """Return the masks of a round, none for one in the clear; when this returns, the round is paid for.
+
+    If there are none to be had, or the device's ledger refuses, the device forgets the round.
+    """
+    if not visit.plan.secure:
+        visit.charge()
+        return []
     secure = visit.secure(visit.offer.round)
     try:
-        return secure.join(cohort, hashlib.sha256(parameters.data).digest())
+        masks = secure.join(sections["cohort"], model_digest(parameters, visit.offer.scale))
+        visit.charge()
+        return masks
     except Exception:
         secure.leave()
         raise
@@ -181,6 +203,12 @@ def _keys(visit: Visit) -> Reply:
     visit.sections(())
     _fresh(visit)
     return None, {"card": visit.secure(visit.offer.round).keys()}
+
+
+def _card(visit: Visit, round: int) -> bytes:
+    """Return the card for a round to come, if the device could pay for it today."""
+    visit.afford(round)
+    return visit.secure(round).keys()
 
 
 def _shares(visit: Visit) -> Reply:
@@ -236,12 +264,13 @@ def _history(context: Context, plan: Plan) -> tuple[int, int]:
 
 
 def _fresh(visit: Visit) -> None:
-    """Refuse a round that the node took part in before, or one too many."""
+    """Refuse a round that the node took part in before, one too many, or one that its owner's limit forbids."""
     rounds, last = _history(visit.context, visit.plan)
     if rounds >= visit.plan.participations:
         raise BudgetSpent
     if visit.offer.round <= last:
         raise Malformed("this round was offered before")
+    visit.afford(visit.offer.round)
 
 
 def _count_round(visit: Visit) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from ..privacy import DataError, Entropy, Plan, SystemEntropy, read_plan
+from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy, read_plan
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from .journal import DiskJournal, Journal
-from .records import Records, read_records
+from .records import Records, read_records, torch_device
+from .spending import Spending
 from .terms import Terms, read_terms
-from .train import MECHANISMS, Mechanism, torch_device
+from .train import MECHANISMS, Mechanism
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Device:
     """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
 
     `identity`, `roster` and `journal` are for secure aggregation: who it is, with whom it takes part, what it did.
+    `spending` is its ledger, which every device has whose data are real; one that is simulated has none.
     """
 
     records: Records
@@ -32,27 +34,34 @@ class Device:
     identity: Identity | None = None
     roster: Roster | None = None
     journal: Journal | None = None
+    spending: Spending | None = None
 
 
 def open_device(context: Context) -> Device:
     """Return the device that the node's own settings describe.
 
-    `data` is an .npz file and `terms` a TOML file; for secure aggregation `identity` is a PEM file, `roster` a TOML
-    file, `state` a folder of its own and, where the roster names an authority, `certificate` a file in base64.
+    `data` is an .npz file, `state` a folder of its own and `terms` a TOML file; for secure aggregation `identity` is
+    a PEM file, `roster` a TOML file and, where the roster names an authority, `certificate` a file in base64.
 
     Raises:
         DataError: records, identity or roster cannot be read.
-        PlanError: the terms cannot be read.
+        PlanError: the terms cannot be read, or there is no state: without a ledger nothing is answered.
     """
     settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
     if "data" not in settings:
         raise DataError("the node has no data", "start it with --node-config 'data=\"records.npz\"'")
+    if "state" not in settings:
+        raise PlanError(
+            "the node has no state", "give it a folder of its own: --node-config 'state=\"/var/lib/bract\"'"
+        )
+    terms = read_terms(settings["terms"]) if "terms" in settings else Terms()
     return Device(
         _records_of(str(settings["data"])),
-        read_terms(settings["terms"]) if "terms" in settings else Terms(),
+        terms,
         identity=read_identity(settings["identity"], settings.get("certificate")) if "identity" in settings else None,
         roster=read_roster(settings["roster"]) if "roster" in settings else None,
-        journal=DiskJournal(settings["state"]) if "state" in settings else None,
+        journal=DiskJournal(settings["state"]),
+        spending=Spending(settings["state"], terms),
     )
 
 

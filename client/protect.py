@@ -4,20 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..privacy import Clipped, Keystream, Masked, Plan, Update
+from ..privacy.mechanisms import TOLD, Distributed
 from ..privacy.noise import gaussian
-from ..privacy.quantize import quantize
+from ..privacy.quantize import quantize, round_randomly
+from ..privacy.rotation import rotate
 from ..privacy.secagg.masks import Mask, add_masks
+from ..privacy.skellam import skellam
 
 
-def add_noise(gradient_sum: Update, plan: Plan, noise: Keystream) -> Clipped:
-    """Return a sum of clipped per-record gradients on the plan's finest grid, with the noise of a device's own step.
+def clip(update: Update, plan: Plan) -> Update:
+    """Return a device's whole change of the model, scaled down to the plan's clip norm if it is longer.
 
-    Guarantee: the result is the Gaussian mechanism of `plan.noise_multiplier` on the sum.
+    A change with a coordinate that is not finite becomes the zero vector.
+
+    Guarantee: its L2 norm is at most the clip norm, with the margin of `Plan.safe_clip_norm`.
+    Reference: McMahan et al. 2018, section 3.
     """
-    clipped = quantize(gradient_sum, plan.noise_step)
+    vector = update.vector.astype(np.float64)
+    largest = float(np.abs(vector).max(initial=0.0))
+    if not np.isfinite(largest) or largest == 0.0:
+        return Update(np.zeros(len(vector)))
+    norm = largest * float(np.linalg.norm(vector / largest))
+    return Update(vector * min(1.0, plan.safe_clip_norm / norm))
+
+
+def clip_and_tell(update: Update, plan: Plan) -> Update:
+    """Return the clipped change and, where the plan adapts the clip norm, a coordinate that tells if it was within.
+
+    Guarantee: a device that is there or not moves the sum by at most `plan.place.move`.
+    Reference: Andrew et al. 2021, algorithm 1; the bit is a coordinate of the same vector, under the same noise.
+    """
+    clipped = clip(update, plan)
+    if not plan.adaptive:
+        return clipped
+    within = bool(np.linalg.norm(update.vector) <= plan.privacy.clip_norm)
+    told = (0.5 if within else -0.5) * TOLD * plan.safe_clip_norm
+    return Update(np.append(clipped.vector, told))
+
+
+def add_noise(update: Update, plan: Plan, noise: Keystream) -> Clipped:
+    """Return a clipped sum or change on the plan's finest grid, with the noise that a device adds by itself.
+
+    Guarantee: the result is the Gaussian mechanism of `plan.noise_multiplier` on it.
+    """
+    clipped = quantize(update, plan.noise_step)
     count = len(clipped.vector)
     return Clipped(clipped.vector + gaussian(plan.noise_std(count) / plan.noise_step, count, noise))
+
+
+def add_share(update: Update, plan: Plan, round: int, draws: Keystream) -> Clipped:
+    """Return a clipped sum or change rotated, rounded at random to the plan's grid, with a share of the noise.
+
+    One with a coordinate that is not finite becomes the zero vector.
+
+    Guarantee: the sum over at least `plan.least_survivors` devices, `plan.colluders` of which tell their shares, is
+    the Skellam mechanism of `plan.noise_multiplier`; nothing after the rounding is a floating-point number.
+    Reference: Agarwal et al. 2021.
+
+    Raises:
+        ValueError: the plan's noise is not distributed, or is sized for another number of parameters.
+    """
+    place = plan.place
+    if not isinstance(place, Distributed) or len(update.vector) != plan.parameters + plan.adaptive:
+        raise ValueError("shares of noise that the plan has none of, or for another model")
+    vector = update.vector if np.isfinite(update.vector).all() else np.zeros(len(update.vector))
+    rotated = rotate(vector, plan.rotation(round))
+    rounded = round_randomly(rotated, plan.grid_step, draws)
+    return Clipped(rounded + skellam(place.share_variance, len(rounded), draws))
 
 
 def protect(update: Update, plan: Plan) -> Clipped:

@@ -37,6 +37,11 @@ class Records:
         return [Records(features, labels) for features, labels in parts]
 
 
+def torch_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def make_records(features: NDArray[np.float32], labels: NDArray[np.int64], device: torch.device) -> Records:
     """Return records on a torch device, from arrays of shape [records, *shape] and [records]."""
     return Records(torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device))

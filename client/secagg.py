@@ -208,7 +208,7 @@ class SecureRound:
             raise Refused(f"a sum of {count} devices, this device wants {self._least(view)}")
 
     def _least(self, view: Seating) -> int:
-        return max(self.session.least_survivors(view.graph), self.plan.cohort.minimum, self.terms.min_survivors)
+        return max(self.session.least_survivors(view.graph), self.plan.least_survivors, self.terms.min_survivors)
 
     def _check_signatures(
         self, seat: Seat, view: Seating, alive: frozenset[int], survivors: bytes, signatures: bytes | None

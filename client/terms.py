@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..privacy import Plan, PlanError
+from ..privacy import Budget, Plan, PlanError
 
 
 class Refused(Exception):
@@ -17,10 +17,11 @@ class Refused(Exception):
 class Terms(BaseModel):
     """What a device accepts.
 
-    At most `max_epsilon` at `max_delta`; a server that sees sums without noise only if `trusted_server`; updates
-    that leave without masks only with `clear_updates`. Under masks, `min_survivors` is the least number of devices
-    whose sum it helps to open, `min_colluders` the share of colluding devices that the plan must at least withstand,
-    and with `malicious_server` the plan must hold against a server that lies.
+    At most `max_epsilon` at `max_delta`, for each plan and for all rounds together that it ever takes part in; a
+    server that sees sums without noise only if `trusted_server`; updates that leave without masks only with
+    `clear_updates`. Under masks, `min_survivors` is the least number of devices whose sum it helps to open,
+    `min_colluders` the share of colluding devices that the plan must at least withstand, and with `malicious_server`
+    the plan must hold against a server that lies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -33,6 +34,11 @@ class Terms(BaseModel):
     min_colluders: float = Field(default=0.0, ge=0, lt=0.5)
     malicious_server: bool = False
     models: tuple[str, ...] | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """The most that the device may ever spend, of whatever unit and view its plans are."""
+        return Budget(self.max_epsilon, self.max_delta, "record", "server")
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan that these terms do not cover.

@@ -1,4 +1,4 @@
-"""What a device does in a round, one function for each place of noise."""
+"""What a device does in a round, one function for each cell of unit times place of noise."""
 
 from __future__ import annotations
 
@@ -7,38 +7,35 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..models import build, load_flat
 from ..privacy import Clipped, Keystream, Plan, Update
 from ..privacy.quantize import dequantize
 from .gradients import OpacusEngine
-from .protect import add_noise, protect
-from .records import Records
+from .protect import add_noise, add_share, clip_and_tell, protect
+from .records import Records, torch_device
+from .updates import local_change
 
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """One device's part of a round. `draw` gives the secret keystream of a purpose."""
+    """One device's part of a round. `draw` gives the secret keystream of a purpose; `scale` is that of the clip."""
 
     plan: Plan
     parameters: NDArray[np.float32]
     records: Records
     draw: Callable[..., Keystream]
+    round: int = 1
+    scale: float = 1.0
 
 
 Mechanism = Callable[[Task], Clipped]
 
 
-def torch_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def engine_for(plan: Plan) -> OpacusEngine:
     """Return the engine for the plan's network and clip norm, kept from round to round."""
-    return _engine(plan.model.name, plan.data.shape, plan.data.classes, plan.record_clip_norm)
+    return _engine(plan.model.name, plan.data.shape, plan.data.classes, plan.safe_clip_norm)
 
 
 @lru_cache(maxsize=2)
@@ -59,6 +56,13 @@ def central_step(task: Task) -> Clipped:
     return protect(sampled_sum(task, task.parameters, 0), task.plan)
 
 
+def shared_step(task: Task) -> Clipped:
+    """Return the device's share of one pooled DP-SGD step, with its share of the noise in it."""
+    gradient_sum = sampled_sum(task, task.parameters, 0)
+    return add_share(gradient_sum, task.plan, task.round, task.draw("noise", 0))
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def local_steps(task: Task) -> Clipped:
     """Return the change of the parameters after the plan's steps of DP-SGD on the device, on the sums' grid.
 
@@ -75,8 +79,38 @@ def local_steps(task: Task) -> Clipped:
     return protect(Update(parameters - task.parameters), task.plan)
 
 
+def clipped_change(task: Task) -> Update:
+    """Return the change of the parameters after the device's plain training, scaled down and clipped as a whole."""
+    change = local_change(task.plan, task.parameters, task.records, task.draw)
+    return clip_and_tell(Update(change.vector / task.scale), task.plan)
+
+
+def central_change(task: Task) -> Clipped:
+    """Return the device's clipped change; the server adds the noise to the sum of all.
+
+    Reference: McMahan et al. 2018, DP-FedAvg.
+    """
+    return protect(clipped_change(task), task.plan)
+
+
+def shared_change(task: Task) -> Clipped:
+    """Return the device's clipped change with its share of the noise: DP-FedAvg without a trusted server."""
+    return add_share(clipped_change(task), task.plan, task.round, task.draw("noise", 0))
+
+
+def local_noised_change(task: Task) -> Clipped:
+    """Return the device's clipped change with noise of its own, which protects it from everyone."""
+    plan = task.plan
+    noised = add_noise(clipped_change(task), plan, task.draw("noise", 0))
+    return protect(Update(dequantize(noised.vector, plan.noise_step)), plan)
+
+
 MECHANISMS: Mapping[tuple[str, str], Mechanism] = {
     ("record", "central"): central_step,
+    ("record", "distributed"): shared_step,
     ("record", "local"): local_steps,
+    ("client", "central"): central_change,
+    ("client", "distributed"): shared_change,
+    ("client", "local"): local_noised_change,
 }
 """The cells of unit times place of noise that a device can train in."""

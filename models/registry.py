@@ -32,3 +32,13 @@ def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MODELS[name](shape, classes)
+
+
+def count_parameters(name: str, shape: Shape, classes: int) -> int:
+    """Return how many trainable parameters the network has; no memory is taken for them.
+
+    Raises:
+        KeyError, ValueError: as `build`.
+    """
+    with torch.device("meta"):
+        return sum(p.numel() for p in MODELS[name](shape, classes).parameters())

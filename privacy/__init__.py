@@ -10,7 +10,7 @@ from .errors import (
     StateError,
     StorageError,
 )
-from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
+from .events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
 from .keystream import Entropy, Keystream, SystemEntropy
 from .ledger import Entry, Ledger
 from .plan import Plan
@@ -38,6 +38,7 @@ __all__ = [
     "Release",
     "Ring",
     "RoundError",
+    "Skellam",
     "StateError",
     "StorageError",
     "Sum",

@@ -18,6 +18,18 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
+class Skellam:
+    """Skellam noise of `variance` was added once to each coordinate of a randomly rounded sum of whole numbers.
+
+    `noise_multiplier` is its standard deviation in units of the root mean square, over the rounding, of the L2 norm
+    by which one unit moves the sum: that is sqrt(variance) / noise_multiplier whole steps.
+    """
+
+    noise_multiplier: float
+    variance: float
+
+
+@dataclass(frozen=True)
 class PoissonSampled:
     """The event ran on a sample that held each unit independently with probability `sampling_rate`."""
 
@@ -38,7 +50,7 @@ class Unbounded:
     """Something was seen that no noise protects: epsilon is infinite."""
 
 
-Event = Gaussian | PoissonSampled | Composed | Unbounded
+Event = Gaussian | Skellam | PoissonSampled | Composed | Unbounded
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -50,6 +62,8 @@ def to_json(event: Event) -> dict[str, Any]:
     match event:
         case Gaussian(noise_multiplier):
             return {"gaussian": {"noise_multiplier": noise_multiplier}}
+        case Skellam(noise_multiplier, variance):
+            return {"skellam": {"noise_multiplier": noise_multiplier, "variance": variance}}
         case PoissonSampled(rate, inner):
             return {"poisson_sampled": {"sampling_rate": rate, "event": to_json(inner)}}
         case Composed(inner, count):
@@ -82,6 +96,8 @@ def _parse(kind: str, fields: dict[str, Any]) -> Event:
     match kind:
         case "gaussian" if 0 < _number(fields["noise_multiplier"]) < math.inf:
             return Gaussian(float(fields["noise_multiplier"]))
+        case "skellam" if all(0 < _number(fields[name]) < math.inf for name in ("noise_multiplier", "variance")):
+            return Skellam(float(fields["noise_multiplier"]), float(fields["variance"]))
         case "poisson_sampled" if 0 < _number(fields["sampling_rate"]) <= 1:
             return PoissonSampled(float(fields["sampling_rate"]), from_json(fields["event"]))
         case "composed" if isinstance(fields["count"], int) and 1 <= _number(fields["count"]) <= MOST:

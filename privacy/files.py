@@ -31,8 +31,10 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, private: bool = False) -> None:
     """Make `data` the content of `path`: after a crash there is the old content or the new, never a mixture.
+
+    Others than the file's owner can read it unless `private`.
 
     Raises:
         StorageError: it cannot be written; the old content is intact.
@@ -40,8 +42,10 @@ def replace_file(path: Path, data: bytes) -> None:
     draft = path.with_name(path.name + ".draft")
     with storage(path):
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644)
             try:
+                if private:
+                    os.fchmod(descriptor, 0o600)  # a draft that a crash left may have been open to all
                 write_all(descriptor, data)
                 os.fsync(descriptor)
             finally:

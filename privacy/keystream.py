@@ -38,6 +38,10 @@ class Keystream:
         """Return the next `count` words, shape [count], uniform over 0..2^64-1, secret."""
         return np.frombuffer(self.bytes(8 * count), dtype="<u8")
 
+    def half_words(self, count: int) -> NDArray[np.uint32]:
+        """Return the next `count` half words, shape [count], uniform over 0..2^32-1, secret."""
+        return np.frombuffer(self.bytes(4 * count), dtype="<u4")
+
     def uniforms(self, count: int) -> NDArray[np.float64]:
         """Return `count` numbers, shape [count], uniform over (0, 1], in steps of 2^-64 near zero, secret."""
         return (self.words(count).astype(np.float64) + 1.0) * 2.0**-64

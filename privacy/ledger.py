@@ -1,103 +1,104 @@
 """The ledger: an append-only, fsynced, hash-chained list of what was released, which refuses past its budget.
 
-One line of JSON an entry; the first states the budget. Each line carries the SHA-256 of the line before it and
-of itself. A line is on disk before the sum it pays for is opened, so a crash may waste budget, never overspend.
+The first line says what kind it is. A run's states the run's plan and budget, and is the server's. A population's
+states a budget that runs of several plans share. A device's states none: its owner's terms say what may be spent,
+and may change. A line is on disk before what it pays for happens, so a crash may waste budget, never overspend.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Literal
 
-from .accounting import FINE, Spending, rdp_epsilon, spent
+from .account import Account, Entry, Origin, check_clients, entry_from_json, entry_to_json
 from .budget import Budget, View
-from .errors import BudgetError, StateError
-from .events import Event, from_json, to_json
-from .files import storage, sync_folder, write_all
+from .chain import Chain, damaged
+from .errors import BudgetError, PlanError, StateError
 
 SLACK = 1e-9
 """Relative rounding error allowed when a figure is compared with the budget."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One release: who was in it, and what it costs each of them in either view.
-
-    `release` names the randomness used: the same name means the very same release, which is paid for once.
-    """
-
-    round: int
-    release: str
-    clients: tuple[int, ...]
-    server: Event
-    released: Event
-
-    def event(self, view: View) -> Event:
-        """What this release costs in one view."""
-        return self.server if view == "server" else self.released
+Kind = Literal["run", "population", "device"]
+DEVICE_HEADER = {"kind": "device"}
 
 
 class Ledger:
-    """The ledger in the file `path`, held under an exclusive lock until closed: two processes cannot spend at once.
+    """The ledger of one run in the file `path`, held under an exclusive lock until closed.
 
     Raises:
         StateError: the file is in use, damaged (the line is named), or states another budget.
     """
 
     def __init__(self, path: Path, budget: Budget, plan_digest: str) -> None:
-        self.path, self.budget = path, budget
-        self._entries: list[Entry] = []
-        self._counts: dict[View, dict[int, Counter[Event]]] = {"server": {}, "released": {}}
-        with storage(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self._lock()
-            self._read({"budget": budget.to_json(), "plan": plan_digest})
-        except BaseException:
-            os.close(self._file)
-            raise
+        self.budget, self._header = budget, {"budget": budget.to_json(), "plan": plan_digest}
+        self._hold(Chain(path, self._header))
+
+    def _hold(self, chain: Chain) -> None:
+        """Take over what a chain holds; whatever is wrong with it, the lock is let go."""
+        with ExitStack() as fault:
+            fault.callback(chain.close)
+            self.path, self._chain = chain.path, chain
+            self._read_header(chain.bodies[0])
+            self._entries: list[Entry] = []
+            self._known: set[Entry] = set()
+            self._account = Account(self.budget)
+            for entry in read_entries(chain.path, chain.bodies):
+                self._take(entry)
+            fault.pop_all()
+
+    def _read_header(self, header: dict[str, Any]) -> None:
+        if header != self._header:
+            raise StateError(
+                f"{self.path} was opened for another plan or budget",
+                "resume with the plan it was started with, or choose another --out",
+            )
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._file)
-        self._file = -1  # so that nothing can be spent into a file that took over its number
+        self._chain.close()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, oldest first."""
-        return tuple(self._entries)
+        """All entries of the run, oldest first."""
+        return tuple(entry for entry in self._entries if self._mine(entry))
 
     @property
     def head(self) -> str:
         """SHA-256 of the last line: a checkpoint that holds it can tell a ledger that lost lines."""
-        return self._heads[-1]
+        return self._chain.heads[-1]
 
     def knows(self, head: str) -> bool:
         """Whether `head` was the head of this ledger at some time."""
-        return head in self._heads[1:]
+        return head in self._chain.heads[1:]
 
     def participations(self, besides: str = "") -> Counter[int]:
         """How many releases each client was in, apart from the one named `besides`: it may be made once more."""
-        return Counter(client for entry in self._entries if entry.release != besides for client in entry.clients)
+        return Counter(client for entry in self.entries if entry.release != besides for client in entry.clients)
+
+    def since(self, head: str, besides: str = "") -> tuple[Entry, ...]:
+        """The run's entries that came after `head` was the head, apart from the release named `besides`.
+
+        Raises:
+            ValueError: it never was.
+        """
+        later = self._entries[self._chain.heads.index(head, 1) - 1 :]
+        return tuple(entry for entry in later if self._mine(entry) and entry.release != besides)
 
     def spent(self, view: View) -> float:
         """The epsilon of the client that lost most so far, in one view."""
-        return max((self._price(s) for s in self._spendings(view)), default=0.0)
+        return self._account.spent(view)
 
     def audit(self, view: View) -> float:
         """The Renyi bound beside `spent`."""
-        return max((rdp_epsilon(s, self.budget.delta) for s in self._spendings(view)), default=0.0)
+        return self._account.audit(view)
 
     def spend(self, entry: Entry) -> None:
         """Charge one release; when this returns, the charge is on disk. A release already charged is free.
@@ -107,151 +108,154 @@ class Ledger:
             ValueError: the entry names a client twice.
             StorageError: it could not be written; nothing was charged.
         """
-        _check_clients(entry)
-        if any(old == entry for old in self._entries):
-            return
-        after = self._epsilon_after(entry)
-        limit = self.budget.epsilon
-        if limit is not None and after > limit * (1 + SLACK):
-            raise BudgetError(
-                f"round {entry.round} would bring epsilon to {after:.4g}, the budget is {limit:g}",
-                "stop here, or plan fewer rounds, more noise or a larger privacy.epsilon from the start",
-            )
-        self._append(_entry_to_json(entry))
-        self._take(entry)
+        check_clients(entry)
+        entry = self._stamped(entry)
+        if entry not in self._known:
+            self.check(entry)
+            self._chain.append(entry_to_json(entry))
+            self._take(entry)
 
-    def _epsilon_after(self, entry: Entry) -> float:
-        view = self.budget.view
-        counts = self._counts[view]
-        event = entry.event(view)
-        spendings = {_spending(counts.get(client, Counter()) + Counter([event])) for client in entry.clients}
-        if self.budget.epsilon is None:
-            return 0.0
-        return max((self._price(s) for s in spendings), default=0.0)
+    def check(self, entry: Entry) -> None:
+        """Refuse one release more that the budget does not cover; nothing is charged.
 
-    def _price(self, spending: Spending) -> float:
-        """Return the epsilon of these events; one that seems above the budget is computed again, more finely."""
-        delta, limit = self.budget.delta, self.budget.epsilon
-        epsilon = spent(spending, delta)
-        if limit is not None and math.isfinite(epsilon) and epsilon > limit:
-            return min(epsilon, spent(spending, delta, FINE))
-        return epsilon
+        Raises:
+            BudgetError: it does not.
+        """
+        after, limit = self._account.after(entry), self.budget.epsilon
+        if limit is not None and not after <= limit * (1 + SLACK):
+            raise self._refusal(entry, after, limit)
 
-    def _spendings(self, view: View) -> set[Spending]:
-        return {_spending(counter) for counter in self._counts[view].values()}
+    def _refusal(self, entry: Entry, after: float, limit: float) -> BudgetError:
+        return BudgetError(
+            f"round {entry.round} would bring epsilon to {after:.4g}, the budget is {limit:g}",
+            "stop here, or plan fewer rounds, more noise or a larger privacy.epsilon from the start",
+        )
+
+    def _stamped(self, entry: Entry) -> Entry:
+        return entry
+
+    def _mine(self, entry: Entry) -> bool:
+        return True
 
     def _take(self, entry: Entry) -> None:
         self._entries.append(entry)
-        for view in self._counts:
-            for client in entry.clients:
-                self._counts[view].setdefault(client, Counter())[entry.event(view)] += 1
+        self._known.add(entry)
+        self._account.take(entry)
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(f"{self.path} is in use by another process", "wait for it to end, or stop it") from None
 
-    def _read(self, header: dict[str, Any]) -> None:
-        self._heads = ["0" * 64]
-        complete, torn, _ = (text := self._content()).rpartition(b"\n")
-        for number, line in enumerate(complete.split(b"\n") if torn else [], 1):
-            body = self._open_line(number, line)
-            if number == 1:
-                self._check_header(body, header)
-            else:
-                self._take(self._parse(number, body))
-        keep = len(complete) + len(torn)
-        if keep < len(text):  # a crash tore the last line: it was never acknowledged, so nothing rests on it
-            with storage(self.path):
-                os.ftruncate(self._file, keep)
-        if not keep:
-            self._append(header)
-            with storage(self.path):
-                sync_folder(self.path.parent)
+class PopulationLedger(Ledger):
+    """A population's ledger, as one run uses it that shares it with others: of this plan's budget and this `origin`.
 
-    def _content(self) -> bytes:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        with os.fdopen(os.dup(self._file), "rb") as stream:
-            return stream.read()
+    Entries and participations are the run's own. What was spent, and what may be, counts all runs. While a run holds
+    it, no other can.
 
-    def _open_line(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            value = cast(dict[str, Any], json.loads(line))
-            claimed = value.pop("hash")
-            if value.pop("previous") != self._heads[-1] or claimed != _line_hash(self._heads[-1], value):
-                raise ValueError("hash")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
-            raise self._damaged(number) from fault
-        self._heads.append(claimed)
-        return value
+    Raises:
+        PlanError: there is no such ledger, or it is not for plans such as this.
+        StateError: the file is in use, damaged (the line is named), or no population's.
+    """
 
-    def _check_header(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
-        if found != expected:
-            raise StateError(
-                f"{self.path} was opened for another plan or budget",
-                "resume with the plan it was started with, or choose another --out",
+    def __init__(self, path: Path, plan: Budget, origin: Origin) -> None:
+        if not path.exists():
+            raise PlanError(
+                f"there is no ledger {path}",
+                f"make it: bract ledger new {path} --epsilon 6 --delta {plan.delta:g} --unit {plan.unit}"
+                f" --view {plan.view}",
             )
+        self.budget, self._origin = plan, origin
+        self._hold(Chain(path, None))
 
-    def _parse(self, number: int, body: dict[str, Any]) -> Entry:
-        try:
-            return _entry_from_json(body)
-        except (ValueError, KeyError, TypeError) as fault:
-            raise self._damaged(number) from fault
+    def _read_header(self, header: dict[str, Any]) -> None:
+        """Take the budget that the file states, if it is of the same unit, view, delta and relation as the plan's."""
+        if header.get("kind") != "population":
+            raise StateError(f"{self.path} is no population's ledger", "make one with bract ledger new")
+        plan, self.budget = self.budget, read_budget(self.path, header)
+        for name in ("unit", "view", "delta", "relation"):
+            if getattr(plan, name) != getattr(self.budget, name):
+                raise PlanError(
+                    f"the ledger {self.path} has {name} {getattr(self.budget, name)}, the plan {getattr(plan, name)}",
+                    "share a ledger among plans of the same unit, delta and place of noise only",
+                )
 
-    def _damaged(self, number: int) -> StateError:
-        return StateError(
-            f"{self.path} is damaged at line {number}",
-            "restore the ledger from a copy; without it nothing more may be released from these data",
+    def _refusal(self, entry: Entry, after: float, limit: float) -> BudgetError:
+        return BudgetError(
+            f"round {entry.round} would bring the population's epsilon to {after:.4g}, its budget is {limit:g}",
+            "stop here: the plans that share the ledger have used its budget up",
         )
 
-    def _append(self, body: dict[str, Any]) -> None:
-        previous = self._heads[-1]
-        digest = _line_hash(previous, body)
-        line = json.dumps({**body, "previous": previous, "hash": digest}, separators=(",", ":")) + "\n"
-        end = os.lseek(self._file, 0, os.SEEK_END)
-        with storage(self.path):
-            try:
-                write_all(self._file, line.encode())
-                os.fsync(self._file)
-            except BaseException:
-                os.ftruncate(self._file, end)
-                raise
-        self._heads.append(digest)
+    def _stamped(self, entry: Entry) -> Entry:
+        return replace(entry, origin=self._origin)
+
+    def _mine(self, entry: Entry) -> bool:
+        return entry.origin == self._origin
+
+    def _take(self, entry: Entry) -> None:
+        if entry.origin is None or entry.origin.population != self._origin.population:
+            raise PlanError(
+                f"the clients of this plan are not those that {self.path} counts",
+                "give all plans that share a ledger the same data table, or make a ledger for this one",
+            )
+        super()._take(entry)
 
 
-def _line_hash(previous: str, body: dict[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
+class DeviceLedger(Ledger):
+    """A device's ledger of what its data were ever used for, in a file that only its owner can read.
+
+    `limit` is what its owner allows today, for all that was ever spent; it stands in no ledger. Another process that
+    has the file is waited for, up to `wait` seconds.
+
+    Raises:
+        StateError: the file stays in use, is damaged (the line is named), or is no device's.
+    """
+
+    def __init__(self, path: Path, limit: Budget, wait: float = 0.0) -> None:
+        hint = "free some space, or let the node write to the folder of its state setting"
+        self.budget = limit
+        self._hold(Chain(path, DEVICE_HEADER, wait, private=True, hint=hint))
+
+    def _read_header(self, header: dict[str, Any]) -> None:
+        if header != DEVICE_HEADER:
+            raise StateError(f"{self.path} is no device's ledger", "give the node a state folder of its own")
+
+    def _refusal(self, entry: Entry, after: float, limit: float) -> BudgetError:
+        alone, so_far = Account(self.budget).after(entry), self.spent(self.budget.view)
+        return BudgetError(
+            f"round {entry.round} costs epsilon {alone:.4g} and would bring what was ever spent on this device from"
+            f" {so_far:.4g} to {after:.4g}, its terms allow {limit:g} at delta {self.budget.delta:g}",
+            "nothing was sent; the device's owner may raise max_epsilon in its terms",
+        )
 
 
-def _spending(counter: Counter[Event]) -> Spending:
-    return tuple(sorted(counter.items(), key=lambda item: repr(item[0])))
+def read_budget(path: Path, header: dict[str, Any]) -> Budget:
+    """Return the budget that a header states."""
+    try:
+        return Budget(**header["budget"])
+    except (KeyError, TypeError) as fault:
+        raise damaged(path, 1) from fault
 
 
-def _entry_to_json(entry: Entry) -> dict[str, Any]:
-    return {
-        "round": entry.round,
-        "release": entry.release,
-        "clients": list(entry.clients),
-        "server": to_json(entry.server),
-        "released": to_json(entry.released),
-    }
+def read_entries(path: Path, bodies: Sequence[dict[str, Any]]) -> list[Entry]:
+    """Return the entries that follow the header in a ledger's lines."""
+    entries: list[Entry] = []
+    for number, body in enumerate(bodies[1:], 2):
+        try:
+            entries.append(entry_from_json(body))
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            raise damaged(path, number) from fault
+    return entries
 
 
-def _check_clients(entry: Entry) -> None:
-    if len(set(entry.clients)) != len(entry.clients):
-        raise ValueError("a release names a client twice")
+def new_population(path: Path, budget: Budget) -> None:
+    """Make the ledger of a population with this budget.
 
-
-def _entry_from_json(value: dict[str, Any]) -> Entry:
-    clients = cast(Sequence[Any], value["clients"])
-    entry = Entry(
-        int(value["round"]),
-        str(value["release"]),
-        tuple(int(client) for client in clients),
-        from_json(value["server"]),
-        from_json(value["released"]),
-    )
-    _check_clients(entry)
-    return entry
+    Raises:
+        PlanError: there is a file of this name already, or this is no budget.
+    """
+    epsilon = budget.epsilon or 0.0
+    if not (0 < epsilon < math.inf and 0 < budget.delta < 1):
+        raise PlanError(
+            f"epsilon {epsilon:g} at delta {budget.delta:g} is no budget",
+            "give an epsilon above 0 and a delta between 0 and 1",
+        )
+    if path.exists():
+        raise PlanError(f"{path} is there already", "choose another name; a budget once stated cannot be changed")
+    Chain(path, {"kind": "population", "budget": budget.to_json()}).close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +22,9 @@ Sections = Mapping[str, bytes]
 
 RAW = "bract.raw"
 """How vectors are written: their little-endian bytes."""
+
+LEAST_SCALE = 2.0**-20
+"""The least that a clip norm is ever scaled by; its inverse is the most."""
 
 Scalar = str | int | float | bool
 
@@ -44,14 +49,29 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What the server offers a device for one round: the plan as TOML text, public."""
+    """What the server offers a device for one round: the plan as TOML text, public.
+
+    `scale` is that of the clip norm, where the plan adapts it: the round's clip norm over the plan's.
+    """
 
     round: int
     plan: str
+    scale: float = 1.0
 
     def to_fields(self) -> dict[str, Scalar]:
         """The offer as the fields of a record."""
-        return {"round": self.round, "plan": self.plan}
+        return {"round": self.round, "plan": self.plan} | ({"scale": self.scale} if self.scale != 1.0 else {})
+
+
+def model_digest(parameters: NDArray[np.float32], scale: float) -> bytes:
+    """Return SHA-256 of what a round offers all devices alike: parameters, and the scale of the clip norm unless 1.
+
+    Masks are bound to it, so devices that were offered different things have no sum.
+    """
+    hashed = hashlib.sha256(parameters.astype("<f4", copy=False).tobytes())
+    if scale != 1.0:
+        hashed.update(struct.pack("<d", scale))
+    return hashed.digest()
 
 
 def read_offer(fields: Mapping[str, object]) -> Offer:
@@ -60,9 +80,11 @@ def read_offer(fields: Mapping[str, object]) -> Offer:
     Raises:
         Malformed: they hold something else.
     """
-    match dict(fields):
-        case {"round": int(number), "plan": str(plan), **rest} if number >= 1 and number is not True and not rest:
-            return Offer(number, plan)
+    match {"scale": 1.0, **fields}:
+        case {"round": int(number), "plan": str(plan), "scale": float(scale), **rest} if (
+            number >= 1 and number is not True and LEAST_SCALE <= scale <= 1 / LEAST_SCALE and not rest
+        ):
+            return Offer(number, plan, scale)
         case _:
             raise Malformed("not an offer")
 

@@ -9,29 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .accounting import calibrate, epsilon
-from .budget import Budget
-from .events import Composed, Event, Gaussian, PoissonSampled, Unbounded
+from .budget import Budget, View
+from .errors import PlanError
+from .events import Composed, Event, Unbounded
+from .factorisation import coefficients, whole_weights
+from .mechanisms import PLACES, Place
 from .ring import WIDTHS, Ring
+from .secagg.derive import digest
+from .secagg.graph import choose_graph, most_colluders
 from .sections import Aggregation, Cohort, Data, Model, Privacy, Server, Training
 
-GRID = 1 << 30
-"""Steps in one clip norm of the finest grid: noise is added on it, and no sum has a finer one."""
-
-FINE, COARSE = 2.0**-15, 2.0**-3
-"""How coarse the grid of the sums may be: in clip norms where noise is added to the sum, for rounding adds to the
-sensitivity; in standard deviations of a device's own noise where that is in already."""
-
-SPREAD = 8.0
-"""How many times its even share of a step a device's sum can hold before it saturates."""
-
 ROUNDING_MARGIN = 2.0**-10
-"""Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.record_clip_norm`."""
+"""Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
 
 
 class Plan(BaseModel):
@@ -47,6 +45,14 @@ class Plan(BaseModel):
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
     server: Server = Server()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other tables; nothing that was computed from the old ones is kept."""
+        copy = super().model_copy(update=update, deep=deep)
+        values = cast(dict[str, Any], copy.__dict__)
+        for name in values.keys() - type(self).model_fields.keys():
+            del values[name]
+        return copy
 
     @property
     def cell(self) -> tuple[str, str]:
@@ -73,6 +79,64 @@ class Plan(BaseModel):
         """The most rounds that any one client takes part in: the cohort is dealt round robin."""
         return -(-self.cohort.rounds * self.cohort.size // self.data.clients)
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the clip norm follows the norms of the clients' changes."""
+        return self.privacy.clip_quantile is not None
+
+    @property
+    def bands(self) -> int:
+        """How far apart the rounds of a client lie at least: over so many a round's noise is spread."""
+        return self.privacy.bands or 1
+
+    @property
+    def correlated(self) -> bool:
+        """Whether each round takes back part of the noise of those before it."""
+        return self.bands > 1
+
+    @cached_property
+    def place(self) -> Place:
+        """The mechanism of the plan's place of noise."""
+        return PLACES[self.privacy.noise](self)
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has.
+
+        Raises:
+            PlanError: the plan does not say.
+        """
+        if self.model.parameters is None:
+            raise PlanError("the plan does not say how many parameters its model has", "set model.parameters")
+        return self.model.parameters
+
+    def coordinates(self, parameters: int) -> int:
+        """How many coordinates devices send and the server sums for so many parameters."""
+        return self.place.coordinates(parameters)
+
+    @property
+    def colluders(self) -> int:
+        """The most devices of a cohort that may work with the server."""
+        return most_colluders(self.cohort.size, self.aggregation.colluders)
+
+    @property
+    def least_survivors(self) -> int:
+        """The fewest devices whose sum is opened.
+
+        Where devices share the noise it is what the noise is sized for: all but those that may drop out.
+        """
+        c, a = self.cohort, self.aggregation
+        if self.privacy.noise != "distributed":
+            return c.minimum
+        graph = choose_graph(c.size, self.colluders, a.dropouts)
+        present = c.size - math.floor(a.dropouts * c.size)
+        return max(c.minimum, present, graph.threshold if graph.complete else 0)
+
+    @property
+    def sums(self) -> int:
+        """How many noised sums a participant makes in a round: one a step, or the one change of its model."""
+        return self.training.local_steps if self.privacy.unit == "record" else 1
+
     @cached_property
     def noise_multiplier(self) -> float:
         """Standard deviation of the noise in units of the sensitivity: given, or calibrated to the budget."""
@@ -80,12 +144,12 @@ class Plan(BaseModel):
         if given is not None:
             return given
         p = self.privacy
-        steps = self.participations * self.training.local_steps
-        return _calibrated(p.sampling_rate, steps, p.epsilon, p.delta)
+        sums = self.participations * self.sums
+        return calibrate(lambda noise: Composed(self.place.planned(noise), sums), p.epsilon, p.delta)
 
     @property
-    def record_clip_norm(self) -> float:
-        """The L2 norm every record's gradient is clipped to.
+    def safe_clip_norm(self) -> float:
+        """The L2 norm that every record's gradient, or every client's change, is clipped to.
 
         It stays a 1/1024 below the `clip_norm` that the noise is scaled to, so that float32 rounding in norms
         and partial sums (1e-7 relative; tests measure it) cannot carry a record's share past `clip_norm`.
@@ -94,100 +158,100 @@ class Plan(BaseModel):
 
     @property
     def range(self) -> float:
-        """The largest coordinate of one device's vector: a larger one saturates, at a loss of accuracy alone.
+        """The largest coordinate of one device's vector, or of the sum where devices share its noise.
 
-        As the plan says, or generous: `SPREAD` times a device's even share of the batch if all gradients agreed;
-        where devices noise their own steps, four times what a batch could move them, and `SPREAD` deviations.
+        A larger one saturates, or wraps, at a loss of accuracy alone. As the plan says, or generous.
         """
-        t, clip_norm = self.training, self.privacy.clip_norm
-        if self.aggregation.range is not None:
-            return self.aggregation.range * clip_norm
-        if self.privacy.noise == "central":
-            return clip_norm * max(1.0, min(1.0, SPREAD / self.cohort.size) * t.batch_size)
-        deviations = SPREAD * self.noise_multiplier * math.sqrt(t.local_steps) / t.batch_size
-        return clip_norm * t.learning_rate * (4.0 * t.local_steps + deviations)
+        given = self.aggregation.range
+        return self.place.range if given is None else given * self.privacy.clip_norm
 
     @property
     def coarsest_step(self) -> float:
         """The largest step of the sums' grid with which rounding still costs next to nothing."""
-        t, clip_norm = self.training, self.privacy.clip_norm
-        if self.privacy.noise == "central":
-            return FINE * clip_norm
-        deviation = self.noise_multiplier * clip_norm * t.learning_rate / t.batch_size
-        return max(COARSE * deviation, clip_norm / GRID)
+        return self.place.coarsest_step
 
     @property
     def ring(self) -> Ring:
         """The ring of the sums: of the plan's width, or of the least one that is fine enough."""
         if self.aggregation.bits is not None:
             return Ring(self.aggregation.bits)
-        return next((ring for ring in map(Ring, WIDTHS) if self._step(ring) <= self.coarsest_step), Ring(WIDTHS[-1]))
+        fine = (ring for ring in map(Ring, WIDTHS) if self.place.step(ring) <= self.coarsest_step)
+        return next(fine, Ring(WIDTHS[-1]))
 
     @property
     def bound(self) -> int:
-        """The largest coordinate of one device's vector in steps: the whole cohort's sum cannot overflow the ring."""
-        return self.ring.bound(self.cohort.size)
+        """The largest coordinate of one device's vector, or of the sum as `range` says, in steps."""
+        return self.place.bound(self.ring)
 
-    @property
+    @cached_property
     def grid_step(self) -> float:
         """The value of one integer step of what devices send and the server sums."""
-        return self._step(self.ring)
-
-    def _step(self, ring: Ring) -> float:
-        bound = ring.bound(self.cohort.size)
-        return max(self.range / bound, self.privacy.clip_norm / GRID) if bound else math.inf
+        return self.place.step(self.ring)
 
     @property
     def refinement(self) -> int:
         """By how much the grid that noise is added on is finer than the sums' own."""
-        if self.privacy.noise == "local":
-            return 1
-        room = (1 << 62) // (self.bound * self.cohort.size)
-        return max(1, min(room, int(GRID * self.grid_step / self.privacy.clip_norm)))
+        return self.place.refinement
 
     @property
     def noise_step(self) -> float:
         """The value of one integer step of the grid that noise is added on."""
-        return self.privacy.clip_norm / GRID if self.privacy.noise == "local" else self.grid_step / self.refinement
+        return self.place.noise_step
 
     def sensitivity(self, dimension: int) -> float:
-        """How far one record can move, in L2, a rounded sum of `dimension` coordinates that noise is added to.
+        """How far one unit can move, in L2, a rounded sum of `dimension` parameters that noise is added to.
 
-        Adding a record moves the sum by at most the clip norm; rounding two vectors to a grid moves each of
-        their coordinates by at most half a step, so their difference by at most sqrt(dimension) steps more.
+        Adding a unit moves the sum by at most the clip norm; rounding two vectors to a grid moves each of their
+        coordinates by at most half a step, so their difference by at most sqrt(dimension) steps more. (For random
+        rounding under shared noise it is the root mean square: `mechanisms.Distributed.sensitivity`.)
         """
-        step = self.noise_step if self.privacy.noise == "local" else self.grid_step
-        return self.privacy.clip_norm + math.sqrt(dimension) * step
+        return self.place.sensitivity(dimension)
 
     def noise_std(self, dimension: int) -> float:
-        """Standard deviation of the noise on such a sum; `noise_step` divides it into steps."""
+        """Standard deviation of the noise on such a sum; `noise_step` divides it into steps.
+
+        Where devices share the noise it is that of the fewest shares that are allowed.
+        """
         return self.noise_multiplier * self.sensitivity(dimension)
+
+    def weights(self, dimension: int) -> NDArray[np.int64]:
+        """The whole numbers, int64 [bands], by which noise on sums of `dimension` parameters is correlated; public.
+
+        Raises:
+            ValueError: there is no room in 64 bits for such noise.
+        """
+        best = coefficients(self.cohort.rounds, self.bands, self.server.momentum)
+        return whole_weights(best, self.noise_std(dimension) / self.noise_step)
+
+    def event(self, view: View, survivors: int | None = None) -> Event:
+        """What a round over so many survivors, or the fewest allowed, costs a unit of a client that takes part."""
+        event = self.place.event(view, self.least_survivors if survivors is None else survivors)
+        return event if event == Unbounded() else Composed(event, self.sums)
 
     @property
     def round_event(self) -> Event:
-        """What one round costs a record of a client that takes part, whoever sees only what is released.
-
-        Poisson-sampled Gaussian steps (Abadi et al. 2016), one for each noised sum that the round makes.
-        """
-        p = self.privacy
-        step = PoissonSampled(p.sampling_rate, Gaussian(self.noise_multiplier))
-        return Composed(step, self.training.local_steps)
+        """What one round costs at most, to whoever sees only what is released."""
+        return self.event("released")
 
     @property
     def server_event(self) -> Event:
-        """What one round costs against the server: no bound where the server adds the noise itself."""
-        return Unbounded() if self.privacy.noise == "central" else self.round_event
+        """What one round costs at most against the server: no bound where the server adds the noise itself."""
+        return self.event("server")
+
+    def rotation(self, round: int) -> bytes:
+        """The seed, 32 public bytes, of the rotation that the devices of a round share."""
+        return digest("rotation", bytes.fromhex(self.digest), round)
 
     @property
     def budget(self) -> Budget:
         """The budget a ledger of this plan enforces."""
         p = self.privacy
-        view = "released" if p.noise == "central" else "server"
+        view: View = "released" if p.noise == "central" else "server"
         return Budget(p.epsilon, p.delta, p.unit, view)
 
     def cost(self) -> float:
         """The epsilon of the whole plan in the view that its budget binds."""
-        return epsilon(Composed(self.round_event, self.participations), self.privacy.delta)
+        return epsilon(Composed(self.event(self.budget.view), self.participations), self.privacy.delta)
 
     def resolved(self) -> Plan:
         """This plan with the noise multiplier written out: what is run, sent to devices and stored."""
@@ -226,11 +290,3 @@ def _toml(sections: dict[str, Any]) -> str:
 def _toml_value(value: Any) -> str:
     """Return a value as TOML, which writes strings, numbers and lists as JSON does, but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-@lru_cache(maxsize=256)
-def _calibrated(sampling_rate: float, steps: int, target: float, delta: float) -> float:
-    def event(noise_multiplier: float) -> Event:
-        return Composed(PoissonSampled(sampling_rate, Gaussian(noise_multiplier)), steps)
-
-    return calibrate(event, target, delta)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -14,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import PlanError
-from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
-from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, most_colluders
+from .plan_rules import CHECKS, RULES, Sections
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
-Sections = dict[str, Any]
 Tables = dict[str, dict[str, Any]]
+Counter = Callable[[str, tuple[int, ...], int], int]
+"""Tells how many parameters the network of a name has, for records of a shape and so many classes."""
 
 
 def read_tables(path: Path) -> Tables:
@@ -75,8 +74,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan") -> AnyPlan:
+def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
     """Return the plan of these tables, resolved. Every fault found is in the one error.
+
+    `count` tells how many parameters a network has, for a plan that does not say.
 
     Raises:
         PlanError: a key is unknown, a value is out of range, keys contradict each other, or the rounds cost more
@@ -87,15 +88,14 @@ def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan") -> An
     if faults:
         what = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise PlanError(f"{name} has {what}: {'; '.join(faults)}", "mend it and try again")
-    plan = kind.model_validate(sections).resolved()
-    _check_budget(plan)
-    _check_ring(plan)
-    _check_noise(plan)
+    plan = kind.model_validate(_counted(sections, count)).resolved()
+    for check in CHECKS:
+        check(plan)
     return cast(AnyPlan, plan)
 
 
 @lru_cache(maxsize=8)
-def read_plan(text: str) -> Plan:
+def read_plan(text: str, count: Counter | None = None) -> Plan:
     """Return the plan that a deployment was given as TOML text; what only simulations read is left aside.
 
     Raises:
@@ -103,7 +103,21 @@ def read_plan(text: str) -> Plan:
     """
     tables = parse_tables(text)
     tables.pop("simulation", None)
-    return make_plan(tables, Plan)
+    return make_plan(tables, Plan, count=count)
+
+
+def _counted(sections: Sections, count: Counter | None) -> Sections:
+    """Return the sections with the number of parameters filled in."""
+    model, data = sections["model"], sections["data"]
+    if count is None or model.parameters is not None:
+        return sections
+    try:
+        parameters = count(model.name, data.shape, data.classes)
+    except KeyError:
+        raise PlanError(f"there is no model {model.name}", "set model.name to cnn") from None
+    except ValueError as fault:
+        raise PlanError(str(fault), "set data.shape to match the model") from None
+    return sections | {"model": model.model_copy(update={"parameters": parameters})}
 
 
 def _sections(tables: Tables, kind: type[Plan]) -> tuple[Sections, list[str]]:
@@ -137,106 +151,3 @@ def _judge(rule: Callable[[Sections], str | None], sections: Sections) -> str | 
         return rule(sections)
     except KeyError:  # the rule reads a table that has faults of its own
         return None
-
-
-def _cohort_fits(s: Sections) -> str | None:
-    size, clients = s["cohort"].size, s["data"].clients
-    return f"cohort.size is {size}, data.clients only {clients}" if size > clients else None
-
-
-def _minimum_fits(s: Sections) -> str | None:
-    minimum, size = s["cohort"].minimum, s["cohort"].size
-    return f"cohort.minimum is {minimum}, above cohort.size {size}" if minimum > size else None
-
-
-def _central_takes_one_step(s: Sections) -> str | None:
-    steps, noise = s["training"].local_steps, s["privacy"].noise
-    if noise == "central" and steps > 1:
-        return f"training.local_steps is {steps}, but noise = central makes one step a round"
-    return None
-
-
-def _malicious_is_complete(s: Sections) -> str | None:
-    a, size = s["aggregation"], s["cohort"].size
-    if a.protocol == "secagg" and a.mode == "malicious-server" and size > COMPLETE:
-        return f"cohort.size is {size}, aggregation.mode = malicious-server takes at most {COMPLETE}"
-    return None
-
-
-def _secagg_has_company(s: Sections) -> str | None:
-    secure, size = s["aggregation"].protocol == "secagg", s["cohort"].size
-    if secure and size > MOST_DEVICES:
-        return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}"
-    return "cohort.size is 1, secure aggregation hides no sum of one" if secure and size < 2 else None
-
-
-def _graph_exists(s: Sections) -> str | None:
-    a, size = s["aggregation"], s["cohort"].size
-    if a.protocol != "secagg" or not 2 <= size <= MOST_DEVICES:
-        return None
-    try:
-        choose_graph(size, most_colluders(size, a.colluders), a.dropouts)
-    except ValueError:
-        return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
-    return None
-
-
-def _momentum_is_for_sgd(s: Sections) -> str | None:
-    server = s["server"]
-    return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
-
-
-def _files_have_a_path(s: Sections) -> str | None:
-    data = s["data"]
-    return "data.path is missing, data.name = files needs it" if data.name == "files" and not data.path else None
-
-
-def _delta_is_small(s: Sections) -> str | None:
-    delta = s["privacy"].delta
-    return f"privacy.delta {delta:g} is no guarantee, it must be at most 0.01" if delta > 0.01 else None
-
-
-RULES = (
-    _cohort_fits,
-    _minimum_fits,
-    _central_takes_one_step,
-    _momentum_is_for_sgd,
-    _files_have_a_path,
-    _malicious_is_complete,
-    _secagg_has_company,
-    _graph_exists,
-    _delta_is_small,
-)
-"""What no single key can tell: each returns a fault, or None."""
-
-
-def _check_budget(plan: Plan) -> None:
-    """Refuse more rounds than the budget allows."""
-    if not plan.protected or (cost := plan.cost()) <= plan.privacy.epsilon:
-        return
-    raise PlanError(
-        f"{plan.cohort.rounds} rounds at noise multiplier {plan.noise_multiplier:g} cost epsilon {cost:.4g}, "
-        f"the budget is {plan.privacy.epsilon:g}",
-        "lower cohort.rounds, raise privacy.epsilon, or leave privacy.noise_multiplier out to have it calibrated",
-    )
-
-
-def _check_ring(plan: Plan) -> None:
-    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
-    if plan.grid_step <= plan.coarsest_step < math.inf:
-        return
-    raise PlanError(
-        f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
-        f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
-        "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
-    )
-
-
-def _check_noise(plan: Plan) -> None:
-    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
-    if not plan.protected or LEAST_STD <= plan.noise_std(1) / plan.noise_step <= MOST_STD / 2:
-        return
-    raise PlanError(
-        f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
-        "bring it, aggregation.range and cohort.size nearer to usual values",
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .keystream import Keystream
 from .ring import CHUNK, LARGEST
 from .values import Clipped, Update
 
@@ -30,6 +31,22 @@ def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
         np.clip(real, -bound, bound, out=real)
         vector[start : start + CHUNK] = np.rint(real, out=real)
     return Clipped(vector)
+
+
+def round_randomly(vector: NDArray[np.float64], step: float, keystream: Keystream) -> NDArray[np.int64]:
+    """Return the vector in whole multiples of `step`, each rounded up with the probability of its fraction, secret.
+
+    The mean is the vector's own, to 2^-32 of a step.
+
+    Guarantee: two vectors, rounded by the same draws, differ by whole numbers next to their real difference; where
+    that is m + f steps, by m + 1 with probability f (to 2^-32), which is what `accounting.renyi` takes for granted.
+    """
+    rounded = np.empty(len(vector), dtype=np.int64)
+    for start in range(0, len(vector), CHUNK):
+        part = vector[start : start + CHUNK]
+        up = keystream.half_words(len(part)) * 2.0**-32
+        rounded[start : start + CHUNK] = np.floor(part / step + up)
+    return rounded
 
 
 def dequantize(vector: NDArray[np.int64], step: float) -> NDArray[np.float64]:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7)]
 
+MOST_PARAMETERS = 10**9
+"""The largest network that a plan can name."""
+
 
 class Section(BaseModel):
     """A table of the plan: frozen, and a key it does not know is a fault."""
@@ -35,16 +38,18 @@ class Data(Section):
 
 
 class Model(Section):
-    """Which of the documented networks is trained."""
+    """Which of the documented networks is trained, and how many parameters it has (filled in where left out)."""
 
     name: str = "cnn"
+    parameters: Annotated[int, Field(ge=1, le=MOST_PARAMETERS)] | None = None
 
 
 class Training(Section):
     """What a device does in one round.
 
     `batch_size` is the public number that the sum over one step is divided by: the expected number of sampled
-    records, on one device where the noise is local, over the whole cohort where it is central.
+    records, on one device where the noise is local, else over the whole cohort. Where the unit is the client it is
+    the most records of a device's step, which then averages over those it has.
     """
 
     local_steps: Count = 1
@@ -63,15 +68,23 @@ class Cohort(Section):
 
 
 class Privacy(Section):
-    """Whom the claim protects, where the noise is added, and the budget."""
+    """Whom the claim protects, where the noise is added, and the budget.
 
-    unit: Literal["record"] = "record"
-    noise: Literal["local", "central"] = "central"
+    With `clip_quantile` the clip norm of a client's change is adapted, from `clip_norm` on and by at most `clip_rate`
+    (of its logarithm) a round, until that share of the changes is within it (Andrew et al. 2021). With `bands` each
+    round takes back part of the noise of the `bands - 1` before, which a client sits out after each round of its own.
+    """
+
+    unit: Literal["record", "client"] = "record"
+    noise: Literal["local", "distributed", "central"] = "central"
     epsilon: Positive = 8.0
     delta: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-4
     clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
     noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e4)] | None = None
+    clip_quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    clip_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    bands: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class Aggregation(Section):
@@ -79,9 +92,10 @@ class Aggregation(Section):
 
     Both add the same whole numbers in the same ring, so they give the same model bit for bit. `colluders` is the
     share of the devices of which fewer work with the server, `dropouts` the share that may drop out (it sizes the
-    graph of more than 256 devices), `deadline` the seconds that a message without training waits for answers.
-    `bits` is the width of a lane of the ring and `range` the largest coordinate of one device, in clip norms: both
-    follow from the rest of the plan unless given.
+    graph of more than 256 devices and, with the colluders, the shares of distributed noise), `deadline` the seconds
+    that a message without training waits for answers. `bits` is the width of a lane of the ring and `range` the
+    largest coordinate of one device, of the sum where the noise is distributed, in clip norms: both follow from the
+    rest of the plan unless given.
     """
 
     protocol: Literal["sum", "secagg"] = "sum"

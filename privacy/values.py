@@ -52,6 +52,14 @@ class Sum(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Release(_Redacted):
-    """What may be published, paid for by the ledger: the model's average change, float64, shape [parameters]."""
+    """What may be published, paid for by the ledger: the model's average change, float64, shape [parameters].
+
+    `inside` is the noised share of the clients whose change was within the clip norm, where the plan adapts it.
+    """
 
     vector: NDArray[np.float64]
+    inside: float | None = None
+
+    def times(self, scale: float) -> Release:
+        """Return the release with its change scaled, as the devices' changes were scaled down before the clip."""
+        return Release(self.vector * scale, self.inside)

@@ -8,6 +8,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from ..models import count_parameters
 from ..privacy import DataError, Plan, PlanError, read_plan
 from ..privacy.arrays import read_arrays
 from ..privacy.secagg.identity import read_roster
@@ -41,12 +42,15 @@ class Log(Silent):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the training that the run's configuration describes: `plan` and `out`, for secure aggregation `roster`,
-    and to evaluate `test-data`."""
+    to evaluate `test-data`, and `ledger` where plans over the same devices share one."""
     plan = _plan(_setting(context, "plan"))
     folder = _setting(context, "out")
     roster = read_roster(_setting(context, "roster")) if plan.secure else None
     evaluate = _evaluate(plan, context)
-    training = Training(plan, folder, evaluate, observer=Log(), run=context.run_id, roster=roster)
+    shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
+    training = Training(
+        plan, folder, evaluate, observer=Log(), run=context.run_id, roster=roster, shared_ledger=shared
+    )
     outcome = train(grid, training)
     write_model(folder / "model.safetensors", plan, outcome.state)
     log.warning("finished after round %d; the model is in %s", outcome.state.round, folder)
@@ -75,6 +79,6 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
 
 def _plan(path: Path) -> Plan:
     try:
-        return read_plan(path.read_text("utf-8"))
+        return read_plan(path.read_text("utf-8"), count_parameters)
     except (OSError, UnicodeDecodeError) as fault:
         raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan on the server") from fault

@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from ..privacy import Keystream
+from ..privacy import Keystream, Plan
+from ..privacy.factorisation import resting
+
+
+@dataclass(frozen=True)
+class Past:
+    """Who took part so far: how often each client did, and who was in the rounds that noise may be taken back from.
+
+    `block` holds those since noise was last started afresh, as (round, clients); none where noise is independent.
+    """
+
+    participations: Counter[int]
+    block: tuple[tuple[int, Collection[int]], ...] = ()
+
+    def then(self, round: int, clients: Collection[int]) -> Past:
+        """Return the past of those who come after a round with these clients."""
+        return Past(self.participations + Counter(clients), (*self.block, (round, clients)))
+
+    def resting(self, plan: Plan, round: int) -> frozenset[int]:
+        """Return the clients that were in one of the `bands - 1` rounds before."""
+        return resting(self.block, round, plan.bands)
+
+    def done(self, plan: Plan) -> frozenset[int]:
+        """Return the clients that took part as often as planned."""
+        return frozenset(client for client, count in self.participations.items() if count >= plan.participations)
 
 
 def choose_cohort(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,12 +38,13 @@ GIVEN = ("card", "sealed", "signature", "opened")
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """A message to one node: its kind, the round, and what it says of secure aggregation."""
+    """A message to one node: its kind, the round, what it says of secure aggregation, the scale of the clip norm."""
 
     node: int
     kind: str
     round: int
     sections: Sections = field(default_factory=dict)
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,12 +62,19 @@ class Answer:
         return self.request.node
 
 
-def nodes(grid: Grid, wanted: int, deadline: float) -> list[int]:
-    """Return the connected nodes, sorted, once there are `wanted` of them or `deadline` seconds have passed."""
+def nodes(
+    grid: Grid, wanted: int, deadline: float, besides: Collection[int] = (), most: float = math.inf
+) -> list[int]:
+    """Return the connected nodes, sorted, once `wanted` of them are not among `besides`.
+
+    Or once `deadline` seconds have passed, or there are as many as there will ever be: `most`.
+    """
     end = time.monotonic() + deadline
-    while len(found := sorted(grid.get_node_ids())) < wanted and time.monotonic() < end:
+    while True:
+        found = sorted(grid.get_node_ids())
+        if len(set(found).difference(besides)) >= wanted or len(found) >= most or time.monotonic() >= end:
+            return found
         time.sleep(POLL_SECONDS)
-    return found
 
 
 def exchange(
@@ -80,13 +89,13 @@ def exchange(
     array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
     offered, model = plan.offered(), ArrayRecord({PARAMETERS: array})
     messages = [_message(request, offered, model, deadline) for request in requests]
-    words = plan.ring.words(len(parameters))
+    words = plan.ring.words(plan.coordinates(len(parameters)))
     for place, reply in _replies(grid, messages, deadline):
         yield _answer(requests[place], reply, words)
 
 
 def _message(request: Request, plan: str, model: ArrayRecord, deadline: float) -> Message:
-    content = RecordDict({OFFER: ConfigRecord(Offer(request.round, plan).to_fields())})  # pyright: ignore
+    content = RecordDict({OFFER: ConfigRecord(Offer(request.round, plan, request.scale).to_fields())})  # pyright: ignore
     if request.kind == TRAIN:
         content[PARAMETERS] = model
     if request.sections:

@@ -18,7 +18,8 @@ from ..privacy.files import replace_file, storage, write_all
 class RoundRecord:
     """What a round came to. An epsilon is None where there is no guarantee; quality where it was not measured.
 
-    `codes` counts the devices by the code they answered with; those that did not answer are missing from it.
+    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code they
+    answered with; those that did not answer are missing from it.
     """
 
     round: int
@@ -29,6 +30,7 @@ class RoundRecord:
     survivors: int
     codes: Mapping[str, int]
     seconds: float
+    clip_norm: float | None = None
 
 
 class Metrics:

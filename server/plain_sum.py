@@ -26,25 +26,24 @@ class PlainSum:
         """Return the exact sum of the updates, folded as they arrive.
 
         Where devices noise their own updates, the offer is the release: it is paid for first, for the whole cohort.
-        Where the server adds the noise, what it then releases is paid for by those who are in it.
+        Where it is in the sum, or the server adds it, what is then released is paid for by those who are in it.
         """
         plan, link = self._link.plan, self._link
         if plan.privacy.noise == "local":
             call.charge(cohort)
-        total = np.zeros(plan.ring.words(len(call.parameters)), dtype=np.uint64)
+        count = plan.coordinates(len(call.parameters))
+        total = np.zeros(plan.ring.words(count), dtype=np.uint64)
         survivors: list[int] = []
         codes: Counter[str] = Counter()
-        requests = [Request(node, TRAIN, call.round) for node in cohort]
+        requests = [Request(node, TRAIN, call.round, scale=call.scale) for node in cohort]
         for answer in exchange(link.grid, plan, requests, call.parameters, plan.cohort.deadline):
             codes[str(answer.code)] += 1
             if answer.update is not None:
                 total += answer.update
                 survivors.append(answer.node)
             link.answered()
-        if len(survivors) < plan.cohort.minimum:
-            raise too_few(len(survivors), len(cohort), plan.cohort.minimum, codes)
-        if plan.privacy.noise == "central":
+        if len(survivors) < plan.least_survivors:
+            raise too_few(len(survivors), len(cohort), plan.least_survivors, codes)
+        if plan.privacy.noise != "local":
             call.charge(survivors)
-        return Collected(
-            Sum(plan.ring.decode(total, len(call.parameters))), sorted(cohort), sorted(survivors), dict(codes)
-        )
+        return Collected(Sum(plan.ring.decode(total, count)), sorted(cohort), sorted(survivors), dict(codes))

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flwr.serverapp import Grid
 
 from ..models import build, read_flat
-from ..privacy import BudgetError, Entry, Event, Ledger, Plan, PlanError, RoundError, StateError, Unbounded, View
+from ..privacy import (
+    BudgetError,
+    Entry,
+    Event,
+    Ledger,
+    Plan,
+    PlanError,
+    Release,
+    RoundError,
+    StateError,
+    Sum,
+    Unbounded,
+    View,
+)
+from ..privacy.factorisation import Correlation, check_separation
 from ..privacy.files import replace_file, storage
-from .cohort import choose_cohort
+from .cohort import Past, choose_cohort
 from .evaluate import Quality
 from .exchange import nodes
 from .metrics import Metrics, RoundRecord
 from .optimizer import average, step
 from .plain_sum import PlainSum
+from .release import next_scale, release_correlated
 from .secagg import SecureSum
 from .state import ServerState, read_checkpoint, write_checkpoint
 from .sums import Call, Collector, Link
@@ -73,7 +88,17 @@ def _resume(training: Training, ledger: Ledger) -> ServerState:
             f"{training.ledger} has lost entries that the checkpoint knows of",
             "restore the ledger from a copy; without it nothing more may be released from these data",
         )
-    return state
+    return _with_sound_noise(training, ledger, state)
+
+
+def _with_sound_noise(training: Training, ledger: Ledger, state: ServerState) -> ServerState:
+    """Return the state with its noise carried on if nothing was released since, else with noise started afresh.
+
+    A release that a crash lost may have been seen; noise that repeats its past would show more than was paid for.
+    """
+    if state.noise is None or not ledger.since(state.ledger_head, besides=_release_id(training, state)):
+        return state
+    return replace(state, noise=Correlation(state.noise.weights), block=ledger.head)
 
 
 def _first_state(training: Training, ledger: Ledger) -> ServerState:
@@ -86,7 +111,15 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
     except ValueError as fault:
         raise PlanError(str(fault), "set data.shape to match the model") from None
     parameters = read_flat(model)
-    return ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
+    state = ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
+    if not plan.correlated:
+        return state
+    return replace(state, noise=Correlation(plan.weights(plan.coordinates(len(parameters)))), block=ledger.head)
+
+
+def _release_id(training: Training, state: ServerState) -> str:
+    """Return the name of the randomness of the round after a state; in a seeded run, the same every time."""
+    return training.entropy.keystream("release", state.round + 1, state.ledger_head, state.block).bytes(16).hex()
 
 
 def _collector(grid: Grid, training: Training) -> Collector:
@@ -99,22 +132,27 @@ def _play_round(
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after one more round, and what the round came to. What it releases is paid for first."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
-    release_id = training.entropy.keystream("release", number, state.ledger_head).bytes(16).hex()
-    past = ledger.participations(besides=release_id)
+    release_id = _release_id(training, state)
+    past = _past(plan, ledger, state, release_id)
 
     def charge(clients: Sequence[int]) -> None:
-        ledger.spend(Entry(number, release_id, tuple(sorted(clients)), plan.server_event, plan.round_event))
+        check_separation(past.block, number, clients, plan.bands)
+        server, released = (plan.event(view, len(clients)) for view in ("server", "released"))
+        ledger.spend(Entry(number, release_id, tuple(sorted(clients)), server, released))
 
     def following(cohort: Sequence[int]) -> list[int]:
-        return _following(grid, training, past + Counter(cohort), number + 1)
+        return _following(grid, training, past.then(number, cohort), number + 1)
 
     cohort = collector.prepared(number) or _cohort(grid, training, past, number)
-    collected = collector.collect(Call(number, state.parameters, charge, following), cohort)
-    release = training.releases[plan.cell](collected.total, plan, training.entropy.keystream("noise", number))
-    parameters, optimizer = step(plan, state.parameters, state.optimizer, release)
+    collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
+    release, noise = _release(training, state, collected.total)
+    parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
     seconds = state.seconds + time.monotonic() - began
     model = average(plan, number, state.model, parameters)
-    after = ServerState(number, parameters, model, optimizer, ledger.head, plan.digest, seconds)
+    scale = next_scale(plan, state.scale, release)
+    after = ServerState(
+        number, parameters, model, optimizer, ledger.head, plan.digest, seconds, scale, noise, state.block
+    )
     quality = _evaluate(training, after)
     return after, RoundRecord(
         round=number,
@@ -125,34 +163,65 @@ def _play_round(
         survivors=len(collected.survivors),
         codes=collected.codes,
         seconds=round(seconds, 3),
+        clip_norm=state.scale * plan.privacy.clip_norm if plan.adaptive else None,
     )
 
 
-def _cohort(grid: Grid, training: Training, participations: Counter[int], number: int) -> list[int]:
-    """Return the cohort of a round, once enough devices are connected or the deadline has passed."""
+def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Past:
+    block = ledger.since(state.block, besides=release_id) if plan.correlated else ()
+    return Past(ledger.participations(besides=release_id), tuple((entry.round, entry.clients) for entry in block))
+
+
+def _release(training: Training, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
+    """Return what the round after a state releases, and the noise to keep for the next."""
+    plan, number = training.plan, state.round + 1
+    noise = training.entropy.keystream("noise", number)
+    if state.noise is None:
+        return training.releases[plan.cell](total, plan, noise, number), None
+    return release_correlated(total, plan, noise, state.noise)
+
+
+def _cohort(grid: Grid, training: Training, past: Past, number: int) -> list[int]:
+    """Return the cohort of a round, once enough devices that may be in it are connected or the deadline is over."""
     plan = training.plan
-    available = nodes(grid, plan.cohort.size, plan.cohort.deadline)
-    cohort = _choose(training, available, participations, number)
+    out = past.resting(plan, number) | past.done(plan)
+    available = nodes(grid, plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
+    cohort = _choose(training, available, past, number)
     if len(cohort) < plan.cohort.minimum:
-        if len(available) >= plan.cohort.minimum:
-            raise BudgetError("every available client took part as often as planned", "plan for more rounds")
-        raise RoundError(
-            f"{len(available)} devices are connected, the round needs {plan.cohort.minimum}",
-            "start more devices, or lower cohort.minimum; then resume",
-        )
+        raise _no_cohort(plan, past, available)
     return cohort
 
 
-def _following(grid: Grid, training: Training, participations: Counter[int], number: int) -> list[int]:
+def _no_cohort(plan: Plan, past: Past, available: Sequence[int]) -> BudgetError | RoundError:
+    """Return the error of a round for which too few devices are connected, or may take part."""
+    left, minimum = set(available) - past.done(plan), plan.cohort.minimum
+    if len(available) < minimum:
+        return RoundError(
+            f"{len(available)} devices are connected, the round needs {minimum}",
+            "start more devices, or lower cohort.minimum; then resume",
+        )
+    if len(left) < minimum:
+        return BudgetError("every available client took part as often as planned", "plan for more rounds")
+    if len(available) >= plan.data.clients:
+        return BudgetError("no clients are left but those of the rounds just before", "plan for more rounds")
+    return RoundError(
+        f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
+        "start more devices and resume, or plan fewer privacy.bands from the start",
+    )
+
+
+def _following(grid: Grid, training: Training, past: Past, number: int) -> list[int]:
     """Return the cohort of a round to come, of the devices that are connected now; empty after the last round."""
     if number > training.plan.cohort.rounds:
         return []
-    return _choose(training, nodes(grid, 0, 0.0), participations, number)
+    return _choose(training, nodes(grid, 0, 0.0), past, number)
 
 
-def _choose(training: Training, available: Sequence[int], participations: Counter[int], number: int) -> list[int]:
+def _choose(training: Training, available: Sequence[int], past: Past, number: int) -> list[int]:
     plan, keystream = training.plan, training.entropy.keystream("cohort", number)
-    return choose_cohort(available, participations, plan.cohort.size, plan.participations, keystream)
+    resting = past.resting(plan, number)
+    rested = [node for node in available if node not in resting]
+    return choose_cohort(rested, past.participations, plan.cohort.size, plan.participations, keystream)
 
 
 def _evaluate(training: Training, state: ServerState) -> Quality | None:

@@ -7,7 +7,6 @@ malicious-server mode a third trip, between the two, has the survivors sign thei
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..privacy import RoundError, Sum
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections
+from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ..privacy.ring import Words
 from ..privacy.secagg.identity import Roster
 from ..privacy.secagg.keys import Card, genuine, read_card, usable
@@ -98,7 +97,7 @@ class SecureSum:
                 f"the shares that {len(opened)} of {len(survivors)} devices opened do not take the masks off",
                 "nothing was released, the round is paid for; look at the devices' own logs, then resume",
             ) from None
-        summed = Sum(self._plan.ring.decode(total, len(call.parameters)))
+        summed = Sum(self._plan.ring.decode(total, self._plan.coordinates(len(call.parameters))))
         return Collected(summed, sorted(cohort), sorted(table.nodes[p] for p in survivors), dict(codes))
 
     def _table(self, call: Call, cohort: Sequence[int]) -> Table:
@@ -107,7 +106,7 @@ class SecureSum:
 
     def _least(self, table: Table) -> int:
         cohort = table.cohort
-        return max(cohort.session.least_survivors(cohort.graph), self._plan.cohort.minimum)
+        return max(cohort.session.least_survivors(cohort.graph), self._plan.least_survivors)
 
     def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int) -> RoundError:
         session = make_session(self._plan, self._run, round)
@@ -171,11 +170,11 @@ class SecureSum:
         """
         members, following = table.members(), call.following(table.nodes)
         requests = [
-            Request(node, TRAIN, call.round, self._invitation(table, position, node in following))
+            Request(node, TRAIN, call.round, self._invitation(table, position, node in following), call.scale)
             for node, position in members.items()
         ]
         requests += [Request(node, KEYS, call.round + 1) for node in following if node not in members]
-        total = np.zeros(self._plan.ring.words(len(call.parameters)), dtype=np.uint64)
+        total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
         survivors: list[int] = []
         cards: dict[int, bytes] = {}
         codes: Counter[str] = Counter()
@@ -236,5 +235,5 @@ class SecureSum:
 
 
 def _model(call: Call) -> bytes:
-    """Return the digest of the round's parameters, which its masks are bound to."""
-    return hashlib.sha256(call.parameters.astype("<f4", copy=False).data).digest()
+    """Return the digest of what the round offers, which its masks are bound to."""
+    return model_digest(call.parameters, call.scale)

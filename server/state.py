@@ -14,20 +14,27 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..privacy import StateError
+from ..privacy.factorisation import Correlation
 from ..privacy.files import replace_file, storage
 
 PARAMETERS, MODEL = "parameters", "model"
 OPTIMIZER = "optimizer."
+WEIGHTS, NOISE = "noise.weights", "noise."
 HINT = "restore it from a copy, or start again with another --out; the ledger beside it still counts what was spent"
 
 
 @dataclass(frozen=True, repr=False)
 class ServerState:
-    """The state after `round` rounds: parameters, float32 [parameters], and the optimizer's own tensors; public.
+    """The state after `round` rounds: parameters, float32 [parameters], and the optimizer's own tensors.
+
+    All of it is public but `noise`, which is there where a plan correlates noise: earlier rounds' noise, of which the
+    next round takes part back. Whoever has it can take the noise off what was released. `block` is the head of the
+    ledger when that noise was last started afresh.
 
     `model` is the average of the parameters that the plan asks for, float32 [parameters]: what is tested and kept.
     `ledger_head` is the head of the ledger after that round's charge, `seconds` the training time so far.
-    Randomness needs no state: keys come from the operating system, or from the seed and the round.
+    `scale` is that of the next round's clip norm. Randomness needs no state: keys come from the operating
+    system, or from the seed and the round.
     """
 
     round: int
@@ -37,24 +44,36 @@ class ServerState:
     ledger_head: str
     plan_digest: str
     seconds: float = 0.0
+    scale: float = 1.0
+    noise: Correlation | None = None
+    block: str = ""
 
 
 def write_checkpoint(path: Path, state: ServerState) -> None:
     """Replace the checkpoint at once: after a crash there is the old one or the new one.
+
+    One with noise in it is as secret as the sums that the server saw, and only its owner can read it.
 
     Raises:
         StorageError: it cannot be written; the old one is intact.
     """
     tensors = {PARAMETERS: state.parameters, MODEL: state.model}
     tensors |= {OPTIMIZER + name: value for name, value in state.optimizer.items()}
+    tensors |= {} if state.noise is None else _noise_tensors(state.noise)
     facts = {
         "round": state.round,
         "ledger_head": state.ledger_head,
         "plan_digest": state.plan_digest,
         "seconds": state.seconds,
+        "scale": state.scale,
+        "block": state.block,
     }
     body = save(tensors, metadata={"bract": json.dumps(facts)})
-    replace_file(path, hashlib.sha256(body).digest() + body)
+    replace_file(path, hashlib.sha256(body).digest() + body, private=state.noise is not None)
+
+
+def _noise_tensors(noise: Correlation) -> dict[str, NDArray[np.int64]]:
+    return {WEIGHTS: noise.weights} | {f"{NOISE}{number}": vector for number, vector in enumerate(noise.past)}
 
 
 def read_checkpoint(path: Path) -> ServerState | None:
@@ -81,4 +100,15 @@ def _state(body: bytes) -> ServerState:
     facts = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["bract"])
     tensors = load(body)
     optimizer = {n.removeprefix(OPTIMIZER): t for n, t in tensors.items() if n.startswith(OPTIMIZER)}
-    return ServerState(parameters=tensors[PARAMETERS], model=tensors[MODEL], optimizer=optimizer, **facts)
+    noise = _noise(tensors)
+    return ServerState(
+        parameters=tensors[PARAMETERS], model=tensors[MODEL], optimizer=optimizer, noise=noise, **facts
+    )
+
+
+def _noise(tensors: Mapping[str, NDArray[np.int64]]) -> Correlation | None:
+    """Return the noise as it was kept, its weights too: another version may find others for the same plan."""
+    if WEIGHTS not in tensors:
+        return None
+    count = sum(name.startswith(NOISE) for name in tensors) - 1
+    return Correlation(tensors[WEIGHTS], tuple(tensors[f"{NOISE}{number}"] for number in range(count)))

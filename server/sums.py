@@ -27,7 +27,8 @@ class Link:
 class Call:
     """One round to be summed: its number, the parameters, float32 [parameters], and how to pay for it.
 
-    `charge` takes the nodes in the release and returns once the charge is on disk; a sum is opened after that only.
+    `scale` is that of the round's clip norm. `charge` takes the nodes in the release and returns
+    once the charge is on disk; a sum is opened after that only.
     `following` chooses the cohort of the next round, given that these nodes take part in this one; it is empty after
     the last round.
     """
@@ -36,6 +37,7 @@ class Call:
     parameters: NDArray[np.float32]
     charge: Callable[[Sequence[int]], None]
     following: Callable[[Sequence[int]], Sequence[int]]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..client.protect import protect
-from ..client.records import Records
-from ..client.train import MECHANISMS, Mechanism, Task, torch_device
-from ..models import build, load_flat
+from ..client.train import MECHANISMS, Mechanism, Task
+from ..client.updates import gradient_sum
 from ..privacy import Clipped, Keystream, Plan, Release, Sum, Update
 from ..privacy.quantize import dequantize
 from ..server.release import RELEASES, Releaser, release_local
@@ -34,9 +30,9 @@ def plain_steps(task: Task) -> Clipped:
     return protect(Update(parameters - task.parameters), task.plan)
 
 
-def release_plain(total: Sum, plan: Plan, noise: Keystream) -> Release:
+def release_plain(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
     """Return the model's change for one pooled SGD step: as `release_central`, without noise."""
-    del noise
+    del noise, round
     gradient = dequantize(total.vector, plan.grid_step) / plan.training.batch_size
     return Release(-plan.training.learning_rate * gradient)
 
@@ -44,31 +40,17 @@ def release_plain(total: Sum, plan: Plan, noise: Keystream) -> Release:
 OPEN_MECHANISMS: Mapping[tuple[str, str], Mechanism] = {
     **MECHANISMS,
     ("none", "central"): plain_step,
+    ("none", "distributed"): plain_step,
     ("none", "local"): plain_steps,
 }
 OPEN_RELEASES: Mapping[tuple[str, str], Releaser] = {
     **RELEASES,
     ("none", "central"): release_plain,
+    ("none", "distributed"): release_plain,
     ("none", "local"): release_local,
 }
 
 
 def _sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
     chosen = task.draw("sample", step).sample(task.plan.privacy.sampling_rate, len(task.records))
-    model = _model(task.plan.model.name, task.plan.data.shape, task.plan.data.classes)
-    load_flat(model, parameters)
-    return _gradient_sum(model, task.records.select(chosen))
-
-
-@lru_cache(maxsize=2)
-def _model(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    return build(name, shape, classes).to(torch_device())
-
-
-def _gradient_sum(model: nn.Module, batch: Records) -> NDArray[np.float64]:
-    parameters = list(model.parameters())
-    if not len(batch):
-        return np.zeros(sum(p.numel() for p in parameters))
-    loss = nn.functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
-    gradients = torch.autograd.grad(loss, parameters)
-    return torch.cat([g.flatten() for g in gradients]).cpu().numpy().astype(np.float64)
+    return gradient_sum(task.plan, parameters, task.records.select(chosen))

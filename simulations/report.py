@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
-from ..privacy.accounting import GRIDS
 from ..privacy.budget import View
 from ..privacy.files import replace_file
 from ..server.training import Outcome
 from .report_figures import VIEWS, figures
+from .report_mechanism import count, mechanism
 from .report_page import Html, element, page, rows, section
 from .study import Study
 
@@ -35,7 +35,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
         section("The course of the training", *figures(study, outcome, epsilon)),
-        section("Privacy mechanism", _table(_mechanism(study))),
+        section("Privacy mechanism", _table(mechanism(study))),
         section("Totals", _table(_totals(study, outcome, records))),
         section("The plan", element("p", _ABOUT_PLAN, class_="note"), _plan(study)),
         section(
@@ -46,10 +46,10 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
 
 
 def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
-    done = f"{outcome.state.round:,} of {_count(study.cohort.rounds, 'round')}"
+    done = f"{outcome.state.round:,} of {count(study.cohort.rounds, 'round')}"
     yield element("p", "Training report", class_="kind")
     yield element("h1", title)
-    size = f"{_count(study.data.clients, 'client')} with {_count(records, 'training record')}"
+    size = f"{count(study.data.clients, 'client')} with {count(records, 'training record')}"
     yield element("p", f"{done} over {size}, simulated on one machine.", class_="lead")
     if outcome.stopped:
         yield _notice(
@@ -104,20 +104,31 @@ def _guarantee(study: Study, epsilon: float | None) -> Iterator[Html]:
     if study.simulation.seed is not None:
         yield element("p", "This run is seeded. Run without a seed, the same plan guarantees:")
     unit, delta = study.privacy.unit, study.privacy.delta
-    trust, seen, scope = _TRUST[study.privacy.noise]
+    whole, trust, seen, scope = _WHOLE[unit], *_TRUST[study.privacy.noise]
     epsilon = round(epsilon or study.privacy.epsilon, 3)
     yield element(
         "p",
         element("strong", f"Each single {unit} is protected."),
-        f" Adding any one {unit} to the training data, or removing it, changes the probability of whatever {seen}"
-        " show by a factor of at most ",
+        f" Adding any one {unit}{whole} to the training data, or removing it, changes the probability of whatever"
+        f" {seen} show by a factor of at most ",
         *_factor(epsilon),
         f", and by at most {delta:g} more. That is ({epsilon:.3f}, {delta:g})-differential privacy.",
         f" {_odds(epsilon, unit)}",
     )
-    yield element("p", element("strong", trust), f" {scope}")
-    yield element("p", _ABOUT_FIGURES)
+    yield element("p", element("strong", trust), f" {scope.format(colluders=_colluders(study))}")
+    yield element("p", _ABOUT_FIGURES.format(clipped=_CLIPPED[unit]))
 
+
+def _colluders(study: Study) -> str:
+    """Return how many devices may work with the server without harm to the bound."""
+    if not study.colluders:
+        return "with no device on its side"
+    return f"even with {count(study.colluders, 'device')} of a round on its side"
+
+
+_WHOLE = {"record": "", "client": ", with all its records,"}
+_CLIPPED = {"record": "float32 gradients are", "client": "a client's change is"}
+"""What the unit is, and what of it is clipped."""
 
 _TRUST = {
     "central": (
@@ -125,6 +136,12 @@ _TRUST = {
         "the released models",
         "The bound holds against everyone who sees only the released models, those of all rounds. It does not hold"
         " against the server: the clients' sums reach it without noise, and it adds the noise itself.",
+    ),
+    "distributed": (
+        "The server does not have to be trusted.",
+        "the released models",
+        "Against the server, {colluders}, the bound is the other epsilon above: the sums reach it with the devices'"
+        " noise in them, and it sees nothing else of their updates.",
     ),
     "local": (
         "Nobody has to be trusted.",
@@ -156,7 +173,7 @@ def _odds(epsilon: float, unit: str) -> str:
 
 _ABOUT_FIGURES = (
     "A client is charged for every round it takes part in; the figures are those of the client that was charged most."
-    " Rounding is accounted for: float32 gradients are clipped 1/1024 below the norm that the noise is scaled to, and"
+    " Rounding is accounted for: {clipped} clipped 1/1024 below the norm that the noise is scaled to, and"
     " sums and noise are whole numbers on a grid, so no digits below it can give a value away. As this was a"
     " simulation, whoever ran it held all records; the figures say what the same plan reveals in a deployment."
 )
@@ -165,7 +182,9 @@ _ABOUT_FIGURES = (
 def _limits(study: Study) -> Iterator[Html]:
     """Return the items of the list of what the guarantee does not cover."""
     unit, seed = study.privacy.unit, study.simulation.seed
-    items: list[tuple[str, str]] = [] if study.secure else [_CLEAR_UPDATES]
+    items: list[tuple[str, str]] = (
+        [] if study.secure else [_NO_MASKS if study.aggregation.protocol == "secagg" else _CLEAR_UPDATES]
+    )
     if not study.protected:
         items.append(("All records.", "Neither the released models nor what the server saw is bounded by anything."))
     if study.protected and seed is not None:
@@ -173,12 +192,25 @@ def _limits(study: Study) -> Iterator[Html]:
         items.append(("This very run, because it is seeded.", text))
     if study.protected and study.privacy.noise == "central":
         items.append(("What the server sees.", "It is trusted with sums that carry no noise."))
+    if study.protected and study.privacy.noise == "distributed":
+        most = count(study.colluders, "device")
+        text = f"With more than {most} of a round on its side, the server knows more of the noise than is claimed."
+        items.append(("More colluders than assumed.", text))
+        items += [] if study.malicious else [_HONEST_SERVER]
     if study.protected:
         items += [(heading.format(unit=unit), text.format(unit=unit)) for heading, text in _UNCOVERED]
     yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))
 
 
 _CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan adds updates up without masks.")
+_NO_MASKS = (
+    "Each client's own update.",
+    "This simulation left the masks of secure aggregation out to save time; a deployment does not.",
+)
+_HONEST_SERVER = (
+    "A server that breaks the protocol.",
+    "The plan's aggregation.mode is semi-honest; with malicious-server the devices do not rely on that.",
+)
 _UNCOVERED = (
     (
         "A person with several {unit}s.",
@@ -191,11 +223,12 @@ _UNCOVERED = (
     ),
     (
         "The figures on this page.",
-        "The number of records is exact, and accuracy is measured on test records, which the bound leaves out.",
+        "The numbers of clients and records are exact, and accuracy is measured on test records, which the bound"
+        " leaves out.",
     ),
     (
         "What is true of people in general.",
-        "A model may teach its reader facts about anyone that would have been learnt without their {unit}s.",
+        "A model may teach its reader facts about anyone that would have been learnt without their data.",
     ),
 )
 _NEVER_COVERED = (
@@ -205,32 +238,6 @@ _NEVER_COVERED = (
         "Privacy bounds what leaks out, not what goes in: false records or false updates can spoil the model.",
     ),
 )
-
-
-def _mechanism(study: Study) -> Iterator[tuple[str, str]]:
-    p, steps, a = study.privacy, study.training.local_steps, study.aggregation
-    yield "Aggregation", f"secagg, {a.mode}, {a.key_exchange} keys" if study.secure else "sum, without masks"
-    yield "Ring", f"{study.ring.bits} bits a coordinate, in steps of {study.grid_step:.3g}"
-    if not study.protected:
-        yield "Mechanism", "none: no clipping, no noise, no accounting"
-        return
-    yield "Place of noise", _PLACES[p.noise]
-    yield "Noise multiplier", f"{study.noise_multiplier:g} (standard deviation in units of the clip norm)"
-    yield "Clip norm", f"{p.clip_norm:g} (the most that one {p.unit} adds to a gradient sum, in L2 norm)"
-    yield "Sampling rate", f"{p.sampling_rate:g} (each {p.unit} is in a step with this probability, independently)"
-    yield "Steps a round", f"{steps:,}"
-    yield "Most rounds any one client takes part in", f"{study.participations:,}"
-    yield "Most steps any one client is charged for", f"{study.participations * steps:,}"
-    yield "Budget", f"epsilon {p.epsilon:g} at delta {p.delta:g}, {VIEWS[study.budget.view]}"
-    yield "Neighbouring data", f"differ by one {p.unit}, added or removed"
-    yield (
-        "Accounting",
-        f"privacy loss distributions (PLD) on a grid of {GRIDS[0]:g}, a finer one where that is too coarse, rounded"
-        " so that epsilon can only be overstated; no figure may exceed the Rényi bound (RDP), computed as a check",
-    )
-
-
-_PLACES = {"central": "central: the server noises the sum", "local": "local: each device noises its own"}
 
 
 def _totals(study: Study, outcome: Outcome, records: int) -> Iterator[tuple[str, str]]:
@@ -277,7 +284,3 @@ def _identity(study: Study, outcome: Outcome) -> Iterator[tuple[str, Html]]:
 
 def _table(pairs: Iterable[tuple[str, str]]) -> Html:
     return element("table", element("tbody", rows(pairs)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -17,10 +18,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..privacy import Budget
 from ..privacy.budget import View
-from ..server.metrics import RoundRecord
-from ..server.training import Outcome
 from .report_page import Html, element
-from .study import Study
+
+if TYPE_CHECKING:  # a report without a run imports no torch
+    from ..server.metrics import RoundRecord
+    from ..server.training import Outcome
+    from .study import Study
 
 INK, RULE, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 COLOURS = {INK: "var(--ink)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
@@ -79,23 +82,24 @@ def figures(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]
         text = (
             f"Accuracy: {measured[0]:.1%} when it was first measured, {measured[-1]:.1%} when it was last measured."
         )
-        yield _figure(text, _accuracy_plot(records))
+        yield captioned(text, _accuracy_plot(records))
     elif records:
         yield element("p", "Accuracy was not measured in any round.")
     if curves := _epsilon_curves(records):
         text = f"Epsilon: {', '.join(f'{points[-1][1]:.3f} {name}' for points, name in curves)}."
-        yield _figure(text, _epsilon_plot(curves, budget))
+        yield captioned(text, _epsilon_plot(curves, budget))
     spent = epsilon[budget.view]
     if budget.epsilon is not None and spent is not None:
         left = max(budget.epsilon - spent, 0.0)
         text = f"Budget {VIEWS[budget.view]}: {spent:.3f} of {budget.epsilon:g} is spent, {left:.3f} is left."
-        yield _figure(text, _budget_plot(spent, budget.epsilon))
+        yield captioned(text, _budget_plot(spent, budget.epsilon))
     if records:
         text = f"Participants: {_turnout(records)}."
-        yield _figure(text, _cohort_plot(records))
+        yield captioned(text, _cohort_plot(records))
 
 
-def _figure(text: str, plot: Html) -> Html:
+def captioned(text: str, plot: Html) -> Html:
+    """Return a plot under a line that says what it comes to."""
     return element("figure", element("figcaption", text), plot)
 
 
@@ -116,7 +120,7 @@ def _accuracy_plot(records: Sequence[RoundRecord]) -> Html:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _rounds(axes, [record.round for record in records])
 
-    return _svg(draw, HEIGHT, "Line plot of accuracy over the rounds")
+    return svg(draw, HEIGHT, "Line plot of accuracy over the rounds")
 
 
 def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
@@ -130,9 +134,9 @@ def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
         axes.set_ylim(bottom=0)
         axes.margins(y=0.12)
         _rounds(axes, [number for points, _ in curves for number, _ in points])
-        _legend(axes)
+        legend(axes)
 
-    return _svg(draw, HEIGHT, "Line plot of epsilon over the rounds, with the budget as a line")
+    return svg(draw, HEIGHT, "Line plot of epsilon over the rounds, with the budget as a line")
 
 
 def _epsilon_curves(records: Sequence[RoundRecord]) -> list[Curve]:
@@ -153,9 +157,9 @@ def _budget_plot(spent: float, budget: float) -> Html:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("epsilon")
-        _legend(axes)
+        legend(axes)
 
-    return _svg(draw, BAR_HEIGHT, "Bar of the budget, what is spent of it and what is left")
+    return svg(draw, BAR_HEIGHT, "Bar of the budget, what is spent of it and what is left")
 
 
 def _cohort_plot(records: Sequence[RoundRecord]) -> Html:
@@ -171,9 +175,9 @@ def _cohort_plot(records: Sequence[RoundRecord]) -> Html:
         axes.set_ylim(0, 1.1 * max(1, *cohort))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=STEPS, integer=True))
         _rounds(axes, [record.round for record in records])
-        _legend(axes)
+        legend(axes)
 
-    return _svg(draw, LOW, "Bars of the clients in the sum and of those that dropped out, for each round")
+    return svg(draw, LOW, "Bars of the clients in the sum and of those that dropped out, for each round")
 
 
 def _with_gaps(counts: Sequence[int]) -> list[int]:
@@ -195,12 +199,12 @@ def _rounds(axes: Axes, numbers: Sequence[int]) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     """Put the names above the plot, where no curve can run through them."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
 
 
-def _svg(draw: Callable[[Axes], None], height: float, label: str) -> Html:
+def svg(draw: Callable[[Axes], None], height: float, label: str) -> Html:
     """Return what `draw` draws as an SVG element that `label` describes; no date, no random name, no style sheet."""
     file = io.StringIO()
     with style.context(["default", STYLE | {"svg.hashsalt": label}]):

@@ -6,6 +6,7 @@ import resource
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from flwr.app import Context
 from ..client.app import make_app
 from ..client.device import Device
 from ..client.journal import MemoryJournal
+from ..client.records import torch_device
 from ..client.terms import Terms
-from ..client.train import torch_device
 from ..privacy import Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.evaluate import make_evaluate
@@ -71,13 +72,17 @@ class _Restoring:
         self._observer.finished_round(record)
 
 
-def simulate(study: Study, folder: Path, observer: Observer | None = None) -> Result:
+def simulate(
+    study: Study, folder: Path, observer: Observer | None = None, population: Population | None = None
+) -> Result:
     """Run the study in `folder`, from its start or from where it stands, and write model and report there.
+
+    `population` is that of the study's data, if the caller has it at hand; else it is made.
 
     Raises:
         BractError: bad data, damaged state, a full disk; what is in the folder stays usable.
     """
-    population = make_population(study, torch_device())
+    population = population or make_population(study, torch_device())
     grid = LocalGrid(make_app(_opener(study, population)), population.clients, EXECUTORS[study.simulation.executor])
     restoring = _Restoring(grid, study, observer or Silent())
     training = Training(
@@ -103,10 +108,11 @@ def _opener(study: Study, population: Population):
     identities = [new_identity() for _ in range(population.clients if study.secure else 0)]
     journals = [MemoryJournal() for _ in identities]
     roster, entropy = roster_of(identities), study.entropy
+    read_plan = partial(read_study, masks=study.simulation.masks)
 
     def open_device(context: Context) -> Device:
         client = context.node_id - FIRST_NODE
-        device = Device(population.client(client), terms, entropy, read_study, OPEN_MECHANISMS)
+        device = Device(population.client(client), terms, entropy, read_plan, OPEN_MECHANISMS)
         if not study.secure:
             return device
         return replace(device, identity=identities[client], roster=roster, journal=journals[client])

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..models import MODELS
-from ..privacy import Budget, Entropy, Event, Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables
+from ..models import MODELS, count_parameters
+from ..privacy import Budget, Entropy, Event, Plan, PlanError, SystemEntropy, Unbounded, View, make_plan, parse_tables
+from ..privacy.mechanisms import Local, Place
 from ..privacy.plan_file import Tables
 from ..privacy.sections import Privacy, Section
 from .seeded import SeededEntropy
@@ -19,16 +20,21 @@ OPEN_RANGE, OPEN_STEP = 2.0**16, 2.0**-25
 
 
 class Simulation(Section):
-    """How the simulation runs. A seed makes the run repeatable, and its noise no secret."""
+    """How the simulation runs. A seed makes the run repeatable, and its noise no secret.
+
+    With `masks = false` a plan with secure aggregation is run without its masks and keys: the sums, and so the model
+    and the noise, are the same, and a round costs less time.
+    """
 
     executor: Literal["serial"] = "serial"
     seed: Annotated[int, Field(ge=0)] | None = None
+    masks: bool = True
 
 
 class OpenPrivacy(Privacy):
     """The privacy table, in which a study may also say that nobody is protected: `unit = "none"`."""
 
-    unit: Literal["record", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
+    unit: Literal["record", "client", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class Study(Plan):
@@ -43,6 +49,16 @@ class Study(Plan):
     def protected(self) -> bool:
         """Whether the plan makes any claim."""
         return self.privacy.unit != "none"
+
+    @property
+    def secure(self) -> bool:
+        """As in a plan; false where the simulation leaves the masks out."""
+        return super().secure and self.simulation.masks
+
+    @cached_property
+    def place(self) -> Place:
+        """As in a plan; as for local noise where there is none: each device sends its sum as it is."""
+        return super().place if self.protected else Local(self)
 
     @cached_property
     def noise_multiplier(self) -> float:
@@ -59,10 +75,9 @@ class Study(Plan):
         """As in a plan; fine where there is no noise that rounding could hide in."""
         return super().coarsest_step if self.protected else OPEN_STEP * self.privacy.clip_norm
 
-    @property
-    def round_event(self) -> Event:
+    def event(self, view: View, survivors: int | None = None) -> Event:
         """As in a plan; unbounded where nothing is protected."""
-        return super().round_event if self.protected else Unbounded()
+        return super().event(view, survivors) if self.protected else Unbounded()
 
     @property
     def budget(self) -> Budget:
@@ -91,14 +106,17 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     Raises:
         PlanError: a fault in the tables, as in `make_plan`, or a model that there is not.
     """
-    study = make_plan(tables, Study, name)
-    if study.model.name not in MODELS:
+    return make_plan(tables, Study, name, _count)
+
+
+def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
+    if name not in MODELS:
         known = ", ".join(sorted(MODELS))
-        raise PlanError(f"there is no model {study.model.name}", f"set model.name to one of: {known}")
-    return study
+        raise PlanError(f"there is no model {name}", f"set model.name to one of: {known}")
+    return count_parameters(name, shape, classes)
 
 
 @lru_cache(maxsize=8)
-def read_study(text: str) -> Study:
+def read_study(text: str, masks: bool = True) -> Study:
     """Return the study in TOML text: how simulated devices read what they are offered."""
-    return make_study(parse_tables(text))
+    return make_study(parse_tables(text) | {"simulation": {"masks": masks}})

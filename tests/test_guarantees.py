@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +13,47 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from bract.client import protect
 from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.protect import add_noise
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
-from bract.models import build, read_flat
+from bract.models import build, count_parameters, read_flat
 from bract.privacy import Clipped, Keystream, Plan, Sum, SystemEntropy, Update, make_plan, override, read_tables
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE
 from bract.server.release import RELEASES
 from bract.server.training import Training
 from bract.simulations.grid import LocalGrid
 from bract.simulations.run import simulate
+from bract.simulations.seeded import SeededEntropy
 from bract.simulations.study import make_study
 
 SHAPE, CLASSES = (1, 12, 12), 3
+PLACES = ["central", "distributed", "local"]
+MASKLESS = ["aggregation.protocol=secagg", "simulation.masks=false"]
 
 
-def plan(noise: str, **privacy: float) -> Plan:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks are faster on one thread, and leave the other cores to other tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def plan(noise: str, **privacy: float | str) -> Plan:
+    devices, protocol = (2, "secagg") if noise == "distributed" else (1, "sum")
     tables = {
-        "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": 1},
+        "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": devices},
         "training": {"batch_size": 8},
-        "cohort": {"rounds": 4, "size": 1},
+        "cohort": {"rounds": 4, "size": devices},
         "privacy": {"noise": noise, "sampling_rate": 1.0, **privacy},
+        "aggregation": {"protocol": protocol},
     }
-    return make_plan(tables, Plan)
+    return make_plan(tables, Plan, count=count_parameters)
 
 
 def records(count: int, scale: float = 1.0) -> Records:
@@ -62,6 +79,32 @@ def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(scale: 
     assert moved > 0 or not math.isfinite(scale)
 
 
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device adds no noise to what it sends."""
+    for name in ("gaussian", "skellam"):
+        monkeypatch.setattr(protect, name, lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("scale", [1.0, 1e4, math.inf])
+@pytest.mark.parametrize("cell", [("record", "distributed"), *(("client", noise) for noise in PLACES)])
+def test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding(
+    cell: tuple[str, str], scale: float
+) -> None:
+    """A record, or a client with all that it sends; rounding moves a coordinate by a step at most."""
+    unit, noise = cell
+    which = plan(noise, unit=unit, clip_norm=0.1, noise_multiplier=50.0, epsilon=1e9)
+    others, extra = records(9 if unit == "record" else 0), records(1, scale)
+    more = Records(torch.cat([others.features, extra.features]), torch.cat([others.labels, extra.labels]))
+    draw = SeededEntropy(3).keystream
+    tasks = [replace(task(which, data), draw=draw) for data in (others, more)]
+    without, with_it = (MECHANISMS[cell](each).vector for each in tasks)
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * which.grid_step
+    assert moved <= which.privacy.clip_norm + math.sqrt(len(without)) * which.grid_step
+    assert moved > 0 or not math.isfinite(scale)
+
+
 def deviates(values: np.ndarray, std: float) -> bool:
     """Whether a sample's standard deviation is off by more than six standard errors: false alarm 2e-9."""
     return abs(float(values.std()) / std - 1) > 6 / math.sqrt(2 * len(values))
@@ -69,7 +112,7 @@ def deviates(values: np.ndarray, std: float) -> bool:
 
 def test_what_the_server_releases_carries_the_planned_noise() -> None:
     which, count = plan("central"), 200_000
-    release = RELEASES[which.cell](Sum(np.zeros(count, dtype=np.int64)), which, Keystream(bytes(32)))
+    release = RELEASES[which.cell](Sum(np.zeros(count, dtype=np.int64)), which, Keystream(bytes(32)), 1)
     std = which.noise_std(count) / which.training.batch_size
     assert std >= which.noise_multiplier * which.privacy.clip_norm / which.training.batch_size
     assert not deviates(release.vector, std)
@@ -81,6 +124,23 @@ def test_what_a_device_steps_on_carries_the_planned_noise() -> None:
     std = which.noise_std(count)
     assert std >= which.noise_multiplier * which.privacy.clip_norm
     assert not deviates(noised.vector * which.noise_step, std)
+
+
+def test_no_two_devices_and_no_two_rounds_draw_the_same_noise(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(override(read_tables(tiny_plan), ["privacy.noise=distributed", *MASKLESS]))
+    drawn: list[bytes] = []
+    skellam = protect.skellam
+
+    def watched(variance: float, count: int, keystream: Keystream) -> np.ndarray:
+        noise = skellam(variance, count, keystream)
+        drawn.append(noise[:1000].tobytes())
+        return noise
+
+    monkeypatch.setattr(protect, "skellam", watched)
+    simulate(study, tmp_path / "run")
+    assert len(set(drawn)) == len(drawn) == 3 * 5
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -103,18 +163,18 @@ def test_a_device_answers_with_an_update_or_a_code_and_nothing_else(fails: bool)
     assert dict(reply.content.config_records[ANSWER]) == {"code": "failed" if fails else "ok"}
 
 
-@pytest.mark.parametrize("noise", ["central", "local"])
+@pytest.mark.parametrize("noise", PLACES)
 def test_nothing_is_released_before_its_charge_is_on_disk(
     noise: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = make_study(override(read_tables(tiny_plan), [f"privacy.noise={noise}"]))
+    study = make_study(override(read_tables(tiny_plan), [f"privacy.noise={noise}", *MASKLESS]))
     charged: list[int] = []
 
     def watched(self: Training) -> dict:
-        def release(total: Sum, plan: Plan, keystream: Keystream):
+        def release(total: Sum, plan: Plan, keystream: Keystream, round: int):
             lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1:]
             charged.append(len({json.loads(line)["round"] for line in lines}))
-            return RELEASES[plan.cell](total, plan, keystream)
+            return RELEASES[plan.cell](total, plan, keystream, round)
 
         return {study.cell: release}
 
@@ -123,12 +183,13 @@ def test_nothing_is_released_before_its_charge_is_on_disk(
     assert charged == [1, 2, 3]
 
 
-@pytest.mark.parametrize("noise", ["central", "local"])
+@pytest.mark.parametrize("noise", PLACES)
 def test_every_step_takes_a_fresh_poisson_sample(
     noise: str, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 2 if noise == "local" else 1
     settings = [f"privacy.noise={noise}", f"training.local_steps={steps}", "cohort.rounds=4", "data.split=iid"]
+    settings += ["aggregation.colluders=0.3", *MASKLESS]
     study = make_study(override(read_tables(tiny_plan), [*settings, "data.clients=2", "cohort.size=2"]))
     seen: list[bytes] = []
     select = Records.select

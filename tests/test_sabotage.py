@@ -33,6 +33,64 @@ SABOTAGE = {
         "test_what_a_device_steps_on_carries_the_planned_noise",
         "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
+    "halve the shares of the noise": (
+        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "import bract.client.protect as p\nfull = p.skellam\np.skellam = lambda v, n, k: full(v / 2, n, k)",
+    ),
+    "leave the share of the noise out": (
+        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "import bract.client.protect as p, numpy as np\np.skellam = lambda v, n, k: np.zeros(n, dtype=np.int64)",
+    ),
+    "size the noise for all devices": (
+        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "from bract.privacy.mechanisms import Distributed as D\n"
+        "D.noise_shares = property(lambda self: self.plan.cohort.size)",
+    ),
+    "size the noise as if nobody colluded": (
+        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "from bract.privacy.mechanisms import Distributed as D\n"
+        "D.noise_shares = property(lambda self: self.plan.least_survivors)",
+    ),
+    "forget the colluders in the charge": (
+        "test_what_is_charged_is_the_noise_that_arrived",
+        "from bract.privacy.mechanisms import Distributed as D\nfull = D.event\n"
+        "D.event = lambda self, view, survivors: full(self, 'released', survivors)",
+    ),
+    "round to the nearest without a sensitivity for it": (
+        "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
+        "import bract.client.protect as p, numpy as np\n"
+        "p.round_randomly = lambda vector, step, k: np.rint(vector / step).astype(np.int64)",
+    ),
+    "leave random rounding out of the sensitivity": (
+        "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
+        "from bract.privacy.mechanisms import Distributed as D\n"
+        "D.sensitivity = lambda self, dimension: self.clip_norm",
+    ),
+    "leave a client's change as long as it is": (
+        "test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding",
+        "import bract.client.protect as p\np.clip = lambda update, plan: update",
+    ),
+    "draw the same noise on all devices": (
+        "test_no_two_devices_and_no_two_rounds_draw_the_same_noise",
+        "from bract.simulations.seeded import SeededEntropy\nfresh = SeededEntropy.keystream\n"
+        "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[2:] if 'device' in p else p))",
+    ),
+    "charge for the noise of those who dropped out": (
+        "test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "from bract.privacy import Plan\nfull = Plan.event\n"
+        "Plan.event = lambda self, view, survivors=None: full(self, view, survivors and self.cohort.size)",
+    ),
+    "sum fewer than the noise needs": (
+        "test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged",
+        "import bract.server.secagg as s\n"
+        "s.SecureSum._least = lambda self, t: t.cohort.session.least_survivors(t.cohort.graph)",
+    ),
+    "open a sum with too little noise": (
+        "TestFewerThanTheLeast::test_survivors_open_nothing",
+        "import bract.client.secagg as c\n"
+        "c.SecureRound._least = lambda self, view: max(self.session.least_survivors(view.graph), "
+        "self.plan.cohort.minimum, self.terms.min_survivors)",
+    ),
     "let the number of rows vary": (
         "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
         "import torch, types, bract.client.gradients as g\n"
@@ -112,6 +170,23 @@ SABOTAGE = {
         "    return collected\n"
         "s.SecureSum.collect = late",
     ),
+    "let a client back too early": (
+        "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands",
+        "import bract.server.rounds as r\nr.check_separation = lambda *a: None\n"
+        "r.Past.resting = lambda self, plan, round: frozenset()",
+    ),
+    "charge whoever is back too early": (
+        "test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released",
+        "import bract.server.rounds as r\nr.check_separation = lambda *a: None",
+    ),
+    "carry noise over a crash": (
+        "test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh",
+        "import bract.server.rounds as r\nr._with_sound_noise = lambda training, ledger, state: state",
+    ),
+    "forget the norm of the weights": (
+        "test_what_is_released_is_correlated_as_its_weights_say",
+        "import bract.privacy.factorisation as f\nf._norm = lambda weights: float(weights[0])",
+    ),
     "do not charge the ledger": (
         "test_nothing_is_released_before_its_charge_is_on_disk",
         "from bract.privacy import Ledger\nLedger.spend = lambda self, entry: None",
@@ -138,6 +213,14 @@ SABOTAGE = {
 
 
 ELSEWHERE = {
+    "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands": (
+        "server/test_correlated_noise.py"
+    ),
+    "test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released": (
+        "server/test_correlated_noise.py"
+    ),
+    "test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh": "server/test_correlated_crash.py",
+    "test_what_is_released_is_correlated_as_its_weights_say": "server/test_correlated_noise.py",
     "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it": "client/test_gradients.py",
     "test_without_a_word_from_the_owner_no_update_leaves_without_masks": "client/test_terms.py",
     "test_masks_cover_every_word_and_come_off_again": "client/test_protect.py",
@@ -154,6 +237,14 @@ ELSEWHERE = {
         "server/secagg/test_dropouts.py"
     ),
     "test_the_sum_is_exact_whatever_the_ring": "server/test_plain_sum.py",
+    "test_the_fewest_honest_devices_bring_the_planned_noise": "test_shared_noise.py",
+    "test_what_is_charged_is_the_noise_that_arrived": "test_shared_noise.py",
+    "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average": "test_shared_noise.py",
+    "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for": "test_shared_noise.py",
+    "test_each_round_charges_its_survivors_for_the_noise_that_they_brought": "server/secagg/test_noise_floor.py",
+    "test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged": (
+        "server/secagg/test_noise_floor.py"
+    ),
     "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used": "privacy/test_quantize.py",
 }
 """Where a named test stands if not in `test_guarantees.py`."""

@@ -68,14 +68,44 @@ def test_local_noise_is_a_guarantee_against_the_server_too(
     assert 7.9 < epsilon["server"] <= 8.0
 
 
+def plan_of(tiny_plan: Path, noise: str) -> str:
+    """The tiny plan with its noise elsewhere, as a file of its own."""
+    path = tiny_plan.with_name(f"{noise}.toml")
+    table = '[aggregation]\nprotocol = "secagg"\n\n[privacy]' if noise == "distributed" else "[privacy]"
+    path.write_text(tiny_plan.read_text().replace("[privacy]", f'{table}\nnoise = "{noise}"'))
+    return str(path)
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
 def test_a_study_without_protection_says_so(
+    noise: str, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "privacy.unit=none", "--quiet"]
+    assert run(["simulate", plan_of(tiny_plan, noise), "--out", str(tmp_path / "run"), *settings]) == 0
+    assert capsys.readouterr().out.count("none: nothing is protected") == 2
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
+def test_the_unit_can_be_the_client(
+    noise: str, tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "privacy.unit=client", "--set", "privacy.sampling_rate=1", "--json"]
+    assert run(["simulate", plan_of(tiny_plan, noise), "--out", str(tmp_path / "run"), *settings]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["unit"], result["noise"], result["rounds"]) == ("client", noise, 3)
+    assert 0 < result["epsilon"]["released"] <= 8
+    assert (result["epsilon"]["server"] is None) == (noise == "central")
+
+
+def test_shared_noise_is_a_guarantee_against_the_server_and_a_stronger_one_against_others(
     tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for noise in ("central", "local"):
-        out = tmp_path / noise
-        settings = ["--set", "privacy.unit=none", "--set", f"privacy.noise={noise}", "--quiet"]
-        assert run(["simulate", str(tiny_plan), "--out", str(out), *settings]) == 0
-        assert capsys.readouterr().out.count("none: nothing is protected") == 2
+    plan = plan_of(tiny_plan, "distributed")
+    assert run(["simulate", plan, "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "trusted" not in said
+    epsilon = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["epsilon"]
+    assert 0 < epsilon["released"] < epsilon["server"] < 8
 
 
 def test_a_seed_repeats_a_run_and_no_seed_does_not(tiny_plan: Path, tmp_path: Path) -> None:
@@ -112,6 +142,8 @@ def test_resuming_a_finished_run_changes_nothing(
         (["privacy.noise_multiplier=0.5", "cohort.rounds=500"], "cost epsilon"),
         (["cohort.size=9"], "cohort.size is 9"),
         (["training.local_steps=2"], "local_steps"),
+        (["privacy.noise=distributed"], "needs aggregation.protocol = secagg"),
+        (["privacy.unit=client"], "privacy.sampling_rate is 0.5, unit = client takes 1"),
         (["model.name=resnet"], "no model resnet"),
         (["data.split=dirichlet"], "data.split"),
         (["data.clients=4", "cohort.size=4"], "clients"),
@@ -228,9 +260,9 @@ def test_the_default_plan_and_shipped_names_are_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["simulate", "--set", "cohort.rounds=1", "--quiet"]) == 0
-    assert (tmp_path / "runs" / "digits-central-eps8-001" / "report.html").exists()
+    assert (tmp_path / "runs" / "digits-distributed-eps8-001" / "report.html").exists()
     assert run(["simulate", "digits-central-eps8", "--set", "cohort.rounds=1", "--quiet"]) == 0
-    assert (tmp_path / "runs" / "digits-central-eps8-002" / "report.html").exists()
+    assert (tmp_path / "runs" / "digits-central-eps8-001" / "report.html").exists()
 
 
 def test_partition_writes_a_file_a_client(tiny_plan: Path, tmp_path: Path) -> None:

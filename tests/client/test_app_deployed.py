@@ -23,6 +23,12 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
+def context(context: Call, tmp_path: Path) -> Call:
+    """A function: the context of a node with a state folder and these settings."""
+    return lambda **settings: context(**({"state": str(tmp_path / "state")} | settings))
+
+
+@pytest.fixture
 def shard(tmp_path: Path, sample: Sample) -> Path:
     """A device's data file."""
     device_file._records_of.cache_clear()
@@ -90,9 +96,30 @@ class TestTheDeployedApp:
         context: Call,
         said: Call,
     ) -> None:
-        settings = {name: value for name, value in member.items() if name != missing}
         content = message(offer(make(**SECURE)), KEYS)
-        assert said(client_app.app(content, context(data=str(shard), **settings))) is Code.PLAN
+        assert said(client_app.app(content, context(data=str(shard), **(member | {missing: ""})))) is Code.PLAN
+
+    def test_answers_nothing_without_a_folder_for_its_ledger_and_says_so_in_its_log(
+        self,
+        make: Make,
+        shard: Path,
+        clear: Path,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        settings = {"data": str(shard), "terms": str(clear), "state": ""}
+        assert said(client_app.app(message(offer(make())), context(**settings))) is Code.PLAN
+        assert "the node has no state" in caplog.text
+        assert "--node-config" in caplog.text
+
+    def test_answers_nothing_where_its_ledger_cannot_be_written(
+        self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, said: Call
+    ) -> None:
+        settings = {"data": str(shard), "terms": str(clear), "state": str(shard)}
+        assert said(client_app.app(message(offer(make())), context(**settings))) is Code.FAILED
 
     @pytest.mark.parametrize("damaged", ["identity", "roster"])
     def test_takes_no_part_while_its_identity_or_its_roster_cannot_be_read(
@@ -219,7 +246,8 @@ class TestTheDeployedApp:
         monkeypatch.setattr(SystemEntropy, "keystream", lambda self, *p: keys.append(1) or urandom(self, *p))
         content = offer(make().offered() + "\n[simulation]\nseed = 7\n")
         settings = {"data": str(shard), "terms": str(clear)}
-        replies = [client_app.app(message(content), context(**settings)).content for _ in range(2)]
+        devices = [context(**settings, state=str(shard.parent / name)) for name in ("one", "two")]
+        replies = [client_app.app(message(content), device).content for device in devices]
         updates = [reply.array_records[UPDATE][UPDATE].data for reply in replies]
         assert updates[0] != updates[1]
         assert len(keys) == 4

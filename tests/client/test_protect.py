@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from bract.client.protect import add_noise, mask, protect
+from bract.client.protect import add_noise, clip, mask, protect
 from bract.privacy import Clipped, Keystream, Masked, Plan, Update
 from bract.privacy.quantize import quantize
 from bract.privacy.secagg.masks import Mask
@@ -90,6 +93,61 @@ def test_a_sum_that_is_not_finite_becomes_noise_alone(make: Make, poison: float)
     spoilt[7] = poison
     zeros = noised(Update(np.zeros(COUNT)), plan, key(6))
     assert np.array_equal(noised(Update(spoilt), plan, key(6)), zeros)
+
+
+# The clip of a device's whole change
+
+ROUNDING = 1 + 1e-12
+numbers = st.floats(-1e300, 1e300) | st.floats(-1e3, 1e3) | st.floats(-1e-300, 1e-300)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(vector=arrays(np.float64, st.integers(1, 60), elements=numbers), norm=st.sampled_from([1e-6, 0.4, 1e6]))
+def test_a_clipped_change_is_no_longer_than_the_plan_says_and_keeps_its_direction(
+    make: Make, vector: np.ndarray, norm: float
+) -> None:
+    plan = make(privacy={"clip_norm": norm})
+    clipped = clip(Update(vector), plan).vector
+    length = math.hypot(*vector)
+    factor = min(1.0, plan.safe_clip_norm / length) if length else 1.0
+    assert math.hypot(*clipped) <= plan.safe_clip_norm * ROUNDING < norm
+    assert np.allclose(clipped, vector * factor, rtol=1e-12, atol=1e-320)
+
+
+def test_a_change_within_the_clip_norm_is_left_as_it_is(make: Make) -> None:
+    plan = make(privacy={"clip_norm": 5.0})
+    vector = np.array([3.0, -4.0]) * (1 - 2 * 2.0**-10)
+    assert np.array_equal(clip(Update(vector), plan).vector, vector)
+    assert math.hypot(*clip(Update(vector * 1.01), plan).vector) == pytest.approx(5.0 * 1023 / 1024)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 7, 19])
+def test_a_change_that_is_not_finite_becomes_zeros_before_it_is_clipped(make: Make, poison: float, at: int) -> None:
+    vector = np.ones(20)
+    vector[at] = poison
+    clipped = clip(Update(vector), make()).vector
+    assert clipped.shape == (20,)
+    assert not clipped.any()
+    assert not np.signbit(clipped).any()
+
+
+@pytest.mark.parametrize("largest", [1e155, 1e200, np.finfo(np.float64).max])
+def test_the_largest_numbers_overflow_nowhere(make: Make, largest: float) -> None:
+    """Their squares do, and the norm of the last ones is beyond all numbers."""
+    plan = make(privacy={"clip_norm": 1e6})
+    clipped = clip(Update(np.full(50, -largest)), plan).vector
+    assert np.isfinite(clipped).all()
+    assert math.hypot(*clipped) <= plan.safe_clip_norm * ROUNDING
+
+
+def test_a_change_is_clipped_as_a_whole_in_float64_and_not_in_place(make: Make) -> None:
+    vector = np.full(1000, 7.0, dtype=np.float32)
+    vector.flags.writeable = False
+    clipped = clip(Update(vector), make()).vector
+    assert clipped.dtype == np.float64
+    assert np.unique(clipped).size == 1
+    assert repr(clip(Update(vector), make())) == "Update(shape=(1000,), dtype=float64)"
 
 
 # The sums' grid

@@ -138,6 +138,11 @@ def test_clear_updates_do_not_loosen_what_the_owner_wants_of_masks(secure: Make)
         refusal(Terms(clear_updates=True, **wants), secure())
 
 
+def test_the_device_may_ever_spend_what_the_terms_allow_a_plan() -> None:
+    budget = Terms(max_epsilon=2.5, max_delta=1e-4).budget
+    assert (budget.epsilon, budget.delta) == (2.5, 1e-4)
+
+
 def test_terms_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Terms().trusted_server = True

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from bract.client.train import MECHANISMS, Task, central_step, engine_for, local
 from bract.models import build, load_flat, read_flat
 from bract.privacy import Keystream, Plan, SystemEntropy
 from bract.privacy.noise import gaussian
+from bract.privacy.sections import Privacy
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -42,7 +45,7 @@ def naive_sum(plan: Plan, parameters: np.ndarray, records: Records) -> np.ndarra
     for x, y in zip(records.features, records.labels, strict=True):
         loss = nn.functional.cross_entropy(model(x[None]), y[None])
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).double()
-        total += (gradient * min(1.0, plan.record_clip_norm / (float(gradient.norm()) + 1e-6))).numpy()
+        total += (gradient * min(1.0, plan.safe_clip_norm / (float(gradient.norm()) + 1e-6))).numpy()
     return total
 
 
@@ -78,8 +81,10 @@ def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_there_is_a_mechanism_for_each_place_of_noise_of_a_deployed_plan(make: Make) -> None:
-    assert {make(privacy={"noise": noise}).cell for noise in ("local", "central")} == set(MECHANISMS)
+def test_there_is_a_mechanism_for_each_unit_and_each_place_of_noise_of_a_deployed_plan() -> None:
+    units, places = (get_args(Privacy.model_fields[name].annotation) for name in ("unit", "noise"))
+    assert set(MECHANISMS) == set(product(units, places))
+    assert len(MECHANISMS) == 6
 
 
 def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_parameters(
@@ -228,8 +233,9 @@ def test_parameters_of_another_length_are_refused(make: Make, sample: Sample) ->
         local_steps(work)
 
 
-def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample) -> None:
-    plan = make(training={"local_steps": 2, "learning_rate": 1e6})
+@pytest.mark.parametrize("rate", [1e6, 1e60])
+def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample, rate: float) -> None:
+    plan = make(training={"local_steps": 2, "learning_rate": rate})
     work = Task(plan, np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
     assert local_steps(work).vector.dtype == np.int64
 

@@ -108,7 +108,8 @@ def federation(tmp_path: Path) -> Callable[..., Federation]:
 
     @contextmanager
     def started(configs: list[str]) -> Iterator[Federation]:
-        home, port = tmp_path / "flower", free_port()
+        port = free_port()
+        home = tmp_path / f"flower-{port}"
         home.mkdir()
         certificate, key = certify(tmp_path)
         (home / "config.toml").write_text(

@@ -19,18 +19,19 @@ BRACT = [sys.executable, "-c", "from bract.cli.main import main; main()"]
 @pytest.mark.parametrize(
     ("plan", "least", "epsilon", "clients", "records"),
     [
-        ("digits-central-eps8", 0.85, 8.0, 11, 1415),
-        pytest.param("fashion-central-eps3", 0.80, 3.0, 100, 60_000, marks=needs_debian),
+        ("digits-distributed-eps8", 0.85, 8.0, 11, 1415),
+        pytest.param("fashion-distributed-eps3", 0.80, 3.0, 100, 60_000, marks=needs_debian),
     ],
 )
 def test_a_shipped_plan_reaches_its_figure(
     plan: str, least: float, epsilon: float, clients: int, records: int, tmp_path: Path
 ) -> None:
-    command = [*BRACT, "simulate", plan, "--seed", "1", "--json", "--out", str(tmp_path / "run")]
+    masks = ["--set", f"simulation.masks={str(clients < 20).lower()}"]  # they change no sum, and take their time
+    command = [*BRACT, "simulate", plan, "--seed", "1", "--json", "--out", str(tmp_path / "run"), *masks]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["accuracy"] >= least
-    assert result["epsilon"]["server"] is None
-    assert 0.99 * epsilon < result["epsilon"]["released"] <= epsilon
+    assert 0.8 * epsilon < result["epsilon"]["server"] <= epsilon  # all have come: more noise than was planned
+    assert result["epsilon"]["released"] == result["epsilon"]["server"]
     assert (result["clients"], result["records"]) == (clients, records)

@@ -21,18 +21,18 @@ from bract.simulations.study import make_study
 Start = Callable[..., Any]
 
 
-def deal(plan: Path, folder: Path, clients: int, *settings: str) -> list[str]:
+def deal(plan: Path, folder: Path, clients: int, *settings: str, limit: float = 8.0) -> list[str]:
     """Write the plan's shards and the terms of their owners; return each node's configuration."""
     chosen = [f"data.clients={clients}", "data.split=iid", f"cohort.size={clients}", *settings]
     words = [word for setting in chosen for word in ("--set", setting)]
     assert run(["partition", str(plan), "--out", str(folder), *words]) == 0
     secure = (folder / "roster.toml").exists()
     (folder / "terms.toml").write_text(
-        f"max_epsilon = 8.0\ntrusted_server = true\nclear_updates = {str(not secure).lower()}\n"
+        f"max_epsilon = {limit}\ntrusted_server = true\nclear_updates = {str(not secure).lower()}\n"
     )
-    whole = 'data="{0}/client-{1:03d}.npz" terms="{0}/terms.toml"'
+    whole = 'data="{0}/client-{1:03d}.npz" terms="{0}/terms.toml" state="{0}/state-{1}"'
     if secure:
-        whole += ' identity="{0}/client-{1:03d}.pem" roster="{0}/roster.toml" state="{0}/state-{1}"'
+        whole += ' identity="{0}/client-{1:03d}.pem" roster="{0}/roster.toml"'
     return [whole.format(folder, number) for number in range(clients)]
 
 
@@ -54,13 +54,35 @@ def test_flwr_run_trains_on_real_nodes(noise: str, tiny_plan: Path, tmp_path: Pa
     assert rounds[-1]["epsilon"]["released"] <= 8.0
     assert len((out / "ledger.jsonl").read_text().splitlines()) == 1 + 2
     assert (out / "model.safetensors").exists()
+    assert [len(lines(shards / f"state-{number}" / "spent.jsonl")) for number in (0, 1)] == [1 + 2] * 2
+
+
+@pytest.mark.e2e
+def test_devices_refuse_another_server_once_their_limit_is_spent(
+    tiny_plan: Path, tmp_path: Path, federation: Start
+) -> None:
+    """The plan spends epsilon 2, which is all that the owners allow; then everything is started anew."""
+    shards = tmp_path / "shards"
+    settings = ["cohort.minimum=2", "cohort.rounds=2", "privacy.noise=local", "privacy.epsilon=2"]
+    configs = deal(tiny_plan, shards, 2, *settings, "cohort.deadline=120", limit=2.0)
+    for name in ("first", "second"):
+        with federation(configs) as real:
+            real.run(plan=shards / "plan.toml", out=tmp_path / name).wait(400)
+            logs = real.logs()
+        rounds = lines(tmp_path / name / "metrics.jsonl")
+        assert [line["codes"] for line in rounds] == ([{"ok": 2}] * 2 if name == "first" else []), logs
+    assert "2 said spent" in logs
+    assert "its terms allow 2 at delta 0.001" in logs
+    assert [len(lines(shards / f"state-{number}" / "spent.jsonl")) for number in (0, 1)] == [1 + 2] * 2
+    assert not (tmp_path / "second" / "model.safetensors").exists()
 
 
 @pytest.mark.e2e
 def test_secure_aggregation_goes_on_when_a_node_is_killed(tiny_plan: Path, tmp_path: Path, federation: Start) -> None:
-    """Three nodes train under masks; one is killed after it has uploaded its shares for the second round."""
+    """Three nodes share the noise under masks; one is killed after it has uploaded its shares for round 2."""
     shards, out = tmp_path / "shards", tmp_path / "deployed"
     settings = ["cohort.minimum=2", "cohort.rounds=4", "aggregation.protocol=secagg", "cohort.deadline=45"]
+    settings += ["privacy.noise=distributed", "aggregation.dropouts=0.34"]
     with federation(deal(tiny_plan, shards, 3, *settings, "aggregation.deadline=45")) as real:
         started = real.run(plan=shards / "plan.toml", out=out, roster=shards / "roster.toml")
         for _ in range(4000):  # the shares of round 2 are in as soon as round 1 is written down
@@ -74,6 +96,7 @@ def test_secure_aggregation_goes_on_when_a_node_is_killed(tiny_plan: Path, tmp_p
     assert [line["cohort"] for line in rounds][:2] == [3, 3]
     charged = [len(line["clients"]) for line in lines(out / "ledger.jsonl")[1:]]
     assert charged == [3, 2, 2, 2]
+    assert rounds[-1]["epsilon"]["server"] <= 8.0
     assert (out / "model.safetensors").exists()
 
 

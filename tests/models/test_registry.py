@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bract.models import MODELS, build, read_flat
+from bract.models import MODELS, build, count_parameters, read_flat
 
 SHAPE, CLASSES = (1, 28, 28), 10
 
@@ -48,6 +48,26 @@ def test_the_generator_is_put_back_even_if_the_network_is_refused() -> None:
 def test_a_network_that_there_is_not_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         build("transformer", SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [(SHAPE, CLASSES), ((1, 10, 10), 3), ((3, 40, 32), 100)])
+def test_parameters_are_counted_as_they_are_built(shape: tuple[int, ...], classes: int) -> None:
+    assert count_parameters("cnn", shape, classes) == len(read_flat(build("cnn", shape, classes)))
+
+
+def test_parameters_are_counted_without_a_network_and_without_a_random_number() -> None:
+    """A network of 10 GB is counted on any machine."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert count_parameters("cnn", (1, 3002, 3002), 10) == 64 * 64 * 749**2 + 64 + 650 + 18_496 + 320
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_parameters_of_no_network_or_of_none_for_such_records_are_not_counted() -> None:
+    with pytest.raises(KeyError):
+        count_parameters("transformer", SHAPE, CLASSES)
+    with pytest.raises(ValueError, match="cnn takes records"):
+        count_parameters("cnn", (1, 2, 2), CLASSES)
 
 
 @pytest.mark.parametrize("name", MODELS)

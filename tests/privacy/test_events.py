@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bract.privacy import Composed, Event, Gaussian, PoissonSampled, Unbounded
+from bract.privacy import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
 from bract.privacy.events import from_json, to_json
 
 rates = st.floats(0, 1, exclude_min=True)
 noises = st.floats(0, exclude_min=True, allow_infinity=False)
 events = st.recursive(
-    st.one_of(st.builds(Gaussian, noises), st.just(Unbounded())),
+    st.one_of(st.builds(Gaussian, noises), st.builds(Skellam, noises, noises), st.just(Unbounded())),
     lambda inner: st.one_of(
         st.builds(PoissonSampled, rates, inner), st.builds(Composed, inner, st.integers(1, 10**12))
     ),
@@ -29,7 +29,7 @@ anything = st.recursive(
     max_leaves=8,
 )
 kinds = st.sampled_from(["gaussian", "poisson_sampled", "composed", "unbounded", "skellam"])
-keys = st.sampled_from(["noise_multiplier", "sampling_rate", "event", "count"])
+keys = st.sampled_from(["noise_multiplier", "variance", "sampling_rate", "event", "count"])
 almost_events = st.recursive(
     anything, lambda inner: st.dictionaries(kinds, st.dictionaries(keys, inner, max_size=3), max_size=2), max_leaves=5
 )
@@ -59,7 +59,9 @@ def test_hostile_json_is_an_event_in_range_or_a_value_error(value: Any) -> None:
 def in_range(event: Event) -> bool:
     match event:
         case Gaussian(noise_multiplier):
-            return noise_multiplier > 0
+            return 0 < noise_multiplier < math.inf
+        case Skellam(noise_multiplier, variance):
+            return 0 < noise_multiplier < math.inf and 0 < variance < math.inf
         case PoissonSampled(rate, inner):
             return 0 < rate <= 1 and in_range(inner)
         case Composed(inner, count):
@@ -71,12 +73,25 @@ def in_range(event: Event) -> bool:
 GAUSSIAN = {"gaussian": {"noise_multiplier": 1.0}}
 
 
+def skellam(noise_multiplier: Any = 1.0, variance: Any = 4.0) -> Any:
+    return {"skellam": {"noise_multiplier": noise_multiplier, "variance": variance}}
+
+
+def test_skellam_noise_is_written_with_its_multiplier_and_its_variance() -> None:
+    assert to_json(Skellam(1.5, 900.0)) == skellam(1.5, 900.0)
+    assert from_json(skellam(1, 900)) == Skellam(1.0, 900.0)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         *({"gaussian": {"noise_multiplier": z}} for z in (0, 0.0, -0.0, -1.0, math.nan, "much", None, [1.0])),
         *({"poisson_sampled": {"sampling_rate": q, "event": GAUSSIAN}} for q in (0.0, -0.1, 1.0001, math.nan, None)),
         *({"composed": {"count": n, "event": GAUSSIAN}} for n in (0, -1, 0.5, math.nan, "many", None)),
+        *(skellam(noise_multiplier=z) for z in (0, -1.0, math.nan, math.inf, "much", None, True)),
+        *(skellam(variance=v) for v in (0, 0.0, -1.0, math.nan, math.inf, "much", None, [4.0], True)),
+        {"skellam": {"noise_multiplier": 1.0}},
+        {"skellam": {"variance": 4.0}},
         {"poisson_sampled": {"sampling_rate": 0.5}},
         {"poisson_sampled": {"sampling_rate": 0.5, "event": {"gaussian": {"noise_multiplier": 0.0}}}},
         {"composed": {"count": 3, "event": {}}},
@@ -89,7 +104,9 @@ def test_a_number_out_of_range_at_any_depth_is_a_value_error(value: Any) -> None
         from_json(value)
 
 
-@pytest.mark.parametrize("event", [Gaussian(1.0), PoissonSampled(0.5, Gaussian(1.0)), Composed(Gaussian(1.0), 2)])
+@pytest.mark.parametrize(
+    "event", [Gaussian(1.0), Skellam(1.0, 4.0), PoissonSampled(0.5, Gaussian(1.0)), Composed(Gaussian(1.0), 2)]
+)
 def test_is_frozen_and_a_key_of_its_value(event: Event) -> None:
     with pytest.raises(FrozenInstanceError):
         event.extra = 1  # type: ignore[union-attr]

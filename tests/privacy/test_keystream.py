@@ -55,6 +55,12 @@ def test_words_are_the_bytes_read_little_endian_and_uniforms_are_the_words_scale
     assert Keystream(KEYS[1]).uniforms(10).tolist() == pytest.approx([(w + 1) / 2**64 for w in expected], rel=1e-15)
 
 
+def test_half_words_are_the_bytes_read_little_endian() -> None:
+    data = Keystream(KEYS[1]).bytes(40)
+    expected = [int.from_bytes(data[i : i + 4], "little") for i in range(0, 40, 4)]
+    assert Keystream(KEYS[1]).half_words(10).tolist() == expected
+
+
 def test_a_second_draw_repeats_nothing_of_the_first() -> None:
     stream = Keystream(KEYS[2])
     assert not set(stream.words(1000).tolist()) & set(stream.words(1000).tolist())

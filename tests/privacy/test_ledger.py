@@ -232,13 +232,28 @@ def test_the_charge_is_synced_when_spend_returns(path: Path, monkeypatch: pytest
         synced.append(path.read_bytes())
 
     with Ledger(path, FREE, DIGEST) as ledger:
-        monkeypatch.setattr("bract.privacy.ledger.os.fsync", fsync)
+        monkeypatch.setattr("bract.privacy.chain.os.fsync", fsync)
         for number in (1, 2):
             ledger.spend(entry(number))
             assert len(synced) == number
             assert synced[-1] == path.read_bytes()
             assert f'"round":{number}'.encode() in synced[-1]
         monkeypatch.undo()
+
+
+def test_what_another_process_wrote_is_synced_before_anything_rests_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed between writing its last line and syncing it."""
+    with Ledger(path, FREE, DIGEST) as ledger:
+        ledger.spend(entry(1))
+    synced: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("bract.privacy.chain.os.fsync", synced.append)
+        with Ledger(path, FREE, DIGEST) as ledger:
+            assert len(synced) == 1
+            ledger.spend(entry(1))
+    assert len(synced) == 1
 
 
 def test_a_new_ledger_and_its_name_in_the_folder_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -42,17 +42,21 @@ plans = st.builds(
         shape=st.lists(counts, max_size=4).map(tuple),
         classes=counts,
     ),
-    model=st.builds(Model, name=text),
+    model=st.builds(Model, name=text, parameters=st.none() | st.integers(1, 10**9)),
     training=st.builds(Training, local_steps=counts, batch_size=counts, learning_rate=positives),
     cohort=st.builds(Cohort, rounds=counts, size=counts, minimum=counts, deadline=positives),
     privacy=st.builds(
         Privacy,
-        noise=st.sampled_from(["local", "central"]),
+        unit=st.sampled_from(["record", "client"]),
+        noise=st.sampled_from(["local", "distributed", "central"]),
         epsilon=positives,
         delta=st.floats(1e-12, 1, exclude_max=True),
         clip_norm=st.floats(1e-6, 1e6),
         sampling_rate=st.floats(0, 1, exclude_min=True),
         noise_multiplier=st.floats(1e-6, 1e4),
+        clip_quantile=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
+        clip_rate=st.floats(0, 1, exclude_min=True),
+        bands=st.none() | st.integers(1, 64),
     ),
     aggregation=st.builds(
         Aggregation,
@@ -85,7 +89,7 @@ def another(value: Any) -> Any:
     """A value of the same kind that is not the given one."""
     match value:
         case None:
-            return 1.25
+            return 1
         case str():
             return value + "x"
         case int():
@@ -187,13 +191,16 @@ def test_participations_by_hand(rounds: int, size: int, clients: int, expected: 
 
 @given(plans, st.integers(1, 10**9))
 def test_the_noise_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dimension: int) -> None:
+    """Distributed noise has a sensitivity of its own: tests/privacy/test_distributed.py."""
+    assume(plan.privacy.noise != "distributed")
     assert plan.noise_std(dimension) == plan.noise_multiplier * plan.sensitivity(dimension)
     assert plan.noise_multiplier == plan.privacy.noise_multiplier
-    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else plan.grid_step
-    assert plan.sensitivity(dimension) == plan.privacy.clip_norm + math.sqrt(dimension) * grid
+    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else 2 * plan.grid_step
+    move = plan.privacy.clip_norm * (1.0 if plan.privacy.clip_quantile is None else math.hypot(1, 1 / 8))
+    assert plan.sensitivity(dimension) == move + math.sqrt(dimension) * grid
 
 
-@pytest.mark.parametrize(("noise", "grid"), [("local", 2.0**-30), ("central", 2.0**-15)])
+@pytest.mark.parametrize(("noise", "grid"), [("local", 2.0**-30), ("central", 2.0**-14)])
 @given(st.floats(1e-6, 1e6), st.floats(0.2, 1e3), st.integers(1, 10**8), st.integers(1, 10**5))
 def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more(
     noise: Any, grid: float, clip_norm: float, noise_multiplier: float, dimension: int, size: int
@@ -205,10 +212,10 @@ def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more
 
 
 @given(st.floats(1e-6, 1e6))
-def test_records_are_clipped_a_1024th_below_the_clip_norm(clip_norm: float) -> None:
+def test_units_are_clipped_a_1024th_below_the_clip_norm(clip_norm: float) -> None:
     plan = Plan(privacy=Privacy(clip_norm=clip_norm))
-    assert plan.record_clip_norm == clip_norm * 1023 / 1024
-    assert plan.record_clip_norm < clip_norm <= plan.sensitivity(1)
+    assert plan.safe_clip_norm == clip_norm * 1023 / 1024
+    assert plan.safe_clip_norm < clip_norm <= plan.sensitivity(1)
 
 
 def test_a_round_is_one_sampled_gaussian_a_local_step_with_the_noise_that_is_added() -> None:

@@ -108,6 +108,10 @@ NUMBERS = [
     ("privacy", "clip_norm"),
     ("privacy", "sampling_rate"),
     ("privacy", "noise_multiplier"),
+    ("privacy", "clip_quantile"),
+    ("privacy", "clip_rate"),
+    ("privacy", "bands"),
+    ("model", "parameters"),
     ("training", "learning_rate"),
     ("training", "batch_size"),
     ("training", "local_steps"),
@@ -135,10 +139,11 @@ def test_a_number_below_its_range_is_refused(section: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("privacy", "unit", "client"),
+        ("privacy", "unit", "clients"),
         ("privacy", "unit", "none"),
         ("privacy", "noise", "none"),
         ("privacy", "noise", "Local"),
+        ("privacy", "noise", "shared"),
         ("privacy", "sampling_rate", 1.01),
         ("privacy", "sampling_rate", 0.0),
         ("privacy", "clip_norm", 0.0),
@@ -154,6 +159,9 @@ def test_a_number_below_its_range_is_refused(section: str, key: str) -> None:
         ("data", "path", 7),
         ("server", "momentum", 1.0),
         ("model", "name", ["cnn"]),
+        ("model", "parameters", 0),
+        ("model", "parameters", 10**9 + 1),
+        ("model", "parameters", 1.0),
     ],
 )
 def test_a_value_that_is_not_one_of_those_known_is_refused_and_shown(section: str, key: str, value: Any) -> None:
@@ -223,7 +231,11 @@ def test_overrides_reach_the_plan_and_are_checked_like_the_file() -> None:
 
 
 junk = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from(["", "x", "central"])
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(-3, 3),
+    st.sampled_from(["", "x", "central", "distributed", "client", "secagg"]),
 )
 keys = st.sampled_from([*(k for _, m in Plan() for k in type(m).model_fields), "extra"])
 tables = st.dictionaries(

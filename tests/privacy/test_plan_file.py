@@ -116,3 +116,53 @@ def test_what_only_simulations_read_is_left_aside() -> None:
 def test_no_text_gives_a_deployment_a_plan_that_protects_nobody(weaker: str) -> None:
     with pytest.raises(PlanError):
         read_plan(f"[privacy]\n{weaker}\n[simulation]\nprotected = false\n")
+
+
+# How many parameters the model has
+
+
+def three_a_class(name: str, shape: tuple[int, ...], classes: int) -> int:
+    """A counter that knows one network, for square records."""
+    if shape[-1] != shape[-2]:
+        raise ValueError(f"{name} takes square records, not {shape}")
+    return {"cnn": 3}[name] * classes
+
+
+def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get() -> None:
+    tables = {"privacy": dict(NOISE), "data": {"classes": 7}}
+    plan = make_plan(tables, Plan, count=three_a_class)
+    assert plan.parameters == plan.model.parameters == 21
+    assert read_plan(plan.offered()) == plan
+    assert plan.digest != make_plan(tables, Plan).digest
+    assert read_plan("[data]\nclasses = 7\n[privacy]\nnoise_multiplier = 20.0\n", three_a_class) == plan
+
+
+def test_a_number_of_parameters_that_the_plan_states_is_not_counted_anew() -> None:
+    tables = {"privacy": dict(NOISE), "model": {"name": "unheard of", "parameters": 5}}
+    assert make_plan(tables, Plan, count=three_a_class).parameters == 5
+
+
+def test_a_plan_that_does_not_say_how_many_parameters_there_are_has_none_to_give() -> None:
+    plan = make_plan({"privacy": dict(NOISE)}, Plan)
+    with pytest.raises(PlanError, match="does not say how many parameters"):
+        _ = plan.parameters
+
+
+def test_noise_that_devices_share_cannot_be_sized_for_an_unknown_number_of_parameters() -> None:
+    privacy = NOISE | {"noise": "distributed"}
+    with pytest.raises(PlanError, match="does not say how many parameters"):
+        make_plan({"privacy": privacy, "aggregation": {"protocol": "secagg"}}, Plan)
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"model": {"name": "rnn"}}, "there is no model rnn"),
+        ({"data": {"shape": [1, 28, 29]}}, "cnn takes square records, not (1, 28, 29)"),
+    ],
+)
+def test_a_model_that_cannot_be_counted_is_a_fault_in_two_lines(tables: dict[str, Any], says: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        make_plan({"privacy": dict(NOISE), **tables}, Plan, count=three_a_class)
+    assert says in caught.value.what
+    assert len(str(caught.value).splitlines()) == 2

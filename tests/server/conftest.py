@@ -126,9 +126,9 @@ def spied() -> Callable[..., dict[tuple[str, str], Any]]:
     """A function: the plan's release function, told of every sum it opens before it does."""
 
     def made(plan: Plan, note: Callable[[Sum], None]) -> dict[tuple[str, str], Any]:
-        def release(total: Sum, plan: Plan, noise: Keystream) -> Release:
+        def release(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
             note(total)
-            return RELEASES[plan.cell](total, plan, noise)
+            return RELEASES[plan.cell](total, plan, noise, round)
 
         return {plan.cell: release}
 

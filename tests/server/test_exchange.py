@@ -231,3 +231,17 @@ def test_after_the_deadline_those_that_are_there_are_told(grid: Any) -> None:
     grid.connected = lambda: [9]
     assert nodes(grid, 2, 10.0) == [9]
     assert 1010.0 <= grid.clock.now <= 1010.5
+
+
+def test_nodes_that_cannot_take_part_are_told_and_others_are_waited_for(grid: Any) -> None:
+    grid.connected = lambda: [9, 4] if grid.clock.now < 1002.0 else [9, 4, 6]
+    assert nodes(grid, 2, 10.0, besides={4, 7}) == [4, 6, 9]
+    assert 1002.0 <= grid.clock.now <= 1002.5
+
+
+def test_once_all_that_there_are_have_come_nobody_is_waited_for(grid: Any) -> None:
+    grid.connected = lambda: [9, 4, 6]
+    assert nodes(grid, 2, 10.0, besides={4, 6}, most=3) == [4, 6, 9]
+    assert grid.clock.now == 1000.0
+    assert nodes(grid, 2, 10.0, besides={4, 6}, most=4) == [4, 6, 9]
+    assert grid.clock.now >= 1010.0

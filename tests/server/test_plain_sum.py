@@ -14,6 +14,7 @@ from bract.privacy.messages import OFFER, PARAMETERS, TRAIN, read_offer
 from bract.server.plain_sum import PlainSum
 from bract.server.sums import Call, Collected, Link
 from bract.simulations.grid import FIRST_NODE, LocalGrid
+from bract.simulations.study import Study, make_study
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
@@ -132,6 +133,51 @@ def test_a_charge_that_the_budget_does_not_cover_opens_no_sum(make: Make, number
     with pytest.raises(BudgetError):
         played.collect(charge=refuse)
     assert ("offers" in played.seen) == (noise == "central")
+
+
+@pytest.fixture
+def without_masks() -> Study:
+    """The study of shared noise that is sized for three of four devices, and of a simulation without its masks."""
+    return make_study(
+        {
+            "data": {"clients": CLIENTS},
+            "model": {"parameters": COUNT},
+            "cohort": {"size": CLIENTS, "minimum": 1},
+            "privacy": {"noise": "distributed"},
+            "aggregation": {"protocol": "secagg", "colluders": 0.0, "dropouts": 0.25},
+            "simulation": {"masks": False},
+        }
+    )
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_shared_noise_without_its_masks_is_charged_to_those_who_brought_it(
+    without_masks: Study, update: Fixture, refusing: Fixture, gone: int
+) -> None:
+    """In the simulation that leaves the masks out: the survivors, when all have answered, as under masks."""
+    count = without_masks.coordinates(COUNT)
+
+    def app(message: Message, context: Context) -> Message:
+        return Message(update(without_masks.ring.encode(np.full(count, context.node_id))), reply_to=message)
+
+    played = Round(without_masks, refusing(app, set(NODES[:gone])))
+    collected = played.collect()
+    assert collected.total.vector.tolist() == [sum(NODES[gone:])] * count
+    assert played.seen == ["offers", *["answer"] * 4, NODES[gone:]]
+
+
+def test_shared_noise_of_too_few_opens_no_sum_without_its_masks_either(
+    without_masks: Study, update: Fixture, refusing: Fixture
+) -> None:
+    assert without_masks.least_survivors == 3
+
+    def app(message: Message, context: Context) -> Message:
+        return Message(update(without_masks.ring.encode(np.zeros(16, dtype=np.int64))), reply_to=message)
+
+    played = Round(without_masks, refusing(app, set(NODES[:2])))
+    with pytest.raises(RoundError, match="2 of 4 devices sent an update, the round needs 3"):
+        played.collect()
+    assert played.seen == ["offers", *["answer"] * 4]
 
 
 def test_nothing_is_prepared_for_a_round_to_come(make: Make, numbered: Any) -> None:

@@ -104,11 +104,12 @@ class TestTheCharge:
         assert not opened
         assert bool(offered) == (noise == "central")
 
+    @pytest.mark.parametrize(("unit", "rate"), [("record", 0.5), ("client", 1.0)])
     @pytest.mark.parametrize("noise", NOISES)
     def test_names_each_client_once_with_the_plans_events(
-        self, make: Make, counter: App, tmp_path: Path, noise: str
+        self, make: Make, counter: App, tmp_path: Path, noise: str, unit: str, rate: float
     ) -> None:
-        plan = make(privacy={"noise": noise})
+        plan = make(privacy={"noise": noise, "unit": unit, "sampling_rate": rate})
         train(grid(counter), training(plan, tmp_path))
         with Ledger(tmp_path / "ledger.jsonl", plan.budget, plan.digest) as ledger:
             for entry in ledger.entries:
@@ -200,7 +201,7 @@ class TestTheEndOfTheBudget:
     def test_comes_when_fewer_clients_than_planned_took_every_turn(
         self, make: Make, counter: App, tmp_path: Path, noise: str
     ) -> None:
-        plan = make(cohort={"size": 2, "rounds": 4}, privacy={"noise": noise})
+        plan = make(cohort={"size": 2, "rounds": 4, "deadline": 0.2}, privacy={"noise": noise})
         outcome = train(grid(counter, clients=2), training(plan, tmp_path))
         assert plan.participations == 2
         assert outcome.state.round == 2
@@ -210,6 +211,12 @@ class TestTheEndOfTheBudget:
 
 
 def test_the_budget_of_a_plan_binds_the_view_that_its_noise_protects(make: Make) -> None:
-    views = {noise: make(privacy={"noise": noise}).budget for noise in NOISES}
-    assert views["central"] == Budget(8.0, 1e-3, "record", "released")
-    assert views["local"] == Budget(8.0, 1e-3, "record", "server")
+    views = {"central": "released", "local": "server", "distributed": "server"}
+    for noise, view in views.items():
+        for unit, rate in (("record", 0.5), ("client", 1.0)):
+            plan = make(
+                model={"parameters": 15},
+                privacy={"noise": noise, "unit": unit, "sampling_rate": rate},
+                aggregation={"protocol": "secagg"},
+            )
+            assert plan.budget == Budget(8.0, 1e-3, unit, view)

@@ -211,8 +211,8 @@ class TestACrash:
         """The resumed run makes the very same release again, which is why it is paid for once."""
         plan, noised = make(), []
 
-        def release(total: Sum, plan: Plan, noise: Keystream) -> Release:
-            released = RELEASES[plan.cell](total, plan, noise)
+        def release(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
+            released = RELEASES[plan.cell](total, plan, noise, round)
             noised.append(released.vector)
             return released
 

@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_state_has_no_room_for_anything_secret() -> None:
+def test_a_state_has_no_room_for_anything_secret_but_the_noise_that_later_rounds_take_back() -> None:
     assert set(vars(state())) == {
         "round",
         "parameters",
@@ -158,7 +158,11 @@ def test_a_state_has_no_room_for_anything_secret() -> None:
         "ledger_head",
         "plan_digest",
         "seconds",
+        "scale",
+        "block",
+        "noise",
     }
+    assert state().noise is None
 
 
 def test_a_state_does_not_print_its_numbers() -> None:

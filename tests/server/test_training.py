@@ -20,7 +20,8 @@ def test_a_training_draws_from_the_operating_system_and_releases_with_noise_unle
     assert type(training.entropy) is SystemEntropy
     assert training.releases is RELEASES
     assert (training.run, training.roster) == (1, None)
-    assert set(training.releases) == {("record", "central"), ("record", "local")}
+    assert {unit for unit, _ in training.releases} == {"record", "client"}
+    assert {noise for _, noise in training.releases} == {"central", "distributed", "local"}
 
 
 def test_all_its_files_lie_in_its_folder_each_under_a_name_of_its_own(make: Make, tmp_path: Path) -> None:

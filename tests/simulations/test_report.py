@@ -50,14 +50,15 @@ class Page(HTMLParser):
 
 def study_of(noise="central", unit="record", seed=None, **data):
     simulation = {} if seed is None else {"seed": seed}
-    privacy = {"noise": noise, "unit": unit, "noise_multiplier": 1.0, "epsilon": 8.0, "delta": 1e-4}
-    cohort = {"rounds": ROUNDS, "size": 10}
-    return make_study({"data": data, "cohort": cohort, "privacy": privacy, "simulation": simulation})
+    privacy = {"noise": noise, "unit": unit, "noise_multiplier": 1.2, "epsilon": 8.0, "delta": 1e-4}
+    privacy |= {"sampling_rate": 1.0} if unit == "client" else {}
+    tables = {"data": data, "cohort": {"rounds": ROUNDS, "size": 10}, "privacy": privacy, "simulation": simulation}
+    return make_study(tables | ({"aggregation": {"protocol": "secagg"}} if noise == "distributed" else {}))
 
 
 def record_of(study, number, accuracy=0.5, survivors=10):
     finite = 1.0 + number / 4 if study.protected else None
-    server = finite if study.privacy.noise == "local" else None
+    server = None if study.privacy.noise == "central" or finite is None else finite
     return RoundRecord(
         round=number,
         accuracy=accuracy,
@@ -81,7 +82,7 @@ def outcome_of(study, records, stopped=None):
         plan_digest=study.digest,
         seconds=1.5 * len(records),
     )
-    none_yet = {"server": 0.0 if study.privacy.noise == "local" else None, "released": 0.0}
+    none_yet = {"server": None if study.privacy.noise == "central" else 0.0, "released": 0.0}
     spent = records[-1].epsilon if records else none_yet if study.protected else dict.fromkeys(none_yet)
     return Outcome(state, tuple(records), spent, stopped)
 
@@ -114,8 +115,10 @@ def headline(page):
         {"noise": "local", "seed": 3},
         {"unit": "none"},
         {"unit": "none", "noise": "local"},
+        {"noise": "distributed"},
+        {"unit": "client", "noise": "distributed"},
     ],
-    ids=["central", "local", "none", "none-local"],
+    ids=["central", "local", "none", "none-local", "distributed", "client-distributed"],
 )
 def study(request):
     return study_of(**request.param)
@@ -173,7 +176,7 @@ def test_headline_of_a_local_run(report):
     assert TRUSTED not in page.text
 
 
-@pytest.mark.parametrize("noise", ["central", "local"])
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
 def test_unit_none_promises_nothing(report, noise):
     page = report(study_of(noise, "none", seed=1))
     assert headline(page) == ["40.0%", UNPROTECTED, UNPROTECTED, "none", "none"]

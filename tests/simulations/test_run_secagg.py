@@ -36,6 +36,7 @@ def final(plan: Path, folder: Path, *settings: str) -> ServerState:
         ["aggregation.key_exchange=hybrid", "aggregation.bits=64"],
         ["cohort.size=3", "cohort.rounds=5"],
         ["privacy.unit=none"],
+        ["privacy.unit=client", "privacy.sampling_rate=1", "training.local_steps=2"],
     ],
 )
 def test_masks_change_no_bit_of_the_model(noise: str, how: list[str], tiny_plan: Path, tmp_path: Path) -> None:

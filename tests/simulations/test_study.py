@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bract.models import count_parameters
 from bract.privacy import Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables, read_plan, read_tables
 from bract.simulations.seeded import SeededEntropy
 from bract.simulations.study import make_study, read_study
@@ -17,7 +18,7 @@ SHIPPED = sorted(Path(str(files("bract.simulations.experiments"))).glob("*.toml"
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_plan_is_also_a_deployment_s_plan(path: Path) -> None:
-    study, plan = make_study(read_tables(path)), read_plan(path.read_text())
+    study, plan = make_study(read_tables(path)), read_plan(path.read_text(), count_parameters)
     assert study.digest == plan.digest
     assert 0.99 * plan.privacy.epsilon < plan.cost() <= plan.privacy.epsilon
 
@@ -31,30 +32,58 @@ def test_what_is_offered_tells_nothing_of_the_simulation() -> None:
     assert make_study(parse_tables(study.to_toml())) == study
 
 
-def test_without_protection_every_figure_says_so() -> None:
-    study = make_study({"privacy": {"unit": "none"}})
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
+def test_without_protection_every_figure_says_so(noise: str) -> None:
+    study = make_study({"privacy": {"unit": "none", "noise": noise}, "aggregation": {"protocol": "secagg"}})
     assert not study.protected
-    assert study.round_event == study.server_event == Unbounded()
+    assert study.round_event == study.server_event == study.event("released", 3) == Unbounded()
     assert study.noise_multiplier == 0
     assert study.cost() == math.inf
     assert study.budget.epsilon is None
 
 
-@pytest.mark.parametrize("noise", ["central", "local"])
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
 @pytest.mark.parametrize("clip_norm", [0.5, 1.0])
 def test_without_protection_sums_are_as_wide_as_they_are_fine(noise: str, clip_norm: float) -> None:
     """Gradients are not clipped there, and no noise hides the rounding."""
-    study = make_study({"privacy": {"unit": "none", "noise": noise, "clip_norm": clip_norm}})
+    privacy = {"unit": "none", "noise": noise, "clip_norm": clip_norm}
+    study = make_study({"privacy": privacy, "aggregation": {"protocol": "secagg"}})
     assert study.bound * study.grid_step >= 2.0**16 * clip_norm * (1 - 1e-12)
     assert study.grid_step <= 2.0**-25 * clip_norm
     assert study.bound * study.cohort.size < 2 ** (study.ring.bits - 1)
+    assert study.coordinates(51) == 51
 
 
-def test_with_protection_a_study_adds_up_as_the_plan_does() -> None:
-    tables = {"privacy": {"noise_multiplier": 20.0}}
-    study, plan = make_study(tables), make_plan(tables, Plan)
-    for name in ("ring", "bound", "range", "grid_step", "noise_step", "refinement"):
+SUMS = ("ring", "bound", "range", "grid_step", "noise_step", "refinement", "least_survivors", "server_event")
+"""What sums are made by."""
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed", "local"])
+@pytest.mark.parametrize(("unit", "rate"), [("record", 0.25), ("client", 1.0)])
+def test_with_protection_a_study_adds_up_as_the_plan_does(noise: str, unit: str, rate: float) -> None:
+    privacy = {"unit": unit, "noise": noise, "sampling_rate": rate, "noise_multiplier": 20.0}
+    tables = {"privacy": privacy, "aggregation": {"protocol": "secagg"}}
+    study, plan = make_study(tables), make_plan(tables, Plan, count=count_parameters)
+    for name in SUMS:
         assert getattr(study, name) == getattr(plan, name)
+
+
+def test_a_simulation_may_leave_the_masks_out_and_nothing_else() -> None:
+    """Noise, grid, floor and charge are those of the plan, whose digest stays as it is."""
+    tables = {"privacy": {"noise": "distributed"}, "aggregation": {"protocol": "secagg"}}
+    masked, clear = (make_study(tables | {"simulation": {"masks": masks}}) for masks in (True, False))
+    assert (masked.secure, clear.secure) == (True, False)
+    for name in (*SUMS, "digest", "noise_multiplier"):
+        assert getattr(masked, name) == getattr(clear, name)
+    assert read_plan(clear.offered()).secure
+    assert read_study(clear.offered()).secure
+    assert not read_study(clear.offered(), masks=False).secure
+
+
+def test_masks_that_a_plan_has_none_of_cannot_be_left_in() -> None:
+    assert not make_study({"simulation": {"masks": True}}).secure
+    with pytest.raises(PlanError, match=r"needs aggregation\.protocol = secagg"):
+        make_study({"privacy": {"noise": "distributed"}, "simulation": {"masks": False}})
 
 
 def test_a_deployment_cannot_be_told_to_protect_nobody() -> None:

@@ -181,7 +181,7 @@ class Lab:
         assert self.cohort is not None
         total = np.sum([words[p] for p in sorted(words)], axis=0, dtype=np.uint64)
         unmask(total, self.cohort, shares, sorted(words), self.model)
-        return self.plan.ring.decode(total, COUNT)
+        return self.plan.ring.decode(total, self.plan.coordinates(COUNT))
 
     def true(self, places: Iterable[int]) -> np.ndarray:
         """The sum of what these devices hide."""
@@ -267,10 +267,10 @@ def lab(sample: Call, vector: Call, message: Call, context: Call) -> Callable[..
         ids = sorted(identities or [new_identity() for _ in range(devices)], key=lambda one: one.public)
         plan = secure_plan(devices, tables)
         known = roster or roster_of(ids)
-        rng = np.random.default_rng(devices)
+        rng, most = np.random.default_rng(devices), plan.ring.bound(plan.cohort.size)
         members: list[Member] = []
         for place, identity in enumerate(ids):
-            hidden = rng.integers(-plan.bound, plan.bound, COUNT, dtype=np.int64, endpoint=True)
+            hidden = rng.integers(-most, most, plan.coordinates(COUNT), dtype=np.int64, endpoint=True)
             journal = MemoryJournal()
             device = Device(
                 sample(records, seed=place),

@@ -21,6 +21,11 @@ LEAST = {
     "the plan's minimum": {"cohort": {"minimum": 5}, "aggregation": {"colluders": 0.0}},
     "the owner's terms": {"terms": Terms(min_survivors=5), "aggregation": {"colluders": 0.0}},
     "the threshold": {"aggregation": {"colluders": 0.49}},
+    "the shared noise": {
+        "model": {"parameters": 51},
+        "privacy": {"noise": "distributed"},
+        "aggregation": {"colluders": 0.0, "dropouts": 0.2},
+    },
 }
 """Why at least 5 of 6 devices must be in a sum."""
 
@@ -58,10 +63,10 @@ class TestFewerThanTheLeast:
         sent = five_of_six.train(range(5))
         assert np.array_equal(five_of_six.opened(sent, five_of_six.unmask(range(5))), five_of_six.true(range(5)))
 
-    @pytest.mark.parametrize("least", ["the plan's minimum", "the owner's terms"])
+    @pytest.mark.parametrize("least", ["the plan's minimum", "the owner's terms", "the shared noise"])
     def test_cards_get_no_shares(self, lab: Call, said: Call, least: str) -> None:
         tables = dict(LEAST[least])
-        tables["aggregation"] = {"protocol": "secagg", "colluders": 0.0}
+        tables["aggregation"] = {"protocol": "secagg", **tables["aggregation"]}
         server = lab(6, **tables)
         server.keys()
         few = Cohort(server.session, server.cohort.cards[:4])

@@ -1,0 +1,80 @@
+"""Noise in the model under banded factorisations, against independent noise of the same cost: how much, how fast."""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import pairwise
+
+import numpy as np
+from _bars import Bar, arguments, show
+
+from bract.privacy import Keystream
+from bract.privacy.factorisation import Correlation, coefficients, deviations, square_root, whole_weights
+
+ROUNDS, BANDS = (100, 1000, 10_000), (2, 4, 8, 16, 32, 64)
+PARAMETERS, STD = 1_000_000, 2.0**20
+
+
+def ratio(c: np.ndarray, rounds: int, momentum: float = 0.0, restarts: int = 0) -> float:
+    """Return the root mean square error over all rounds, over that of independent noise.
+
+    `restarts` times (without momentum), evenly spread, noise is started afresh: what is in the model then stays.
+    """
+    starts = [i * rounds // (restarts + 1) for i in range(restarts + 2)]
+    variances, before = [], 0.0
+    for start, end in pairwise(starts):
+        block = deviations(c, end - start, momentum) ** 2
+        variances.append(before + block)
+        before += block[-1]
+    independent = deviations([1.0], rounds, momentum) ** 2
+    return math.sqrt(np.concatenate(variances).sum() / independent.sum())
+
+
+def row(rounds: int, bands: int) -> dict[str, object]:
+    """Return the figures of one factorisation."""
+    began = time.perf_counter()
+    c = coefficients(rounds, bands)
+    seconds = time.perf_counter() - began
+    return {
+        "rounds": rounds,
+        "bands": bands,
+        "optimum": ratio(c, rounds),
+        "square root": ratio(square_root(bands), rounds),
+        "last round": float(deviations(c, rounds)[-1]) / math.sqrt(rounds),
+        "1 restart": ratio(c, rounds, restarts=1),
+        "4 restarts": ratio(c, rounds, restarts=4),
+        "momentum 0.9": ratio(coefficients(rounds, bands, 0.9), rounds, 0.9),
+        "seconds": seconds,
+    }
+
+
+def draw_seconds(bands: int) -> float:
+    """Return the least time of a round's noise for a million parameters, once all bands are filled."""
+    state, keystream, times = Correlation(whole_weights(coefficients(1000, bands), STD)), Keystream(bytes(32)), []
+    for number in range(bands + 3):
+        began = time.perf_counter()
+        _, state = state.draw(STD, PARAMETERS, keystream)
+        if number >= bands - 1:
+            times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def main() -> None:
+    """Find all factorisations, and draw noise from some."""
+    options = arguments(__doc__ or "").parse_args()
+    rows = [row(rounds, bands) for rounds in ROUNDS for bands in BANDS if bands <= rounds]
+    by = {(found["rounds"], found["bands"]): found for found in rows}
+    draws = {bands: draw_seconds(bands) for bands in (1, 16)}
+    worst = max(found["optimum"] / found["square root"] for found in rows)
+    bars = [
+        Bar("banded_over_independent_1000_rounds_16_bands", by[1000, 16]["optimum"], 0.3),
+        Bar("optimum_over_square_root", worst, 1.0),
+        Bar("seconds_for_10000_rounds_64_bands", by[10_000, 64]["seconds"], 5.0),
+        Bar("draw_of_16_bands_over_independent", draws[16] / draws[1], 3.0),
+    ]
+    show(rows, bars, options.json)
+
+
+if __name__ == "__main__":
+    main()

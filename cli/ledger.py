@@ -1,0 +1,75 @@
+"""`bract ledger`: make a ledger that several plans share, and read any ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ..privacy.statement import Statement
+
+ledger = typer.Typer(help="Make a ledger that several plans share, and read any ledger.")
+
+AGAINST = {
+    "server": "against the server",
+    "released": "against whoever sees only the released models",
+    "charged": "in the view that each plan's budget binds",
+}
+
+
+@ledger.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="The file to make.")],
+    epsilon: Annotated[float, typer.Option(help="The most that one unit may lose, by all plans together.")],
+    delta: Annotated[float, typer.Option(help="At this delta, which must be that of every plan.")],
+    unit: Annotated[Literal["record", "client"], typer.Option(help="Whom the plans protect.")] = "record",
+    view: Annotated[Literal["server", "released"], typer.Option(help="Against whom; central noise: released.")] = (
+        "server"
+    ),
+) -> None:
+    """Make the ledger of a population: plans that train over the same clients share its budget."""
+    from ..privacy import Budget
+    from ..privacy.ledger import new_population
+
+    new_population(path, Budget(epsilon, delta, unit, view))
+    print(f"{path} has a budget of epsilon {epsilon:g} at delta {delta:g} for each {unit}, {AGAINST[view]}")
+
+
+@ledger.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="The ledger of a run, of a population or of a device.")],
+    terms: Annotated[
+        Path | None, typer.Option(help="A device's terms: what it may spend, and at which delta.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what was spent, by which plans and of what budget, and that the ledger is whole."""
+    from ..client.terms import Terms, read_terms
+    from ..privacy.statement import make_statement, read_ledger
+
+    said = make_statement(read_ledger(path), (read_terms(terms) if terms else Terms()).budget)
+    print(json.dumps(said.to_json()) if as_json else "\n".join(_lines(said, terms is not None)))
+
+
+def _lines(said: Statement, limited: bool) -> Iterator[str]:
+    budget, rounds = said.budget, "rounds" if said.kind == "device" else "releases"
+    yield f"ledger      of a {said.kind}, whole: {said.entries} {rounds}, last line {said.head}"
+    if said.kind == "device" and not limited:
+        yield "budget      as the owner's terms say: give them with --terms"
+    elif said.kind == "device":
+        yield f"budget      epsilon {budget.epsilon:g} at delta {budget.delta:g}, by the owner's terms"
+    else:
+        limit = "without a bound" if budget.epsilon is None else f"epsilon {budget.epsilon:g}"
+        yield f"budget      {limit} at delta {budget.delta:g} for each {budget.unit}, {AGAINST[budget.view]}"
+    for place, (view, epsilon) in enumerate(said.spent.items()):
+        figure = "without a bound" if epsilon is None else f"epsilon {epsilon:.4g} at delta {budget.delta:g}"
+        yield f"{'' if place else 'spent':<11} {figure}, {AGAINST[view]}"
+    if said.kind != "device":
+        yield f"clients     {said.clients}, each in at most {said.most} releases; spent is what one lost at most"
+    for share in said.shares:
+        run = f", run {share.run[:20]}" if share.run else ""
+        yield f"plan        {share.plan[:16]}{run}: {share.entries} {rounds}"

@@ -1,0 +1,219 @@
+"""What makes a plan sound beyond its single keys: rules over its tables, and checks of the plan they make."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .errors import PlanError
+from .mechanisms import Distributed
+from .noise import LEAST_STD, MOST_STD
+from .plan import Plan
+from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, most_colluders
+from .sections import MOST_PARAMETERS
+from .skellam import LEAST_VARIANCE, MOST_VARIANCE
+
+Sections = dict[str, Any]
+
+
+def _cohort_fits(s: Sections) -> str | None:
+    size, clients = s["cohort"].size, s["data"].clients
+    return f"cohort.size is {size}, data.clients only {clients}" if size > clients else None
+
+
+def _minimum_fits(s: Sections) -> str | None:
+    minimum, size = s["cohort"].minimum, s["cohort"].size
+    return f"cohort.minimum is {minimum}, above cohort.size {size}" if minimum > size else None
+
+
+def _a_shared_step_is_one(s: Sections) -> str | None:
+    steps, p = s["training"].local_steps, s["privacy"]
+    if p.noise != "local" and p.unit != "client" and steps > 1:
+        return f"training.local_steps is {steps}, but noise = {p.noise} makes one step a round"
+    return None
+
+
+def _clients_are_not_sampled(s: Sections) -> str | None:
+    p = s["privacy"]
+    if p.unit == "client" and p.sampling_rate < 1:
+        return f"privacy.sampling_rate is {p.sampling_rate:g}, unit = client takes 1: cohorts are dealt, not sampled"
+    return None
+
+
+def _adapted_clips_are_clients(s: Sections) -> str | None:
+    p = s["privacy"]
+    return "privacy.clip_quantile is for unit = client" if p.clip_quantile and p.unit != "client" else None
+
+
+def _bands_have_one_hand(s: Sections) -> str | None:
+    p = s["privacy"]
+    if _bands(s) > 1 and (p.unit, p.noise) != ("client", "central"):
+        return (
+            "privacy.bands is for unit = client with noise = central: one party has to know the noise of all rounds"
+        )
+    return None
+
+
+def _bands_leave_full_cohorts(s: Sections) -> str | None:
+    bands, size, clients = _bands(s), s["cohort"].size, s["data"].clients
+    if bands > 1 and clients < bands * size:
+        return (
+            f"privacy.bands is {bands}, with which cohorts of {size} need {bands * size} clients, data.clients is "
+            f"{clients}"
+        )
+    return None
+
+
+def _bands_fit_the_rounds(s: Sections) -> str | None:
+    bands, rounds = _bands(s), s["cohort"].rounds
+    return f"privacy.bands is {bands}, above cohort.rounds {rounds}" if bands > rounds else None
+
+
+def _bands_keep_their_scale(s: Sections) -> str | None:
+    if _bands(s) > 1 and s["privacy"].clip_quantile:
+        return "privacy.bands takes noise back as it was put in, which privacy.clip_quantile would scale anew"
+    return None
+
+
+def _bands_are_for_sgd(s: Sections) -> str | None:
+    if _bands(s) > 1 and s["server"].optimizer != "sgd":
+        return "privacy.bands is for server.optimizer = sgd, which adds up what is released"
+    return None
+
+
+def _bands(s: Sections) -> int:
+    return s["privacy"].bands or 1
+
+
+def _shared_noise_is_masked(s: Sections) -> str | None:
+    if s["privacy"].noise == "distributed" and s["aggregation"].protocol != "secagg":
+        return "noise = distributed shares the noise inside a secure sum, it needs aggregation.protocol = secagg"
+    return None
+
+
+def _somebody_honest_is_left(s: Sections) -> str | None:
+    a, c = s["aggregation"], s["cohort"]
+    if s["privacy"].noise != "distributed" or a.protocol != "secagg" or _graph_exists(s):
+        return None
+    present = max(c.minimum, c.size - math.floor(a.dropouts * c.size))
+    if present <= most_colluders(c.size, a.colluders):
+        return (
+            f"aggregation.dropouts {a.dropouts:g} and colluders {a.colluders:g} may leave no honest device of "
+            f"{c.size} to bring the noise"
+        )
+    return None
+
+
+def _malicious_is_complete(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol == "secagg" and a.mode == "malicious-server" and size > COMPLETE:
+        return f"cohort.size is {size}, aggregation.mode = malicious-server takes at most {COMPLETE}"
+    return None
+
+
+def _secagg_has_company(s: Sections) -> str | None:
+    secure, size = s["aggregation"].protocol == "secagg", s["cohort"].size
+    if secure and size > MOST_DEVICES:
+        return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}"
+    return "cohort.size is 1, secure aggregation hides no sum of one" if secure and size < 2 else None
+
+
+def _graph_exists(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol != "secagg" or not 2 <= size <= MOST_DEVICES:
+        return None
+    try:
+        choose_graph(size, most_colluders(size, a.colluders), a.dropouts)
+    except ValueError:
+        return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
+    return None
+
+
+def _momentum_is_for_sgd(s: Sections) -> str | None:
+    server = s["server"]
+    return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
+
+
+def _files_have_a_path(s: Sections) -> str | None:
+    data = s["data"]
+    return "data.path is missing, data.name = files needs it" if data.name == "files" and not data.path else None
+
+
+def _delta_is_small(s: Sections) -> str | None:
+    delta = s["privacy"].delta
+    return f"privacy.delta {delta:g} is no guarantee, it must be at most 0.01" if delta > 0.01 else None
+
+
+RULES = (
+    _cohort_fits,
+    _minimum_fits,
+    _a_shared_step_is_one,
+    _clients_are_not_sampled,
+    _adapted_clips_are_clients,
+    _bands_have_one_hand,
+    _bands_leave_full_cohorts,
+    _bands_fit_the_rounds,
+    _bands_keep_their_scale,
+    _bands_are_for_sgd,
+    _shared_noise_is_masked,
+    _somebody_honest_is_left,
+    _momentum_is_for_sgd,
+    _files_have_a_path,
+    _malicious_is_complete,
+    _secagg_has_company,
+    _graph_exists,
+    _delta_is_small,
+)
+"""What no single key can tell: each returns a fault, or None."""
+
+
+def _check_budget(plan: Plan) -> None:
+    """Refuse more rounds than the budget allows."""
+    if not plan.protected or (cost := plan.cost()) <= plan.privacy.epsilon:
+        return
+    raise PlanError(
+        f"{plan.cohort.rounds} rounds at noise multiplier {plan.noise_multiplier:g} cost epsilon {cost:.4g}, "
+        f"the budget is {plan.privacy.epsilon:g}",
+        "lower cohort.rounds, raise privacy.epsilon, or leave privacy.noise_multiplier out to have it calibrated",
+    )
+
+
+def _check_ring(plan: Plan) -> None:
+    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
+    if plan.grid_step <= plan.coarsest_step < math.inf:
+        return
+    raise PlanError(
+        f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
+        f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
+        "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
+    )
+
+
+def _check_noise(plan: Plan) -> None:
+    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
+    if not plan.protected or _makeable(plan):
+        return
+    raise PlanError(
+        f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
+        "bring it, aggregation.range and cohort.size nearer to usual values",
+    )
+
+
+def _makeable(plan: Plan) -> bool:
+    if isinstance(plan.place, Distributed):
+        return LEAST_VARIANCE <= plan.place.share_variance <= MOST_VARIANCE
+    std = plan.noise_std(1) / plan.noise_step
+    return std >= LEAST_STD and (_weighable(plan) if plan.correlated else std <= MOST_STD / 2)
+
+
+def _weighable(plan: Plan) -> bool:
+    """Whether noise can be correlated, however many parameters the model has."""
+    try:
+        plan.weights(MOST_PARAMETERS)
+    except ValueError:
+        return False
+    return True
+
+
+CHECKS = (_check_ring, _check_budget, _check_noise)
+"""What the plan as a whole must be: each raises a PlanError."""

@@ -1,0 +1,132 @@
+"""The worker processes of a sweep: started, fed run by run, and ended whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from .results import Record
+
+COMMAND = (sys.executable, "-P", "-m", "bract.simulations.sweep.worker")
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
+
+Task = dict[str, Any]
+Message = dict[str, Any]
+"""`run` and either `record`, the fields of what it came to; or `round`, `accuracy`, and whether it is `fresh`."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    task: Task | None = None
+
+    def give(self, task: Task) -> None:
+        """Send it a task; one that is dead by now is found out when its output ends."""
+        self.task = task
+        with suppress(BrokenPipeError):
+            _pipe(self.process.stdin).write(json.dumps(task).encode() + b"\n")
+            _pipe(self.process.stdin).flush()
+
+
+class Pool:
+    """As many workers as there are jobs, each a process with one thread for its arithmetic."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+        self._told: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Message]:
+        """Yield the workers' messages until every task has its record; then, or on any fault, the workers are ended.
+
+        A worker that dies is replaced; its run gets a record that says so.
+        """
+        waiting, left = deque(tasks), len(tasks)
+        try:
+            for _ in range(min(self._jobs, len(tasks))):
+                self._start(waiting.popleft())
+            while left:
+                worker, message = self._told.get()
+                if message is None:
+                    message = self._bury(worker)
+                    if waiting:
+                        self._start(waiting.popleft())
+                elif "record" in message:
+                    worker.task = None
+                    if waiting:
+                        worker.give(waiting.popleft())
+                if message:
+                    left -= "record" in message
+                    yield message
+        finally:
+            self._end()
+
+    def _start(self, task: Task) -> None:
+        quiet = None if os.environ.get("BRACT_DEBUG") else subprocess.DEVNULL
+        process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=quiet,
+            env={**os.environ, **ONE_THREAD},
+            start_new_session=True,
+        )
+        worker = _Worker(process)
+        self._workers.append(worker)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.give(task)
+
+    def _listen(self, worker: _Worker) -> None:
+        with _pipe(worker.process.stdout) as stream:
+            for line in stream:
+                if line.endswith(b"\n"):  # else it was killed as it wrote
+                    self._told.put((worker, json.loads(line)))
+        self._told.put((worker, None))
+
+    def _bury(self, worker: _Worker) -> Message:
+        """Return the record of the run that a dead worker was at, nothing if it had none."""
+        self._workers.remove(worker)
+        code = worker.process.wait()
+        _close(worker.process)
+        if worker.task is None:
+            return {}
+        task = worker.task
+        what = f"its process ended by signal {-code}" if code < 0 else f"its process ended with code {code}"
+        hint = "if memory ran out, take fewer --jobs; set BRACT_DEBUG=1 to see what it says"
+        record = Record(task["run"], task["seed"], task["values"], task["folder"], error=what, hint=hint)
+        return {"run": task["run"], "record": asdict(record)}
+
+    def _end(self) -> None:
+        """Kill all workers: a run's state on disk is whole at any moment, and a finished one has its record."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+            _close(worker.process)
+        self._workers.clear()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of its input; its output is closed by the thread that reads it to its end."""
+    with suppress(BrokenPipeError):
+        _pipe(process.stdin).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise ValueError("the process has no such pipe")
+    return stream

@@ -1,0 +1,144 @@
+"""What a person sees while a sweep runs, and the lines at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from ...privacy import View
+from .cost import Cost
+from .grid import describe
+from .outcome import Outcome, Point
+from .pool import Message
+from .results import Record
+
+SEEN = {"released": "to whoever sees only the released models", "server": "to the server"}
+
+
+class Progress:
+    """Live progress on a terminal: runs done and running, the best so far, time left by the rounds that are left."""
+
+    def __init__(self, rounds: Mapping[int, int], finished: Sequence[Record], shown: bool) -> None:
+        """`rounds` are those of every run, by its number; `finished` are the runs that were done before."""
+        self._rounds = rounds
+        self._done = {record.run: rounds[record.run] for record in finished}
+        self._running: set[int] = set()
+        self._ended, self._failed, self._fresh = len(finished), 0, 0
+        self._accuracy = max((r.accuracy for r in finished if r.accuracy is not None), default=None)
+        console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not (shown and console.is_terminal),
+        )
+        self._began = time.monotonic()
+        self._task = self._bar.add_task("sweep", total=sum(rounds.values()), figures="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        self._show()
+        return self
+
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def told(self, message: Message) -> None:
+        """Take in what a worker said."""
+        run = message["run"]
+        if "record" in message:
+            self._take(run, message["record"])
+        else:
+            self._running.add(run)
+            self._done[run] = message["round"]
+            self._fresh += message["fresh"]
+        self._show()
+
+    def _take(self, run: int, record: Mapping[str, Any]) -> None:
+        self._running.discard(run)
+        self._done[run] = self._rounds[run]
+        self._ended += 1
+        self._failed += record["error"] is not None
+        if record["accuracy"] is not None:
+            self._accuracy = max(self._accuracy or 0.0, record["accuracy"])
+
+    @property
+    def figures(self) -> str:
+        """The line of figures."""
+        parts = [f"{self._ended}/{len(self._rounds)} runs", f"{len(self._running)} running"]
+        parts += [f"{self._failed} failed"] if self._failed else []
+        parts += [] if self._accuracy is None else [f"best {self._accuracy:.1%}"]
+        return "  ".join([*parts, self._time_left()])
+
+    def _time_left(self) -> str:
+        left = sum(self._rounds.values()) - sum(self._done.values())
+        if not self._fresh:
+            return "time left -:--:--"
+        seconds = int(left / self._fresh * (time.monotonic() - self._began))
+        return f"time left {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=sum(self._done.values()), figures=self.figures)
+
+
+def summary(outcome: Outcome) -> str:
+    """Return the lines that end a sweep: the best point, what the search would cost, and where everything is."""
+    private, best = outcome.request.selection is not None, outcome.best
+    lines = [] if private else [_runs(outcome)]
+    lines += ["best        no run was finished and measured"] if best is None else _best(best)
+    lines += _selected(outcome) if private else _search(outcome.cost)
+    return "\n".join([*lines, f"report      {outcome.folder}/report.html"])
+
+
+def _runs(outcome: Outcome) -> str:
+    finished = len(outcome.records) - len(outcome.failed)
+    seconds = sum(record.seconds for record in outcome.records)
+    return f"runs        {finished} of {len(outcome.records)} finished, {seconds:.0f} s of training"
+
+
+def _best(best: Point) -> list[str]:
+    seeds = len(best.runs)
+    spread = f" ({best.low:.1%} to {best.high:.1%} over {seeds} seeds)" if seeds > 1 else ""
+    return [
+        f"best        {best.accuracy:.1%}{spread} on test records that no client holds",
+        f"            {describe(best.values)}",
+    ]
+
+
+def _search(cost: Cost) -> list[str]:
+    every = f"to make {'this run' if cost.runs == 1 else f'these {cost.runs} runs'} on real data costs, all together,"
+    lines = [f"search      {every}", *_views(cost, cost.epsilon)]
+    if cost.runs > cost.points:
+        lines += ["            with one run for each point,", *_views(cost, cost.once)]
+    return lines
+
+
+def _selected(outcome: Outcome) -> list[str]:
+    selection, cost = outcome.request.selection, outcome.cost
+    if selection is None:
+        return []
+    chosen = f"private, {selection.tries:g} {selection.law} tries expected; on real data the outcome costs"
+    return [
+        f"selection   {chosen}",
+        *_views(cost, cost.epsilon),
+        "            with one run of every point, all of them released,",
+        *_views(cost, cost.once),
+    ]
+
+
+def _views(cost: Cost, epsilon: Mapping[View, float | None]) -> list[str]:
+    return [f"            epsilon {in_words(cost, epsilon, view)}, {SEEN[view]}" for view in ("released", "server")]
+
+
+def in_words(cost: Cost, epsilon: Mapping[View, float | None], view: View) -> str:
+    """Return one view's epsilon as a phrase, and the reason where there is none."""
+    figure = epsilon[view]
+    if figure is None:
+        return f"none: {cost.reasons.get(view, 'no bound could be computed')}"
+    return f"{figure:.3f} for each {cost.unit or 'unit'} at delta {cost.delta:g}"

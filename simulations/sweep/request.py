@@ -1,0 +1,200 @@
+"""What a sweep was asked for: kept as `sweep.toml` in its folder, from which it can be resumed."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...privacy import BractError, Entropy, PlanError, StateError
+from ...privacy.files import replace_file
+from ...privacy.plan_file import Tables
+from ...privacy.selection import Law, draw, make_law
+from ..study import Study, make_study
+from .grid import Axis, Values, describe, points, put
+
+FILE = "sweep.toml"
+NAMED = 3
+"""Most points that a fault is said to have."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Private selection: the law of the number of tries, its mean, and what was drawn, a point and a seed a try.
+
+    What was drawn is secret where the data are real: a study writes it down so that it can be resumed.
+    """
+
+    law: str
+    tries: float
+    drawn: tuple[tuple[int, int], ...] = ()
+
+    def make_law(self) -> Law:
+        """Return the law of the number of tries."""
+        return make_law(self.law, self.tries)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan's tables, the keys that vary, and how often every point is run; or private selection among points."""
+
+    name: str
+    tables: Tables
+    axes: tuple[Axis, ...]
+    seeds: int = 1
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: a point of the grid and a seed, both public in a study. Runs are numbered from 1."""
+
+    number: int
+    point: int
+    seed: int
+    values: Values
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder within that of the sweep."""
+        return f"run-{self.number:03d}"
+
+
+def make_runs(request: Request) -> list[Run]:
+    """Return all runs in the order of the grid, the seeds of a point in a row; or what was drawn."""
+    grid, selection = points(request.axes), request.selection
+    each = ((point, seed) for point in range(len(grid)) for seed in range(1, request.seeds + 1))
+    chosen = each if selection is None else selection.drawn
+    return [Run(number, point, seed, grid[point]) for number, (point, seed) in enumerate(chosen, 1)]
+
+
+def draw_tries(request: Request, entropy: Entropy) -> Request:
+    """Return the request with its private selection's tries drawn: how many, of which points, with which seeds."""
+    if request.selection is None:
+        return request
+    law, grid = request.selection.make_law(), len(points(request.axes))
+    tries = draw(law, entropy.keystream("tries"))
+    pairs = entropy.keystream("candidates").words(2 * tries).reshape(tries, 2)
+    # A remainder favours some points by 2^-64 times their number; seeds of 53 bits survive any table.
+    drawn = tuple((int(point % grid), int(seed >> 11)) for point, seed in pairs.tolist())
+    return replace(request, selection=replace(request.selection, drawn=drawn))
+
+
+def make_studies(request: Request) -> list[Study]:
+    """Return the study of every point of the grid, in order, resolved.
+
+    Raises:
+        PlanError: points have faults; all of them are named.
+    """
+    grid = points(request.axes)
+    studies: list[Study] = []
+    faults: dict[tuple[str, str], list[Values]] = {}
+    for values in grid:
+        try:
+            studies.append(make_study(put(request.tables, values), request.name))
+        except BractError as fault:
+            faults.setdefault((fault.what, fault.hint), []).append(values)
+    if faults:
+        raise _refusal(faults, len(grid))
+    return studies
+
+
+def seeded(study: Study, seed: int) -> Study:
+    """Return the study with another seed."""
+    return study.model_copy(update={"simulation": study.simulation.model_copy(update={"seed": seed})})
+
+
+def _refusal(faults: dict[tuple[str, str], list[Values]], grid: int) -> PlanError:
+    count = sum(map(len, faults.values()))
+    told = [what if len(where) == grid else f"{what} (at {_places(where)})" for (what, _), where in faults.items()]
+    points = "every point" if count == grid else f"{count} of {grid} points"
+    start = f"{points} of the grid refused: " if grid > 1 else ""
+    hints = {hint for _, hint in faults}
+    return PlanError(
+        start + "; ".join(told),
+        hints.pop() if len(hints) == 1 else "mend the plan, or what --over and --set put into it, and try again",
+    )
+
+
+def _places(where: list[Values]) -> str:
+    more = f" and {len(where) - NAMED} more" if len(where) > NAMED else ""
+    return "; ".join(map(describe, where[:NAMED])) + more
+
+
+def write_request(folder: Path, request: Request) -> None:
+    """Keep the request in the folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    replace_file(folder / FILE, to_toml(request).encode())
+
+
+def read_request(folder: Path) -> Request:
+    """Return the request that the folder was made for.
+
+    Raises:
+        PlanError: the folder holds no sweep.
+        StateError: the file is damaged.
+    """
+    path = folder / FILE
+    try:
+        return from_toml(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PlanError(
+            f"{folder} holds no sweep", f"start one: bract sweep PLAN --over ... --out {folder}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
+        raise StateError(f"{path} is damaged", "restore it from a copy, or choose another --out") from fault
+
+
+def same(request: Request, other: Request) -> bool:
+    """Whether two requests ask for the same, whatever was drawn for them."""
+    plain = (replace(r, selection=r.selection and replace(r.selection, drawn=())) for r in (request, other))
+    return next(plain) == next(plain)
+
+
+def to_toml(request: Request) -> str:
+    """Return the request as the TOML text that reads back equal."""
+    return "# What this sweep was asked for; `bract sweep --resume` goes by it.\n\n" + "\n".join(_tables(request))
+
+
+def _tables(request: Request) -> Iterator[str]:
+    yield _table("[sweep]", {"name": request.name, "seeds": request.seeds})
+    for axis in request.axes:
+        yield _table("[[over]]", {"key": axis.key, "values": axis.values})
+    if s := request.selection:
+        yield _table("[select]", {"law": s.law, "tries": s.tries, "drawn": s.drawn})
+    for name, table in request.tables.items():
+        yield _table(f"[plan.{name}]", table)
+
+
+def _table(heading: str, table: dict[str, Any]) -> str:
+    return f"{heading}\n" + "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
+
+
+def _value(value: Any) -> str:
+    """Return a value as TOML, which writes strings, numbers and lists as JSON does, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def from_toml(text: str) -> Request:
+    """Return the request in TOML text.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, IndexError: it is none.
+    """
+    found = tomllib.loads(text)
+    sweep, select = found["sweep"], found.get("select")
+    axes = tuple(Axis(str(axis["key"]), tuple(axis["values"])) for axis in found.get("over", []))
+    request = Request(str(sweep["name"]), found.get("plan", {}), axes, int(sweep["seeds"]), select and _drawn(select))
+    make_runs(request)  # what was drawn names points of the grid
+    return request
+
+
+def _drawn(select: dict[str, Any]) -> Selection:
+    drawn = tuple((int(point), int(seed)) for point, seed in select["drawn"])
+    return Selection(str(select["law"]), float(select["tries"]), drawn)

@@ -1,0 +1,185 @@
+"""A sweep: every run that is not finished yet is made by a pool of workers, then tables and report are written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...privacy import BractError, PlanError, StateError, SystemEntropy
+from ...privacy.files import storage
+from ..study import Study
+from .cost import Cost, cost_of_runs, cost_of_selection
+from .outcome import Outcome, make_points, winner
+from .pool import Pool, Task
+from .progress import Progress
+from .report import write_report
+from .request import (
+    FILE,
+    Request,
+    Run,
+    draw_tries,
+    make_runs,
+    make_studies,
+    read_request,
+    same,
+    seeded,
+    write_request,
+)
+from .results import Record, read_record, record_of
+from .tables import write_tables
+
+
+class Interrupted(BractError):
+    """Ctrl-C: the workers are gone, and what is on disk can be resumed."""
+
+    exit_code = 130
+
+
+class RunsFailed(BractError):
+    """The sweep has ended, but some of its runs failed."""
+
+
+def sweep(request: Request, folder: Path, jobs: int, shown: bool = True) -> Outcome:
+    """Make all runs of the request that are not finished yet in `folder`, and write tables and report there.
+
+    A run that fails is recorded and does not hold up the others; it is tried again when the sweep is resumed.
+
+    Raises:
+        PlanError: points of the grid have faults (all are named), or the folder holds something else. Nothing ran.
+        StateError: another process works on the folder, or a file in it is damaged.
+        StorageError: the disk is full; finished runs are on disk.
+        Interrupted: Ctrl-C came; no worker is left, and finished runs are on disk.
+    """
+    try:
+        studies = make_studies(request)
+        with _opened(folder, request) as kept:
+            return _sweep(kept, studies, folder, jobs, shown)
+    except KeyboardInterrupt:
+        begun = (folder / FILE).exists()
+        hint = f"finished runs are on disk; `bract sweep --resume {folder}` goes on with the others"
+        raise Interrupted("interrupted", hint if begun else "nothing had been run yet") from None
+
+
+def check_failures(outcome: Outcome) -> None:
+    """Say that runs failed, if any did.
+
+    Raises:
+        RunsFailed: some did.
+    """
+    if failed := outcome.failed:
+        first = failed[0]
+        where = outcome.folder / "results.csv"
+        raise RunsFailed(
+            f"{len(failed)} of {len(outcome.records)} runs failed, the first: {first.error}",
+            f"{first.hint or 'mend that'}; {where} has all; `bract sweep --resume {outcome.folder}` tries them again",
+        )
+
+
+def _sweep(request: Request, studies: Sequence[Study], folder: Path, jobs: int, shown: bool) -> Outcome:
+    began = time.monotonic()
+    runs = make_runs(request)
+    final = request.selection is not None  # a try that is made again could change an outcome that is out already
+    records = _records(runs, studies, folder, jobs, shown, final)
+    outcome = _outcome(request, runs, studies, folder, records, time.monotonic() - began)
+    write_tables(folder, [axis.key for axis in request.axes], outcome.records)
+    write_report(folder / "report.html", outcome, studies)
+    return outcome
+
+
+def _records(
+    runs: Sequence[Run], studies: Sequence[Study], folder: Path, jobs: int, shown: bool, final: bool
+) -> list[Record]:
+    """Return the record of every run: from disk where it is finished, or failed for good, else once it is made."""
+    on_disk = {run.number: read_record(folder / run.folder) for run in runs}
+    found = {number: record for number, record in on_disk.items() if record and (record.finished or final)}
+    left = [run for run in runs if run.number not in found]
+    rounds = {run.number: studies[run.point].cohort.rounds for run in runs}
+    with Progress(rounds, list(found.values()), shown) as progress:
+        for message in Pool(jobs).make([_task(run, studies[run.point], folder) for run in _by_data(left, studies)]):
+            progress.told(message)
+            if "record" in message:
+                found[message["run"]] = _settled(record_of(message["record"]))
+    return [found[run.number] for run in runs]
+
+
+def _settled(record: Record) -> Record:
+    """Return the record; that on disk if the worker died after it had finished the run and before it could say so."""
+    kept = None if record.finished else read_record(Path(record.folder))
+    return kept if kept and kept.finished else record
+
+
+def _task(run: Run, study: Study, folder: Path) -> Task:
+    plan = seeded(study, run.seed).to_toml()
+    place = str(folder / run.folder)
+    return {"run": run.number, "seed": run.seed, "values": dict(run.values), "folder": place, "plan": plan}
+
+
+def _by_data(runs: Sequence[Run], studies: Sequence[Study]) -> list[Run]:
+    """Return the runs with those over the same data in a row: a worker holds one data set at a time."""
+    first: dict[object, int] = {}
+    for run in runs:
+        first.setdefault(studies[run.point].data, len(first))
+    return sorted(runs, key=lambda run: first[studies[run.point].data])
+
+
+def _outcome(
+    request: Request,
+    runs: Sequence[Run],
+    studies: Sequence[Study],
+    folder: Path,
+    records: list[Record],
+    seconds: float,
+) -> Outcome:
+    if request.selection is None:
+        cost: Cost = cost_of_runs(runs, studies, folder)
+        return Outcome(request, folder, tuple(records), make_points(records), cost, seconds)
+    best = winner(records)
+    if best is None and records:
+        raise RunsFailed(
+            f"no try came to an outcome; the first: {records[0].error or 'its accuracy was not measured'}",
+            f"{records[0].hint or 'mend that'}; then start anew with another --out",
+        )
+    chosen = (best,) if best else ()
+    cost = cost_of_selection(request.selection.make_law(), studies)
+    return Outcome(request, folder, chosen, make_points(chosen), cost, seconds)
+
+
+@contextmanager
+def _opened(folder: Path, request: Request) -> Iterator[Request]:
+    """Lock the folder, and yield the request as it is kept there: with what was drawn for it, once and for all."""
+    if folder.exists() and not (folder / FILE).exists() and (not folder.is_dir() or _used(folder)):
+        raise PlanError(f"{folder} is not empty and holds no sweep", "choose another --out")
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(lock, folder)
+        yield _kept(folder, request)
+    finally:
+        os.close(lock)
+
+
+def _used(folder: Path) -> bool:
+    return any(path.name not in (".lock", FILE + ".draft") for path in folder.iterdir())
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StateError(f"another process sweeps in {folder}", "wait for it to end, or stop it") from None
+
+
+def _kept(folder: Path, request: Request) -> Request:
+    if not (folder / FILE).exists():
+        drawn = draw_tries(request, SystemEntropy())
+        write_request(folder, drawn)
+        return drawn
+    kept = read_request(folder)
+    if not same(kept, request):
+        raise PlanError(f"{folder} holds another sweep", f"choose another --out, or go on with --resume {folder}")
+    return kept

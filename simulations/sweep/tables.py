@@ -1,0 +1,72 @@
+"""The table of a sweep, a row a run, as CSV and as Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from ...privacy.files import replace_file
+from .grid import show
+from .results import Record
+
+FIGURES = {
+    "seed": pyarrow.int64(),
+    "accuracy": pyarrow.float64(),
+    "loss": pyarrow.float64(),
+    "epsilon_server": pyarrow.float64(),
+    "epsilon_released": pyarrow.float64(),
+    "delta": pyarrow.float64(),
+    "rounds": pyarrow.int64(),
+    "seconds": pyarrow.float64(),
+    "folder": pyarrow.string(),
+    "error": pyarrow.string(),
+}
+"""The columns after those of the keys that vary. An epsilon is empty where nothing bounds it or the run failed."""
+
+
+def write_tables(folder: Path, keys: Sequence[str], records: Sequence[Record]) -> None:
+    """Write `results.csv` and `results.parquet`: the keys that vary, and what each run came to.
+
+    Raises:
+        StorageError: they cannot be written; what was there is intact.
+    """
+    columns = {key: _alike([record.values[key] for record in records]) for key in keys}
+    columns |= {name: [_figure(record, name) for record in records] for name in FIGURES}
+    replace_file(folder / "results.csv", _csv(columns))
+    replace_file(folder / "results.parquet", _parquet(columns))
+
+
+def _figure(record: Record, name: str) -> Any:
+    if name.startswith("epsilon_"):
+        return record.epsilon[name.removeprefix("epsilon_")]
+    return getattr(record, name)
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    """Return the values of one column as they are if they are numbers, or truth values, or texts; else as texts."""
+    if all(isinstance(value, bool) for value in values):
+        return values
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return values if all(isinstance(value, int) for value in values) else [float(value) for value in values]
+    return [show(value) for value in values]
+
+
+def _csv(columns: dict[str, list[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue().encode()
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
+    arrays = [pyarrow.array(values, FIGURES.get(name)) for name, values in columns.items()]
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(arrays, names=list(columns)), buffer)
+    return buffer.getvalue()

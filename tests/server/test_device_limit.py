@@ -1,0 +1,94 @@
+"""Devices that keep a ledger, seen from the server: a refusal is a code that is counted, never a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Context
+
+from bract.client.app import make_app
+from bract.client.device import Device
+from bract.client.records import Records
+from bract.client.spending import FILE, Spending
+from bract.client.terms import Terms
+from bract.privacy import Plan, RoundError
+from bract.privacy.statement import read_ledger
+from bract.server.rounds import train
+from bract.server.training import Training
+from bract.simulations.grid import FIRST_NODE, RUN_ID, LocalGrid
+from bract.simulations.seeded import SeededEntropy
+
+Make = Callable[..., Plan]
+CLIENTS = 3
+
+
+@pytest.fixture
+def plan(make: Make) -> Plan:
+    """Three rounds that three devices take part in, whose cost is all but epsilon 2."""
+    return make(
+        data={"clients": CLIENTS},
+        cohort={"size": CLIENTS, "minimum": 2},
+        privacy={"noise": "local", "epsilon": 2.0, "noise_multiplier": None},
+    ).resolved()
+
+
+def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
+    """Devices with ledgers in `folder` and these limits, started anew, and connected to a server's run."""
+    generator = torch.Generator().manual_seed(0)
+    records = Records(torch.randn(12, 1, 2, 2, generator=generator), torch.arange(12) % 3)
+
+    def open_device(context: Context) -> Device:
+        place = context.node_id - FIRST_NODE
+        terms = Terms(max_epsilon=limits[place], clear_updates=True)
+        context.run_id = run
+        return Device(records, terms, spending=Spending(folder / str(place), terms))
+
+    return LocalGrid(make_app(open_device), CLIENTS)
+
+
+def go(plan: Plan, grid: LocalGrid, folder: Path, seed: int) -> Any:
+    return train(grid, Training(plan, folder, entropy=SeededEntropy(seed)))
+
+
+def rounds(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_devices_refuse_the_round_that_would_pass_their_limit_after_a_restart_and_at_another_server(
+    plan: Plan, tmp_path: Path
+) -> None:
+    limits = [2.0] * CLIENTS
+    outcome = go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
+    assert outcome.state.round == 3
+    with pytest.raises(RoundError) as caught:
+        go(plan, devices(tmp_path / "state", limits, 77), tmp_path / "second", 2)
+    assert caught.value.what == "0 of 3 devices sent an update, the round needs 2 (3 said spent)"
+    charges = [len(read_ledger(tmp_path / "state" / str(place) / FILE).entries) for place in range(CLIENTS)]
+    assert charges == [3, 3, 3]
+
+
+def test_a_round_goes_on_without_the_device_that_refuses_and_counts_it_by_its_code(
+    plan: Plan, tmp_path: Path
+) -> None:
+    limits = [2.0] * CLIENTS
+    go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
+    go(plan, devices(tmp_path / "state", [2.0, 10.0, 10.0], 77), tmp_path / "second", 2)
+    said = rounds(tmp_path / "second")
+    assert [line["codes"] for line in said] == [{"ok": 2, "spent": 1}] * 3
+    assert [line["survivors"] for line in said] == [2, 2, 2]
+
+
+def test_a_second_training_gets_as_many_rounds_as_the_limit_has_left(plan: Plan, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, RUN_ID), first, 1)
+    with pytest.raises(RoundError, match="3 said spent"):
+        go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, 77), second, 2)
+    done = len(rounds(second))
+    assert 0 < done < 3
+    entries = read_ledger(tmp_path / "state" / "0" / FILE).entries
+    assert len(entries) == 3 + done
