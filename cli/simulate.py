@@ -20,6 +20,7 @@ def simulate(
     out: Annotated[Path | None, typer.Option(help="A new folder for all that the run writes.")] = None,
     resume: Annotated[Path | None, typer.Option(help="The folder of a run that was cut off: go on with it.")] = None,
     seed: Annotated[int | None, typer.Option(help="Make the run repeatable; its noise is then no secret.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Charge the run to this population's ledger.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -32,9 +33,13 @@ def simulate(
     machine.settle()
     if resume and (plan or settings or out or seed is not None):
         raise PlanError("--resume takes the run as it was planned", "leave out the plan, --set, --out and --seed")
+    if ledger and not ledger.exists():
+        raise PlanError(
+            f"there is no ledger {ledger}", f"make one: bract ledger new {ledger} --epsilon 6 --delta 1e-5"
+        )
     study, folder = _resumed(resume) if resume else _planned(plan, settings or [], out, seed)
     with Progress(study, shown=not (as_json or quiet)) as progress:
-        result = run(study, folder, progress)
+        result = run(study, folder, progress, ledger=ledger)
     print(json.dumps(to_json(result)) if as_json else summary(result))
 
 

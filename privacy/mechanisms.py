@@ -31,6 +31,9 @@ SPREAD = 8.0
 DEVIATIONS = 6.0
 """How many standard deviations of its noise a sum has room for: beyond lie 2e-9 of its coordinates."""
 
+CENTRAL_DEVIATIONS = 12.0
+"""The same where the server adds it: the noise is made out to 9.4, and its scale grows a little with rounding."""
+
 ROUNDING_COST, NEGLIGIBLE = 0.02, 0.001
 """By what share random rounding may add to the sensitivity, and the share below which a finer grid is idle."""
 
@@ -130,6 +133,17 @@ class Central(_Place):
         share = min(1.0, SPREAD / self.plan.cohort.size) * self.plan.training.batch_size
         return self.clip_norm * max(1.0, share)
 
+    def step(self, ring: Ring) -> float:
+        """The value of one step in this ring, which has room for the noise beside the whole cohort's sum."""
+        size, room = self.plan.cohort.size, ring.bound(self.plan.cohort.size)
+        noise = CENTRAL_DEVIATIONS * self.plan.noise_multiplier * self.move
+        return max((self.plan.range + noise / size) / room, self.clip_norm / GRID) if room else math.inf
+
+    def bound(self, ring: Ring) -> int:
+        """The largest coordinate of one device's vector in steps: the cohort's sum leaves room for the noise."""
+        step = self.step(ring)
+        return min(ring.bound(self.plan.cohort.size), math.ceil(self.plan.range / step)) if step < math.inf else 0
+
     @property
     def coarsest_step(self) -> float:
         """The coarsest step that adds little to the sensitivity."""
@@ -143,7 +157,8 @@ class Central(_Place):
         """
         if self.plan.correlated:
             return 1
-        room = (1 << 60) // (self.plan.bound * self.plan.cohort.size)
+        bits = self.plan.ring.bits
+        room = (1 << 62) // (self.plan.bound * self.plan.cohort.size) if bits == 64 else 1 << (61 - bits)
         return max(1, min(room, int(GRID * self.plan.grid_step / self.clip_norm)))
 
     @property

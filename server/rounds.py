@@ -48,7 +48,7 @@ def train(grid: Grid, training: Training) -> Outcome:
     """
     plan, observer = training.plan, training.observer
     _prepare_folder(training)
-    with Ledger(training.ledger, plan.budget, plan.digest) as ledger:
+    with training.open_ledger() as ledger:
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)

@@ -92,9 +92,9 @@ def show_ratio(ratio: float) -> str:
 
 
 _MEANING = {
-    "works": f"trainings up to {WORKS:g} came within a few points of what they reach without noise",
+    "works": f"trainings up to {WORKS:g} came near to what they reach without noise",
     "hard": f"above {WORKS:g} accuracy is lost, above {HOPELESS:g} nearly all of it",
-    "cannot work": f"trainings above {HOPELESS:g} learnt next to nothing",
+    "cannot work": f"trainings above {HOPELESS:g} came to little more than guessing",
 }
 
 

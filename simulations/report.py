@@ -272,8 +272,8 @@ def _values(table: Mapping[str, object]) -> Iterator[tuple[str, Html]]:
 
 
 _ABOUT_LEDGER = (
-    "The first line of its ledger.jsonl names this plan, and the line of the last finished round has this hash."
-    " The digest covers every table of the plan but [simulation]."
+    "The first line of its ledger.jsonl names this plan (a shared ledger names it with each release), and the line of"
+    " the last finished round has this hash. The digest covers every table of the plan but [simulation]."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import time
 from collections import Counter
@@ -73,11 +74,16 @@ class _Restoring:
 
 
 def simulate(
-    study: Study, folder: Path, observer: Observer | None = None, population: Population | None = None
+    study: Study,
+    folder: Path,
+    observer: Observer | None = None,
+    population: Population | None = None,
+    ledger: Path | None = None,
 ) -> Result:
     """Run the study in `folder`, from its start or from where it stands, and write model and report there.
 
-    `population` is that of the study's data, if the caller has it at hand; else it is made.
+    `population` is that of the study's data, if the caller has it at hand; else it is made. `ledger` is that of a
+    population, which the run is charged to in place of one of its own.
 
     Raises:
         BractError: bad data, damaged state, a full disk; what is in the folder stays usable.
@@ -92,6 +98,8 @@ def simulate(
         observer=restoring,
         entropy=study.entropy,
         releases=OPEN_RELEASES,
+        shared_ledger=ledger,
+        population=hashlib.sha256(study.data.model_dump_json().encode()).hexdigest(),
     )
     began = time.monotonic()
     outcome = train(grid, training)

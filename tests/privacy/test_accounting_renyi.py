@@ -184,6 +184,13 @@ def test_the_curve_of_sampled_gaussians_is_that_of_dp_accounting_and_of_opacus(
     np.testing.assert_allclose(ours[:-1], opacus, rtol=1e-6)  # at 2,048 it has no number
 
 
+@pytest.mark.parametrize("noise_multiplier", [1e4, 1e7, 1e10, 1e100])
+def test_hardly_any_loss_is_hardly_any_loss_and_not_lost_in_rounding(noise_multiplier: float) -> None:
+    """At order 2 the excess of the moment is q^2 / z^2."""
+    found = renyi(PoissonSampled(0.1, Gaussian(noise_multiplier)), 2)
+    assert found == pytest.approx(0.01 / noise_multiplier**2, rel=1e-6)
+
+
 SETTINGS = [
     # sampling rate, noise multiplier, steps, delta
     (0.01, 1.0, 1000, 1e-5),

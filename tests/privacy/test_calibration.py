@@ -5,7 +5,7 @@ import math
 import pytest
 from opacus.accountants import PRVAccountant
 
-from bract.privacy import Composed, Event, Gaussian, PlanError, PoissonSampled, Unbounded, accounting
+from bract.privacy import Composed, Event, Gaussian, PlanError, PoissonSampled, Skellam, Unbounded, accounting
 from bract.privacy.accounting import LEAST_NOISE, NOISE_STEP, calibrate, epsilon
 
 # Opacus divides by zero where a tail is empty, and warns of its GDP figure and of its Renyi orders:
@@ -64,6 +64,20 @@ def test_calibrated_noise_suffices_by_opacus_too(rate: float, count: int, target
     lower, upper = prv(rate, noise, count, delta, error=0.003 * target)
     assert lower <= target
     assert upper <= target * 1.005
+
+
+@pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS)
+def test_skellam_noise_is_calibrated_from_below_within_a_thousandth_and_to_more_than_a_gaussian(
+    rate: float, count: int, target: float, delta: float
+) -> None:
+    """On a grid of 800 steps in a clip norm: the more noise, the more steps of it."""
+
+    def event(noise_multiplier: float) -> Event:
+        return Composed(PoissonSampled(rate, Skellam(noise_multiplier, (800 * noise_multiplier) ** 2)), count)
+
+    noise = calibrate(event, target, delta)
+    assert 0.999 * target <= epsilon(event(noise), delta) <= target
+    assert noise > calibrate(lambda z: steps(rate, z, count), target, delta)
 
 
 @pytest.mark.parametrize("off", [0.999, 0.9999, 1.001])

@@ -165,7 +165,7 @@ def test_noise_is_planned_for_a_cost_that_it_never_exceeds(given_tables: dict[st
 
 @given(accepted)
 def test_a_round_that_more_survive_costs_less_and_the_colluders_do_not_count(given_tables: dict[str, Any]) -> None:
-    """They may tell the server their shares, or leave them out and look at the model: both views are charged alike."""
+    """They may tell the server their shares, or leave them out and look at the model: both views pay alike."""
     plan = Plan.model_validate(given_tables)
     events = [noised_sum(plan.event("server", n)) for n in range(plan.least_survivors, plan.cohort.size + 1)]
     for number, event in enumerate(events, plan.least_survivors):

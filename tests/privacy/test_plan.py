@@ -136,6 +136,16 @@ def test_equal_plans_have_equal_digests_whatever_was_computed_from_them() -> Non
     assert used.digest == fresh.digest
 
 
+def test_a_changed_copy_keeps_nothing_that_was_computed_from_the_old_tables() -> None:
+    plan = Plan(privacy=Privacy(noise="local", noise_multiplier=3.0))
+    assert plan.noise_multiplier * plan.grid_step * plan.place.range > 0
+    other = changed(plan, "privacy", noise="central", noise_multiplier=4.0)
+    fresh = Plan(privacy=Privacy(noise="central", noise_multiplier=4.0))
+    assert type(other.place) is type(fresh.place)
+    assert (other.noise_multiplier, other.grid_step, other.range) == (4.0, fresh.grid_step, fresh.range)
+    assert other.place.plan is other
+
+
 @pytest.mark.parametrize(("section", "key"), FIELDS)
 def test_every_field_changes_the_digest_and_what_devices_are_offered(section: str, key: str) -> None:
     plan = Plan(data=Data(path="records.npz"))

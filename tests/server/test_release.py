@@ -15,7 +15,7 @@ from bract.server.release import RELEASES, release_central, release_local
 
 Make = Callable[..., Plan]
 COUNT = 20_000
-RINGS = [{}, {"bits": 64}, {"bits": 21, "range": 1.0}]
+RINGS = [{}, {"bits": 64}, {"bits": 32, "range": 1.0}]
 """Sums on the grid that the plan chooses, on the finest and on a coarse one."""
 
 
