@@ -97,7 +97,7 @@ def test_the_unit_can_be_the_client(
     assert (result["epsilon"]["server"] is None) == (noise == "central")
 
 
-def test_shared_noise_is_a_guarantee_against_the_server_and_a_stronger_one_against_others(
+def test_shared_noise_is_a_guarantee_against_the_server_too(
     tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = plan_of(tiny_plan, "distributed")
@@ -105,7 +105,7 @@ def test_shared_noise_is_a_guarantee_against_the_server_and_a_stronger_one_again
     said = capsys.readouterr().out
     assert "trusted" not in said
     epsilon = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["epsilon"]
-    assert 0 < epsilon["released"] < epsilon["server"] < 8
+    assert 0 < epsilon["released"] == epsilon["server"] < 8
 
 
 def test_a_seed_repeats_a_run_and_no_seed_does_not(tiny_plan: Path, tmp_path: Path) -> None:

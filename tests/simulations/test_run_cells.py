@@ -64,7 +64,7 @@ def test_a_training_in_each_cell_is_charged_what_its_plan_says_and_writes_its_re
         assert result.epsilon["server"] == pytest.approx(epsilon(Composed(server, 3), delta), rel=1e-3)
         assert result.epsilon["server"] >= result.epsilon["released"]
     if noise == "distributed":  # nobody dropped out: more noise arrived than was claimed
-        assert result.epsilon["released"] < result.epsilon["server"] < 0.9 * study.cost() <= 0.9 * 8
+        assert result.epsilon["released"] == result.epsilon["server"] < 0.9 * study.cost() <= 0.9 * 8
     assert f"one {unit}" in (tmp_path / "run" / "report.html").read_text()
 
 
