@@ -134,15 +134,18 @@ class Central(_Place):
         return self.clip_norm * max(1.0, share)
 
     def step(self, ring: Ring) -> float:
-        """The value of one step in this ring, which has room for the noise beside the whole cohort's sum."""
+        """The value of one step in this ring, which has room for the noise beside the whole cohort's sum.
+
+        One of 64 bits always has: a device uses 46 of them at most.
+        """
         size, room = self.plan.cohort.size, ring.bound(self.plan.cohort.size)
-        noise = CENTRAL_DEVIATIONS * self.plan.noise_multiplier * self.move
+        noise = CENTRAL_DEVIATIONS * self.plan.noise_multiplier * self.move if ring.bits < 64 else 0.0
         return max((self.plan.range + noise / size) / room, self.clip_norm / GRID) if room else math.inf
 
     def bound(self, ring: Ring) -> int:
         """The largest coordinate of one device's vector in steps: the cohort's sum leaves room for the noise."""
-        step = self.step(ring)
-        return min(ring.bound(self.plan.cohort.size), math.ceil(self.plan.range / step)) if step < math.inf else 0
+        step, most = self.step(ring), ring.bound(self.plan.cohort.size)
+        return min(most, math.ceil(self.plan.range / step)) if ring.bits < 64 and most else most
 
     @property
     def coarsest_step(self) -> float:

@@ -103,7 +103,15 @@ def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
 @given(plans)
 def test_the_sum_of_the_whole_cohort_cannot_overflow_the_ring(plan: Plan) -> None:
     assert plan.bound * plan.cohort.size < 2 ** (plan.ring.bits - 1)
-    assert plan.bound == plan.ring.bound(plan.cohort.size)
+    room = plan.ring.bound(plan.cohort.size)
+    assert plan.bound == room or (plan.privacy.noise == "central" and 0 < plan.bound < room)
+
+
+@given(plans)
+def test_the_servers_noise_has_room_in_the_ring_beside_the_sum(plan: Plan) -> None:
+    assume(plan.privacy.noise == "central" and plan.ring.bits < 64 and plan.bound > 0)
+    noise = 12 * plan.noise_multiplier * plan.privacy.clip_norm / plan.grid_step
+    assert plan.range / plan.grid_step * plan.cohort.size + noise <= 2 ** (plan.ring.bits - 1) * (1 + 1e-12)
 
 
 @given(plans)
@@ -134,9 +142,11 @@ def test_central_noise_is_added_on_a_refinement_of_the_sums_grid_that_fits_into_
     assume(plan.bound > 0 and plan.privacy.noise == "central")
     assert plan.noise_step == plan.grid_step / plan.refinement
     assert isinstance(plan.refinement, int)
-    assert plan.refinement == 1 or plan.refinement * plan.bound * plan.cohort.size <= 2**60
-    finer = (plan.refinement + 1) * plan.bound * plan.cohort.size
-    assert finer > 2**60 or plan.grid_step / (plan.refinement + 1) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
+    summed, most = (plan.bound * plan.cohort.size, 2**62) if plan.ring.bits == 64 else (2**plan.ring.bits, 2**61)
+    assert plan.refinement == 1 or plan.refinement * summed <= most
+    assert (plan.refinement + 1) * summed > most or plan.grid_step / (
+        plan.refinement + 1
+    ) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
 
 
 @given(plans)
@@ -150,9 +160,9 @@ def test_the_default_plan_by_hand() -> None:
     """A batch of 350: 254.5 clip norms in steps of at most 2^-15 take 23 bits, eleven devices four, the sign one."""
     plan = Plan()
     assert plan.ring == Ring(32)
-    assert plan.bound == (2**31 - 1) // 11
-    assert plan.grid_step == plan.range / plan.bound
-    assert plan.refinement == int(GRID * plan.grid_step) == 1400
+    assert plan.grid_step == (plan.range + 12 * plan.noise_multiplier / 11) / ((2**31 - 1) // 11)
+    assert plan.bound == math.ceil(plan.range / plan.grid_step) < (2**31 - 1) // 11
+    assert plan.refinement == int(GRID * plan.grid_step) == 1407
 
 
 def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
@@ -162,7 +172,16 @@ def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
 
 
 def test_a_narrower_range_takes_a_narrower_ring() -> None:
-    assert [Plan(aggregation=Aggregation(range=r)).ring.bits for r in (250.0, 2.0, 0.09, 0.005)] == [32, 21, 16, 12]
+    privacy = Privacy(noise_multiplier=1e-3)
+    made = [Plan(privacy=privacy, aggregation=Aggregation(range=r)) for r in (250.0, 2.0, 0.08, 0.001)]
+    assert [plan.ring.bits for plan in made] == [32, 21, 16, 12]
+
+
+def test_more_noise_of_the_server_takes_a_wider_ring() -> None:
+    made = [
+        Plan(privacy=Privacy(noise_multiplier=z), aggregation=Aggregation(range=0.08)) for z in (1e-3, 1.0, 300.0)
+    ]
+    assert [plan.ring.bits for plan in made] == [16, 21, 32]
 
 
 # Faults
@@ -170,7 +189,7 @@ def test_a_narrower_range_takes_a_narrower_ring() -> None:
 
 def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_not_is_accepted() -> None:
     says = fault(aggregation={"bits": 21})
-    assert "a ring of 21 bits is too small: 11 devices leave steps of 0.00267, the plan needs 3.05e-05" in says
+    assert "a ring of 21 bits is too small: 11 devices leave steps of 0.0029, the plan needs 3.05e-05" in says
     assert "raise aggregation.bits or leave it out" in says
     privacy = {"noise_multiplier": 20.0}
     assert make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan).ring == Ring(32)
