@@ -25,9 +25,9 @@ class Point:
 
 
 def over_rounds(plan: Plan, rounds: Iterable[int]) -> tuple[Point, ...]:
-    """Return the bounds after so many rounds each, at the plan's noise."""
-    plans = ((number, _with(plan, cohort={"rounds": number})) for number in rounds)
-    return tuple(Point(number, other, bound(other)) for number, other in plans)
+    """Return the bounds after so many rounds each, at the plan's noise; unsound numbers are passed over."""
+    plans = ((number, _sound(_with(plan, cohort={"rounds": number}))) for number in rounds)
+    return tuple(Point(number, other, bound(other)) for number, other in plans if other is not None)
 
 
 def over_cohort(plan: Plan, sizes: Iterable[int]) -> tuple[Point, ...]:

@@ -152,6 +152,21 @@ def deviations(c: Sequence[float] | NDArray[Any], rounds: int, momentum: float =
     return np.sqrt(np.cumsum(beta**2)) * math.hypot(*(whole / whole[0]))
 
 
+@lru_cache(maxsize=64)
+def release_deviation(rounds: int, bands: int, momentum: float = 0.0) -> float:
+    """Return the largest standard deviation of a coordinate's noise in one release, in the same units; public.
+
+    It is more than 1: what a release has more than an independent one, later ones take back.
+
+    >>> release_deviation(50, 1), round(release_deviation(50, 4), 2)
+    (1.0, 1.77)
+    """
+    c = coefficients(rounds, bands, momentum)
+    own = np.zeros(min(rounds, HORIZON))
+    own[0] = 1.0
+    return math.hypot(*(c / c[0])) * math.sqrt(np.square(_divide(own, c / c[0])).sum())
+
+
 def relative_error(rounds: int, bands: int, momentum: float = 0.0) -> float:
     """Return the root mean square, over rounds, of the noise in the model, divided by that of independent noise."""
     banded, independent = (deviations(c, rounds, momentum) for c in (coefficients(rounds, bands, momentum), [1.0]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .budget import View
 from .events import Event, Gaussian, PoissonSampled, Skellam, Unbounded
+from .factorisation import release_deviation
 from .ring import Ring
 from .rotation import padded
 
@@ -133,13 +134,24 @@ class Central(_Place):
         share = min(1.0, SPREAD / self.plan.cohort.size) * self.plan.training.batch_size
         return self.clip_norm * max(1.0, share)
 
+    @property
+    def swell(self) -> float:
+        """How many times the deviation of independent noise that of one release may be, up to the next power of two.
+
+        More than once where later releases take noise back.
+        """
+        plan = self.plan
+        most = release_deviation(plan.cohort.rounds, plan.bands, plan.server.momentum) if plan.correlated else 1.0
+        return 2.0 ** math.ceil(math.log2(most))
+
     def step(self, ring: Ring) -> float:
         """The value of one step in this ring, which has room for the noise beside the whole cohort's sum.
 
         One of 64 bits always has: a device uses 46 of them at most.
         """
         size, room = self.plan.cohort.size, ring.bound(self.plan.cohort.size)
-        noise = CENTRAL_DEVIATIONS * self.plan.noise_multiplier * self.move if ring.bits < 64 else 0.0
+        deviations = CENTRAL_DEVIATIONS * self.swell if ring.bits < 64 else 0.0
+        noise = deviations * self.plan.noise_multiplier * self.move
         return max((self.plan.range + noise / size) / room, self.clip_norm / GRID) if room else math.inf
 
     def bound(self, ring: Ring) -> int:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from .budgeting import bound
 from .curves import with_noise_multiplier
+from .factorisation import relative_error
 from .plan import Plan
 
 UPDATE = {"record": 0.2, "client": 0.8}
@@ -25,6 +26,9 @@ to 0.4, and 0.6 to 0.9."""
 WORKS, HOPELESS = 1.0, 15.0
 """Ratios up to which trainings came near to what they reach without noise, and from which on they learnt next to
 nothing. Between them, accuracy is lost."""
+
+SEEN = 1000
+"""Rounds after which the share of correlated noise that stays hardly changes."""
 
 Verdict = Literal["works", "hard", "cannot work"]
 
@@ -36,13 +40,15 @@ WORTHLESS = 50.0
 class Signal:
     """The noise on one averaged update and what it is up against, in clip norms; `steps` of them make the training.
 
-    `noise` is its expected L2 norm over so many `parameters` if the whole cohort takes part.
+    `noise` is its expected L2 norm over so many `parameters` if the whole cohort takes part, were it independent;
+    `kept` is the share that stays in the model where later rounds take noise back.
     """
 
     parameters: int
     noise: float
     update: float
     steps: int
+    kept: float = 1.0
 
     @property
     def step_ratio(self) -> float:
@@ -52,7 +58,7 @@ class Signal:
     @property
     def ratio(self) -> float:
         """The noise over the whole training beside the signal."""
-        return self.step_ratio / math.sqrt(self.steps)
+        return self.step_ratio * self.kept / math.sqrt(self.steps)
 
     @property
     def verdict(self) -> Verdict:
@@ -76,7 +82,12 @@ def signal(plan: Plan) -> Signal:
         PlanError: it does not say.
     """
     steps = plan.cohort.rounds * plan.sums
-    return Signal(plan.parameters, _noise(plan), UPDATE[plan.privacy.unit], steps)
+    return Signal(plan.parameters, _noise(plan), UPDATE[plan.privacy.unit], steps, _kept(plan))
+
+
+def _kept(plan: Plan) -> float:
+    """Return the share of independent noise that correlated noise leaves in the model, root mean square."""
+    return relative_error(min(plan.cohort.rounds, SEEN), plan.bands, plan.server.momentum) if plan.correlated else 1.0
 
 
 def _noise(plan: Plan) -> float:

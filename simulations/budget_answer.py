@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..privacy import Plan, PlanError, make_plan
+from ..privacy.accountants import Figure, accountants
 from ..privacy.budgeting import (
     MOST_ROUNDS,
     Epsilons,
-    Figure,
     Purchase,
-    accountants,
     cost,
     most_rounds,
     with_noise,

@@ -46,7 +46,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 
 def test_json_has_one_object_with_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     found = answered(capsys, "digits-distributed-eps8")
     assert list(found) == KEYS
-    assert list(found["signal"]) == ["parameters", "noise", "update", "steps", "step_ratio", "ratio", "verdict"]
+    assert list(found["signal"]) == [
+        "parameters",
+        "noise",
+        "update",
+        "steps",
+        "kept",
+        "step_ratio",
+        "ratio",
+        "verdict",
+    ]
     assert list(found["curves"]) == ["accountant", "rounds", "cohort", "noise_multiplier", "dropouts"]
     assert {tuple(figure) for figure in found["accountants"]} == {
         ("accountant", "epsilon", "reported", "bound", "why")

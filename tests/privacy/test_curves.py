@@ -68,6 +68,11 @@ def test_cohorts_that_a_plan_cannot_have_are_passed_over() -> None:
     assert with_cohort(plan_of(), 2).cohort.minimum == 2
 
 
+def test_fewer_rounds_than_a_plan_has_bands_are_passed_over() -> None:
+    plan = plan_of("central", "client", data={"clients": 200}, privacy={"unit": "client", "bands": 16})
+    assert [point.at for point in over_rounds(plan, [8, 16, 40])] == [16, 40]
+
+
 def test_over_noise_epsilon_falls_and_the_grid_is_that_of_the_noise() -> None:
     plan = plan_of()
     points = over_noise(plan, [plan.noise_multiplier / 2, plan.noise_multiplier, 4 * plan.noise_multiplier])

@@ -9,6 +9,7 @@ import pytest
 from bract.privacy import Plan, PlanError, make_plan
 from bract.privacy.budgeting import with_noise, with_target
 from bract.privacy.curves import with_cohort
+from bract.privacy.factorisation import relative_error
 from bract.privacy.signal import HOPELESS, UPDATE, WORKS, Remedy, remedies, signal
 
 CNN = 121_930
@@ -75,6 +76,14 @@ def test_local_noise_is_that_of_every_device_and_steps_add_up() -> None:
     found = signal(plan)
     assert found.noise == pytest.approx(2.0 * math.sqrt(CNN) / (60 * math.sqrt(11)), rel=0.01)
     assert found.steps == 400
+
+
+def test_noise_that_later_rounds_take_back_counts_as_far_as_it_stays() -> None:
+    plan = clients_of(1000, size=100)
+    privacy = plan.public()["privacy"]
+    banded = make_plan(plan.public() | {"privacy": privacy | {"bands": 8}}, Plan)
+    assert signal(banded).ratio == pytest.approx(relative_error(100, 8) * signal(plan).ratio)
+    assert signal(banded).ratio < 0.6 * signal(plan).ratio
 
 
 def test_the_forecast_does_not_depend_on_how_many_rounds_a_budget_is_spread_over() -> None:

@@ -16,8 +16,8 @@ from flwr.app import Context, Message
 from scipy.linalg import toeplitz
 from scipy.stats import chi2, norm
 
-from bract.privacy import BudgetError, Plan, RoundError
-from bract.privacy.factorisation import deviations, relative_error
+from bract.privacy import BudgetError, Keystream, Plan, RoundError, Sum
+from bract.privacy.factorisation import Correlation, deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer
 from bract.server import rounds
 from bract.server.cohort import Past
@@ -260,3 +260,16 @@ def test_why_a_round_has_no_cohort_is_told_apart(banded: Make) -> None:
         fault = rounds._no_cohort(plan, past, clients[:connected])
         assert isinstance(fault, kind)
         assert says in fault.what
+
+
+def test_a_sum_that_wrapped_around_is_released_as_if_it_had_not(banded: Make) -> None:
+    """A hostile device can bring a coordinate there: noise then must not depend on which side a record tips it to."""
+    plan, count = banded(), 1000
+    past = tuple(np.arange(count) * number for number in (1, -7))
+    total = np.random.default_rng(3).integers(-plan.bound, plan.bound, count)
+    released = []
+    for shift in (0, 1 << plan.ring.bits):
+        state = Correlation(plan.weights(count), past)
+        release, after = rounds.release_correlated(Sum(total + shift), plan, Keystream(bytes(32)), state)
+        released.append((release.vector.tobytes(), after.past[0].tobytes()))
+    assert released[0] == released[1]
