@@ -48,17 +48,17 @@ def figures(answer: Answer) -> Iterator[Html]:
 
 def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:
     """Draw epsilon in each view in which it is finite; equal curves become one."""
-    seen: list[list[float]] = []
+    curves: dict[tuple[float, ...], list[View]] = {}
     for view in VIEWS:
-        values = [point.epsilons.of(view) for point in points]
-        if not any(map(math.isinf, values)) and values not in seen:
-            seen.append(values)
-            x = [point.at for point in points]
-            axes.plot(x, values, color=COLOURS[view], linestyle=DASHES[view], marker=marker, label=_short(view))
+        curves.setdefault(tuple(point.epsilons.of(view) for point in points), []).append(view)
+    x = [point.at for point in points]
+    for values, (view, *more) in curves.items():
+        if not any(map(math.isinf, values)):
+            name = "either view" if more else _SHORT[view]
+            axes.plot(x, values, color=COLOURS[view], linestyle=DASHES[view], marker=marker, label=name)
 
 
-def _short(view: View) -> str:
-    return "against the server" if view == "server" else "released models"
+_SHORT: dict[View, str] = {"server": "against the server", "released": "released models"}
 
 
 def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, target: float | None = None) -> Html:
