@@ -54,7 +54,7 @@ SABOTAGE = {
     "forget the colluders in the charge": (
         "test_what_is_charged_is_the_noise_that_arrived",
         "from bract.privacy.mechanisms import Distributed as D\nfull = D.event\n"
-        "D.event = lambda self, view, survivors: full(self, 'released', survivors)",
+        "D.event = lambda self, view, survivors: full(self, view, survivors + self.plan.colluders)",
     ),
     "round to the nearest without a sensitivity for it": (
         "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
