@@ -51,6 +51,14 @@ SABOTAGE = {
         "from bract.privacy.mechanisms import Distributed as D\n"
         "D.noise_shares = property(lambda self: self.plan.least_survivors)",
     ),
+    "let a sum wrap before its noise is in it": (
+        "test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
+        "import bract.server.release as r\nr._in_ring = lambda noised, plan: noised",
+    ),
+    "leave the scale out of what masks are bound to": (
+        "test_masks_are_bound_to_the_scale_of_the_clip_norm",
+        "import bract.privacy.messages as m\nfull = m.model_digest\nm.model_digest = lambda p, scale: full(p, 1.0)",
+    ),
     "forget the colluders in the charge": (
         "test_what_is_charged_is_the_noise_that_arrived",
         "from bract.privacy.mechanisms import Distributed as D\nfull = D.event\n"
@@ -213,6 +221,8 @@ SABOTAGE = {
 
 
 ELSEWHERE = {
+    "test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to": "test_bound_to_the_round.py",
+    "test_masks_are_bound_to_the_scale_of_the_clip_norm": "test_bound_to_the_round.py",
     "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands": (
         "server/test_correlated_noise.py"
     ),

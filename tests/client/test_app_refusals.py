@@ -48,6 +48,11 @@ class TestARefusal:
         del content[missing]
         refused(node(), content, Code.MALFORMED, make() if missing == PARAMETERS else None)
 
+    def test_of_a_scale_where_the_clip_norm_does_not_adapt(
+        self, make: Make, node: Call, offer: Call, refused: Call
+    ) -> None:
+        refused(node(), offer(make(), scale=2.0), Code.MALFORMED, make())
+
     def test_of_no_offer_at_all(self, node: Call, refused: Call) -> None:
         refused(node(), RecordDict(), Code.MALFORMED)
 
