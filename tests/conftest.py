@@ -1,4 +1,8 @@
-"""What all tests share: small data, small plans, and a machine that phones nobody."""
+"""What all tests share: small data, small plans, and a machine that phones nobody.
+
+Machines are shared, so no example of a property test has a deadline. CI tries the same examples each time, so that its
+verdict on a commit does not change; other runs seek new ones.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared-machine", settings(deadline=None, derandomize="CI" in os.environ))
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture
