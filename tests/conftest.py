@@ -1,7 +1,7 @@
 """What all tests share: small data, small plans, and a machine that phones nobody.
 
-Machines are shared, so no example of a property test has a deadline. CI tries the same examples each time, so that its
-verdict on a commit does not change; other runs seek new ones.
+Machines are shared, so no example of a property test has a deadline. CI tries the same examples each time, so that
+its verdict on a commit does not change; other runs seek new ones.
 """
 
 from __future__ import annotations
