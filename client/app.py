@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
+from ..privacy.layers import SEED_BYTES, split_seeds
 from ..privacy.messages import (
     ANSWER,
     CONSENT,
@@ -34,6 +35,7 @@ from ..privacy.messages import (
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from .device import Device, open_device
+from .history import read_history, write_history
 from .journal import Repeated
 from .protect import mask
 from .records import fitting
@@ -42,7 +44,6 @@ from .terms import Refused
 from .train import Task
 
 log = logging.getLogger("bract.client")
-HISTORY = "bract.history"
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,7 +156,7 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
     device.terms.check(plan)
-    _history(context, plan)
+    read_history(context, plan)
     return Visit(message, context, offer, device, plan)
 
 
@@ -170,18 +171,20 @@ def _take_part(visit: Visit) -> Reply:
     sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
     records = fitting(device.records, plan)
     _fresh(visit)
-    masks = _join(visit, sections, parameters)
-    _count_round(visit)
 
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
 
-    clipped = device.mechanisms[plan.cell](Task(plan, parameters, records, draw, offer.round, offer.scale))
+    layers = draw("layers").bytes(SEED_BYTES * len(plan.place.layers)) if plan.place.layers else b""
+    masks = _join(visit, sections, parameters, layers)
+    _count_round(visit)
+    task = Task(plan, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
+    clipped = device.mechanisms[plan.cell](task)
     update = mask(clipped, plan, masks)
     return update, _besides("card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
 
 
-def _join(visit: Visit, sections: Sections, parameters: np.ndarray) -> list[Mask]:
+def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:
     """Return the masks of a round, none for one in the clear; when this returns, the round is paid for.
 
     If there are none to be had, or the device's ledger refuses, the device forgets the round.
@@ -191,7 +194,7 @@ def _join(visit: Visit, sections: Sections, parameters: np.ndarray) -> list[Mask
         return []
     secure = visit.secure(visit.offer.round)
     try:
-        masks = secure.join(sections["cohort"], model_digest(parameters, visit.offer.scale))
+        masks = secure.join(sections["cohort"], model_digest(parameters, visit.offer.scale), layers)
         visit.charge()
         return masks
     except Exception:
@@ -225,7 +228,8 @@ def _consent(visit: Visit) -> Reply:
 def _unmask(visit: Visit) -> Reply:
     """Open shares of this round's secrets; with them seal those of the next round's, if asked for."""
     sections, number = visit.sections(("survivors",), ("signatures", "cards")), visit.offer.round
-    opened = {"opened": visit.secure(number).unmask(sections["survivors"], sections.get("signatures"))}
+    shares, layers = visit.secure(number).unmask(sections["survivors"], sections.get("signatures"))
+    opened = {"opened": shares} | ({"layers": layers} if layers else {})
     if "cards" not in sections:
         return None, opened
     return None, opened | _besides("sealed", lambda: visit.secure(number + 1).shares(sections["cards"]))
@@ -249,23 +253,9 @@ def _parameters(message: Message) -> np.ndarray:
     return read_parameters(array.dtype, array.shape, array.stype, array.data)
 
 
-def _history(context: Context, plan: Plan) -> tuple[int, int]:
-    """Return how many rounds of the run the node took part in and the last one's number, from its own state.
-
-    Raises:
-        PlanError: the server changed the plan within the run.
-    """
-    history = context.state.config_records.get(HISTORY)
-    if history is None:
-        context.state[HISTORY] = history = history_record(0, 0, plan)
-    if history["plan"] != plan.digest:
-        raise PlanError("the server changed the plan within a run", "start a new run for a new plan")
-    return int(str(history["rounds"])), int(str(history["last"]))
-
-
 def _fresh(visit: Visit) -> None:
     """Refuse a round that the node took part in before, one too many, or one that its owner's limit forbids."""
-    rounds, last = _history(visit.context, visit.plan)
+    rounds, last = read_history(visit.context, visit.plan)
     if rounds >= visit.plan.participations:
         raise BudgetSpent
     if visit.offer.round <= last:
@@ -275,13 +265,8 @@ def _fresh(visit: Visit) -> None:
 
 def _count_round(visit: Visit) -> None:
     """Count this round in the node's own state."""
-    rounds, _ = _history(visit.context, visit.plan)
-    visit.context.state[HISTORY] = history_record(rounds + 1, visit.offer.round, visit.plan)
-
-
-def history_record(rounds: int, last: int, plan: Plan) -> ConfigRecord:
-    """Return what a node remembers of a run: how many rounds it took part in, the last one's number, the plan."""
-    return ConfigRecord({"rounds": rounds, "last": last, "plan": plan.digest})
+    rounds, _ = read_history(visit.context, visit.plan)
+    write_history(visit.context, rounds + 1, visit.offer.round, visit.plan)
 
 
 def _reply(code: Code, update: Masked | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..privacy import Clipped, Keystream, Masked, Plan, Update
-from ..privacy.mechanisms import TOLD, Distributed
+from ..privacy.distributed import Distributed
+from ..privacy.layers import layer_noise
 from ..privacy.noise import gaussian
+from ..privacy.place import TOLD
 from ..privacy.quantize import quantize, round_randomly
 from ..privacy.rotation import rotate
 from ..privacy.secagg.masks import Mask, add_masks
@@ -55,17 +57,20 @@ def add_noise(update: Update, plan: Plan, noise: Keystream) -> Clipped:
     return Clipped(clipped.vector + gaussian(plan.noise_std(count) / plan.noise_step, count, noise))
 
 
-def add_share(update: Update, plan: Plan, round: int, draws: Keystream) -> Clipped:
+def add_share(update: Update, plan: Plan, round: int, draws: Keystream, layers: Sequence[bytes] = ()) -> Clipped:
     """Return a clipped sum or change rotated, rounded at random to the plan's grid, with a share of the noise.
 
-    One with a coordinate that is not finite becomes the zero vector.
+    One with a coordinate that is not finite becomes the zero vector. `layers` are the seeds, secret, of the layers of
+    noise that the plan's share has on top: one for each of `plan.place.layers`.
 
     Guarantee: the sum over at least `plan.least_survivors` devices, `plan.colluders` of which tell their shares, is
-    the Skellam mechanism of `plan.noise_multiplier`; nothing after the rounding is a floating-point number.
-    Reference: Agarwal et al. 2021.
+    the Skellam mechanism of `plan.noise_multiplier`; nothing after the rounding is a floating-point number. Without
+    all but the first `plan.place.kept(survivors)` layers of each it still is.
+    Reference: Agarwal et al. 2021; Jiang, Wang, Chen 2024 for the layers.
 
     Raises:
-        ValueError: the plan's noise is not distributed, or is sized for another number of parameters.
+        ValueError: the plan's noise is not distributed, is sized for another number of parameters, or has more or
+            fewer layers.
     """
     place = plan.place
     if not isinstance(place, Distributed) or len(update.vector) != plan.parameters + plan.adaptive:
@@ -73,7 +78,8 @@ def add_share(update: Update, plan: Plan, round: int, draws: Keystream) -> Clipp
     vector = update.vector if np.isfinite(update.vector).all() else np.zeros(len(update.vector))
     rotated = rotate(vector, plan.rotation(round))
     rounded = round_randomly(rotated, plan.grid_step, draws)
-    return Clipped(rounded + skellam(place.share_variance, len(rounded), draws))
+    share = skellam(place.share_variance, len(rounded), draws)
+    return Clipped(rounded + share + layer_noise(place.layers, layers, len(rounded)))
 
 
 def protect(update: Update, plan: Plan) -> Clipped:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from flwr.app import ConfigRecord, RecordDict
 
 from ..privacy import Plan
+from ..privacy.layers import SEED_BYTES
 from ..privacy.messages import Malformed
 from ..privacy.secagg.derive import digest
 from ..privacy.secagg.identity import Identity, Roster
@@ -51,7 +52,7 @@ class Seat:
 
     `session` is the digest of the session, `stage` the last message it answered: `keys`, `shares`, `masked` or
     `agreed`. `held` are its shares: of its own secrets first, then of all members it knows, in order; `survivors` is
-    the list it signed.
+    the list it signed. `layers` are the seeds, one after another, of the layers of noise in its vector.
     """
 
     session: bytes
@@ -65,6 +66,7 @@ class Seat:
     held: bytes = b""
     context: bytes = b""
     survivors: bytes = b""
+    layers: bytes = b""
 
     @property
     def secrets(self) -> RoundSecrets:
@@ -118,10 +120,11 @@ class SecureRound:
         )
         return b"".join(boxes)
 
-    def join(self, invitation: bytes, model: bytes) -> list[Mask]:
+    def join(self, invitation: bytes, model: bytes, layers: bytes = b"") -> list[Mask]:
         """Return the masks for the device's vector, and forget the secrets that they were made of.
 
-        `model` is the digest of the parameters that the device was offered. A neighbour whose box does not open is
+        `model` is the digest of the parameters that the device was offered, `layers` the seeds, secret, that those
+        layers of its noise are made from which it may have to give up. A neighbour whose box does not open is
         in the round all the same; the device then holds no share of its secrets. (With hybrid keys the box carries
         what the pair's masks are made of: the device then drops out.)
 
@@ -142,7 +145,16 @@ class SecureRound:
         self._take_part()
         known = b"".join(held[member].own + held[member].mask for member in sorted(held))
         self._sit(
-            Seat(seat.session, "masked", seat.card, seating=seat.seating, members=bits, held=known, context=context)
+            Seat(
+                seat.session,
+                "masked",
+                seat.card,
+                seating=seat.seating,
+                members=bits,
+                held=known,
+                context=context,
+                layers=layers,
+            )
         )
         return masks
 
@@ -154,10 +166,11 @@ class SecureRound:
         self._sit(replace(seat, stage="agreed", survivors=survivors))
         return consent(self.identity, seat.context, survivors)
 
-    def unmask(self, survivors: bytes, signatures: bytes | None) -> bytes:
-        """Return one share for each member that the device knows of, and forget the round.
+    def unmask(self, survivors: bytes, signatures: bytes | None) -> tuple[bytes, bytes]:
+        """Return one share for each member that the device knows of, and seeds of noise; forget the round.
 
-        It is a share of the member's own mask if it survived, of its mask keys if it dropped out; never both.
+        The share is one of the member's own mask if it survived, of its mask keys if it dropped out; never both. The
+        seeds are those of the layers of the device's own noise that so many survivors do not need.
 
         Raises:
             Malformed, Refused, Lost: the list is not one by which the device may open anything.
@@ -175,7 +188,7 @@ class SecureRound:
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
         self.leave()
-        return b"".join(opened)
+        return b"".join(opened), seat.layers[SEED_BYTES * self.plan.place.kept(len(alive)) :]
 
     def leave(self) -> None:
         """Forget the round."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +20,10 @@ from .updates import local_change
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """One device's part of a round. `draw` gives the secret keystream of a purpose; `scale` is that of the clip."""
+    """One device's part of a round. `draw` gives the secret keystream of a purpose; `scale` is that of the clip.
+
+    `layers` are the seeds, secret, of the layers of its noise that it may give up once it is known who dropped out.
+    """
 
     plan: Plan
     parameters: NDArray[np.float32]
@@ -28,6 +31,7 @@ class Task:
     draw: Callable[..., Keystream]
     round: int = 1
     scale: float = 1.0
+    layers: Sequence[bytes] = ()
 
 
 Mechanism = Callable[[Task], Clipped]
@@ -59,7 +63,7 @@ def central_step(task: Task) -> Clipped:
 def shared_step(task: Task) -> Clipped:
     """Return the device's share of one pooled DP-SGD step, with its share of the noise in it."""
     gradient_sum = sampled_sum(task, task.parameters, 0)
-    return add_share(gradient_sum, task.plan, task.round, task.draw("noise", 0))
+    return add_share(gradient_sum, task.plan, task.round, task.draw("noise", 0), task.layers)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -95,7 +99,7 @@ def central_change(task: Task) -> Clipped:
 
 def shared_change(task: Task) -> Clipped:
     """Return the device's clipped change with its share of the noise: DP-FedAvg without a trusted server."""
-    return add_share(clipped_change(task), task.plan, task.round, task.draw("noise", 0))
+    return add_share(clipped_change(task), task.plan, task.round, task.draw("noise", 0), task.layers)
 
 
 def local_noised_change(task: Task) -> Clipped:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .distributed import Distributed
 from .errors import PlanError
-from .mechanisms import Distributed
 from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
 from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, most_colluders
@@ -91,6 +91,13 @@ def _shared_noise_is_masked(s: Sections) -> str | None:
     return None
 
 
+def _layers_are_shared(s: Sections) -> str | None:
+    p = s["privacy"]
+    if p.shares == "xnoise" and p.noise != "distributed":
+        return f"privacy.shares = xnoise is for noise = distributed, not for {p.noise}"
+    return None
+
+
 def _somebody_honest_is_left(s: Sections) -> str | None:
     a, c = s["aggregation"], s["cohort"]
     if s["privacy"].noise != "distributed" or a.protocol != "secagg" or _graph_exists(s):
@@ -156,6 +163,7 @@ RULES = (
     _bands_keep_their_scale,
     _bands_are_for_sgd,
     _shared_noise_is_masked,
+    _layers_are_shared,
     _somebody_honest_is_left,
     _momentum_is_for_sgd,
     _files_have_a_path,
@@ -201,7 +209,8 @@ def _check_noise(plan: Plan) -> None:
 
 def _makeable(plan: Plan) -> bool:
     if isinstance(plan.place, Distributed):
-        return LEAST_VARIANCE <= plan.place.share_variance <= MOST_VARIANCE
+        variances = (plan.place.share_variance, *plan.place.layers)
+        return min(variances) >= LEAST_VARIANCE and max(variances) <= MOST_VARIANCE
     std = plan.noise_std(1) / plan.noise_step
     return std >= LEAST_STD and (_weighable(plan) if plan.correlated else std <= MOST_STD / 2)
 

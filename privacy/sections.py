@@ -73,10 +73,13 @@ class Privacy(Section):
     With `clip_quantile` the clip norm of a client's change is adapted, from `clip_norm` on and by at most `clip_rate`
     (of its logarithm) a round, until that share of the changes is within it (Andrew et al. 2021). With `bands` each
     round takes back part of the noise of the `bands - 1` before, which a client sits out after each round of its own.
+    `shares` says what becomes of the distributed noise that is there in case devices drop out: with `floor` it stays;
+    with `xnoise` devices bring it in layers, and those that turn out not to be needed are taken off again.
     """
 
     unit: Literal["record", "client"] = "record"
     noise: Literal["local", "distributed", "central"] = "central"
+    shares: Literal["floor", "xnoise"] = "floor"
     epsilon: Positive = 8.0
     delta: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-4
     clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0

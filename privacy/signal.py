@@ -16,6 +16,7 @@ from typing import Literal
 
 from .budgeting import bound
 from .curves import with_noise_multiplier
+from .distributed import Distributed
 from .factorisation import relative_error
 from .plan import Plan
 
@@ -93,10 +94,11 @@ def _kept(plan: Plan) -> float:
 def _noise(plan: Plan) -> float:
     """Return the expected norm of the noise on an averaged update, in clip norms, if nobody drops out."""
     size, noise = plan.cohort.size, plan.privacy.noise
-    shares = {"central": 1.0, "local": size, "distributed": size / max(1, plan.least_survivors - plan.colluders)}
+    place = plan.place
+    times = place.arrived(size, size) if isinstance(place, Distributed) else {"central": 1, "local": size}[noise]
     weight = plan.training.batch_size if plan.privacy.unit == "record" else 1
     members = size if plan.privacy.unit == "client" or noise == "local" else 1
-    std = plan.noise_std(plan.parameters) / plan.privacy.clip_norm * math.sqrt(shares[noise])
+    std = plan.noise_std(plan.parameters) / plan.privacy.clip_norm * math.sqrt(times)
     return std * math.sqrt(plan.parameters) / (weight * members)
 
 

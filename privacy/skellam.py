@@ -103,7 +103,7 @@ def search(table: Table, cells: Cells, low: NDArray[np.uint64]) -> Samples:
     return reached + table.least
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def tabulate(variance: float) -> Table:
     """Return the table of a variance: 2 MiB, or 4 where the support needs it, and 52 bytes a threshold.
 

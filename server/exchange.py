@@ -32,7 +32,7 @@ from ..privacy.messages import (
 
 POLL_SECONDS = 0.1
 
-GIVEN = ("card", "sealed", "signature", "opened")
+GIVEN = ("card", "sealed", "signature", "opened", "layers")
 """The sections that a device may answer with."""
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..privacy import Keystream, Plan, Release, Sum
 from ..privacy.factorisation import Correlation
-from ..privacy.mechanisms import TOLD
 from ..privacy.messages import LEAST_SCALE
 from ..privacy.noise import gaussian
+from ..privacy.place import TOLD
 from ..privacy.quantize import dequantize
 from ..privacy.rotation import unrotate
 

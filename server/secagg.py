@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..privacy import RoundError, Sum
+from ..privacy.layers import SEED_BYTES, layer_noise, split_seeds
 from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ..privacy.ring import Words
 from ..privacy.secagg.identity import Roster
@@ -88,16 +90,17 @@ class SecureSum:
         signatures = self._consents(call, table, survivors) if self._plan.malicious else None
         call.charge([table.nodes[position] for position in survivors])
         self._coming = self._seat(call.round + 1, cards)
-        opened = self._opened(call, table, survivors, signatures)
-        model = _model(call)
+        opened, layers = self._opened(call, table, survivors, signatures)
         try:
-            unmask(total, table.cohort, opened, survivors, model)
+            unmask(total, table.cohort, opened, survivors, _model(call))
         except TooFewShares:
             raise RoundError(
                 f"the shares that {len(opened)} of {len(survivors)} devices opened do not take the masks off",
                 "nothing was released, the round is paid for; look at the devices' own logs, then resume",
             ) from None
-        summed = Sum(self._plan.ring.decode(total, self._plan.coordinates(len(call.parameters))))
+        count = self._plan.coordinates(len(call.parameters))
+        total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
+        summed = Sum(self._plan.ring.decode(total, count))
         return Collected(summed, sorted(cohort), sorted(table.nodes[p] for p in survivors), dict(codes))
 
     def _table(self, call: Call, cohort: Sequence[int]) -> Table:
@@ -208,8 +211,11 @@ class SecureSum:
 
     def _opened(
         self, call: Call, table: Table, survivors: Sequence[int], signatures: Mapping[int, bytes] | None
-    ) -> dict[int, bytes]:
-        """Return the shares that devices opened, by position; take the boxes for the next round that come with."""
+    ) -> tuple[dict[int, bytes], list[bytes]]:
+        """Return the shares that devices opened, by position, and the seeds of noise that each gave up.
+
+        Boxes for the next round come with them, and are taken.
+        """
         bits, coming = to_bits(survivors, len(table.nodes)), self._coming
         asked = {table.nodes[p]: p for p in (survivors if signatures is None else sorted(signatures))}
         signed = {} if signatures is None else {"signatures": pack_consents(signatures)}
@@ -219,12 +225,26 @@ class SecureSum:
         ]
         requests += coming.requests(sorted(seats - set(asked))) if coming else []
         opened: dict[int, bytes] = {}
+        layers: list[bytes] = []
         for answer in self._ask(call, requests, Counter()):
             if answer.request.kind == UNMASK and self._fits(table, asked[answer.node], answer):
                 opened[asked[answer.node]] = answer.sections["opened"]
+                layers.append(answer.sections.get("layers", b""))
             if coming and answer.node in seats:
                 coming.take_boxes(answer)
-        return opened
+        return opened, layers
+
+    def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
+        """Return the noise, int64 [count], that so many survivors do not need and whose seeds they gave up.
+
+        That of a device which gave up none, or not those it should have, stays in the sum: too much is no harm.
+        """
+        place, surplus = self._plan.place, np.zeros(count, dtype=np.int64)
+        spare = place.layers[place.kept(survivors) :]
+        for seeds in layers:
+            if len(seeds) == SEED_BYTES * len(spare):
+                surplus += layer_noise(spare, split_seeds(seeds), count)
+        return surplus
 
     def _cards(self, node: int) -> Sections:
         return self._coming.cards(node) if self._coming and node in self._coming.nodes else {}

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from ..client.app import HISTORY, history_record
+from ..client.history import write_history
 from ..privacy import Plan
 
 RUN_ID, SERVER_ID = 1, 1
@@ -49,7 +49,7 @@ class LocalGrid(Grid):
     def restore(self, rounds: Mapping[int, int], last: int, plan: Plan) -> None:
         """Set how many rounds each node took part in, the last of them being `last`: what a resumed run needs."""
         for node, count in rounds.items():
-            self._contexts[node].state[HISTORY] = history_record(count, last, plan)
+            write_history(self._contexts[node], count, last, plan)
 
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..privacy.accounting import GRIDS
+from ..privacy.distributed import Distributed
 from ..privacy.factorisation import relative_error
-from ..privacy.mechanisms import Distributed
 from .report_figures import VIEWS
 from .study import Study
 
@@ -72,8 +72,14 @@ def _shares(study: Study, place: Distributed) -> str:
     return (
         f"{place.noise_shares:,} suffice: at least {count(study.least_survivors, 'device')} in a sum, of which at"
         f" most {study.colluders:,} may tell the server theirs; each of standard deviation"
-        f" {place.share_variance**0.5:,.1f} steps"
+        f" {place.share_variance**0.5:,.1f} steps{_layers(place)}"
     )
+
+
+def _layers(place: Distributed) -> str:
+    if not place.layers:
+        return ""
+    return f", and {count(len(place.layers), 'layer')} more, of which those come off that no dropout made needed"
 
 
 _PLACES = {

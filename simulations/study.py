@@ -104,9 +104,16 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     """Return the study of these tables, resolved.
 
     Raises:
-        PlanError: a fault in the tables, as in `make_plan`, or a model that there is not.
+        PlanError: a fault in the tables, as in `make_plan`, a model that there is not, or a simulation that leaves
+            out what the plan needs.
     """
-    return make_plan(tables, Study, name, _count)
+    study = make_plan(tables, Study, name, _count)
+    if study.privacy.shares == "xnoise" and not study.simulation.masks:
+        raise PlanError(
+            "privacy.shares = xnoise takes noise off with the masks, which simulation.masks = false leaves out",
+            "set simulation.masks = true, or privacy.shares = floor",
+        )
+    return study
 
 
 def _count(name: str, shape: tuple[int, ...], classes: int) -> int:

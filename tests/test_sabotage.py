@@ -43,13 +43,11 @@ SABOTAGE = {
     ),
     "size the noise for all devices": (
         "test_the_fewest_honest_devices_bring_the_planned_noise",
-        "from bract.privacy.mechanisms import Distributed as D\n"
-        "D.noise_shares = property(lambda self: self.plan.cohort.size)",
+        "from bract.privacy.distributed import Distributed as D\nD.steps_of_dropouts = (0,)",
     ),
     "size the noise as if nobody colluded": (
         "test_the_fewest_honest_devices_bring_the_planned_noise",
-        "from bract.privacy.mechanisms import Distributed as D\n"
-        "D.noise_shares = property(lambda self: self.plan.least_survivors)",
+        "from bract.privacy.distributed import Distributed as D\nD.honest = lambda self, survivors: survivors",
     ),
     "let a sum wrap before its noise is in it": (
         "test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
@@ -61,8 +59,22 @@ SABOTAGE = {
     ),
     "forget the colluders in the charge": (
         "test_what_is_charged_is_the_noise_that_arrived",
-        "from bract.privacy.mechanisms import Distributed as D\nfull = D.event\n"
-        "D.event = lambda self, view, survivors: full(self, view, survivors + self.plan.colluders)",
+        "from bract.privacy.distributed import Distributed as D\nfull = D.arrived\n"
+        "D.arrived = lambda self, survivors, devices: full(self, survivors, survivors)",
+    ),
+    "give up a layer of noise that dropouts made needed": (
+        "test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "from bract.privacy.distributed import Distributed as D\nD.kept = lambda self, survivors: 0",
+    ),
+    "charge for layers of noise that come off": (
+        "test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged",
+        "from bract.privacy.distributed import Distributed as D\n"
+        "D.arrived = lambda self, survivors, devices: devices * self._enough[-1]",
+    ),
+    "leave the layers out of what a device sends": (
+        "test_the_layers_are_in_the_vector_that_leaves",
+        "import bract.client.protect as p, numpy as np\n"
+        "p.layer_noise = lambda variances, seeds, n: np.zeros(n, dtype=np.int64)",
     ),
     "round to the nearest without a sensitivity for it": (
         "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
@@ -71,7 +83,7 @@ SABOTAGE = {
     ),
     "leave random rounding out of the sensitivity": (
         "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
-        "from bract.privacy.mechanisms import Distributed as D\n"
+        "from bract.privacy.distributed import Distributed as D\n"
         "D.sensitivity = lambda self, dimension: self.clip_norm",
     ),
     "leave a client's change as long as it is": (
@@ -251,6 +263,8 @@ ELSEWHERE = {
     "test_what_is_charged_is_the_noise_that_arrived": "test_shared_noise.py",
     "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average": "test_shared_noise.py",
     "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for": "test_shared_noise.py",
+    "test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged": "privacy/test_distributed_layers.py",
+    "test_the_layers_are_in_the_vector_that_leaves": "client/secagg/test_layers.py",
     "test_each_round_charges_its_survivors_for_the_noise_that_they_brought": "server/secagg/test_noise_floor.py",
     "test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged": (
         "server/secagg/test_noise_floor.py"

@@ -17,8 +17,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.client import train
-from bract.client.app import HISTORY, make_app
+from bract.client.app import make_app
 from bract.client.device import Device
+from bract.client.history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task

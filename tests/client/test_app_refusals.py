@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from bract.client.app import HISTORY, history_record
+from bract.client.history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan
@@ -31,7 +31,7 @@ def refused(said: Call) -> Callable[..., None]:
     def check(member: Any, content: RecordDict, code: Code, accepted: Plan | None = None) -> None:
         assert said(member.answer(content)) is code
         assert not member.ran
-        kept = {} if accepted is None else {HISTORY: history_record(0, 0, accepted)}
+        kept = {} if accepted is None else {HISTORY: ConfigRecord({"rounds": 0, "last": 0, "plan": accepted.digest})}
         assert dict(member.context.state) == kept
 
     return check

@@ -188,7 +188,7 @@ def test_a_device_turns_its_vector_as_the_round_says(
     rounds: list[int] = []
     add_share = train.add_share
     monkeypatch.setattr(
-        train, "add_share", lambda u, p, number, draws: rounds.append(number) or add_share(u, p, number, draws)
+        train, "add_share", lambda u, p, number, *more: rounds.append(number) or add_share(u, p, number, *more)
     )
     MECHANISMS[cell](work(planned(cell), sample(9)))
     assert rounds == ([ROUND] if cell[1] == "distributed" else [])

@@ -27,7 +27,7 @@ from bract.privacy import (
     read_tables,
 )
 from bract.privacy.accounting import epsilon, renyi
-from bract.privacy.mechanisms import Distributed
+from bract.privacy.distributed import Distributed
 from bract.privacy.ring import WIDTHS
 from bract.privacy.rotation import padded
 from bract.privacy.secagg.graph import choose_graph

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from bract.client.app import HISTORY
+from bract.client.history import HISTORY
 from bract.privacy import Plan
 from bract.simulations.grid import EXECUTORS, FIRST_NODE, LocalGrid
 

@@ -82,6 +82,20 @@ def test_masks_change_no_bit_of_a_model_of_shared_noise(cell: Cell, tiny_plan: P
 
 
 @pytest.mark.parametrize("cell", SHARED, ids="-".join)
+def test_noise_for_dropouts_that_do_not_happen_comes_off_to_the_last_bit(
+    cell: Cell, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(tiny_plan, cell, "privacy.shares=xnoise", "aggregation.dropouts=0.2")
+    assert len(study.place.layers) == 1
+    layered = trained(study, tmp_path / "layered")
+    for place in ("client.protect", "server.secagg"):
+        monkeypatch.setattr(f"bract.{place}.layer_noise", lambda some, seeds, count: np.zeros(count, dtype=np.int64))
+    without = trained(study, tmp_path / "without")
+    assert layered.round == without.round == 3
+    assert layered.parameters.tobytes() == without.parameters.tobytes()
+
+
+@pytest.mark.parametrize("cell", SHARED, ids="-".join)
 def test_another_seed_gives_another_model_and_the_same_claim(cell: Cell, tiny_plan: Path, tmp_path: Path) -> None:
     quick = ["simulation.masks=false", "cohort.rounds=1"]
     studies = [study_of(tiny_plan, cell, *quick, f"simulation.seed={seed}") for seed in (7, 8)]

@@ -86,6 +86,13 @@ def test_masks_that_a_plan_has_none_of_cannot_be_left_in() -> None:
         make_study({"privacy": {"noise": "distributed"}, "simulation": {"masks": False}})
 
 
+def test_noise_that_comes_off_with_the_masks_needs_them() -> None:
+    tables = {"privacy": {"noise": "distributed", "shares": "xnoise"}, "aggregation": {"protocol": "secagg"}}
+    assert make_study(tables).secure
+    with pytest.raises(PlanError, match=r"simulation\.masks = false leaves out"):
+        make_study(tables | {"simulation": {"masks": False}})
+
+
 def test_a_deployment_cannot_be_told_to_protect_nobody() -> None:
     study = make_study({"privacy": {"unit": "none"}})
     with pytest.raises(PlanError, match=r"privacy\.unit"):

@@ -12,7 +12,7 @@ import pytest
 from flwr.common.serde import recorddict_to_proto
 
 from bract.client import secagg
-from bract.client.app import HISTORY
+from bract.client.history import HISTORY
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.keys import RoundSecrets
 from bract.privacy.secagg.seating import Cohort

@@ -24,7 +24,7 @@ from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Keystream, Ledger, Plan, Release, RoundError, Sum, make_plan
 from bract.privacy.accounting import spent
 from bract.privacy.events import PoissonSampled, Skellam
-from bract.privacy.messages import CONSENT, KEYS, OFFER, SHARES, TRAIN
+from bract.privacy.messages import CONSENT, KEYS, OFFER, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.identity import new_identity, roster_of
 from bract.server.metrics import RoundRecord
 from bract.server.release import RELEASES
@@ -45,16 +45,21 @@ Silence = Mapping[tuple[str, int], Iterable[int]]
 """Which nodes do not answer a kind of message in a round."""
 
 
-def shared_plan(unit: str = "record", rate: float = 0.5, **aggregation: Any) -> Plan:
+def shared_plan(unit: str = "record", rate: float = 0.5, shares: str = "floor", **aggregation: Any) -> Plan:
     tables: dict[str, dict[str, Any]] = {
         "data": {"shape": [1, 2, 2], "classes": CLASSES, "clients": DEVICES},
         "model": {"name": "tiny", "parameters": COUNT},
         "training": {"batch_size": 8, "learning_rate": 0.5},
         "cohort": {"rounds": ROUNDS, "size": DEVICES, "minimum": 2, "deadline": 0.01},
-        "privacy": {"unit": unit, "noise": "distributed", "delta": 1e-3, "sampling_rate": rate},
+        "privacy": {"unit": unit, "noise": "distributed", "shares": shares, "delta": 1e-3, "sampling_rate": rate},
         "aggregation": {"protocol": "secagg", "deadline": 0.01} | aggregation,
     }
     return make_plan(tables, Plan)
+
+
+def device_variance(plan: Plan, survivors: int) -> float:
+    """Variance of what one device leaves in a sum of so many."""
+    return plan.place.share_variance + sum(plan.place.layers[: plan.place.kept(survivors)])
 
 
 def inner(event: Event) -> Skellam:
@@ -119,16 +124,18 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Callable[..., Fleet]:
-    """A function: the fleet of a plan, `fleet(unit, rate, **aggregation)`."""
+    """A function: the fleet of a plan, `fleet(unit, rate, shares, **aggregation)`."""
     return lambda *cell, **aggregation: Fleet(shared_plan(*cell, **aggregation), tmp_path / "run")
 
 
+@pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
+@pytest.mark.parametrize("shares", ["floor", "xnoise"])
 @pytest.mark.parametrize(("unit", "rate"), CELLS)
 def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
-    fleet: Callable[..., Fleet], unit: str, rate: float
+    fleet: Callable[..., Fleet], unit: str, rate: float, shares: str, mode: str
 ) -> None:
     """None, a tenth and three tenths drop out. Devices have no records: the sums hold the noise alone."""
-    run = fleet(unit, rate)
+    run = fleet(unit, rate, shares, mode=mode)
     plan = run.plan
     gone = {1: 0, 2: 1, 3: 3}
     outcome = run.train({(TRAIN, number): NODES[:count] for number, count in gone.items()})
@@ -139,7 +146,7 @@ def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
         survivors = DEVICES - gone[entry.round]
         assert entry.clients == tuple(NODES[gone[entry.round] :])
         assert (entry.server, entry.released) == tuple(plan.event(view, survivors) for view in ("server", "released"))
-        share = plan.place.share_variance
+        share = device_variance(plan, survivors)
         variance = survivors * share
         assert inner(entry.server).variance == pytest.approx((survivors - COLLUDERS) * share)
         assert entry.released == entry.server
@@ -150,7 +157,21 @@ def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
         assert abs(found.mean()) < 6 * math.sqrt(variance / SIZE)
     stayed = tuple((plan.event("server", DEVICES - count), 1) for count in gone.values())
     assert outcome.epsilon["server"] == pytest.approx(spent(stayed, plan.privacy.delta), rel=1e-3)
-    assert outcome.epsilon["released"] == outcome.epsilon["server"] < plan.cost()
+    assert outcome.epsilon["released"] == outcome.epsilon["server"]
+    assert outcome.epsilon["server"] <= plan.cost() * 1.001
+
+
+def test_a_device_that_is_gone_when_seeds_are_asked_for_leaves_its_layers_in_the_sum(
+    fleet: Callable[..., Fleet],
+) -> None:
+    """More noise than is charged, never less; the other devices' layers come off."""
+    run = fleet(shares="xnoise")
+    run.train({(UNMASK, 1): NODES[:2]})
+    plan = run.plan
+    left = DEVICES * device_variance(plan, DEVICES) + 2 * sum(plan.place.layers)
+    assert abs(run.sums[1].var() / left - 1) < 6 * math.sqrt(2 / SIZE)
+    assert run.sums[1].var() > 1.05 * DEVICES * device_variance(plan, DEVICES)
+    assert inner(plan.event("server", DEVICES)).variance == pytest.approx(plan.place.variance)
 
 
 def test_the_floor_is_that_of_the_plan_and_above_what_the_masks_need(fleet: Callable[..., Fleet]) -> None:
