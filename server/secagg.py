@@ -27,7 +27,7 @@ from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.survivors import consents, pack_consents
 from ..privacy.secagg.unmask import TooFewShares, unmask
 from .exchange import Answer, Request, exchange
-from .sums import Call, Collected, Link, too_few
+from .sums import Call, Collected, Link, said, too_few
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,12 +111,13 @@ class SecureSum:
         cohort = table.cohort
         return max(cohort.session.least_survivors(cohort.graph), self._plan.least_survivors)
 
-    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int) -> RoundError:
+    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, codes: Counter[str]) -> RoundError:
         session = make_session(self._plan, self._run, round)
         genuine = sum(self._card(data, session) is not None for data in cards.values())
         return RoundError(
-            f"{genuine} of {asked} devices showed keys that are of the roster, too few for a round of this plan",
-            "start more devices, see that server and devices have the same roster, or plan a smaller cohort",
+            f"{genuine} of {asked} devices showed keys that are of the roster, too few for a round of this plan "
+            f"({said(codes)})",
+            "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
         )
 
     def _require(self, table: Table, count: int, codes: Counter[str], what: str) -> None:
@@ -139,7 +140,7 @@ class SecureSum:
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, codes)}
         table = self._seat(call.round, cards)
         if table is None:
-            raise self._no_cohort(call.round, cards, len(cohort))
+            raise self._no_cohort(call.round, cards, len(cohort), codes)
         codes.clear()
         for answer in self._ask(call, table.requests(table.nodes), codes):
             table.take_boxes(answer)

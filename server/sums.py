@@ -67,10 +67,14 @@ class Collector(Protocol):
         ...
 
 
+def said(codes: Counter[str]) -> str:
+    """Return in words how many devices answered what."""
+    return ", ".join(f"{count} said {code}" for code, count in sorted(codes.items())) or "none answered"
+
+
 def too_few(survivors: int, cohort: int, minimum: int, codes: Counter[str], what: str = "an update") -> RoundError:
     """Return the error of a round that too few devices answered."""
-    said = ", ".join(f"{count} said {code}" for code, count in sorted(codes.items())) or "none answered"
     return RoundError(
-        f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({said})",
+        f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({said(codes)})",
         "look at the devices' own logs; nothing was released, resume when they are ready",
     )
