@@ -21,7 +21,7 @@ from bract.simulations.sweep.pool import cores
 
 BRACT = [sys.executable, "-c", "from bract.cli.main import main; main()"]
 GRID = ["--over", "privacy.epsilon=2,8", "--over", "training.learning_rate=0.5,1"]
-PATIENCE = 90.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(autouse=True)
