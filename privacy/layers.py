@@ -22,16 +22,19 @@ SURPLUS = 10
 
 
 def steps_of_dropouts(honest: int, most: int) -> tuple[int, ...]:
-    """Return rising numbers of dropouts, from 0 to `most`, that noise is made enough for by one layer after another.
+    """Return rising numbers of dropouts, the last `most`, that noise is made enough for by one layer after another.
 
     Of `honest` devices as many bring noise as do not drop out. Where d drop out, it is enough for the next number on
-    the list: so the list is as short as keeps what is too much within a tenth of the variance. Public.
+    the list: so the list is as short as keeps what is too much within a tenth of the variance. Where `most` alone
+    does, there are no layers. Public.
 
     >>> steps_of_dropouts(67, 30)
     (0, 7, 13, 18, 23, 27, 30)
-    >>> steps_of_dropouts(8, 3)
-    (0, 1, 2, 3)
+    >>> steps_of_dropouts(8, 3), steps_of_dropouts(67, 6)
+    ((0, 1, 2, 3), (6,))
     """
+    if SURPLUS * honest <= (SURPLUS + 1) * (honest - most):
+        return (most,)
     steps = [0]
     while steps[-1] < most:
         left = honest - steps[-1] - 1

@@ -203,7 +203,7 @@ def _check_noise(plan: Plan) -> None:
         return
     raise PlanError(
         f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
-        "bring it, aggregation.range and cohort.size nearer to usual values",
+        "bring it, aggregation.range and cohort.size nearer to usual values, or set privacy.shares = floor",
     )
 
 

@@ -95,7 +95,7 @@ def _noise(plan: Plan) -> float:
     """Return the expected norm of the noise on an averaged update, in clip norms, if nobody drops out."""
     size, noise = plan.cohort.size, plan.privacy.noise
     place = plan.place
-    times = place.arrived(size, size) if isinstance(place, Distributed) else {"central": 1, "local": size}[noise]
+    times = place.arrived(size, size) if isinstance(place, Distributed) else {"local": size}.get(noise, 1)
     weight = plan.training.batch_size if plan.privacy.unit == "record" else 1
     members = size if plan.privacy.unit == "client" or noise == "local" else 1
     std = plan.noise_std(plan.parameters) / plan.privacy.clip_norm * math.sqrt(times)

@@ -99,7 +99,8 @@ class SecureSum:
                 "nothing was released, the round is paid for; look at the devices' own logs, then resume",
             ) from None
         count = self._plan.coordinates(len(call.parameters))
-        total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
+        if layers:
+            total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
         summed = Sum(self._plan.ring.decode(total, count))
         return Collected(summed, sorted(cohort), sorted(table.nodes[p] for p in survivors), dict(codes))
 
@@ -215,8 +216,10 @@ class SecureSum:
     ) -> tuple[dict[int, bytes], list[bytes]]:
         """Return the shares that devices opened, by position, and the seeds of noise that each gave up.
 
+        The noise of a device that gives up none, or not those it should, stays in the sum: too much is no harm.
         Boxes for the next round come with them, and are taken.
         """
+        spare = SEED_BYTES * len(self._spare(len(survivors)))
         bits, coming = to_bits(survivors, len(table.nodes)), self._coming
         asked = {table.nodes[p]: p for p in (survivors if signatures is None else sorted(signatures))}
         signed = {} if signatures is None else {"signatures": pack_consents(signatures)}
@@ -230,21 +233,21 @@ class SecureSum:
         for answer in self._ask(call, requests, Counter()):
             if answer.request.kind == UNMASK and self._fits(table, asked[answer.node], answer):
                 opened[asked[answer.node]] = answer.sections["opened"]
-                layers.append(answer.sections.get("layers", b""))
+                layers += [seeds for seeds in [answer.sections.get("layers", b"")] if 0 < len(seeds) == spare]
             if coming and answer.node in seats:
                 coming.take_boxes(answer)
         return opened, layers
 
-    def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
-        """Return the noise, int64 [count], that so many survivors do not need and whose seeds they gave up.
+    def _spare(self, survivors: int) -> Sequence[float]:
+        """Return the variances of the layers of noise that so many survivors do not need."""
+        place = self._plan.place
+        return place.layers[place.kept(survivors) :]
 
-        That of a device which gave up none, or not those it should have, stays in the sum: too much is no harm.
-        """
-        place, surplus = self._plan.place, np.zeros(count, dtype=np.int64)
-        spare = place.layers[place.kept(survivors) :]
-        for seeds in layers:
-            if len(seeds) == SEED_BYTES * len(spare):
-                surplus += layer_noise(spare, split_seeds(seeds), count)
+    def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
+        """Return the noise, int64 [count], of which devices gave up the seeds: layer by layer, a table for each."""
+        surplus = np.zeros(count, dtype=np.int64)
+        for variance, seeds in zip(self._spare(survivors), zip(*map(split_seeds, layers), strict=True), strict=True):
+            surplus += layer_noise([variance] * len(seeds), seeds, count)
         return surplus
 
     def _cards(self, node: int) -> Sections:
