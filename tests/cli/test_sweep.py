@@ -98,10 +98,8 @@ def test_twelve_runs_use_all_cores_and_go_on_after_ctrl_c_without_repeating_one(
     wait_for(lambda: len(marks(out)) >= 3 and len(running(out)) > 0, process)
     workers = children(process.pid)
     assert len(workers) == min(cores(), 12)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     said, error = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < PATIENCE
     assert process.returncode == 130
     assert said == ""
     assert error.splitlines() == [
@@ -136,7 +134,7 @@ def test_workers_end_with_a_killed_sweep_and_it_can_be_resumed(tiny_plan: Path, 
     assert len(workers) == 2
     process.kill()
     process.communicate()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.01)
     assert not any(map(alive, workers))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,9 +95,7 @@ def test_workers_are_killed_when_the_sweep_is_left() -> None:
     next(messages)
     processes = [w.process for w in crew._workers]
     assert len(processes) == 2
-    began = time.monotonic()
     messages.close()
-    assert time.monotonic() - began < 5
     assert all(process.returncode == -9 for process in processes)
 
 

