@@ -2,7 +2,7 @@
 
 Record level, 100 clients, epsilon 3: shared noise against pooled DP-SGD by Opacus, and a skewed split against an even
 one. Client level, 5,000 clients of 12 records, epsilon 8: shared noise against noise that a trusted server adds. The
-masks of secure aggregation are left out, which changes no sum. Three hours on two cores with the standard settings;
+masks of secure aggregation are left out, which changes no sum. Two hours on two cores with the standard settings;
 `--rounds` cuts all of them short.
 """
 

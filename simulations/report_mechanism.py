@@ -72,14 +72,14 @@ def _shares(study: Study, place: Distributed) -> str:
     return (
         f"{place.noise_shares:,} suffice: at least {count(study.least_survivors, 'device')} in a sum, of which at"
         f" most {study.colluders:,} may tell the server theirs; each of standard deviation"
-        f" {place.share_variance**0.5:,.1f} steps{_layers(place)}"
+        f" {(place.share_variance + sum(place.layers)) ** 0.5:,.1f} steps{_layers(place)}"
     )
 
 
 def _layers(place: Distributed) -> str:
     if not place.layers:
         return ""
-    return f", and {count(len(place.layers), 'layer')} more, of which those come off that no dropout made needed"
+    return f"; of {count(len(place.layers), 'layer')} in it those come off again that no dropout made needed"
 
 
 _PLACES = {

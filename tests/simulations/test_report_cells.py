@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy.distributed import Distributed
 from bract.server.metrics import RoundRecord
 from bract.server.state import ServerState
 from bract.server.training import Outcome
@@ -73,6 +74,20 @@ def test_shared_noise_says_against_whom_it_holds_and_by_whose_noise(
     assert "Rényi bound (RDP) of Skellam noise" in text
     assert "(PLD)" not in text
     assert "Budget epsilon 8 at delta 0.0001, against the server" in text
+
+
+@pytest.mark.parametrize(("shares", "ends"), [("floor", " steps"), ("xnoise", " steps; of 2 layers in it")])
+def test_shared_noise_says_how_much_a_device_brings_and_what_comes_off_again(
+    said: Callable[..., str], shares: str, ends: str
+) -> None:
+    """Layers and all, it is the share that the fewest survivors have to bring."""
+    plain = study_of("distributed", dropouts=0.2)
+    study = plain.model_copy(update={"privacy": plain.privacy.model_copy(update={"shares": shares})})
+    assert isinstance(study.place, Distributed)
+    share = (study.place.variance / study.place.noise_shares) ** 0.5
+    text = said(study)
+    assert f"each of standard deviation {share:,.1f}{ends}" in text
+    assert ("layers in it" in text) == (shares == "xnoise")
 
 
 def test_shared_noise_says_what_it_takes_for_granted(said: Callable[..., str]) -> None:

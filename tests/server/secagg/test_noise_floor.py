@@ -20,6 +20,7 @@ from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.journal import MemoryJournal
 from bract.client.records import Records
+from bract.client.secagg import SecureRound
 from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Keystream, Ledger, Plan, Release, RoundError, Sum, make_plan
 from bract.privacy.accounting import spent
@@ -172,6 +173,24 @@ def test_a_device_that_is_gone_when_seeds_are_asked_for_leaves_its_layers_in_the
     assert abs(run.sums[1].var() / left - 1) < 6 * math.sqrt(2 / SIZE)
     assert run.sums[1].var() > 1.05 * DEVICES * device_variance(plan, DEVICES)
     assert inner(plan.event("server", DEVICES)).variance == pytest.approx(plan.place.variance)
+
+
+def test_seeds_that_are_not_as_many_as_they_should_be_are_passed_over(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round goes on, with all the noise that its devices brought."""
+    honest = SecureRound.unmask
+
+    def liar(self: SecureRound, *lists: Any) -> tuple[bytes, bytes]:
+        shares, layers = honest(self, *lists)
+        return shares, layers + bytes(32)
+
+    monkeypatch.setattr(SecureRound, "unmask", liar)
+    run = fleet(shares="xnoise")
+    assert run.train({}).stopped is None
+    everything = DEVICES * device_variance(run.plan, LEAST)
+    for found in run.sums.values():
+        assert abs(found.var() / everything - 1) < 6 * math.sqrt(2 / SIZE)
 
 
 def test_the_floor_is_that_of_the_plan_and_above_what_the_masks_need(fleet: Callable[..., Fleet]) -> None:
