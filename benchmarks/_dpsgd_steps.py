@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bract.client.engines import make_engine
 from bract.client.records import Records
-from bract.models import build, load_flat, read_flat
+from bract.models import build
 from bract.privacy import Keystream
 from bract.privacy.noise import gaussian
 
@@ -47,9 +47,9 @@ def plain(name: str, records: Records) -> Step:
 
 
 def noise_of(name: str) -> Callable[[], np.ndarray]:
-    """Return a function to a step's noise: whole numbers from a fresh cipher key, brought to scale."""
+    """Return a function to a step's noise in steps of the grid, from a fresh cipher key."""
     count = sum(p.numel() for p in build(name, SHAPE, CLASSES).parameters())
-    return lambda: gaussian(NOISE * CLIP / GRID, count, Keystream(secrets.token_bytes(32))) * GRID
+    return lambda: gaussian(NOISE * CLIP / GRID, count, Keystream(secrets.token_bytes(32)))
 
 
 def bract(name: str, records: Records) -> Step:
@@ -57,9 +57,15 @@ def bract(name: str, records: Records) -> Step:
     engine = make_engine(build(name, SHAPE, CLASSES, seed=0), CLIP, rows=32 if len(records) <= 32 else 64)
     noise = noise_of(name)
 
+    parameters = list(engine.model.parameters())
+
+    @torch.no_grad()
     def step() -> None:
-        gradient = (engine.clipped_sum(records) + noise()) / len(records)
-        load_flat(engine.model, (read_flat(engine.model) - RATE * gradient).astype(np.float32))
+        total = engine.clipped_sum(records)
+        total += noise() * GRID
+        parts = torch.from_numpy(total.astype(np.float32)).split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.sub_(part.view_as(parameter), alpha=RATE / len(records))
 
     return step
 

@@ -29,7 +29,7 @@ def check_model(model: nn.Module, loss: Loss, features: torch.Tensor, labels: to
     Raises:
         PlanError: a record changes another's gradient, or the rules' gradient is not that of autograd.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         trial = _Trial(model, loss, features, labels)
         trial.check_apart()

@@ -99,6 +99,12 @@ def test_the_network_sees_the_same_number_of_rows_whatever_the_batch() -> None:
     assert seen == {ROWS}
 
 
+@torch.no_grad()
+def test_sums_can_be_made_where_gradients_are_switched_off() -> None:
+    model = build("mlp", SHAPE, CLASSES, 0)
+    assert np.linalg.norm(BookKeepingEngine(model, CLIP).clipped_sum(images(1))) == pytest.approx(CLIP, rel=1e-3)
+
+
 def test_torchs_generator_is_left_as_it_was() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
