@@ -16,6 +16,7 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from ..privacy import PlanError
+from .losses import Loss, cross_entropy
 from .records import Records
 
 CHUNK = 16
@@ -55,12 +56,11 @@ class OpacusEngine:
         PlanError: Opacus knows no per-record gradient for a layer of the network.
     """
 
-    def __init__(self, model: nn.Module, clip_norm: float) -> None:
+    def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
             raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
-        self._loss = nn.CrossEntropyLoss(reduction="sum")
-        self._clip_norm = clip_norm
+        self._clip_norm, self._loss = clip_norm, loss
         self._hook(model)
 
     def _hook(self, model: nn.Module) -> None:
@@ -97,7 +97,7 @@ class OpacusEngine:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
             logits = self.model(torch.cat([chunk.features, blanks]))
-            self._loss(logits[:count], chunk.labels).backward()
+            self._loss(logits[:count], chunk.labels).sum().backward()
         self._clipper.clip_and_accumulate()
         parts = [p.summed_grad.flatten() for p in self._clipper.params]
         self._clipper.zero_grad(set_to_none=True)

@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..privacy import DataError, Plan
-from ..privacy.arrays import read_arrays
+from ..privacy.arrays import Features, read_arrays
 
 
 @dataclass(frozen=True, repr=False)
 class Records:
-    """Features, float32 [records, *shape], and labels, int64 [records]: they never leave the device."""
+    """Features, float32 [records, *shape], and labels, int64 [records]: they never leave the device.
+
+    Runs of T tokens with a label at every place are both int64 [records, T].
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
@@ -42,8 +45,8 @@ def torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_records(features: NDArray[np.float32], labels: NDArray[np.int64], device: torch.device) -> Records:
-    """Return records on a torch device, from arrays of shape [records, *shape] and [records]."""
+def make_records(features: Features, labels: NDArray[np.int64], device: torch.device) -> Records:
+    """Return records on a torch device, from arrays of shape [records, *shape] and [records], or tokens' arrays."""
     return Records(torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device))
 
 
@@ -60,27 +63,34 @@ def check_records(records: Records, plan: Plan) -> None:
         raise DataError(
             f"records have shape {list(shape)}, the plan says {list(plan.data.shape)}", "set data.shape to match"
         )
-    low, high = int(records.labels.min()), int(records.labels.max())
-    if low < 0 or high >= plan.data.classes:
-        raise DataError(f"a label lies outside 0..{plan.data.classes - 1}", "set data.classes to match the labels")
+    if not bool(_known(records, plan).all()):
+        name = "label or token" if records.labels.dim() > 1 else "label"
+        raise DataError(f"a {name} lies outside 0..{plan.data.classes - 1}", "set data.classes to match the labels")
+
+
+def _known(records: Records, plan: Plan) -> torch.Tensor:
+    """Return bool [records]: all labels of the record, and its tokens if it is a run of tokens, are classes."""
+    has_tokens = records.labels.dim() > 1
+    numbers = torch.cat([records.labels, records.features], dim=1) if has_tokens else records.labels.unsqueeze(1)
+    return ((numbers >= 0) & (numbers < plan.data.classes)).all(dim=1)
 
 
 def fitting(records: Records, plan: Plan) -> Records:
-    """Return the records whose label the plan knows: others count for nothing, as if they were not there.
+    """Return the records whose labels, and tokens, the plan knows: others count for nothing, as if not there.
 
     To refuse them aloud would tell the server, which chooses the number of classes, what labels there are.
 
     Raises:
         DataError: the records have another shape than the plan's.
     """
-    fits = (records.labels >= 0) & (records.labels < plan.data.classes)
+    fits = _known(records, plan)
     kept = records if bool(fits.all()) else Records(records.features[fits], records.labels[fits])
     check_records(kept, plan)
     return kept
 
 
 def read_records(path: Path, device: torch.device) -> Records:
-    """Return the records in an .npz file with float32 `x` [records, *shape] and int64 `y` [records].
+    """Return the records in an .npz file with float32 `x` [records, *shape] and int64 `y` [records], or tokens.
 
     A value that is not finite is left in: its record's gradient counts as zero.
 

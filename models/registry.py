@@ -8,11 +8,17 @@ import torch
 from torch import nn
 
 from .cnn import cnn
+from .cnn_large import cnn_large
+from .logistic import logistic
+from .mlp import mlp
 
 Shape = tuple[int, ...]
 
 MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "cnn": cnn,
+    "cnn-large": cnn_large,
+    "logistic": logistic,
+    "mlp": mlp,
 }
 """Name to a function of (shape of one record, number of classes)."""
 

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+Features = NDArray[np.float32] | NDArray[np.int64]
+"""float32 [records, *shape], or tokens, int64 [records, T]."""
 
-def read_arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+
+def read_arrays(path: Path) -> tuple[Features, NDArray[np.int64]]:
     """Return `x`, float32 [records, *shape], and `y`, int64 [records], of an .npz file.
+
+    Whole numbers `x` [records, T] with `y` of the same shape are runs of tokens: both are int64 [records, T].
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -17,8 +22,9 @@ def read_arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         features, labels = arrays["x"], arrays["y"]
-    if features.ndim < 2 or labels.shape != features.shape[:1]:
+    are_tokens = features.dtype.kind in "iu" and features.ndim == 2 and labels.shape == features.shape
+    if features.ndim < 2 or not (are_tokens or labels.shape == features.shape[:1]):
         raise ValueError("x and y do not belong together")
     if labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
         raise ValueError("x holds no numbers, or y no whole numbers")
-    return features.astype(np.float32), labels.astype(np.int64)
+    return features.astype(np.int64 if are_tokens else np.float32), labels.astype(np.int64)

@@ -71,7 +71,8 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
         features, labels = read_arrays(path)
     except Exception as fault:  # numpy raises whatever a damaged zip brings up
         raise DataError(f"cannot read the test data {path}", "give an .npz file with arrays x and y") from fault
-    known = len(labels) and labels.min() >= 0 and labels.max() < plan.data.classes
+    numbers = [labels, features] if labels.ndim > 1 else [labels]
+    known = len(labels) and all(n.min() >= 0 and n.max() < plan.data.classes for n in numbers)
     if features.shape[1:] != plan.data.shape or not known:
         raise DataError(f"the test data {path} are not of the plan's shape and classes", "give data as the plan's")
     return make_evaluate(plan, features, labels)

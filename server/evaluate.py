@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from torch import nn
 
 from ..models import build, load_flat
 from ..privacy import Plan
+from ..privacy.arrays import Features
 
 BATCH = 1024
+"""Labels told at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,24 @@ class Quality:
 Evaluate = Callable[[NDArray[np.float32]], Quality]
 
 
-def make_evaluate(plan: Plan, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Evaluate:
+def make_evaluate(plan: Plan, features: Features, labels: NDArray[np.int64]) -> Evaluate:
     """Return the function from parameters, float32 [parameters], to quality on the given test records.
 
-    `features` is float32 [records, *shape], `labels` int64 [records].
+    `features` is float32 [records, *shape], `labels` int64 [records]; of tokens both are int64 [records, T], and
+    accuracy and loss are means over all places.
     """
     model = build(plan.model.name, plan.data.shape, plan.data.classes)
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
+    size = max(1, BATCH // math.prod(labels.shape[1:]))
 
     def evaluate(parameters: NDArray[np.float32]) -> Quality:
         load_flat(model, parameters)
+        right, loss = 0, 0.0
         with torch.inference_mode():
-            logits = torch.cat([model(part) for part in x.split(BATCH)])
-        loss = nn.functional.cross_entropy(logits, y)
-        return Quality(float((logits.argmax(1) == y).double().mean()), float(loss))
+            for part, told in zip(x.split(size), y.split(size), strict=True):
+                logits = model(part).movedim(-1, 1)
+                right += int((logits.argmax(1) == told).sum())
+                loss += float(nn.functional.cross_entropy(logits, told, reduction="sum"))
+        return Quality(right / y.numel(), loss / y.numel())
 
     return evaluate

@@ -38,11 +38,15 @@ class Population:
 def make_population(plan: Plan, device: torch.device) -> Population:
     """Return the population that the plan's data table describes.
 
+    Where each client has test records of its own and the split is natural, the `data.clients` largest take part.
+
     Raises:
         DataError: the data are missing or not as the plan says, or cannot be split so.
     """
     data = plan.data
     source = load(data.name, Path(data.path) if data.path else None, data.shape, data.classes)
+    if data.split == "natural":
+        source = source.largest(data.clients)
     train, test = holdout(source, data.split, data.holdout, data.seed)
     parts = partition(train, data.split, data.clients, data.seed)
     if len(parts) != data.clients:

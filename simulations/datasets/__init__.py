@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...privacy.errors import DataError
-from . import digits, fashion_mnist, files
+from . import chat, digits, fashion_mnist, files, shakespeare
 from .splits import holdout, partition
 from .table import Source, Table
 
@@ -19,6 +19,8 @@ READERS: dict[str, Reader] = {
     "digits": lambda path, shape, classes: digits.load(path),
     "fashion-mnist": lambda path, shape, classes: fashion_mnist.load(path),
     "files": files.load,
+    "shakespeare": lambda path, shape, classes: shakespeare.load(path, shape),
+    "chat": chat.load,
 }
 
 
@@ -42,7 +44,6 @@ def _check_fit(name: str, table: Table, shape: tuple[int, ...], classes: int) ->
     if found != shape:
         what = f"records of {name} have the shape {list(found)}, the plan says {list(shape)}"
         raise DataError(what, f"set data.shape = {list(found)} in the plan")
-    most = int(table.labels.max()) + 1
-    if most > classes:
-        what = f"{name} has {most} classes, the plan says {classes}"
-        raise DataError(what, f"set data.classes = {most} in the plan")
+    if table.classes > classes:
+        what = f"{name} has {table.classes} classes, the plan says {classes}"
+        raise DataError(what, f"set data.classes = {table.classes} in the plan")

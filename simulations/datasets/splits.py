@@ -46,6 +46,8 @@ def partition(table: Table, split: str, clients: int | None, seed: int) -> list[
     """
     kind, parameter = parse(split)
     count = _count(table, kind, clients)
+    if kind in ("dirichlet", "pathological"):
+        _check_labels(table, split)
     if kind == "pathological":
         _check_pathological(table, int(parameter), count)
     shuffle, *tries = _seeds(seed)
@@ -130,6 +132,12 @@ def _count(table: Table, kind: str, clients: int | None) -> int:
     return clients
 
 
+def _check_labels(table: Table, split: str) -> None:
+    if table.has_tokens:
+        what = f"the split {split!r} goes by labels, and a record of these data has one at every place"
+        raise DataError(what, "set data.split = 'natural' or 'iid'")
+
+
 def _check_pathological(table: Table, classes: int, clients: int) -> None:
     present = len(np.unique(table.labels))
     if classes > present:
@@ -165,7 +173,9 @@ def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: in
 
 def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) -> list[np.ndarray]:
     """The sorted indices of each part; none where this draw fails."""
-    columns = {"index": order, "label": table.labels[order]}
+    columns = {"index": order}
+    if not table.has_tokens:
+        columns["label"] = table.labels[order]
     if table.clients is not None:
         columns["client"] = table.clients[order]
     with quiet():

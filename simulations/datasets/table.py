@@ -15,7 +15,8 @@ _HINT = "build tables with bract.simulations.datasets.load, or mend the reader t
 class Table:
     """Records in file order: row i of every array belongs to record i. All of it is secret.
 
-    features: float32 [N, *shape], finite. labels: int64 [N], 0 or more. clients: int64 [N], 0 or more, the
+    features: float32 [N, *shape], finite, with labels: int64 [N], 0 or more. Or runs of T tokens: both int64
+    [N, T], 0 or more, the label at each place being what is to be told there. clients: int64 [N], 0 or more, the
     natural owner of each record; None where the data have no natural owner. A selection keeps the numbers of
     its owners, so they need not be contiguous. Its repr shows the sizes only.
 
@@ -28,7 +29,9 @@ class Table:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        if not np.isfinite(self.features).all():
+        if self.has_tokens:
+            _check_numbers(self.features, len(self), "features")
+        elif not np.isfinite(self.features).all():
             raise DataError("the features hold NaN or infinity", _HINT)
         _check_numbers(self.labels, len(self), "labels")
         if self.clients is not None:
@@ -40,6 +43,17 @@ class Table:
     def __repr__(self) -> str:
         clients = "no" if self.clients is None else len(np.unique(self.clients))
         return f"Table({len(self)} records of shape {self.features.shape[1:]}, {clients} natural clients)"
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a record is a run of tokens with a label at every place."""
+        return self.labels.ndim == 2
+
+    @property
+    def classes(self) -> int:
+        """The fewest classes that all labels, and all tokens, are among."""
+        most = [self.labels.max(initial=-1), *([self.features.max(initial=-1)] if self.has_tokens else [])]
+        return int(max(most)) + 1
 
     def select(self, indices: np.ndarray) -> Table:
         """The records at `indices` (int [n], 0..N-1, kept in this order) as a new Table.
@@ -53,18 +67,38 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set: its training part and its official test part, None where the data have none."""
+    """A data set: its training part and its official test part, None where the data have none.
+
+    Where the test part has clients too, they are the training part's, and each client's test records are its own.
+    """
 
     train: Table
     test: Table | None
 
+    def largest(self, clients: int) -> Source:
+        """The training and test records of the `clients` clients with the most training records, then lowest numbers.
+
+        Unchanged where there are no more of them, or where the test part does not say whose its records are.
+        """
+        if self.test is None or self.test.clients is None or self.train.clients is None:
+            return self
+        chosen = np.argsort(-np.bincount(self.train.clients), kind="stable")[:clients]
+        train, test = np.isin(self.train.clients, chosen), np.isin(self.test.clients, chosen)
+        return Source(self.train.select(np.flatnonzero(train)), self.test.select(np.flatnonzero(test)))
+
 
 def _check_types(table: Table) -> None:
-    if table.features.dtype != np.float32 or table.features.ndim < 2:
+    features, labels = table.features, table.labels
+    if labels.ndim == 2:
+        if any(array.dtype != np.int64 for array in (features, labels)) or labels.shape[1:] != features.shape[1:]:
+            raise DataError("the features and labels of tokens are not int64 arrays [N, T] alike", _HINT)
+    elif features.dtype != np.float32 or features.ndim < 2:
         raise DataError("the features are not a float32 array [N, *shape]", _HINT)
-    numbers = [table.labels] if table.clients is None else [table.labels, table.clients]
-    if any(array.dtype != np.int64 or array.ndim != 1 for array in numbers):
-        raise DataError("the labels or clients are not an int64 array [N]", _HINT)
+    elif labels.dtype != np.int64 or labels.ndim != 1:
+        raise DataError("the labels are not an int64 array [N]", _HINT)
+    clients = table.clients
+    if clients is not None and (clients.dtype != np.int64 or clients.ndim != 1):
+        raise DataError("the clients are not an int64 array [N]", _HINT)
 
 
 def _check_numbers(numbers: np.ndarray, length: int, name: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.client.records import Records, check_records, make_records, read_records
+from bract.client.records import Records, check_records, fitting, make_records, read_records
 from bract.privacy import DataError, Plan
 
 Make = Callable[..., Plan]
@@ -220,3 +220,36 @@ def test_arrays_without_a_length_are_refused(tmp_path: Path) -> None:
 def test_labels_that_are_no_list_of_whole_numbers_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     path = write(tmp_path / "r.npz", x=np.zeros((4, 1, 2, 2)), y=labels)
     refusal(lambda: read_records(path, CPU))
+
+
+TOKENS = np.array([[0, 1, 2], [2, 1, 0], [1, 1, 1]])
+
+
+def test_whole_numbers_with_a_label_at_every_place_are_tokens(tmp_path: Path) -> None:
+    records = read_records(write(tmp_path / "r.npz", x=TOKENS.astype(np.uint16), y=TOKENS[::-1]), CPU)
+    assert (records.features.dtype, records.labels.dtype) == (torch.int64, torch.int64)
+    assert records.features.tolist() == TOKENS.tolist()
+    assert records.labels.tolist() == TOKENS[::-1].tolist()
+    assert len(records.select(np.array([True, False, True]))) == 2
+    assert [len(chunk) for chunk in records.chunks(2)] == [2, 1]
+
+
+def test_whole_numbers_with_a_label_each_are_floats_as_ever(tmp_path: Path) -> None:
+    records = read_records(write(tmp_path / "r.npz", x=TOKENS, y=TOKENS[0]), CPU)
+    assert (records.features.dtype, records.labels.shape) == (torch.float32, (3,))
+
+
+@pytest.mark.parametrize("x", [TOKENS.astype(np.float32), TOKENS[:, :2], TOKENS[:2], TOKENS[:, :, None]])
+def test_labels_at_every_place_of_something_else_are_refused(tmp_path: Path, x: np.ndarray) -> None:
+    assert "cannot read" in refusal(lambda: read_records(write(tmp_path / "r.npz", x=x, y=TOKENS), CPU))
+
+
+@pytest.mark.parametrize(("name", "value"), [("features", 3), ("features", -1), ("labels", 3), ("labels", -1)])
+def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(make: Make, name: str, value: int) -> None:
+    plan = make(data={"shape": [3]})
+    records = make_records(TOKENS.copy(), TOKENS[::-1].copy(), CPU)
+    getattr(records, name)[1, 2] = value
+    assert refusal(lambda: check_records(records, plan)) == "error: a label or token lies outside 0..2"
+    kept = fitting(records, plan)
+    assert kept.features.tolist() == TOKENS[[0, 2]].tolist()
+    assert kept.labels.tolist() == TOKENS[[2, 0]].tolist()

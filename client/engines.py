@@ -1,0 +1,56 @@
+"""Which engine makes the clipped sums of a network."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..privacy import PlanError
+from .bookkeeping.engine import ROWS, BookKeepingEngine
+from .bookkeeping.refusals import refuse, refuse_for_opacus
+from .bookkeeping.rules import RULES
+from .bookkeeping.watching import trained_layers
+from .gradients import OpacusEngine
+from .losses import Loss, cross_entropy
+from .records import Records
+
+
+class Engine(Protocol):
+    """Sums of clipped per-record gradients of one network."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the network, whose parameters may be set between sums."""
+        ...
+
+    def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
+        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters]."""
+        ...
+
+
+def make_engine(
+    model: nn.Module,
+    clip_norm: float,
+    loss: Loss = cross_entropy,
+    engine: Literal["auto", "opacus"] = "auto",
+    rows: int = ROWS,
+) -> Engine:
+    """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always that.
+
+    `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size.
+
+    Raises:
+        PlanError: neither can train the network.
+    """
+    if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
+        return BookKeepingEngine(model, clip_norm, loss, rows)
+    refuse(model)
+    refuse_for_opacus(model)
+    try:
+        return OpacusEngine(model, clip_norm, loss)
+    except NotImplementedError as fault:
+        hint = "use layers that book-keeping has rules for"
+        raise PlanError(f"Opacus cannot train the model: {fault}", hint) from fault

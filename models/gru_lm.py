@@ -1,0 +1,27 @@
+"""The recurrent language model: at every step the next token from those so far."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .rnn import EveryState
+
+
+def gru_lm(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return Embedding 64 - GRU 128 - Dense 128 - ReLU - Dense `classes`; the classes are the vocabulary.
+
+    int64 [batch, steps], tokens in 0..classes-1 -> [batch, steps, classes]; 2,021,008 parameters for 10,000 tokens.
+
+    Raises:
+        ValueError: `shape` is not [steps], or there are no steps.
+    Reference: Cho et al. 2014.
+    """
+    if len(shape) != 1 or shape[0] < 1:
+        raise ValueError(f"gru-lm takes records of shape [steps], a run of tokens, not {list(shape)}")
+    return nn.Sequential(
+        nn.Embedding(classes, 64),
+        EveryState(nn.GRU(64, 128, batch_first=True)),
+        nn.Linear(128, 128),
+        nn.ReLU(),
+        nn.Linear(128, classes),
+    )

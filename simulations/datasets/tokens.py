@@ -1,0 +1,71 @@
+"""Text as numbers: a client's text cut into a training and a test part, and each of these into windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...privacy.errors import DataError
+from .table import Source, Table
+
+TRAINED = 0.8  # the share of each client's text, from its beginning on, that is trained on
+
+Text = NDArray[np.int64]  # one client's tokens, in order
+Run = TypeVar("Run", Text, list[str])
+
+
+def parts(text: Run) -> tuple[Run, Run]:
+    """(train, test): the first 80 % of a client's text, rounded down, and the rest."""
+    cut = int(TRAINED * len(text))
+    return text[:cut], text[cut:]
+
+
+def windows(text: Text, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(features, labels), int64 [N, length] each: at every place the label is the token that follows the feature.
+
+    Windows follow each other without overlap, so that each token but the first is a label once; what is left at
+    the end is dropped.
+
+    >>> windows(np.array([5, 6, 7, 8, 9, 4]), 2)
+    (array([[5, 6],
+           [7, 8]]), array([[6, 7],
+           [8, 9]]))
+    """
+    count = max(len(text) - 1, 0) // length
+    rows = (count, length)
+    return text[: count * length].reshape(rows), text[1 : count * length + 1].reshape(rows)
+
+
+def run_length(name: str, shape: tuple[int, ...]) -> int:
+    """T, how many tokens a record of the shape [T] has.
+
+    Raises: DataError where the shape is not one number.
+    """
+    if len(shape) != 1:
+        what = f"a record of {name} is a run of tokens, the plan's shape is {list(shape)}"
+        raise DataError(what, "set data.shape to one number, for example to [20]")
+    return shape[0]
+
+
+def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
+    """The records of shape [length] of these clients, who are numbered in this order: training and test part.
+
+    A client whose training part has no more than `length` tokens has no record in it.
+
+    Raises: DataError where no client's text is long enough.
+    """
+    cut = [parts(text) for text in texts]
+    tables = [_table(part, length) for part in zip(*cut, strict=True)]
+    if not all(map(len, tables)):
+        what = f"no test part of a client of {name} holds a run of {length} tokens and one more"
+        raise DataError(what, "set data.shape to a smaller number, for example to [20]")
+    return Source(*tables)
+
+
+def _table(texts: Sequence[Text], length: int) -> Table:
+    features, labels = zip(*(windows(text, length) for text in texts), strict=True)
+    clients = np.repeat(np.arange(len(texts)), [len(rows) for rows in labels])
+    return Table(np.concatenate(features), np.concatenate(labels), clients)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bract.client.bookkeeping.engine import BookKeepingEngine
+from bract.client.engines import make_engine
+from bract.client.gradients import OpacusEngine
+from bract.client.records import Records
+from bract.models import build
+from bract.privacy import PlanError
+
+RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
+
+
+class Scaled(nn.Module):
+    """A layer of a kind that no rule knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.0, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn-large", "logistic", "mlp"])
+def test_documented_networks_go_by_book_keeping(name: str) -> None:
+    assert isinstance(make_engine(build(name, (1, 18, 18), 3, 0), 1.0), BookKeepingEngine)
+
+
+def test_opacus_can_be_asked_for_and_gives_the_same() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    found = make_engine(model, 0.3).clipped_sum(RECORDS)
+    engine = make_engine(model, 0.3, engine="opacus")
+    assert isinstance(engine, OpacusEngine)
+    assert np.allclose(engine.clipped_sum(RECORDS), found, atol=1e-6)
+
+
+def test_a_layer_without_a_rule_goes_to_opacus() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Scaled(), nn.Linear(4, 2))
+    engine = make_engine(copy.deepcopy(model), 1e9)
+    found = engine.clipped_sum(RECORDS)
+    nn.functional.cross_entropy(model(RECORDS.features), RECORDS.labels, reduction="sum").backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert isinstance(engine, OpacusEngine)
+    assert np.allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_both_engines_take_another_loss() -> None:
+    def error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (outputs[:, 0] - labels).square()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 2))
+    made = [make_engine(copy.deepcopy(model), 0.3, error, kind) for kind in ("auto", "opacus")]  # type: ignore[arg-type]
+    sums = [engine.clipped_sum(RECORDS) for engine in made]
+    assert np.allclose(*sums, atol=1e-6)
+    assert np.linalg.norm(sums[0] - make_engine(model, 0.3).clipped_sum(RECORDS)) > 0.1
+
+
+@pytest.mark.parametrize("engine", ["auto", "opacus"])
+def test_a_network_that_neither_can_train_is_refused(engine: str) -> None:
+    with pytest.raises(PlanError, match="mixes the records of a batch"):
+        make_engine(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 1.0, engine=engine)  # type: ignore[arg-type]
+
+
+def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    assert isinstance(make_engine(model, 1.0), BookKeepingEngine)
+    with pytest.raises(PlanError, match="in place fails under Opacus"):
+        make_engine(model, 1.0, engine="opacus")
+    with pytest.raises(PlanError, match="in place fails under Opacus"):
+        make_engine(nn.Sequential(model, nn.PReLU()), 1.0)
