@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ..models.objectives import Loss, cross_entropy
 from ..privacy import PlanError
 from .bookkeeping.engine import ROWS, BookKeepingEngine
 from .bookkeeping.refusals import refuse, refuse_for_opacus
 from .bookkeeping.rules import RULES
 from .bookkeeping.watching import trained_layers
 from .gradients import OpacusEngine
-from .losses import Loss, cross_entropy
 from .records import Records
 
 

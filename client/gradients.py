@@ -15,8 +15,8 @@ from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import nn
 
+from ..models.objectives import Loss, cross_entropy
 from ..privacy import PlanError
-from .losses import Loss, cross_entropy
 from .records import Records
 
 CHUNK = 16

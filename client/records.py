@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models import Objective, objective_of
 from ..privacy import DataError, Plan
 from ..privacy.arrays import Features, read_arrays
 
@@ -17,7 +18,8 @@ from ..privacy.arrays import Features, read_arrays
 class Records:
     """Features, float32 [records, *shape], and labels, int64 [records]: they never leave the device.
 
-    Runs of T tokens with a label at every place are both int64 [records, T].
+    Runs of T tokens with a label at every place are both int64 [records, T]. Where a number is to be predicted, the
+    labels are float32 [records]; once a plan is known, they are what the network's outputs are compared with.
     """
 
     features: torch.Tensor
@@ -50,43 +52,48 @@ def make_records(features: Features, labels: NDArray[np.int64], device: torch.de
     return Records(torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device))
 
 
+def objective(plan: Plan) -> Objective:
+    """Return what the plan's network learns."""
+    return objective_of(plan.model.name, plan.data.shape)
+
+
 def check_records(records: Records, plan: Plan) -> None:
-    """Refuse records that are not what the plan's data table says.
+    """Refuse records that are not what the plan's model and data table say.
 
     Raises:
-        DataError: shape or labels differ from the plan. No records at all are fine: one may join or leave unseen.
+        DataError: kind, shape or labels differ from the plan. No records at all are fine: one may join or leave
+            unseen.
     """
     if not len(records):
         return
-    shape = tuple(records.features.shape[1:])
+    learns, shape = objective(plan), tuple(records.features.shape[1:])
     if shape != plan.data.shape:
         raise DataError(
             f"records have shape {list(shape)}, the plan says {list(plan.data.shape)}", "set data.shape to match"
         )
-    if not bool(_known(records, plan).all()):
+    if not learns.takes(records.features, records.labels):
+        what = f"the model {plan.model.name} takes {learns.records}, which these records are not"
+        raise DataError(what, "choose another model.name, or other data")
+    if not bool(learns.known(records.features, records.labels, plan.data.classes).all()):
         name = "label or token" if records.labels.dim() > 1 else "label"
         raise DataError(f"a {name} lies outside 0..{plan.data.classes - 1}", "set data.classes to match the labels")
 
 
-def _known(records: Records, plan: Plan) -> torch.Tensor:
-    """Return bool [records]: all labels of the record, and its tokens if it is a run of tokens, are classes."""
-    has_tokens = records.labels.dim() > 1
-    numbers = torch.cat([records.labels, records.features], dim=1) if has_tokens else records.labels.unsqueeze(1)
-    return ((numbers >= 0) & (numbers < plan.data.classes)).all(dim=1)
-
-
 def fitting(records: Records, plan: Plan) -> Records:
-    """Return the records whose labels, and tokens, the plan knows: others count for nothing, as if not there.
+    """Return the records whose labels, and tokens, the plan knows, with the targets of the plan's network as labels.
 
-    To refuse them aloud would tell the server, which chooses the number of classes, what labels there are.
+    Others count for nothing, as if not there. To refuse them aloud would tell the server, which chooses the number of
+    classes, what labels there are.
 
     Raises:
-        DataError: the records have another shape than the plan's.
+        DataError: the records have another kind or shape than the plan's.
     """
-    fits = _known(records, plan)
-    kept = records if bool(fits.all()) else Records(records.features[fits], records.labels[fits])
+    learns, kept = objective(plan), records
+    if len(records) and learns.takes(records.features, records.labels):
+        fits = learns.known(records.features, records.labels, plan.data.classes)
+        kept = records if bool(fits.all()) else Records(records.features[fits], records.labels[fits])
     check_records(kept, plan)
-    return kept
+    return Records(kept.features, learns.targets(kept.features, kept.labels))
 
 
 def read_records(path: Path, device: torch.device) -> Records:

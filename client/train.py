@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import build, load_flat
+from ..models import build, load_flat, objective_of
 from ..privacy import Clipped, Keystream, Plan, Update
 from ..privacy.quantize import dequantize
-from .gradients import OpacusEngine
+from .engines import Engine, make_engine
 from .protect import add_noise, add_share, clip_and_tell, protect
 from .records import Records, torch_device
 from .updates import local_change
+
+FEW, MANY = 32, 64
+"""Records that book-keeping takes at a time: many where the plan expects a device to sample more than few."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,14 +41,20 @@ class Task:
 Mechanism = Callable[[Task], Clipped]
 
 
-def engine_for(plan: Plan) -> OpacusEngine:
+def engine_for(plan: Plan) -> Engine:
     """Return the engine for the plan's network and clip norm, kept from round to round."""
-    return _engine(plan.model.name, plan.data.shape, plan.data.classes, plan.safe_clip_norm)
+    data, training = plan.data, plan.training
+    devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
+    rows = FEW if training.batch_size <= FEW * devices else MANY
+    return _engine(plan.model.name, data.shape, data.classes, plan.safe_clip_norm, training.engine, rows)
 
 
 @lru_cache(maxsize=2)
-def _engine(name: str, shape: tuple[int, ...], classes: int, clip_norm: float) -> OpacusEngine:
-    return OpacusEngine(build(name, shape, classes).to(torch_device()), clip_norm)
+def _engine(
+    name: str, shape: tuple[int, ...], classes: int, clip_norm: float, engine: Literal["auto", "opacus"], rows: int
+) -> Engine:
+    model = build(name, shape, classes).to(torch_device())
+    return make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows)
 
 
 def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Update:

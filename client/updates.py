@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..models import build, load_flat
+from ..models import build, load_flat, objective_of
 from ..privacy import Keystream, Plan, Update
 from .records import Records, torch_device
 
@@ -51,8 +51,8 @@ def gradient_sum(plan: Plan, parameters: NDArray[np.float32], batch: Records) ->
     weights = list(model.parameters())
     if not len(batch):
         return np.zeros(sum(p.numel() for p in weights))
-    loss = nn.functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
-    gradients = torch.autograd.grad(loss, weights)
+    losses = objective_of(plan.model.name, plan.data.shape).loss(model(batch.features), batch.labels)
+    gradients = torch.autograd.grad(losses.sum(), weights)
     return torch.cat([g.flatten() for g in gradients]).cpu().numpy().astype(np.float64)
 
 

@@ -1,6 +1,16 @@
 """The documented networks. They know nothing of privacy or of Flower."""
 
 from .flat import load_flat, read_flat
-from .registry import MODELS, build, count_parameters
+from .objectives import Objective
+from .registry import MODELS, OBJECTIVES, build, count_parameters, objective_of
 
-__all__ = ["MODELS", "build", "count_parameters", "load_flat", "read_flat"]
+__all__ = [
+    "MODELS",
+    "OBJECTIVES",
+    "Objective",
+    "build",
+    "count_parameters",
+    "load_flat",
+    "objective_of",
+    "read_flat",
+]

@@ -7,24 +7,44 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from .attention import attention
 from .cnn import cnn
 from .cnn_large import cnn_large
+from .gru_lm import gru_lm
 from .logistic import logistic
+from .lstm import lstm
 from .mlp import mlp
+from .objectives import CLASSIFICATION, NEXT_TOKEN, Objective
+from .rnn import rnn
 
 Shape = tuple[int, ...]
 
 MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "attention": attention,
     "cnn": cnn,
     "cnn-large": cnn_large,
+    "gru-lm": gru_lm,
     "logistic": logistic,
+    "lstm": lstm,
     "mlp": mlp,
+    "rnn": rnn,
 }
 """Name to a function of (shape of one record, number of classes)."""
 
+OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
+    "attention": lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION,
+    "gru-lm": lambda shape: NEXT_TOKEN,
+}
+"""Name to a function of the shape of one record, for networks that learn something else than to tell classes."""
+
+
+def objective_of(name: str, shape: Shape) -> Objective:
+    """Return what the network `name` learns from records of `shape`."""
+    return OBJECTIVES[name](shape) if name in OBJECTIVES else CLASSIFICATION
+
 
 def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.Module:
-    """Return the network `name` for records of `shape` [channels, height, width], one logit a class.
+    """Return the network `name` for records of `shape`, of which each file says what it may be, and so many classes.
 
     Weights are torch's usual random start; with `seed` they are a function of it, and torch's own generator is
     left as it was.

@@ -49,13 +49,14 @@ class Training(Section):
 
     `batch_size` is the public number that the sum over one step is divided by: the expected number of sampled
     records, on one device where the noise is local, else over the whole cohort. Where the unit is the client it is
-    the most records of a device's step, which then averages over those it has.
+    the most records of a device's step, which then averages over those it has. `engine` is what clips the gradients
+    of records: `auto` takes book-keeping for networks all of whose layers it has rules for, `opacus` never does.
     """
 
     local_steps: Count = 1
     batch_size: Count = 350
     learning_rate: Positive = 1.0
-    engine: Literal["opacus"] = "opacus"
+    engine: Literal["auto", "opacus"] = "auto"
 
 
 class Cohort(Section):

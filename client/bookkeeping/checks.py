@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ...models.objectives import Loss
 from ...privacy import PlanError
-from ..losses import Loss
 from .clipping import norms_of
 from .watching import losses_of, uses_of, watching
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...models.objectives import Loss, cross_entropy
 from ...privacy import PlanError
-from ..losses import Loss, cross_entropy
 from ..records import Records
 from .checks import check_model
 from .clipping import clipped_parts

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..losses import Loss, cross_entropy
+from ...models.objectives import Loss, cross_entropy
 from .outer import LARGEST
 from .taps import squared_norms, weighted
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...models.objectives import Loss
 from ...privacy import PlanError
-from ..losses import Loss
 from .head import has_head, use_head
 from .order import FastSequence
 from .rules import RULES, Use, Watch

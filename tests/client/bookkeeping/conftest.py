@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.losses import Loss, cross_entropy
 from bract.client.records import Records
+from bract.models.objectives import Loss, cross_entropy
 
 Reference = Callable[..., np.ndarray]
 

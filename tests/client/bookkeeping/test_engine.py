@@ -16,9 +16,9 @@ from bract.client.bookkeeping.engine import BookKeepingEngine
 from bract.client.bookkeeping.sums import BATCHES
 from bract.client.bookkeeping.watching import uses_of, watching
 from bract.client.gradients import OpacusEngine
-from bract.client.losses import cross_entropy
 from bract.client.records import Records
 from bract.models import build, load_flat, read_flat
+from bract.models.objectives import cross_entropy
 from bract.privacy import PlanError
 
 Reference = Callable[..., np.ndarray]

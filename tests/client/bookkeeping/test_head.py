@@ -6,7 +6,7 @@ from torch import nn
 
 from bract.client.bookkeeping import head
 from bract.client.bookkeeping.head import has_head, use_head
-from bract.client.losses import cross_entropy
+from bract.models.objectives import cross_entropy
 
 ROWS, STEPS, WIDTH, CLASSES = 4, 7, 6, 11
 

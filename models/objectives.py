@@ -1,0 +1,90 @@
+"""What a network learns to do: which records it takes, what its outputs are compared with, and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+Tensors = tuple[torch.Tensor, torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""A function of outputs [rows, ...] and targets [rows, ...] to losses [rows], each of its own row alone."""
+
+
+def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return each record's cross entropy [rows], from logits [rows, (steps,) classes] and labels [rows, (steps)].
+
+    Where a record has steps, it is the mean over them.
+    """
+    losses = nn.functional.cross_entropy(outputs.movedim(-1, 1), labels, reduction="none")
+    return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean over a record's numbers of (output - target)^2 [rows], from two tensors [rows, ...]."""
+    return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a network learns.
+
+    `name` is that of the task, `records` says which records it takes. `takes` tells whether features and labels are
+    of that kind, `known` which rows, bool [rows], lie within so many classes, and `targets` gives what the outputs
+    for them are compared with.
+    """
+
+    name: str
+    records: str
+    loss: Loss
+    takes: Callable[[torch.Tensor, torch.Tensor], bool]
+    known: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    targets: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _within(numbers: torch.Tensor, classes: int) -> torch.Tensor:
+    return ((numbers >= 0) & (numbers < classes)).flatten(1).all(1)
+
+
+def _all(features: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    return torch.ones(len(features), dtype=torch.bool, device=features.device)
+
+
+def _is_number(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+CLASSIFICATION = Objective(
+    "classification",
+    "numbers with one label a record",
+    cross_entropy,
+    takes=lambda features, labels: _is_number(features) and not _is_number(labels) and labels.dim() == 1,
+    known=lambda features, labels, classes: _within(labels[:, None], classes),
+    targets=lambda features, labels: labels,
+)
+NEXT_TOKEN = Objective(
+    "next token",
+    "runs of tokens with a label at every place",
+    cross_entropy,
+    takes=lambda features, labels: not _is_number(features) and labels.shape == features.shape,
+    known=lambda features, labels, classes: _within(features, classes) & _within(labels, classes),
+    targets=lambda features, labels: labels,
+)
+REGRESSION = Objective(
+    "regression",
+    "numbers with one number a record to predict",
+    squared_error,
+    takes=lambda features, labels: _is_number(features) and labels.dim() == 1,
+    known=_all,
+    targets=lambda features, labels: labels.to(features.dtype),
+)
+RECONSTRUCTION = Objective(
+    "reconstruction",
+    "numbers, whose labels are passed over",
+    squared_error,
+    takes=lambda features, labels: _is_number(features),
+    known=_all,
+    targets=lambda features, labels: features,
+)
