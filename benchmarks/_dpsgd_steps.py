@@ -5,97 +5,159 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from opacus import PrivacyEngine
+from opacus.layers import DPRNN
+from opacus.validators import ModuleValidator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bract.client.engines import make_engine
 from bract.client.records import Records
-from bract.models import build
+from bract.models import build, objective_of
 from bract.privacy import Keystream
 from bract.privacy.noise import gaussian
 
-SHAPE, CLASSES = (1, 28, 28), 10
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
-GRID = 2.0**-20
+GRID = 2.0**-14
+"""Clip norms in a step of the noise's grid."""
+
 MODES = ("hooks", "functorch", "ew", "ghost")
 
 Step = Callable[[], object]
 
 
-def batch(count: int) -> Records:
-    """Return random images."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.rand(count, *SHAPE, generator=generator)
-    return Records(features, torch.randint(0, CLASSES, (count,), generator=generator))
+@dataclass(frozen=True)
+class Case:
+    """A network, its records, and what is asked of our step at the judged batch, over torch's and Opacus' best."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    judged: int
+    over_plain: float
+    over_opacus: float
 
 
-def plain(name: str, records: Records) -> Step:
+CASES = {
+    case.name: case
+    for case in (
+        Case("cnn", (1, 28, 28), 10, 128, 0.95, 1 / 1.7),
+        Case("cnn-large", (1, 28, 28), 10, 128, 1.05, 1 / 2),
+        Case("gru-lm", (100,), 10_000, 32, 0.9, 1 / 2),
+        Case("rnn", (28, 28), 10, 32, 0.95, 1 / 4),
+    )
+}
+
+
+def batch(case: Case, count: int, device: str) -> Records:
+    """Return random records: numbers with one class each, or runs of tokens as common as words are (Zipf)."""
+    random = np.random.default_rng(0)
+    if len(case.shape) == 1:
+        ranks = random.zipf(1.1, (count, case.shape[0] + 1)) % case.classes
+        tokens = torch.from_numpy(ranks).to(device)
+        return Records(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    features = torch.from_numpy(random.random((count, *case.shape), dtype=np.float32))
+    return Records(features.to(device), torch.from_numpy(random.integers(0, case.classes, count)).to(device))
+
+
+def network(case: Case, device: str) -> nn.Module:
+    """Return the network, the same start each time."""
+    return build(case.name, case.shape, case.classes, seed=0).to(device)
+
+
+def mean_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return torch's mean cross entropy, over all places where a record has several."""
+    return nn.functional.cross_entropy(outputs.movedim(-1, 1), labels)
+
+
+def plain(case: Case, records: Records, device: str) -> Step:
     """Return torch's step as users write it, without privacy."""
-    model, loss = build(name, SHAPE, CLASSES, seed=0), nn.CrossEntropyLoss()
+    model = network(case, device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(model(records.features), records.labels).backward()
+        mean_loss(model(records.features), records.labels).backward()
         optimizer.step()
 
     return step
 
 
-def noise_of(name: str) -> Callable[[], np.ndarray]:
+def noise_of(case: Case) -> Callable[[], np.ndarray]:
     """Return a function to a step's noise in steps of the grid, from a fresh cipher key."""
-    count = sum(p.numel() for p in build(name, SHAPE, CLASSES).parameters())
+    count = sum(p.numel() for p in network(case, "cpu").parameters())
     return lambda: gaussian(NOISE * CLIP / GRID, count, Keystream(secrets.token_bytes(32)))
 
 
-def bract(name: str, records: Records) -> Step:
-    """Return our step: clip, noise from a cipher's keystream, update. Rows go by the batch size, as in a plan."""
-    engine = make_engine(build(name, SHAPE, CLASSES, seed=0), CLIP, rows=32 if len(records) <= 32 else 64)
-    noise = noise_of(name)
+def rows_of(records: Records, device: str) -> int:
+    """Return how many records our engine takes at a time: by the batch size, as a plan has it."""
+    if device == "cuda":
+        return len(records)
+    return 32 if len(records) <= 32 else 64
 
-    parameters = list(engine.model.parameters())
+
+def bract_sum(case: Case, records: Records, device: str) -> Step:
+    """Return our clipped sum alone, as a device makes it."""
+    loss = objective_of(case.name, case.shape).loss
+    engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
+    return lambda: engine.clipped_sum(records)
+
+
+def bract(case: Case, records: Records, device: str) -> Step:
+    """Return our step: clip, noise from a cipher's keystream, update."""
+    loss = objective_of(case.name, case.shape).loss
+    engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
+    noise, parameters = noise_of(case), list(engine.model.parameters())
 
     @torch.no_grad()
     def step() -> None:
         total = engine.clipped_sum(records)
         total += noise() * GRID
-        parts = torch.from_numpy(total.astype(np.float32)).split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
+        change = torch.from_numpy(total.astype(np.float32)).to(device)
+        for parameter, part in zip(parameters, change.split([p.numel() for p in parameters]), strict=True):
             parameter.sub_(part.view_as(parameter), alpha=RATE / len(records))
 
     return step
 
 
-def opacus(mode: str, name: str, records: Records) -> Step:
+def opacus(mode: str, case: Case, records: Records, device: str) -> Step:
     """Return Opacus' step of a grad sample mode, with its usual noise from torch's generator."""
-    model = build(name, SHAPE, CLASSES, seed=0)
+    model = replaceable(network(case, "cpu")).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     loader = DataLoader(TensorDataset(records.features, records.labels), batch_size=len(records))
-    loss: Callable[..., torch.Tensor] = nn.CrossEntropyLoss()
     options = {"noise_multiplier": NOISE, "max_grad_norm": CLIP, "poisson_sampling": False, "grad_sample_mode": mode}
     made = PrivacyEngine().make_private(
-        module=model, optimizer=optimizer, data_loader=loader, criterion=loss, **options
+        module=model, optimizer=optimizer, data_loader=loader, criterion=nn.CrossEntropyLoss(), **options
     )
     model, optimizer = made[:2]
-    loss = made[2] if mode == "ghost" else loss
+    loss = made[2] if mode == "ghost" else nn.CrossEntropyLoss()
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(model(records.features), records.labels).backward()
+        loss(model(records.features).movedim(-1, 1), records.labels).backward()
         optimizer.step()
 
     return step
 
 
-def make_step(method: str, name: str, count: int) -> Step:
-    """Return a step of "plain", "bract" or an Opacus mode, tried once."""
+def replaceable(model: nn.Module) -> nn.Module:
+    """Return the network with Opacus' own recurrent layers, of the same sizes, in place of torch's."""
+    for module in model.modules():
+        for name, layer in module.named_children():
+            if type(layer) is nn.RNN:
+                setattr(module, name, DPRNN(layer.input_size, layer.hidden_size, batch_first=True))
+    return ModuleValidator.fix(model)
+
+
+def make_step(method: str, case: Case, count: int, device: str = "cpu") -> Step:
+    """Return a step of "plain", "bract", "sum" (ours without noise and update) or an Opacus mode, tried once."""
     warnings.simplefilter("ignore")  # Opacus' of its generator and of hooks
-    records = batch(count)
-    makers: dict[str, Callable[[str, Records], Step]] = {"plain": plain, "bract": bract}
-    step = makers[method](name, records) if method in makers else opacus(method, name, records)
+    records = batch(case, count, device)
+    makers: dict[str, Callable[..., Step]] = {"plain": plain, "bract": bract, "sum": bract_sum}
+    step = makers[method](case, records, device) if method in makers else opacus(method, case, records, device)
     step()
     return step

@@ -1,12 +1,14 @@
 """A private training step beside torch's own step without privacy and beside the modes of Opacus.
 
 All steps of a network run in turn in one process, on one thread, under one allocator setting (glibc keeps freed
-memory, as `bract simulate` has it); times are medians of the process's processor time. Bract's noise comes from a
-cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak of a fresh process.
+memory, as `bract simulate` has it); times are medians of the process's processor time, on a GPU of the clock's.
+Bract's noise comes from a cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak
+of a fresh process; on a GPU, to that of the GPU's memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -14,59 +16,79 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from _bars import Bar, arguments, show
-from _dpsgd_steps import MODES, Step, make_step, noise_of
+from _dpsgd_steps import CASES, MODES, Case, Step, make_step, noise_of
 
 from bract.simulations import machine
 
-LIMITS = {"cnn": (0.95, 1 / 1.7), "cnn-large": (1.05, 0.5)}
-"""Networks, and what our step may take of torch's and of Opacus' best, at the judged batch."""
-BATCHES, JUDGED = (32, 128, 512), 128
+BATCHES = (32, 128, 512)
+MEASURED = ("plain", "bract", "hooks")
+"""Methods whose memory is measured."""
 
 Row = dict[str, int | float | str]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long the processor works on it."""
-    began = time.process_time()
+def seconds(work: Callable[[], object], device: str) -> float:
+    """Return how long the processor, or the GPU, works on it."""
+    if device == "cpu":
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+    torch.cuda.synchronize()
+    began = time.perf_counter()
     work()
-    return time.process_time() - began
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
-def steps_of(name: str, count: int) -> dict[str, Step]:
+def steps_of(case: Case, count: int, device: str) -> dict[str, Step]:
     """Return the steps that run, by method."""
     steps = {}
-    for method in ("plain", "bract", *MODES):
+    for method in ("plain", "bract", "sum", *MODES):
         try:
-            steps[method] = make_step(method, name, count)
-        except (NotImplementedError, RuntimeError, ValueError) as fault:
-            print(f"{method} cannot train {name}: {fault}", file=sys.stderr)
+            steps[method] = make_step(method, case, count, device)
+        except (NotImplementedError, RuntimeError, ValueError, AttributeError) as fault:
+            print(f"{method} cannot train {case.name}: {str(fault)[:200]}", file=sys.stderr)
     return steps
 
 
-def times(name: str, count: int, repeats: int) -> dict[str, float]:
+def times(case: Case, count: int, repeats: int, device: str) -> dict[str, float]:
     """Return the median seconds of each method's step, and of our noise alone."""
-    steps = {**steps_of(name, count), "noise": noise_of(name)}
+    steps = {**steps_of(case, count, device), "noise": noise_of(case)}
     taken: dict[str, list[float]] = {method: [] for method in steps}
     for turn in range(repeats):
         order = list(steps)[turn % len(steps) :] + list(steps)[: turn % len(steps)]
         for method in order:
-            taken[method].append(seconds(steps[method]))
+            taken[method].append(seconds(steps[method], device))
     return {method: statistics.median(values) for method, values in taken.items()}
 
 
-def added_memory(method: str, name: str, count: int) -> float:
-    """Return by how many MB steps of a method raise the peak of a fresh process."""
-    words = [sys.executable, __file__, "--memory", method, name, str(count)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+def added_memory(method: str, case: Case, count: int, device: str) -> float:
+    """Return by how many MB steps of a method raise the peak; not a number if they fail."""
+    if device == "cuda":
+        return _added_on_gpu(method, case, count)
+    words = [sys.executable, __file__, "--memory", method, case.name, str(count)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
 
 
-def print_memory(method: str, name: str, count: int) -> None:
+def _added_on_gpu(method: str, case: Case, count: int) -> float:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    try:
+        make_step(method, case, count, "cuda")()
+    except (NotImplementedError, RuntimeError, ValueError, AttributeError):
+        return float("nan")
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def print_memory(method: str, case: Case, count: int) -> None:
     """Print what `added_memory` reads; a step on one record comes before, which loads the libraries."""
-    make_step(method, name, 1)
+    make_step(method, case, 1)
     before = _peak()
-    step = make_step(method, name, count)
+    step = make_step(method, case, count)
     step()
     print(_peak() - before)
 
@@ -77,16 +99,29 @@ def _peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def judge(name: str, found: dict[str, float], memory: float) -> list[Bar]:
+def judge(case: Case, found: dict[str, float], memory: dict[str, float]) -> list[Bar]:
     """Return the bars of one network."""
-    of_plain, of_opacus = LIMITS[name]
     best = min(found[mode] for mode in MODES if mode in found)
     return [
-        Bar(f"{name}_over_plain", found["bract"] / found["plain"], of_plain),
-        Bar(f"{name}_over_best_opacus", found["bract"] / best, of_opacus),
-        Bar(f"{name}_noise_share", found["noise"] / found["bract"], 0.1),
-        Bar(f"{name}_memory_over_plain", memory, 1.2),
+        Bar(f"{case.name}_over_plain", found["bract"] / found["plain"], case.over_plain),
+        Bar(f"{case.name}_over_best_opacus", found["bract"] / best, case.over_opacus),
+        Bar(f"{case.name}_noise_share", found["noise"] / found["bract"], 0.1),
+        Bar(f"{case.name}_memory_over_plain", memory["bract"] / memory["plain"], 1.2),
     ]
+
+
+def measure(case: Case, options: argparse.Namespace) -> tuple[list[Row], list[Bar]]:
+    """Return the rows and bars of one network."""
+    rows, bars = list[Row](), list[Bar]()
+    for count in sorted({*options.batches, case.judged}):
+        found = times(case, count, options.repeats, options.device)
+        memory = {method: added_memory(method, case, count, options.device) for method in MEASURED}
+        ratios = {m: found.get(m, float("nan")) / found["plain"] for m in ("bract", "sum", "noise", *MODES)}
+        row: Row = {"model": case.name, "batch": count, "plain ms": 1e3 * found["plain"], **ratios}
+        rows.append(row | {f"{method} MB": value for method, value in memory.items()})
+        if count == case.judged:
+            bars += judge(case, found, memory)
+    return rows, bars
 
 
 def main() -> None:
@@ -94,32 +129,19 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--repeats", type=int, default=15, help="turns of each method")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
-    parser.add_argument(
-        "--memory", nargs=3, metavar=("METHOD", "MODEL", "BATCH"), help="print one method's peak alone"
-    )
+    parser.add_argument("--models", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--memory", nargs=3, metavar=("METHOD", "MODEL", "BATCH"), help="print one peak alone")
     options = parser.parse_args()
     machine.settle()
     if options.memory:
         method, name, count = options.memory
-        return print_memory(method, name, int(count))
+        return print_memory(method, CASES[name], int(count))
     rows, bars = list[Row](), list[Bar]()
-    for name in LIMITS:
-        for count in sorted({*options.batches, JUDGED}):
-            found = times(name, count, options.repeats)
-            memory = {method: added_memory(method, name, count) for method in ("plain", "bract")}
-            ratios = {
-                method: found.get(method, float("nan")) / found["plain"] for method in ("bract", "noise", *MODES)
-            }
-            rows.append(
-                {"model": name, "batch": count, "plain ms": 1e3 * found["plain"], **ratios, **_megabytes(memory)}
-            )
-            if count == JUDGED:
-                bars += judge(name, found, memory["bract"] / memory["plain"])
+    for name in options.models:
+        more, judged = measure(CASES[name], options)
+        rows, bars = rows + more, bars + judged
     show(rows, bars, options.json)
-
-
-def _megabytes(memory: dict[str, float]) -> Row:
-    return {f"{method} MB": value for method, value in memory.items()}
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def plan(noise: str, **privacy: float | str) -> Plan:
+def plan(noise: str, engine: str = "auto", **privacy: float | str) -> Plan:
     devices, protocol = (2, "secagg") if noise == "distributed" else (1, "sum")
     tables = {
         "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": devices},
-        "training": {"batch_size": 8},
+        "training": {"batch_size": 8, "engine": engine},
         "cohort": {"rounds": 4, "size": devices},
         "privacy": {"noise": noise, "sampling_rate": 1.0, **privacy},
         "aggregation": {"protocol": protocol},
@@ -68,8 +68,9 @@ def task(which: Plan, data: Records) -> Task:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4, math.inf])
-def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(scale: float) -> None:
-    which = plan("central", clip_norm=0.1)
+@pytest.mark.parametrize("engine", ["auto", "opacus"])
+def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(engine: str, scale: float) -> None:
+    which = plan("central", engine, clip_norm=0.1)
     data, extra = records(9), records(1, scale)
     more = Records(torch.cat([data.features, extra.features]), torch.cat([data.labels, extra.labels]))
     without = MECHANISMS[which.cell](task(which, data)).vector

@@ -13,17 +13,26 @@ GUARANTEES = Path(__file__).with_name("test_guarantees.py")
 SABOTAGE = {
     "skip the clip": (
         "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.train as t, bract.client.gradients as g\n"
-        "t.OpacusEngine = lambda model, clip_norm: g.OpacusEngine(model, 1e12)",
+        "import bract.client.train as t\nmade = t.make_engine\n"
+        "t.make_engine = lambda model, clip_norm, *rest: made(model, 1e12, *rest)",
     ),
     "clip at twice the norm": (
         "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.train as t, bract.client.gradients as g\n"
-        "t.OpacusEngine = lambda model, clip_norm: g.OpacusEngine(model, 2 * clip_norm)",
+        "import bract.client.train as t\nmade = t.make_engine\n"
+        "t.make_engine = lambda model, clip_norm, *rest: made(model, 2 * clip_norm, *rest)",
     ),
     "let one bad record spoil the sum": (
         "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "import bract.client.bookkeeping.clipping as c\nimport bract.client.bookkeeping.taps as t\n"
+        "import bract.client.bookkeeping.outer as o\nt.finite = o.finite = lambda rows, factors: rows",
+    ),
+    "let one bad record spoil Opacus' sum": (
+        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
         "import bract.client.gradients as g\ndel g.RecordClipper.clip_and_accumulate",
+    ),
+    "take the terms of a gradient for less than they are": (
+        "test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
+        "import bract.client.bookkeeping.clipping as c\nc.SPREAD = float('inf')",
     ),
     "halve the server's noise": (
         "test_what_the_server_releases_carries_the_planned_noise",
@@ -112,6 +121,10 @@ SABOTAGE = {
         "self.plan.cohort.minimum, self.terms.min_survivors)",
     ),
     "let the number of rows vary": (
+        "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "import bract.client.bookkeeping.engine as e\ne._fill = lambda part, rows: part",
+    ),
+    "let the number of Opacus' rows vary": (
         "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
         "import torch, types, bract.client.gradients as g\n"
         "varying = lambda parts: torch.cat(parts[:1] if len(parts) == 2 else parts)\n"
@@ -244,6 +257,7 @@ ELSEWHERE = {
     "test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh": "server/test_correlated_crash.py",
     "test_what_is_released_is_correlated_as_its_weights_say": "server/test_correlated_noise.py",
     "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it": "client/test_gradients.py",
+    "test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm": "client/bookkeeping/test_hostile.py",
     "test_without_a_word_from_the_owner_no_update_leaves_without_masks": "client/test_terms.py",
     "test_masks_cover_every_word_and_come_off_again": "client/test_protect.py",
     "test_another_context_or_session_gives_other_masks_throughout": "privacy/secagg/test_masking.py",

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bract.client.bookkeeping.engine import BookKeepingEngine
+from bract.client.engines import Engine
 from bract.client.gradients import CHUNK, OpacusEngine, RecordClipper
 from bract.client.records import Records
 from bract.models import MODELS, build, read_flat
@@ -168,8 +170,9 @@ def cancelling(seed: int = 3) -> nn.Module:
     return model
 
 
-def test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it() -> None:
-    image, engine = images(1, shape=(1, 28, 28)).features, OpacusEngine(cancelling(), CLIP * (1 - ROUNDING_MARGIN))
+@pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
+def test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it(kind: type[Engine]) -> None:
+    image, engine = images(1, shape=(1, 28, 28)).features, kind(cancelling(), CLIP * (1 - ROUNDING_MARGIN))
     moved = []
     for label in range(CLASSES):
         one = Records(image, torch.tensor([label]))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bract.client import train
+from bract.client.bookkeeping.engine import BookKeepingEngine
 from bract.client.protect import protect
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, sampled_sum
@@ -122,7 +123,7 @@ def test_each_record_is_sampled_at_the_plans_rate_on_its_own(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, rate: float, noise: str
 ) -> None:
     plan = make(privacy={"sampling_rate": rate, "noise": noise, "noise_multiplier": 20.0})
-    monkeypatch.setattr("bract.client.gradients.OpacusEngine.clipped_sum", lambda engine, batch: np.zeros(51))
+    monkeypatch.setattr(BookKeepingEngine, "clipped_sum", lambda engine, batch: np.zeros(51))
     masks, rounds, count = spy_on_batches(monkeypatch), 400, 50
     for number in range(rounds):
         MECHANISMS[plan.cell](task(plan, sample(count), lambda *p, n=number: SeededEntropy(n).keystream(*p)))
