@@ -19,8 +19,8 @@ help: ## list the targets
 demo: .venv/ready ## train a private federation on the data that ships with it (under 3 minutes)
 	$(BIN)/bract simulate
 
-test: .venv/ready ## run all tests, the slow end-to-end ones too
-	$(BIN)/python -m pytest
+test: .venv/ready ## run all tests, the slow end-to-end ones too, on all cores
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/ready ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .

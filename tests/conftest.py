@@ -1,7 +1,8 @@
 """What all tests share: small data, small plans, and a machine that phones nobody.
 
-Machines are shared, so no example of a property test has a deadline. CI tries the same examples each time, so that
-its verdict on a commit does not change; other runs seek new ones.
+Machines are shared, so no example of a property test has a deadline, and torch takes one thread: tests themselves run
+on all cores. CI tries the same examples each time, so that its verdict on a commit does not change; other runs seek
+new ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest

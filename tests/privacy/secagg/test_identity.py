@@ -88,7 +88,7 @@ def test_a_missing_identity_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [x25519.X25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())],
+    [x25519.X25519PrivateKey.from_private_bytes(bytes(32)), ed448.Ed448PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())],
 )
 def test_a_key_of_another_kind_is_refused(tmp_path: Path, key: object) -> None:
     data = key.private_bytes(PEM, PKCS8, serialization.NoEncryption())  # type: ignore[attr-defined]
@@ -182,9 +182,9 @@ def test_a_public_key_is_written_as_openssl_prints_it() -> None:
     assert public_text(public) == pem.decode().splitlines()[1]
 
 
-ONE = new_identity().public
+ONE = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
 FOREIGN = base64.b64encode(
-    x25519.X25519PrivateKey.generate()
+    x25519.X25519PrivateKey.from_private_bytes(bytes(32))
     .public_key()
     .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 ).decode()
