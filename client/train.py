@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,8 @@ from .protect import add_noise, add_share, clip_and_tell, protect
 from .records import Records, torch_device
 from .updates import local_change
 
-FEW, MANY = 32, 64
-"""Records that book-keeping takes at a time: many where the plan expects a device to sample more than few."""
+FEWEST, MOST = 8, 64
+"""Records that book-keeping takes at a time."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,10 +44,17 @@ Mechanism = Callable[[Task], Clipped]
 
 def engine_for(plan: Plan) -> Engine:
     """Return the engine for the plan's network and clip norm, kept from round to round."""
-    data, training = plan.data, plan.training
+    data = plan.data
+    return _engine(
+        plan.model.name, data.shape, data.classes, plan.safe_clip_norm, plan.training.engine, rows_of(plan)
+    )
+
+
+def rows_of(plan: Plan) -> int:
+    """Return how many records to take at a time, public: a power of two for what a device is expected to sample."""
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
-    rows = FEW if training.batch_size <= FEW * devices else MANY
-    return _engine(plan.model.name, data.shape, data.classes, plan.safe_clip_norm, training.engine, rows)
+    expected = math.ceil(plan.training.batch_size / devices)
+    return min(max(FEWEST, 1 << (expected - 1).bit_length()), MOST)
 
 
 @lru_cache(maxsize=2)

@@ -88,7 +88,11 @@ def test_a_missing_identity_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [x25519.X25519PrivateKey.from_private_bytes(bytes(32)), ed448.Ed448PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())],
+    [
+        x25519.X25519PrivateKey.from_private_bytes(bytes(32)),
+        ed448.Ed448PrivateKey.generate(),
+        ec.generate_private_key(ec.SECP256R1()),
+    ],
 )
 def test_a_key_of_another_kind_is_refused(tmp_path: Path, key: object) -> None:
     data = key.private_bytes(PEM, PKCS8, serialization.NoEncryption())  # type: ignore[attr-defined]
