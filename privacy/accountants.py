@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from .accounting import GRIDS, pld_epsilon, rdp_epsilon, spent
+from .crossing import crossing
 from .events import Composed, Event, Gaussian, PoissonSampled, Skellam
 from .plan import Plan
 
@@ -115,7 +115,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float | None:
 
     if excess(0.0) <= 0:
         return 0.0
-    return float(brentq(excess, 0.0, mu**2 / 2 + 40 * mu))  # pyright: ignore
+    return crossing(excess, 0.0, mu**2 / 2 + 40 * mu, 1e-10 * mu)
 
 
 MOST_MU = 1e3

@@ -1,8 +1,8 @@
 """What events cost: the one file that turns what happened into an epsilon.
 
 Where all noise is Gaussian, reported figures are privacy loss distributions (PLD; Koskela et al. 2020, Doroshenko et
-al. 2022; dp_accounting's) on a grid of 1e-3, pessimistic; a Renyi bound (RDP; Mironov 2017) is computed beside each
-as a check. Where some noise is Skellam, for which no PLD is proven, the Renyi bound is the figure. Neighbours differ
+al. 2022; losses.py) on a grid of 1e-3, rounded up; a Renyi bound (RDP; Mironov 2017) is computed beside each as a
+check. Where some noise is Skellam, for which no PLD is proven, the Renyi bound is the figure. Neighbours differ
 by adding or removing one unit.
 """
 
@@ -14,24 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
-from dp_accounting import (
-    ComposedDpEvent,
-    DpEvent,
-    GaussianDpEvent,
-    NonPrivateDpEvent,
-    PoissonSampledDpEvent,
-    SelfComposedDpEvent,
-)
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import compute_epsilon
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammaln
 
+from .crossing import crossing
 from .errors import BractError, PlanError
-from .events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
+from .events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded, to_json
+from .losses import composed, epsilon_at, sampled_gaussian
 
 GRIDS = (1e-3, 1e-4, 1e-5)
 """Discretisations of the privacy loss: the first, unless many small steps make it too coarse."""
@@ -54,31 +46,14 @@ LEAST_NOISE, MOST_NOISE = 0.2, 1e4
 VAST = 200.0
 """An epsilon that protects nobody: above it the Renyi bound itself is the figure, as finer accounting is idle."""
 
+Orders = TypeVar("Orders", float, NDArray[Any])
+
 Spending = tuple[tuple[Event, int], ...]
 """Distinct events with how often each happened."""
 
 
 class AccountingError(BractError):
     """The two accountants contradict each other: no figure is printed."""
-
-
-def dp_event(event: Event) -> DpEvent:
-    """Return dp_accounting's record of the event, for which its PLD is a proof.
-
-    Raises:
-        ValueError: there is none for Skellam noise.
-    """
-    match event:
-        case Gaussian(noise_multiplier):
-            return GaussianDpEvent(noise_multiplier)
-        case PoissonSampled(rate, inner):
-            return PoissonSampledDpEvent(rate, dp_event(inner))
-        case Composed(inner, count):
-            return SelfComposedDpEvent(dp_event(inner), count)
-        case Unbounded():
-            return NonPrivateDpEvent()
-        case Skellam():
-            raise ValueError("there is no proven loss distribution for skellam noise")
 
 
 def renyi(event: Event, order: int) -> float:
@@ -98,11 +73,8 @@ def renyi(event: Event, order: int) -> float:
     is taken term by term.
     """
     match event:
-        case Gaussian(noise_multiplier):
-            return order / (2 * noise_multiplier**2)
-        case Skellam(noise_multiplier, variance):
-            rate = order / (2 * variance) + (2 * order + 5) / (4 * variance**2)
-            return variance / noise_multiplier**2 * rate * (1 + (order - 1) * rate)
+        case Gaussian() | Skellam():
+            return _unsampled(event, order)
         case PoissonSampled(rate, inner) if rate < 1:
             return _sampled_moment(rate, inner, order) / (order - 1)
         case PoissonSampled(_, inner):
@@ -113,19 +85,40 @@ def renyi(event: Event, order: int) -> float:
             return math.inf
 
 
+def _unsampled(event: Gaussian | Skellam, order: Orders) -> Orders:
+    """Return the Renyi divergence of noise at one order or at several."""
+    if isinstance(event, Gaussian):
+        return order / (2 * event.noise_multiplier**2)
+    rate = order / (2 * event.variance) + (2 * order + 5) / (4 * event.variance**2)
+    return event.variance / event.noise_multiplier**2 * rate * (1 + (order - 1) * rate)
+
+
 def _sampled_moment(rate: float, inner: Event, order: int) -> float:
     """Return log sum over k of C(a, k) (1 - q)^(a - k) q^k exp((k - 1) rdp(k)), as 1 + the terms' excess over 1."""
     k = np.arange(2, order + 1)
-    moments = _whole_moments(inner, max(order, ORDERS[-1]))[: order - 1]
-    chosen = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
-    logs = chosen + (order - k) * math.log1p(-rate) + k * math.log(rate) + moments + np.log(-np.expm1(-moments))
-    return float(np.logaddexp(0.0, np.logaddexp.reduce(logs)))
+    excess = _log_excess(inner, max(order, ORDERS[-1]))[: order - 1]
+    logs = _log_choices(order) + (order - k) * math.log1p(-rate) + k * math.log(rate) + excess
+    most = float(logs.max())
+    return float(np.logaddexp(0.0, most if math.isinf(most) else most + math.log(np.exp(logs - most).sum())))
+
+
+@lru_cache(maxsize=64)
+def _log_choices(order: int) -> NDArray[np.float64]:
+    """Return the logarithm of how many ways there are to choose 2, 3, ... of so many."""
+    k = np.arange(2, order + 1)
+    return gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
 
 
 @lru_cache(maxsize=256)
-def _whole_moments(event: Event, last: int) -> NDArray[np.float64]:
-    """Return (order - 1) times the Renyi divergence at every whole order from 2 to `last`."""
-    return np.array([(order - 1) * renyi(event, order) for order in range(2, last + 1)])
+def _log_excess(event: Event, last: int) -> NDArray[np.float64]:
+    """Return log(exp((order - 1) renyi) - 1) at every whole order from 2 to `last`."""
+    orders = np.arange(2.0, last + 1)
+    if isinstance(event, Gaussian | Skellam):
+        curve = _unsampled(event, orders)
+    else:
+        curve = np.array([renyi(event, order) for order in range(2, last + 1)])
+    moments = (orders - 1) * curve
+    return moments + np.log(-np.expm1(-moments))
 
 
 def epsilon(event: Event, delta: float) -> float:
@@ -165,21 +158,46 @@ def _steps(event: Event) -> int:
     return event.count * _steps(event.event) if isinstance(event, Composed) else 1
 
 
-@lru_cache(maxsize=4096)
 def pld_epsilon(events: Spending, delta: float, grid: float = GRIDS[0]) -> float:
-    """Return the epsilon of all events together at `delta` by privacy loss distributions on one grid."""
+    """Return the epsilon of all events together at `delta` by privacy loss distributions on one grid.
+
+    Raises:
+        ValueError: there is no proven one for an event.
+    """
     if any(_is_unbounded(event) for event, _ in events):
         return math.inf
-    accountant = PLDAccountant(value_discretization_interval=grid)
-    accountant.compose(ComposedDpEvent([SelfComposedDpEvent(dp_event(e), count) for e, count in events]))
-    return float(accountant.get_epsilon(delta))
+    return _pld_epsilon(tuple(_sampled_steps(event, count) for event, count in events), delta, grid)
+
+
+def _sampled_steps(event: Event, count: int) -> tuple[float, float, int]:
+    """Return rate, noise multiplier and number of the steps that an event is which happened so often."""
+    match event:
+        case Composed(inner, times):
+            return _sampled_steps(inner, count * times)
+        case Gaussian(noise_multiplier) | PoissonSampled(1, Gaussian(noise_multiplier)):
+            return 1.0, noise_multiplier / math.sqrt(count), 1
+        case PoissonSampled(rate, Gaussian(noise_multiplier)):
+            return rate, noise_multiplier, count
+        case _:
+            raise ValueError(f"no loss distribution is proven for {to_json(event)}")
+
+
+@lru_cache(maxsize=4096)
+def _pld_epsilon(steps: tuple[tuple[float, float, int], ...], delta: float, grid: float) -> float:
+    """Return the larger of the epsilons for removing and for adding a unit; without sampling they are one."""
+    found = [0.0]
+    for removed in (True, False) if any(rate < 1 for rate, _, _ in steps) else (True,) if steps else ():
+        each = [(sampled_gaussian(rate, noise, grid, removed), count) for rate, noise, count in steps]
+        found.append(epsilon_at(composed(each, delta), delta))
+    return max(found)
 
 
 @lru_cache(maxsize=4096)
 def rdp_epsilon(events: Spending, delta: float) -> float:
     """Return the Renyi bound on the epsilon of all events together at `delta`.
 
-    Reference: Canonne, Kamath, Steinke 2020, proposition 12, for the step to epsilon (dp_accounting's).
+    Reference: Canonne, Kamath, Steinke 2020, proposition 12, for the step to epsilon; Bretagnolle, Huber 1979, where
+    the divergence is so small that no probability differs by more than delta, so that epsilon is zero.
     """
     if any(_is_unbounded(event) for event, _ in events):
         return math.inf
@@ -189,9 +207,10 @@ def rdp_epsilon(events: Spending, delta: float) -> float:
             "the renyi bound of an event is no number", "no figure is printed; please report the plan"
         )
     chords = np.interp(BETWEEN, [1, *ORDERS], [0.0, *moments])
-    orders = [*BETWEEN, *ORDERS]
-    curve = [moment / (order - 1) for order, moment in zip(orders, [*chords, *moments], strict=True)]
-    return float(compute_epsilon(orders, curve, delta)[0])
+    orders = np.array([*BETWEEN, *ORDERS])
+    curve = np.array([*chords, *moments]) / (orders - 1)
+    bounds = curve + np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
+    return 0.0 if (-np.expm1(-curve) < delta**2).any() else max(0.0, float(bounds.min()))
 
 
 @lru_cache(maxsize=4096)
@@ -234,7 +253,7 @@ def calibrate(event: Callable[[float], Event], target: float, delta: float) -> f
     low, high = math.log(max(LEAST_NOISE, enough / 2)), math.log(enough)
     while low > math.log(LEAST_NOISE) and excess(low) <= 0:
         low, high = max(math.log(LEAST_NOISE), low - math.log(2)), low
-    root = low if excess(low) <= 0 else float(brentq(excess, low, high, xtol=NOISE_STEP / 4))  # pyright: ignore
+    root = low if excess(low) <= 0 else crossing(excess, low, high, NOISE_STEP / 100)
     noise_multiplier = _round_up(math.exp(root))
     while epsilon(event(noise_multiplier), delta) > target:
         noise_multiplier = _round_up(noise_multiplier * (1 + NOISE_STEP))

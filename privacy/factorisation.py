@@ -31,8 +31,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.signal import lfilter
 
 from .keystream import Keystream
 from .noise import MOST_STD, gaussian
@@ -97,6 +95,8 @@ def coefficients(rounds: int, bands: int, momentum: float = 0.0) -> Floats:
     root = square_root(bands, momentum)
     ratios = root[1:] / root[:-1]
     if bands > 1:
+        from scipy.optimize import minimize  # here, for it is slow to load and few plans need it
+
         found: Any = minimize(
             _loss,
             ratios,
@@ -119,6 +119,8 @@ def _from_ratios(ratios: Floats) -> Floats:
 
 def _divide(series: Floats, c: Floats) -> Floats:
     """Return the power series divided by the polynomial c: C^-1 times a vector, in O(rounds bands)."""
+    from scipy.signal import lfilter  # here, as above
+
     return cast(Floats, lfilter(np.ones(1), c, series))
 
 
