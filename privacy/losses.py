@@ -7,7 +7,7 @@ below the true one: on the grid's points it is the true one, rounded up, and bet
 of a convex curve. What lies beyond the ends of a grid counts as its least loss, or as an infinite one, so ends change
 how tight a figure is and never whether it holds.
 
-Tests hold each step against dp_accounting, against Opacus and against numbers of fifty digits.
+Tests hold steps against numbers of sixty digits, compositions against closed forms, and both against dp_accounting.
 
 Reference: Koskela et al. 2020 and 2021 (composition by Fourier transform); Doroshenko et al. 2022 (the grid).
 """
@@ -38,7 +38,7 @@ TAIL = 1e-15
 """The most mass, of a tilted composition, that is left out at both ends together."""
 
 NOISE = 2.0**-40
-"""The share of delta that is charged for each step of a composition, a thousand times what rounding comes to."""
+"""The share of delta that is charged for each step of a composition: rounding came to 2^-52 of it at most, measured."""
 
 ROUNDING = 2.0**-50
 """Four units in the last place of 1: added to each term of delta, relative to it and to one and its loss."""
@@ -155,7 +155,7 @@ def composed(steps: Steps, delta: float) -> Losses:
     back = _moment(logs, t) - t * np.arange(low, high + 1)
     masses = _convolved(tilted, low, high) * np.exp(np.minimum(back, 700.0))
     finite = sum(count * math.log1p(-losses.infinite) for losses, count in steps)
-    charged = TAIL * math.exp(min(back[-1], 0.0)) + NOISE * sum(count for _, count in steps) * delta
+    charged = TAIL * math.exp(float(back[-1])) + NOISE * sum(count for _, count in steps) * delta
     lowest = low + sum(losses.lowest * count for losses, count in steps)
     return Losses(steps[0][0].grid, lowest, masses, charged - math.expm1(finite))
 

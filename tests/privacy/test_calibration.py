@@ -88,7 +88,7 @@ def test_a_search_that_ends_elsewhere_still_gives_noise_that_was_computed_to_suf
         return Gaussian(noise_multiplier)
 
     noise = calibrate(event, 1.0, 1e-5)
-    monkeypatch.setattr(accounting, "brentq", lambda *_, **__: math.log(noise * off))
+    monkeypatch.setattr(accounting, "crossing", lambda *_, **__: math.log(noise * off))
     assert epsilon(event(calibrate(event, 1.0, 1e-5)), 1e-5) <= 1.0
 
 

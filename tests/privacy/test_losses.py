@@ -1,4 +1,4 @@
-"""Privacy loss distributions against numbers of fifty digits, closed forms, and dp_accounting's own."""
+"""Privacy loss distributions against numbers of sixty digits, closed forms, and dp_accounting's own."""
 
 from __future__ import annotations
 
@@ -120,6 +120,8 @@ def dp_event(event: Event) -> DpEvent:
     match event:
         case Gaussian(noise_multiplier):
             return GaussianDpEvent(noise_multiplier)
+        case PoissonSampled(1, inner):  # which dp_accounting would not compose in closed form
+            return dp_event(inner)
         case PoissonSampled(rate, inner):
             return PoissonSampledDpEvent(rate, dp_event(inner))
         case Composed(inner, count):
@@ -135,11 +137,11 @@ def reference(spending: Spending, delta: float, grid: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.tuples(events, st.integers(1, 3)), min_size=1, max_size=3),
     st.floats(-8, -2).map(lambda power: 10**power),
-    st.sampled_from([1e-2, 2e-3]),
+    st.sampled_from([1e-2, 4e-3]),
 )
 def test_figures_are_those_of_dp_accounting(spending: list[tuple[Event, int]], delta: float, grid: float) -> None:
     """But for the rounding of composed masses there, of about 1e-13, beside delta."""
