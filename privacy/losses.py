@@ -38,7 +38,7 @@ TAIL = 1e-15
 """The most mass, of a tilted composition, that is left out at both ends together."""
 
 NOISE = 2.0**-40
-"""The share of delta that is charged for each step of a composition: rounding came to 2^-52 of it at most, measured."""
+"""The share of delta that is charged for each step of a composition; rounding came to 2^-52 of it, measured."""
 
 ROUNDING = 2.0**-50
 """Four units in the last place of 1: added to each term of delta, relative to it and to one and its loss."""
