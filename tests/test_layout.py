@@ -105,16 +105,6 @@ def test_privacy_imports_neither_torch_nor_flower() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_budget_is_answered_without_what_is_slow_to_load() -> None:
-    slow = ("torch", "flwr", "matplotlib", "pandas", "dp_accounting", "scipy.optimize", "scipy.signal", "scipy.stats")
-    code = (
-        "import sys, bract.cli.main, bract.simulations.budget_answer, bract.simulations.budget_tables;"
-        f"print([m for m in {slow} if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_a_deployment_imports_nothing_that_weakens_privacy() -> None:
     code = (
         "import sys, bract.client.app, bract.server.app;"
