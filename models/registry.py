@@ -8,22 +8,26 @@ import torch
 from torch import nn
 
 from .attention import attention
+from .autoencoder import autoencoder
 from .cnn import cnn
 from .cnn_large import cnn_large
 from .gru_lm import gru_lm
+from .linear import linear
 from .logistic import logistic
 from .lstm import lstm
 from .mlp import mlp
-from .objectives import CLASSIFICATION, NEXT_TOKEN, Objective
+from .objectives import CLASSIFICATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
 from .rnn import rnn
 
 Shape = tuple[int, ...]
 
 MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "attention": attention,
+    "autoencoder": autoencoder,
     "cnn": cnn,
     "cnn-large": cnn_large,
     "gru-lm": gru_lm,
+    "linear": linear,
     "logistic": logistic,
     "lstm": lstm,
     "mlp": mlp,
@@ -33,7 +37,9 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
 
 OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
     "attention": lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION,
+    "autoencoder": lambda shape: RECONSTRUCTION,
     "gru-lm": lambda shape: NEXT_TOKEN,
+    "linear": lambda shape: REGRESSION,
 }
 """Name to a function of the shape of one record, for networks that learn something else than to tell classes."""
 

@@ -116,7 +116,7 @@ def _counted(sections: Sections, count: Counter | None) -> Sections:
     except KeyError:
         raise PlanError(f"there is no model {model.name}", "set model.name to cnn") from None
     except ValueError as fault:
-        raise PlanError(str(fault), "set data.shape to match the model") from None
+        raise PlanError(str(fault), "set data.shape and data.classes to match the model") from None
     return sections | {"model": model.model_copy(update={"parameters": parameters})}
 
 

@@ -8,7 +8,9 @@ new ones.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
@@ -32,6 +34,25 @@ def tiny_data(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.npz"
     np.savez(path, x=images.astype(np.float32), y=labels, client=np.repeat(np.arange(6), 10))
     return path
+
+
+@pytest.fixture
+def made_for() -> Callable[[str, tuple[int, ...], int], tuple[Any, ...]]:
+    """A function of a network's name, a shape and a count: the network, and as many features and targets for it."""
+
+    def make(name: str, shape: tuple[int, ...], count: int) -> tuple[Any, ...]:
+        import torch
+
+        from bract.models import build, objective_of
+
+        generator, learns = torch.Generator().manual_seed(0), objective_of(name, shape)
+        classes = 1 if name == "linear" else 10
+        features, labels = torch.randn(count, *shape, generator=generator), torch.arange(count) % classes
+        if learns.name == "next token":
+            features, labels = torch.randint(classes, (2, count, *shape), generator=generator)
+        return build(name, shape, classes, seed=0), features, learns.targets(features, labels)
+
+    return make
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from bract.client.bookkeeping.engine import BookKeepingEngine
 from bract.client.engines import make_engine
 from bract.client.gradients import OpacusEngine
 from bract.client.records import Records
-from bract.models import build
+from bract.models import MODELS, objective_of
+from bract.models.objectives import Loss
 from bract.privacy import PlanError
 
 RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
@@ -28,9 +30,34 @@ class Scaled(nn.Module):
         return x * self.scale
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn-large", "logistic", "mlp"])
-def test_documented_networks_go_by_book_keeping(name: str) -> None:
-    assert isinstance(make_engine(build(name, (1, 18, 18), 3, 0), 1.0), BookKeepingEngine)
+CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
+NOT_FOR_OPACUS = {"gru-lm", "lstm", "rnn"}
+
+
+def looped_sum(model: nn.Module, records: Records, clip: float, loss: Loss) -> np.ndarray:
+    """The sum of the clipped gradients by plain autograd, one record at a time, added up in float64."""
+    total = np.zeros(sum(p.numel() for p in model.parameters()))
+    for one in records.chunks(1):
+        gradients = torch.autograd.grad(loss(model(one.features), one.labels).sum(), list(model.parameters()))
+        gradient = torch.cat([g.flatten() for g in gradients]).double()
+        total += (gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))).numpy()
+    return total
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_every_documented_network_can_be_trained_privately(
+    made_for: Callable[..., tuple[nn.Module, torch.Tensor, torch.Tensor]], name: str, shape: tuple[int, ...]
+) -> None:
+    model, *pair = made_for(name, shape, 3)
+    records, loss = Records(*pair), objective_of(name, shape).loss
+    norms = [float(np.linalg.norm(looped_sum(model, one, 1e9, loss))) for one in records.chunks(1)]
+    clip = float(np.median(norms))
+    expected, engine = looped_sum(model, records, clip, loss), make_engine(copy.deepcopy(model), clip, loss)
+    assert isinstance(engine, BookKeepingEngine)
+    assert np.linalg.norm(engine.clipped_sum(records) - expected) <= 1e-5 * np.linalg.norm(expected)
+    if name not in NOT_FOR_OPACUS:
+        found = make_engine(model, clip, loss, "opacus").clipped_sum(records)
+        assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
 def test_opacus_can_be_asked_for_and_gives_the_same() -> None:
