@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..models import Objective, objective_of
 from ..privacy import DataError, Plan
-from ..privacy.arrays import Features, read_arrays
+from ..privacy.arrays import Features, Labels, read_arrays
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,8 +47,8 @@ def torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_records(features: Features, labels: NDArray[np.int64], device: torch.device) -> Records:
-    """Return records on a torch device, from arrays of shape [records, *shape] and [records], or tokens' arrays."""
+def make_records(features: Features, labels: Labels, device: torch.device) -> Records:
+    """Return records on a torch device, from arrays as in `read_arrays`."""
     return Records(torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device))
 
 
@@ -98,6 +98,8 @@ def fitting(records: Records, plan: Plan) -> Records:
 
 def read_records(path: Path, device: torch.device) -> Records:
     """Return the records in an .npz file with float32 `x` [records, *shape] and int64 `y` [records], or tokens.
+
+    Floats `y` are numbers to predict.
 
     A value that is not finite is left in: its record's gradient counts as zero.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...privacy.errors import DataError
-from . import chat, digits, fashion_mnist, files, shakespeare
+from . import chat, diabetes, digits, fashion_mnist, files, shakespeare
 from .splits import holdout, partition
 from .table import Source, Table
 
@@ -16,6 +16,7 @@ __all__ = ["READERS", "Source", "Table", "holdout", "load", "partition"]
 Reader = Callable[[Path | None, tuple[int, ...], int], Source]
 
 READERS: dict[str, Reader] = {
+    "diabetes": lambda path, shape, classes: diabetes.load(path),
     "digits": lambda path, shape, classes: digits.load(path),
     "fashion-mnist": lambda path, shape, classes: fashion_mnist.load(path),
     "files": files.load,
@@ -25,7 +26,7 @@ READERS: dict[str, Reader] = {
 
 
 def load(name: str, path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
-    """The data set `name`, every record of shape `shape` (without N), every label in 0..classes-1.
+    """The data set `name`, every record of shape `shape` (without N), every label in 0..classes-1 or a number.
 
     Raises: DataError where the name is unknown, the data are not readable, or they do not fit shape and classes.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import check_filled, class_numbers, client_numbers, fitted, reading
+from .fields import check_filled, class_numbers, client_numbers, fitted, predicted, reading
 from .table import Source, Table
 
 NAMES = ("x", "y", "client", "x_test", "y_test")
@@ -17,7 +18,8 @@ _HINT = "save it with numpy.savez(path, x=features, y=labels, client=owners)"
 def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
     """The arrays x [N, ...] and y [N], with client [N] and x_test, y_test where the file has them.
 
-    uint8 features are divided by 255, others are taken as they are. Clients are integers or strings.
+    uint8 features are divided by 255, others are taken as they are. Labels that are integers are classes; where `y`
+    holds floats, they are numbers to predict. Clients are integers or strings.
 
     Raises: DataError where an array is missing, pickled, of the wrong kind, or holds a wrong value.
     """
@@ -53,10 +55,16 @@ def _table(arrays: dict[str, np.ndarray], x: str, y: str, path: Path, shape: tup
             raise DataError(f"{path} has no array {name!r}", _HINT)
     features, labels = arrays[x], arrays[y]
     check_filled(features.shape[0] if features.ndim else 0, path)
-    _check_column(labels, len(features), y, "iu", "integers")
+    are_numbers = arrays["y"].dtype.kind == "f"
+    _check_column(labels, len(features), y, "iuf" if are_numbers else "iu", "numbers" if are_numbers else "integers")
     clients = _clients(arrays, len(features)) if x == "x" else None
-    numbers = class_numbers(labels, classes, lambda row: f"{y}[{row}] of {path.name}")
-    return Table(fitted(features, shape, lambda row: f"{x}[{row}] of {path.name}"), numbers, clients)
+    place = partial(_place, y, path)
+    told = predicted(labels, place) if are_numbers else class_numbers(labels, classes, place)
+    return Table(fitted(features, shape, partial(_place, x, path)), told, clients)
+
+
+def _place(name: str, path: Path, row: int) -> str:
+    return f"{name}[{row}] of {path.name}"
 
 
 def _clients(arrays: dict[str, np.ndarray], length: int) -> np.ndarray | None:

@@ -57,6 +57,20 @@ def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def predicted(values: np.ndarray, place: Place) -> np.ndarray:
+    """float32 [N] from numbers [N]: what is to be predicted.
+
+    Raises: DataError that names the first record whose number is not finite.
+    """
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32)
+    faults = ~np.isfinite(numbers)
+    if faults.any():
+        what = f"{place(int(faults.argmax()))} is not a finite number"
+        raise DataError(what, "fill in or leave out the missing and infinite values")
+    return numbers
+
+
 def client_numbers(names: np.ndarray) -> np.ndarray:
     """int64 [N] in 0..K-1: the rank of each record's client among the sorted distinct names."""
     sortable = names.astype(str) if names.dtype == object else names

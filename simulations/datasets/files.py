@@ -15,7 +15,7 @@ READERS = {".npz": load_arrays, ".csv": load_frame, ".parquet": load_frame}
 
 
 def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
-    """What lies at `path`, read by its kind: features [N, *shape], labels 0..classes-1, clients where named.
+    """What lies at `path`, read by its kind: features [N, *shape], labels 0..classes-1 or numbers, and clients.
 
     Raises: DataError where the path is missing or of an unknown kind, or where its content is not usable.
     """

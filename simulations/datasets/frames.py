@@ -1,4 +1,4 @@
-"""Records from a table: a .csv or .parquet file with a column `label`."""
+"""Records from a table: a .csv or .parquet file with a column `label`, or `target`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,43 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import Place, check_filled, class_numbers, client_numbers, fitted, reading
+from .fields import Place, check_filled, class_numbers, client_numbers, fitted, predicted, reading
 from .table import Source, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_HINT = "name the columns in the file: label, client where there are owners, and one name for each feature"
+_HINT = (
+    "name the columns in the file: label (or target), client where there are owners, and one name for each feature"
+)
 
 
 def load_frame(path: Path, shape: tuple[int, ...], classes: int) -> Source:
     """Every column but label and client is a feature, taken in file order and as it is (nothing is scaled).
+
+    A column target, in place of label, holds numbers to predict.
 
     Rows in errors are counted from 1, below the names of the columns.
 
     Raises: DataError where a column is missing, or a cell is missing, not a number, or out of range.
     """
     frame = _read(path)
-    if "label" not in frame:
+    told = [name for name in ("label", "target") if name in frame]
+    if not told:
         raise DataError(f"{path} has no column 'label'", _HINT)
+    if len(told) > 1:
+        raise DataError(f"{path} has a column 'label' and a column 'target'", "rename one of them, or leave it out")
     check_filled(len(frame), path)
-    names = [name for name in frame.columns if name not in ("label", "client")]
+    names = [name for name in frame.columns if name not in (*told, "client")]
     columns = [_numbers(frame, name, path) for name in names]
     features = np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
     fitting = fitted(features, shape, lambda row: f"row {row + 1} of {path.name}")
-    labels = class_numbers(_numbers(frame, "label", path), classes, _place(path, "label"))
-    return Source(Table(fitting, labels, _clients(frame, path)), None)
+    return Source(Table(fitting, _labels(frame, told[0], path, classes), _clients(frame, path)), None)
+
+
+def _labels(frame: pd.DataFrame, name: str, path: Path, classes: int) -> np.ndarray:
+    values, place = _numbers(frame, name, path), _place(path, name)
+    return predicted(values, place) if name == "target" else class_numbers(values, classes, place)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -133,8 +133,11 @@ def _count(table: Table, kind: str, clients: int | None) -> int:
 
 
 def _check_labels(table: Table, split: str) -> None:
-    if table.has_tokens:
-        what = f"the split {split!r} goes by labels, and a record of these data has one at every place"
+    if not table.has_classes:
+        why = (
+            "a record of these data has one at every place" if table.has_tokens else "these data have numbers instead"
+        )
+        what = f"the split {split!r} goes by labels, and {why}"
         raise DataError(what, "set data.split = 'natural' or 'iid'")
 
 
@@ -174,7 +177,7 @@ def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: in
 def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) -> list[np.ndarray]:
     """The sorted indices of each part; none where this draw fails."""
     columns = {"index": order}
-    if not table.has_tokens:
+    if table.has_classes:
         columns["label"] = table.labels[order]
     if table.clients is not None:
         columns["client"] = table.clients[order]

@@ -15,10 +15,10 @@ _HINT = "build tables with bract.simulations.datasets.load, or mend the reader t
 class Table:
     """Records in file order: row i of every array belongs to record i. All of it is secret.
 
-    features: float32 [N, *shape], finite, with labels: int64 [N], 0 or more. Or runs of T tokens: both int64
-    [N, T], 0 or more, the label at each place being what is to be told there. clients: int64 [N], 0 or more, the
-    natural owner of each record; None where the data have no natural owner. A selection keeps the numbers of
-    its owners, so they need not be contiguous. Its repr shows the sizes only.
+    features: float32 [N, *shape], finite, with labels: int64 [N], 0 or more, or float32 [N], finite, where a number
+    is to be predicted. Or runs of T tokens: both int64 [N, T], 0 or more, the label at each place being what is to be
+    told there. clients: int64 [N], 0 or more, the natural owner of each record; None where the data have no natural
+    owner. A selection keeps the numbers of its owners, so they need not be contiguous. Its repr shows the sizes only.
 
     Raises: DataError where a type, a length or a value is not as above.
     """
@@ -31,8 +31,10 @@ class Table:
         _check_types(self)
         if self.has_tokens:
             _check_numbers(self.features, len(self), "features")
-        elif not np.isfinite(self.features).all():
-            raise DataError("the features hold NaN or infinity", _HINT)
+        else:
+            _check_finite(self.features, "features")
+        if self.has_numbers:
+            _check_finite(self.labels, "labels")
         _check_numbers(self.labels, len(self), "labels")
         if self.clients is not None:
             _check_numbers(self.clients, len(self), "clients")
@@ -50,8 +52,20 @@ class Table:
         return self.labels.ndim == 2
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether a label is a number to predict."""
+        return self.labels.dtype == np.float32
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a record has one label, and that is a class."""
+        return not (self.has_tokens or self.has_numbers)
+
+    @property
     def classes(self) -> int:
-        """The fewest classes that all labels, and all tokens, are among."""
+        """The fewest classes that all labels, and all tokens, are among; 1 where a label is a number."""
+        if self.has_numbers:
+            return 1
         most = [self.labels.max(initial=-1), *([self.features.max(initial=-1)] if self.has_tokens else [])]
         return int(max(most)) + 1
 
@@ -94,8 +108,8 @@ def _check_types(table: Table) -> None:
             raise DataError("the features and labels of tokens are not int64 arrays [N, T] alike", _HINT)
     elif features.dtype != np.float32 or features.ndim < 2:
         raise DataError("the features are not a float32 array [N, *shape]", _HINT)
-    elif labels.dtype != np.int64 or labels.ndim != 1:
-        raise DataError("the labels are not an int64 array [N]", _HINT)
+    elif labels.dtype not in (np.int64, np.float32) or labels.ndim != 1:
+        raise DataError("the labels are not an int64 or float32 array [N]", _HINT)
     clients = table.clients
     if clients is not None and (clients.dtype != np.int64 or clients.ndim != 1):
         raise DataError("the clients are not an int64 array [N]", _HINT)
@@ -104,5 +118,10 @@ def _check_types(table: Table) -> None:
 def _check_numbers(numbers: np.ndarray, length: int, name: str) -> None:
     if len(numbers) != length:
         raise DataError(f"there are {length} records but {len(numbers)} {name}", _HINT)
-    if (numbers < 0).any():
+    if numbers.dtype == np.int64 and (numbers < 0).any():
         raise DataError(f"the {name} hold a negative number", _HINT)
+
+
+def _check_finite(numbers: np.ndarray, name: str) -> None:
+    if not np.isfinite(numbers).all():
+        raise DataError(f"the {name} hold NaN or infinity", _HINT)

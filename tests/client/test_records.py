@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from bract.client.records import Records, check_records, fitting, make_records, read_records
+from bract.models import OBJECTIVES, Objective
+from bract.models.objectives import NEXT_TOKEN, RECONSTRUCTION, REGRESSION
 from bract.privacy import DataError, Plan
 
 Make = Callable[..., Plan]
@@ -205,7 +207,7 @@ def test_a_record_that_is_not_finite_does_not_cost_the_others_their_part(tmp_pat
 
 def test_the_words_of_a_refusal_hold_no_value_of_a_record(tmp_path: Path) -> None:
     x = np.full((4, 1, 2, 2), 0.123456)
-    path = write(tmp_path / "r.npz", x=x, y=np.full(4, 777.5))
+    path = write(tmp_path / "r.npz", x=x, y=np.full(4, 777.5)[:, None])
     what = refusal(lambda: read_records(path, CPU))
     assert "0.123" not in what
     assert "777" not in what
@@ -216,8 +218,8 @@ def test_arrays_without_a_length_are_refused(tmp_path: Path) -> None:
     refusal(lambda: read_records(path, CPU))
 
 
-@pytest.mark.parametrize("labels", [np.array([0.5, 1.7, 2.0, 0.0]), np.zeros((4, 1), dtype=int)])
-def test_labels_that_are_no_list_of_whole_numbers_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+@pytest.mark.parametrize("labels", [np.array(["a"] * 4), np.zeros(4, dtype=bool), np.zeros((4, 1)), np.zeros(3)])
+def test_labels_that_are_no_list_of_numbers_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     path = write(tmp_path / "r.npz", x=np.zeros((4, 1, 2, 2)), y=labels)
     refusal(lambda: read_records(path, CPU))
 
@@ -245,7 +247,10 @@ def test_labels_at_every_place_of_something_else_are_refused(tmp_path: Path, x: 
 
 
 @pytest.mark.parametrize(("name", "value"), [("features", 3), ("features", -1), ("labels", 3), ("labels", -1)])
-def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(make: Make, name: str, value: int) -> None:
+def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: NEXT_TOKEN)
     plan = make(data={"shape": [3]})
     records = make_records(TOKENS.copy(), TOKENS[::-1].copy(), CPU)
     getattr(records, name)[1, 2] = value
@@ -253,3 +258,36 @@ def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(make: Make, name
     kept = fitting(records, plan)
     assert kept.features.tolist() == TOKENS[[0, 2]].tolist()
     assert kept.labels.tolist() == TOKENS[[2, 0]].tolist()
+
+
+def test_floats_with_each_record_are_numbers_to_predict(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    y = np.array([0.5, -1.75, 300.0, np.nan])
+    records = read_records(write(tmp_path / "r.npz", x=np.ones((4, 1, 2, 2)), y=y), CPU)
+    assert records.labels.dtype == torch.float32
+    assert np.array_equal(records.labels.numpy(), y, equal_nan=True)
+    what = refusal(lambda: fitting(records, make()))
+    assert what == "error: the model tiny takes numbers with one label a record, which these records are not"
+    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: REGRESSION)
+    assert torch.equal(fitting(records, make()).labels[:3], records.labels[:3])
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 99, -1]), np.array([0.5, -1.0, np.inf], dtype=np.float32)])
+def test_labels_are_passed_over_where_records_are_reconstructed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, labels: np.ndarray
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: RECONSTRUCTION)
+    records = make_records(np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2), labels, CPU)
+    kept = fitting(records, make())
+    assert torch.equal(kept.labels, records.features)
+    assert kept.select(np.array([False, True, True])).labels.shape == (2, 1, 2, 2)
+
+
+@pytest.mark.parametrize("learns", [REGRESSION, RECONSTRUCTION])
+def test_tokens_are_refused_where_numbers_are_wanted(
+    make: Make, monkeypatch: pytest.MonkeyPatch, learns: Objective
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: learns)
+    records = make_records(TOKENS.copy(), TOKENS.copy(), CPU)
+    assert f"takes {learns.records}" in refusal(lambda: fitting(records, make(data={"shape": [3]})))

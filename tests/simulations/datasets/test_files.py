@@ -94,6 +94,12 @@ class TestNpz:
         assert np.array_equal(source.test.features, X[:2])
         assert source.test.clients is None
 
+    def test_floats_are_numbers_to_predict(self, npz):
+        source = read(npz(x=X, y=Y - 0.5, x_test=X[:2], y_test=Y[:2], client=Y), classes=1)
+        assert source.train.labels.dtype == source.test.labels.dtype == np.float32
+        assert source.train.labels.tolist() == [-0.5, 1.5, 0.5, -0.5]
+        assert source.test.labels.tolist() == [0, 2]
+
     def test_pickled(self, refused, npz):
         path = npz(x=X, y=Y, client=np.array(["a", "b", "a", None], dtype=object))
         refused(lambda: read(path), "the array 'client'", "client.astype(str)")
@@ -120,7 +126,16 @@ class TestNpz:
             ({"x": X, "y": Y[:2]}, "'y' has the shape [2], there are 4 records", "one value for each record"),
             ({"x": X, "y": Y[:, None]}, "'y' has the shape [4, 1]", "one value for each record"),
             ({"x": X, "y": Y, "client": Y[:3]}, "'client' has the shape [3]", "one value for each record"),
-            ({"x": X, "y": Y / 2}, "'y' does not hold integers", "numpy.savez"),
+            ({"x": X, "y": Y.astype(str)}, "'y' does not hold integers", "numpy.savez"),
+            ({"x": X, "y": Y / 2, "x_test": X, "y_test": Y > 1}, "'y_test' does not hold numbers", "numpy.savez"),
+            ({"x": X, "y": Y, "x_test": X, "y_test": Y / 2}, "'y_test' does not hold integers", "numpy.savez"),
+            (
+                {"x": X, "y": np.where(Y == 2, np.nan, Y)},
+                "y[1] of d.npz is not a finite number",
+                "missing and infinite",
+            ),
+            ({"x": X, "y": Y * 1e300}, "y[1] of d.npz is not a finite number", "missing and infinite"),
+            ({"x": X, "y": Y[:, None] / 2}, "'y' has the shape [4, 1]", "one value for each record"),
             ({"x": X, "y": Y, "client": X[:, 0]}, "'client' does not hold integers or strings", "numpy.savez"),
             ({"x": X, "y": Y + 1}, "y[1] of d.npz is not one of the classes 0..2", "number the classes from 0"),
             ({"x": X, "y": Y - 1}, "y[0] of d.npz is not one of the classes 0..2", "data.classes"),
@@ -164,6 +179,17 @@ class TestFrames:
         frame.to_parquet(tmp_path / "d.parquet")
         assert read(tmp_path / "d.parquet", (2,)).train.features.tolist() == [[1, 1], [2, 0]]
 
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_a_target_in_place_of_a_label_is_a_number(self, tmp_path, frame, suffix):
+        path, frame = tmp_path / f"d.{suffix}", frame.rename(columns={"label": "target"})
+        frame["target"] -= 0.5
+        frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path, index=False)
+        table = read(path, (2,), 1).train
+        assert table.has_numbers
+        assert table.labels.tolist() == [0.5, -0.5, 1.5]
+        assert table.features.tolist() == [[1, 0.5], [2, 1.5], [3, 2.5]]
+        assert table.clients.tolist() == [1, 0, 1]
+
     @pytest.mark.parametrize(
         ("text", "what", "hint"),
         [
@@ -173,6 +199,9 @@ class TestFrames:
             ("a,label\n1,0\n,1\n", "column 'a', row 2 of d.csv is missing", "a number"),
             ("a,label\ninf,0\n1,1\n", "column 'a', row 1 of d.csv is missing or not a finite", "a number"),
             ("a,label\n1e300,0\n", "row 1 of d.csv holds a value that is not a finite number", "infinite"),
+            ("a,label,target\n1,0,0.5\n", "has a column 'label' and a column 'target'", "rename one"),
+            ("a,target\n1,0\n1,\n", "column 'target', row 2 of d.csv is missing", "a number"),
+            ("a,target\n1,0\n1,1e300\n", "column 'target', row 2 of d.csv is not a finite number", "infinite"),
             ("a,label\n1,\n", "column 'label', row 1 of d.csv is missing", "a number"),
             ("a,label\n1,cat\n", "column 'label', row 1 of d.csv is missing or not", "a number"),
             ("a,label\n1,0\n1,0.5\n", "column 'label', row 2 of d.csv is not one of the classes 0..2", "classes"),

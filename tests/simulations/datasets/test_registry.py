@@ -24,7 +24,7 @@ def test_unknown_name(refused):
     refused(
         lambda: datasets.load("mnist", None, (1, 28, 28), 10),
         "there is no data set 'mnist'",
-        "digits, fashion-mnist, files, shakespeare, chat",
+        "diabetes, digits, fashion-mnist, files, shakespeare, chat",
     )
 
 

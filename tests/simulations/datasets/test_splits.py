@@ -16,6 +16,9 @@ def table(labels, clients=None):
     return Table(features, labels, None if clients is None else np.asarray(clients, dtype=np.int64))
 
 
+NUMBERS = Table(np.ones((20, 1), dtype=np.float32), np.linspace(-1, 1, 20, dtype=np.float32), np.arange(20) % 4)
+
+
 def balanced(records, classes=10):
     return table(np.arange(records) % classes)
 
@@ -127,6 +130,10 @@ class TestPartition:
             first, second = (partition(balanced(200), split, 10, seed) for seed in (0, 1))
             assert not all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
 
+    def test_numbers_may_be_dealt_out_by_owner_or_evenly(self):
+        assert [len(part) for part in partition(NUMBERS, "natural", None, 0)] == [5] * 4
+        check_cover(partition(NUMBERS, "iid", 3, 0), 20)
+
     def test_natural_count_may_be_said(self, sheets):
         assert len(partition(sheets.train, "natural", 14, 0)) == 14
 
@@ -205,6 +212,8 @@ def test_parse():
         (balanced(20), "pathological:11", 2, "11 classes a client, the data have 10", "pathological:10"),
         (balanced(20), "pathological:2", 4, "4 clients of 2 classes each cannot hold the 10", "5 or more"),
         (table([0] * 19 + [1]), "pathological:2", 9, "was found that gives each of 9 clients", "lower"),
+        (NUMBERS, "dirichlet:0.3", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
+        (NUMBERS, "pathological:2", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
         (balanced(20), "iid", 2, "the seed -5 is negative", "0 or more"),
     ],
 )

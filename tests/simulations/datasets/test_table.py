@@ -6,6 +6,7 @@ from bract.simulations.datasets import Source, Table
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 LABELS = np.array([0, 1, 0, 2])
 CLIENTS = np.array([5, 5, 7, 9])
+NUMBERS = np.array([0.5, -1.5, 2.0, 7.25], dtype=np.float32)
 TOKENS = np.array([[0, 1], [2, 3], [4, 5], [6, 6]])
 
 
@@ -35,6 +36,14 @@ def test_tokens_have_a_label_at_every_place():
     assert table.select(np.array([2])).labels.tolist() == [[5, 6]]
     assert not Table(FEATURES, LABELS).has_tokens
     assert Table(FEATURES, LABELS).classes == 3
+
+
+def test_labels_may_be_numbers_of_any_sign():
+    table = Table(FEATURES, NUMBERS, CLIENTS)
+    assert (table.has_numbers, table.has_tokens, table.has_classes, table.classes) == (True, False, False, 1)
+    assert table.select(np.array([3, 1])).labels.tolist() == [7.25, -1.5]
+    assert Table(FEATURES, LABELS).has_classes
+    assert not Table(TOKENS, TOKENS).has_classes
 
 
 def test_the_largest_clients_are_those_with_most_training_records_then_lowest_numbers():
@@ -72,7 +81,11 @@ def test_repr_shows_sizes_only():
         (FEATURES / np.float32(np.nan), LABELS, None, "NaN or infinity"),
         (FEATURES.astype(float), LABELS, None, "not a float32 array"),
         (FEATURES[:, 0], LABELS, None, "not a float32 array"),
-        (FEATURES, LABELS.astype(np.int32), None, "not an int64 array"),
+        (FEATURES, LABELS.astype(np.int32), None, "not an int64 or float32 array"),
+        (FEATURES, LABELS.astype(float), None, "not an int64 or float32 array"),
+        (FEATURES, LABELS.astype(np.float32)[:, None], None, "not int64 arrays [N, T] alike"),
+        (FEATURES, NUMBERS * np.float32(np.inf), None, "the labels hold NaN or infinity"),
+        (FEATURES, NUMBERS[:3], None, "4 records but 3 labels"),
         (FEATURES, LABELS, CLIENTS[:, np.newaxis], "not an int64 array"),
         (FEATURES.astype(int), LABELS, None, "not a float32 array"),
         (TOKENS, TOKENS[:, :1], None, "not int64 arrays [N, T] alike"),

@@ -7,7 +7,8 @@ from torch import nn
 
 from bract.cli.partition import partition
 from bract.client.records import check_records, fitting, read_records
-from bract.models import MODELS
+from bract.models import MODELS, OBJECTIVES
+from bract.models.objectives import NEXT_TOKEN
 from bract.privacy.arrays import read_arrays
 from bract.simulations.population import make_population
 from bract.simulations.run import simulate
@@ -25,6 +26,7 @@ def tables(put_plays, monkeypatch):
         "lookup",
         lambda shape, classes: nn.Sequential(nn.Embedding(classes, 8), nn.Linear(8, classes)),
     )
+    monkeypatch.setitem(OBJECTIVES, "lookup", lambda shape: NEXT_TOKEN)
     return {
         "data": {
             "name": "shakespeare",
