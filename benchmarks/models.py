@@ -1,0 +1,158 @@
+"""What every documented network learns, with privacy and without, over seeds: the table of docs/models.md.
+
+Each plan takes about a minute of one core. With privacy a record is protected under epsilon 8 by noise that a trusted
+server adds; without, nothing is clipped or noised. Every run that ends is a line of JSON, and at the end comes the
+table: accuracy, or the mean squared error where the network tells no classes, mean over the seeds, and from least to
+most. `--set data.path=FOLDER` or $BRACT_DATA says where Fashion-MNIST and the plays lie.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from _bars import arguments, show
+
+from bract.privacy import override
+from bract.simulations import machine
+from bract.simulations.run import simulate, to_json
+from bract.simulations.study import Study, make_study
+
+Settings = tuple[str, ...]
+
+COMMON: Settings = (
+    "privacy.unit=record",
+    "privacy.noise=central",
+    "privacy.epsilon=8",
+    "privacy.delta=1e-5",
+    "server.averaging=0.9",
+    "server.evaluate_every=1000000",
+)
+FASHION: Settings = (
+    "data.name=fashion-mnist",
+    "data.split=iid",
+    "data.clients=10",
+    "cohort.size=10",
+    "cohort.rounds=200",
+    "training.batch_size=1200",
+    "privacy.sampling_rate=0.02",
+)
+FEWER: Settings = ("cohort.rounds=100", "training.batch_size=600", "privacy.sampling_rate=0.01")
+DIABETES: Settings = (
+    "data.name=diabetes",
+    "data.split=iid",
+    "data.clients=10",
+    "data.shape=[10]",
+    "data.classes=1",
+    "cohort.size=10",
+    "cohort.rounds=100",
+    "training.batch_size=177",
+    "privacy.sampling_rate=0.5",
+    "privacy.delta=1e-4",
+)
+PLAYS: Settings = (
+    "data.name=shakespeare",
+    "data.split=natural",
+    "data.clients=20",
+    "data.shape=[20]",
+    "data.classes=80",
+    "cohort.size=20",
+    "cohort.rounds=80",
+    "training.batch_size=1059",
+    "privacy.sampling_rate=0.04",
+)
+ADAM: Settings = ("server.optimizer=adam", "training.learning_rate=1", "server.learning_rate=0.002")
+
+Plans = tuple[Settings, Settings]
+PLANS: dict[str, Plans] = {
+    "linear": ((*DIABETES, "training.learning_rate=0.1"), ()),
+    "logistic": ((*FASHION, "training.learning_rate=0.5"), ("training.learning_rate=0.05",)),
+    "mlp": ((*FASHION, "training.learning_rate=1"), ("training.learning_rate=0.2",)),
+    "cnn": ((*FASHION, *FEWER, "training.learning_rate=3"), ("training.learning_rate=0.2",)),
+    "cnn-large": (
+        (*FASHION, *FEWER, "cohort.rounds=60", "training.learning_rate=2"),
+        ("training.learning_rate=0.2",),
+    ),
+    "rnn": ((*FASHION, *ADAM), ()),
+    "lstm": ((*FASHION, *ADAM, "cohort.rounds=150", "server.learning_rate=0.005"), ()),
+    "attention": ((*FASHION, *ADAM, "cohort.rounds=100"), ()),
+    "autoencoder": ((*FASHION, *ADAM, "privacy.clip_norm=0.1"), ()),
+    "gru-lm": ((*PLAYS, *ADAM, "server.learning_rate=0.004"), ()),
+    "attention-on-tokens": ((*PLAYS, *ADAM, "model.name=attention"), ()),
+}
+"""Name of a row, as a rule its network's, to the settings of its plan, and those that differ without privacy."""
+
+
+def study_of(row: str, private: bool, settings: Sequence[str]) -> Study:
+    """Return the study of a row; settings override its own."""
+    own, unprotected = PLANS[row]
+    free = () if private else (*unprotected, "privacy.unit=none")
+    return make_study(override({}, [*COMMON, f"model.name={row}", *own, *free, *settings]), row)
+
+
+def measure(row: str, private: bool, seed: int, settings: Sequence[str]) -> dict[str, object]:
+    """Return what one training came to, or the error that ended it."""
+    machine.settle()
+    about: dict[str, object] = {"row": row, "private": private, "seed": seed}
+    try:
+        study = study_of(row, private, [f"simulation.seed={seed}", *settings])
+        with tempfile.TemporaryDirectory() as folder:
+            found = to_json(simulate(study, Path(folder) / "run"))
+    except Exception as fault:  # the other runs go on
+        return about | {"error": f"{type(fault).__name__}: {fault}"}
+    del found["out"]
+    multiplier = study.noise_multiplier if private else None
+    return about | {"parameters": study.parameters, "noise_multiplier": multiplier} | found
+
+
+def summary(rows: Sequence[str], found: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Return a line a row: its figure without and with privacy."""
+    lines = []
+    for row in rows:
+        runs = [run for run in found if run["row"] == row and "error" not in run]
+        told = all(run["accuracy"] is not None for run in runs)
+        cells = {name: _figure(runs, private, told) for name, private in (("without", False), ("with", True))}
+        lines.append({"network": row, "figure": "accuracy" if told else "squared error"} | cells)
+    return lines
+
+
+def _figure(runs: Sequence[dict[str, object]], private: bool, told: bool) -> str:
+    values = [float(str(run["accuracy" if told else "loss"])) for run in runs if run["private"] == private]
+    if not values:
+        return "-"
+    mean, low, high = (
+        f"{v:.1%}" if told else f"{v:.4g}" for v in (statistics.mean(values), min(values), max(values))
+    )
+    return f"{mean} ({low} to {high})"
+
+
+def main() -> None:
+    """Train every network in as many processes as asked for, and print means and spreads over the seeds."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--models", nargs="+", choices=list(PLANS), default=list(PLANS), help="only these rows")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--kind", choices=["both", "private", "open"], default="both")
+    parser.add_argument("--set", action="append", default=[], help="override a key in all plans: cohort.rounds=3")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    kinds = {"both": (True, False), "private": (True,), "open": (False,)}[options.kind]
+    cases = [(m, k, s, options.set) for s in range(1, options.seeds + 1) for m in options.models for k in kinds]
+    found = []
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for run in as_completed([pool.submit(measure, *case) for case in cases]):
+            found.append(run.result())
+            print(json.dumps(found[-1]), flush=True)
+            print(f"{len(found)} of {len(cases)} runs", file=sys.stderr)
+    show(summary(options.models, found), [], options.json)
+
+
+if __name__ == "__main__":
+    main()
