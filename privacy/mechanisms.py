@@ -20,8 +20,8 @@ FINE, COARSE = 2.0**-15, 2.0**-3
 the sensitivity; in standard deviations of a device's own noise where that is in already."""
 
 CENTRAL_DEVIATIONS = 12.0
-"""How many standard deviations of its noise a sum has room for: it is made out to 9.4, and its scale grows a little
-with rounding."""
+"""How many standard deviations of its noise a sum has room for: beyond 11 lies a mass of 4e-28, and its scale grows a
+little with rounding."""
 
 
 class Local(Base):

@@ -6,17 +6,17 @@ standard deviation; what X_k adds makes up the variance, exactly. No floating-po
 
 Why the sum is a rounded Gaussian. Let X be discrete Gaussian with s, and Y a real Gaussian number of standard
 deviation 2. The density of X + Y at u is, up to a factor, the sum of exp(-j^2 / 2 s^2 - (u - j)^2 / 8) over all j.
-Completing the square gives exp(-u^2 / 2 (s^2 + 4)), times the sum of exp(-(j - c)^2 / 2 t^2), where c goes with u and
-t^2 = 4 s^2 / (s^2 + 4). Whatever c is, by Poisson's summation formula this sum is t sqrt(2 pi) times a number between
-1 - e and 1 + e, e = 2 exp(-2 pi^2 t^2) + 2 exp(-8 pi^2 t^2) + ...; so is, with s > t for t, the one that makes the P[j]
-add up to one. Thus the density is that of the Gaussian of variance s^2 + 4 times a number within 2 e of 1. At all
-standard deviations s^2 > 12, so t^2 > 3 and 2 e < 2^-83.
+Completing the square gives exp(-u^2 / 2 (s^2 + 4)), times the sum of exp(-(j - c)^2 / 2 t^2), where c goes with u,
+and t^2 = 4 s^2 / (s^2 + 4). Whatever c is, by Poisson's summation formula this sum is t sqrt(2 pi) times a number
+between 1 - e and 1 + e, e = 2 exp(-2 pi^2 t^2) + 2 exp(-8 pi^2 t^2) + ...; so is, with s > t for t, the one that
+makes the P[j] add up to one. Thus the density is that of the Gaussian of variance s^2 + 4 times a number within 2 e
+of 1. At all standard deviations s^2 > 12, so t^2 > 3 and 2 e < 2^-83.
 
 Now take 256^k X_k and a real Gaussian number of standard deviation 2 * 256^k: to within 2 e, together they are the
 Gaussian of the whole variance. In place of the latter put 256^(k-1) X_(k-1) and one of 2 * 256^(k-1), and so on down
 to one of 512. To add an independent number, of whatever law, keeps two densities within the factor of each other that
-they are within; so the whole is within 2^-80 of the Gaussian density, for k up to 5. Last, it is rounded. All but that
-last Gaussian number is whole, so it is the same to round that alone: to X_0.
+they are within; so the whole is within 2^-80 of the Gaussian density, for k up to 5. Last, it is rounded. All but
+that last Gaussian number is whole, so it is the same to round that alone: to X_0.
 
 Reference: Peikert 2010, theorem 3.1; Micciancio and Walter 2017 for building samplers so.
 """

@@ -95,7 +95,7 @@ def make_table(thresholds: Sequence[int], cell_bits: int) -> Table:
 
 
 def draw(table: Table, samples: Samples, keystream: Keystream, shift: int | None = None) -> None:
-    """Fill `samples`, int64 [count], with independent samples, secret; with `shift`, add them to 2^shift what it holds.
+    """Fill `samples`, int64 [count], with independent samples, secret; with `shift`, onto it times 2^shift.
 
     Takes half a word of the keystream for each, and after those of all a word for each that fell into a cut cell.
     """

@@ -1,14 +1,22 @@
+"""The law of Gaussian noise: in exact arithmetic, and by statistics."""
+
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpmath import mp, mpf
 from scipy.stats import binom, chi2, kstwobign, norm
 
-from bract.privacy import Keystream
-from bract.privacy.noise import CHUNK, gaussian
+from bract.privacy import Keystream, tables
+from bract.privacy.noise import BITS, CELL_BITS, LEAST_STD, MOST_STD, gaussian, levels, tabulate, thresholds
+from bract.privacy.tables import CHUNK
 
 KEYS = [bytes([i]) * 32 for i in range(3)]
 ALARM = 1e-6
@@ -17,13 +25,139 @@ Z = float(norm.isf(ALARM / 2))
 
 COUNT = 1 << 20
 STD = 2.0**30
+DISCRETE = [Fraction(1), Fraction(25, 2), Fraction(252), Fraction(262140), Fraction(2**20 - 4)]
+ROUNDED = [Fraction(1), Fraction(5, 2), Fraction(1000), Fraction(512**2), Fraction(2**20)]
+keys = pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
+mp.dps = 60
 
 
 def draw(key: bytes, std: float = STD, count: int = COUNT) -> np.ndarray:
     return gaussian(std, count, Keystream(key)) / std
 
 
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
+def number(variance: Fraction) -> mpf:
+    return mpf(variance.numerator) / variance.denominator
+
+
+@lru_cache
+def weights(variance: Fraction) -> list[mpf]:
+    """P[j] of the discrete Gaussian law for j = 0, 1 ... on, to 50 digits."""
+    bells = [mp.exp(-mpf(j * j) / (2 * number(variance))) for j in range(16 * math.isqrt(math.ceil(variance)) + 20)]
+    total = 2 * mp.fsum(bells) - bells[0]
+    return [bell / total for bell in bells]
+
+
+@lru_cache
+def below(variance: Fraction, k: int) -> mpf:
+    """P[X <= k] of the rounded Gaussian law, to 50 digits."""
+    return mp.erfc(-(k + mpf(1) / 2) / mp.sqrt(2 * number(variance))) / 2
+
+
+def rounded(variance: Fraction, k: int) -> mpf:
+    """P[X = k] of that law; taken on the side where nothing cancels."""
+    return below(variance, -abs(k)) - below(variance, -abs(k) - 1)
+
+
+@pytest.mark.parametrize("variance", ROUNDED)
+def test_thresholds_of_a_rounded_gaussian_are_its_distribution_function(variance: Fraction) -> None:
+    limits = thresholds(variance, rounded=True)
+    n = len(limits) // 2
+    for i in {*range(0, len(limits), max(1, n // 50)), *range(3), n - 1, n, len(limits) - 1}:
+        assert abs(limits[i] - below(variance, i - n) * 2**BITS) < 0.5 + 2.0**-30, i
+    assert below(variance, -n - 1) * 2**BITS < 0.5 + 2.0**-30
+
+
+@pytest.mark.parametrize("variance", DISCRETE)
+def test_thresholds_of_a_discrete_gaussian_are_its_distribution_function(variance: Fraction) -> None:
+    limits, law, sums = thresholds(variance, rounded=False), weights(variance), mpf(0)
+    n = len(limits) // 2
+    for k in range(1 - len(law), n):
+        sums += law[abs(k)]
+        limit = limits[k + n] if k >= -n else 0
+        assert abs(limit - sums * 2**BITS) < 0.5 + 2.0**-30, k
+    assert 2 * (n + 1) * (2.0**-BITS + 2.0**-119) < 2.0**-67.4  # of 6 such, and no two are as wide
+    assert n < 10.7 * max(8, math.sqrt(variance))
+
+
+@given(st.floats(LEAST_STD, MOST_STD) | st.integers(0, 45).map(lambda bits: 2.0**bits))
+def test_variances_of_the_levels_add_up_to_the_whole_exactly(std: float) -> None:
+    found = levels(std)
+    assert sum(variance * 256 ** (2 * place) for place, variance in enumerate(found)) == Fraction(std) ** 2
+    assert (12 if len(found) > 1 else 1) <= found[-1] <= 2**20
+    assert found[:-1] == (512**2, 512**2 - 4, 512**2 - 4, 512**2 - 4, 512**2 - 4)[: len(found) - 1]
+
+
+def deviation(coarse: Fraction, smooth: int, u: mpf) -> mpf:
+    """How far the density of a discrete Gaussian number and a real one is from a Gaussian's at u, relatively."""
+    law, whole = weights(coarse), number(coarse) + smooth**2
+    near = range(math.floor(u) - 40 * smooth, math.ceil(u) + 40 * smooth)
+    density = mp.fsum(law[abs(j)] * mp.npdf(u, j, smooth) for j in near if abs(j) < len(law))
+    return abs(density / mp.npdf(u, 0, mp.sqrt(whole)) - 1)
+
+
+@pytest.mark.parametrize("coarse", [Fraction(12), *DISCRETE[1:]])
+def test_a_level_and_the_gaussian_below_it_are_a_gaussian(coarse: Fraction) -> None:
+    t = number(coarse) * 4 / (number(coarse) + 4)
+    stated = 4 * mp.exp(-2 * mp.pi**2 * t) * (1 + mp.exp(-6 * mp.pi**2 * t))
+    assert stated < mpf(2) ** -83
+    for u in (mpf(0), mpf("0.25"), mpf("0.5"), mpf("3.7"), mpf("11.1")):
+        assert deviation(coarse, 2, u) < stated
+    assert deviation(Fraction(12), 2, mpf(0)) > mpf(2) ** -90  # and to so many digits it is seen
+
+
+def relative_error(variances: list[Fraction], k: int) -> mpf:
+    """How far two levels' law is from the rounded Gaussian's at k, in exact arithmetic."""
+    fine, coarse = variances
+    law, edge = weights(coarse), math.isqrt(math.ceil(fine)) * 14
+    places = range(-(-(k - edge) // 256), (k + edge) // 256 + 1)
+    total = mp.fsum(law[abs(j)] * rounded(fine, k - 256 * j) for j in places if abs(j) < len(law))
+    return abs(total / rounded(fine + 256**2 * coarse, k) - 1)
+
+
+NUMBERS = (0, 1, 64, 128, 255, 256, 1000, 3000, 5000)
+
+
+@pytest.mark.parametrize("std", [1024.001, 1100.0, 4096.0])
+def test_the_sum_of_the_levels_is_a_rounded_gaussian_number(std: float) -> None:
+    """By convolution; below 2^-83 of each probability, as the module proves, and so in total variation too."""
+    assert max(relative_error(list(levels(std)), k) for k in NUMBERS) < mpf(2) ** -83
+
+
+def test_the_convolution_would_tell_a_real_gaussian_that_is_half_as_wide() -> None:
+    fine, whole = Fraction(256**2), Fraction(1100**2)
+    assert max(relative_error([fine, (whole - fine) / 256**2], k) for k in NUMBERS) > mpf(2) ** -30
+
+
+def slow(std: float, count: int, stream: Keystream) -> list[int]:
+    """The noise in plain whole numbers: coarsest level first; cells of all, then the low bits that are needed."""
+    noise = [0] * count
+    for place, variance in reversed(list(enumerate(levels(std)))):
+        limits = thresholds(variance, rounded=place == 0)
+        cut = {limit >> 64 for limit in limits}
+        cells = [int.from_bytes(stream.bytes(4), "little") >> (32 - CELL_BITS) for _ in range(count)]
+        low = [int.from_bytes(stream.bytes(8), "little") if cell in cut else 0 for cell in cells]
+        found = [bisect_right(limits, (c << 64) | x) - len(limits) // 2 for c, x in zip(cells, low, strict=True)]
+        noise = [256 * x + sample for x, sample in zip(noise, found, strict=True)]
+    return noise
+
+
+@pytest.mark.parametrize("std", [1.0, 1000.0, 1024.5, 2.0**18, 1e6, STD, MOST_STD])
+def test_noise_is_that_of_whole_number_arithmetic(std: float) -> None:
+    stream, other = Keystream(KEYS[0]), Keystream(KEYS[0])
+    assert gaussian(std, 5000, stream).tolist() == slow(std, 5000, other)
+    assert stream.bytes(16) == other.bytes(16)
+
+
+@given(st.floats(LEAST_STD, MOST_STD), st.integers(0, 300), st.sampled_from([1, 7, 100, 4096]))
+@settings(max_examples=15, deadline=None)
+def test_noise_is_the_same_whatever_is_made_at_once(std: float, count: int, chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "CHUNK", chunk)
+        found = gaussian(std, count, Keystream(KEYS[1]))
+    assert found.tolist() == gaussian(std, count, Keystream(KEYS[1])).tolist()
+
+
+@keys
 def test_mean_variance_skewness_and_kurtosis_are_those_of_the_gaussian(key: bytes) -> None:
     x = draw(key)
     assert abs(x.mean()) < Z / math.sqrt(COUNT)
@@ -32,8 +166,8 @@ def test_mean_variance_skewness_and_kurtosis_are_those_of_the_gaussian(key: byte
     assert abs((x**4).mean() - 3) < Z * math.sqrt(96 / COUNT)
 
 
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-@pytest.mark.parametrize("std", [2.0**10, 1e6, STD, 2.0**45])
+@keys
+@pytest.mark.parametrize("std", [2.0**10, 1e6, STD, MOST_STD])
 def test_the_distribution_function_is_the_gaussian_one(key: bytes, std: float) -> None:
     """Kolmogorov and Smirnov; rounding shifts the function by at most 0.4 / std, which is allowed for."""
     x = np.sort(draw(key, std))
@@ -42,10 +176,11 @@ def test_the_distribution_function_is_the_gaussian_one(key: bytes, std: float) -
     assert distance < kstwobign.isf(ALARM) / math.sqrt(COUNT) + 0.4 / std
 
 
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_every_whole_number_has_the_probability_of_the_rounded_gaussian(key: bytes) -> None:
-    """Chi-square on single whole numbers at the least standard deviation, the ends pooled."""
-    std, edge = 2.0**10, 2500
+@keys
+@pytest.mark.parametrize("std", [LEAST_STD, 5.5, 1024.0, 1030.0])
+def test_every_whole_number_has_the_probability_of_the_rounded_gaussian(key: bytes, std: float) -> None:
+    """Chi-square on single whole numbers, the ends pooled; on both sides of where levels become two."""
+    edge = math.ceil(2.5 * std)
     numbers = np.clip(gaussian(std, 2 * COUNT, Keystream(key)), -edge, edge)
     cuts = norm.cdf((np.arange(-edge, edge) + 0.5) / std)
     expected = 2 * COUNT * np.diff(np.concatenate([[0.0], cuts, [1.0]]))
@@ -65,28 +200,25 @@ def test_tails_beyond_4_and_5_standard_deviations_have_their_frequency() -> None
     assert beyond[5.0] > 0
 
 
-def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers made of cosines and those made of sines, pair by pair."""
-    parts = x.reshape(-1, 2, CHUNK)
-    return parts[:, 0].ravel(), parts[:, 1].ravel()
-
-
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-@pytest.mark.parametrize("look", [lambda x: x, np.square, np.abs, lambda x: x**3], ids=["x", "x2", "abs", "x3"])
-def test_the_two_numbers_of_a_pair_are_independent(key: bytes, look) -> None:
-    cosines, sines = halves(draw(key))
-    correlation = np.corrcoef(look(cosines), look(sines))[0, 1]
-    assert abs(correlation) < Z / math.sqrt(len(cosines))
-
-
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_a_number_is_independent_of_the_next_and_of_its_place_in_the_next_chunk(key: bytes) -> None:
-    x = draw(key)
-    for lag in (1, 2, CHUNK // 2, 2 * CHUNK):
+@keys
+@pytest.mark.parametrize("look", [lambda x: x, np.square, np.sign], ids=["x", "x2", "sign"])
+def test_a_number_is_independent_of_the_next_and_of_its_place_in_the_next_chunk(key: bytes, look) -> None:
+    x = look(draw(key))
+    for lag in (1, 2, CHUNK // 2, CHUNK):
         assert abs(np.corrcoef(x[:-lag], x[lag:])[0, 1]) < Z / math.sqrt(COUNT - lag)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 101, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, 6 * CHUNK + 5])
+@keys
+def test_a_numbers_remainder_is_independent_of_the_rest_of_it(key: bytes) -> None:
+    """Of a wide Gaussian number the last byte is uniform, whatever is above; chi-square on it and 16 ranges."""
+    noise = gaussian(STD, COUNT, Keystream(key))
+    ranges = np.digitize(noise / STD, norm.ppf(np.arange(1, 16) / 16))
+    counts = np.bincount(ranges * 256 + noise % 256, minlength=4096)
+    expected = COUNT / 4096
+    assert ((counts - expected) ** 2 / expected).sum() < chi2.isf(ALARM, 4095)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 101, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
 def test_gives_as_many_whole_numbers_as_asked_for(count: int) -> None:
     noise = gaussian(STD, count, Keystream(KEYS[0]))
     assert noise.shape == (count,)
@@ -94,65 +226,31 @@ def test_gives_as_many_whole_numbers_as_asked_for(count: int) -> None:
     assert (noise != 0).all()  # a zero has probability 4e-10: a place that was left out would show
 
 
-def test_no_number_repeats_across_chunks() -> None:
-    noise = gaussian(2.0**45, 4 * CHUNK, Keystream(KEYS[0]))
-    assert len(np.unique(noise)) == len(noise)
+def test_no_number_repeats_across_chunks_and_draws() -> None:
+    stream = Keystream(KEYS[0])
+    noise = np.concatenate([gaussian(MOST_STD, 2 * CHUNK, stream), gaussian(MOST_STD, 2 * CHUNK, stream)])
     assert len(np.unique(np.abs(noise))) == len(noise)
 
 
-def test_the_next_draw_from_the_same_keystream_is_new() -> None:
-    stream = Keystream(KEYS[1])
-    first, second = gaussian(STD, 1000, stream), gaussian(STD, 1000, stream)
-    assert not set(first.tolist()) & set(second.tolist())
-
-
-def test_is_box_and_mullers_transform_of_the_keystream() -> None:
-    """Known answers, by the math module from the keystream's own bytes: radii first, then angles."""
-    half, stream = 500, Keystream(KEYS[2])
-    u = [(int.from_bytes(stream.bytes(8), "little") + 1) / 2**64 for _ in range(2 * half)]
-    radius = [STD * math.sqrt(-2 * math.log(v)) for v in u[:half]]
-    angle = [2 * math.pi * v for v in u[half:]]
-    cosines = [r * math.cos(a) for r, a in zip(radius, angle, strict=True)]
-    sines = [r * math.sin(a) for r, a in zip(radius, angle, strict=True)]
-    found = gaussian(STD, 2 * half, Keystream(KEYS[2]))
-    assert np.abs(found - np.array(cosines + sines)).max() <= 0.5 + 1e-4
-
-
-@pytest.mark.parametrize("value", [0, 1, -7, 2**30, -(2**46), 2**46 - 1])
-def test_a_noised_whole_number_is_the_rounding_of_the_number_plus_the_real_noise(value: int) -> None:
-    """In exact arithmetic: what is released is a function of (value + real Gaussian) alone."""
-
-    class Recorded(Keystream):
-        drawn: list[np.ndarray]
-
-        def uniforms(self, count: int) -> np.ndarray:
-            self.drawn = [*getattr(self, "drawn", []), super().uniforms(count)]
-            return self.drawn[-1]
-
-    stream = Recorded(KEYS[0])
-    released = value + gaussian(1e6, 64, stream)
-    radius = 1e6 * np.sqrt(-2 * np.log(stream.drawn[0]))
-    angle = 2 * np.pi * stream.drawn[1]
-    real = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)]).tolist()
-    assert released.tolist() == [round(value + Fraction(noise)) for noise in real]
-
-
-def test_numbers_never_exceed_what_64_bits_of_uniform_allow() -> None:
+@pytest.mark.parametrize("std", [LEAST_STD, 1024.5, STD, MOST_STD])
+def test_the_least_uniform_numbers_give_what_all_levels_reach_to(std: float) -> None:
     class Smallest(Keystream):
-        def words(self, count: int) -> np.ndarray:
-            return np.zeros(count, dtype=np.uint64)
+        def bytes(self, count: int) -> bytes:
+            return bytes(count)
 
-    largest = gaussian(2.0**45, 2, Smallest(bytes(32)))
-    assert 9.4 * 2**45 < largest[0] < 9.5 * 2**45
-    assert largest[1] == pytest.approx(0, abs=1e-3 * 2**45)
+    last = len(levels(std)) - 1
+    ends = [tabulate(variance, rounded=place == 0).least for place, variance in enumerate(levels(std))]
+    least = sum(end * 256**place for place, end in enumerate(ends))
+    assert gaussian(std, 2, Smallest(bytes(32))).tolist() == [least, least]
+    assert 9 * std < -least < (16 if last else 11) * std
 
 
-@pytest.mark.parametrize("std", [0.0, -1e6, 1.0, 1023.9, 2.0**45 * 1.001, 1e300, math.inf, math.nan])
+@pytest.mark.parametrize("std", [0.0, -1e6, 0.999, MOST_STD * 1.001, 1e300, math.inf, -math.inf, math.nan])
 def test_a_standard_deviation_outside_the_range_is_refused(std: float) -> None:
     with pytest.raises(ValueError, match="std"):
         gaussian(std, 10, Keystream(bytes(32)))
 
 
-@pytest.mark.parametrize("std", [2.0**10, 2.0**45])
+@pytest.mark.parametrize("std", [LEAST_STD, MOST_STD])
 def test_the_ends_of_the_range_are_accepted(std: float) -> None:
     assert gaussian(std, 1000, Keystream(KEYS[0])).std() == pytest.approx(std, rel=0.2)

@@ -1,0 +1,92 @@
+"""Tables of small laws, whose thresholds were chosen to fall together. test_skellam.py goes through larger ones."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bract.privacy import Keystream
+from bract.privacy.tables import Table, draw, make_table, place_thresholds, search
+
+CELL_BITS = 3
+BITS = CELL_BITS + 64
+END = 1 << BITS
+LOW = 1 << 64
+
+
+class Fed(Keystream):
+    """A keystream of bytes chosen beforehand."""
+
+    def __init__(self, given: bytes) -> None:
+        super().__init__(bytes(32))
+        self.left = given
+
+    def bytes(self, count: int) -> bytes:
+        given, self.left = self.left[:count], self.left[count:]
+        return given
+
+
+def feed(table: Table, numbers: list[int]) -> Fed:
+    cut = {limit // LOW for limit in table.thresholds}
+    cells = b"".join((number // LOW << 29 | 5).to_bytes(4, "little") for number in numbers)
+    low = b"".join((number % LOW).to_bytes(8, "little") for number in numbers if number // LOW in cut)
+    return Fed(cells + low)
+
+
+def sample(table: Table, number: int) -> int:
+    return bisect_right(table.thresholds, number) - len(table.thresholds) // 2
+
+
+small = st.lists(st.integers(1, END // 2 - 1) | st.integers(1, 20) | st.integers(LOW - 5, LOW + 5), max_size=8)
+halves = small.map(sorted)
+
+
+@given(halves, st.lists(st.integers(0, END - 1) | st.integers(-3, 3), max_size=30))
+def test_a_sample_is_how_many_thresholds_its_number_has_reached(lower: list[int], places: list[int]) -> None:
+    """Several in one cell, several at one number, and numbers just before, at and after them."""
+    limits = [*lower, *(END - limit for limit in reversed(lower))]
+    table = make_table(limits, CELL_BITS)
+    near = [min(max(limit + step, 0), END - 1) for limit in limits for step in (-1, 0, 1)]
+    numbers = near + [place if place >= 0 else END + place for place in places]
+    stream, samples = feed(table, numbers), np.full(len(numbers), 10)
+    draw(table, samples, stream)
+    assert samples.tolist() == [sample(table, number) for number in numbers]
+    assert stream.left == b""
+
+
+@pytest.mark.parametrize("shift", [0, 8])
+def test_a_sample_comes_onto_what_was_there_shifted(shift: int) -> None:
+    table = make_table(place_thresholds([5, 3, 1], BITS), CELL_BITS)
+    alone, onto = np.zeros(1000, dtype=np.int64), np.arange(-500, 500)
+    draw(table, alone, Keystream(bytes(32)))
+    draw(table, onto, Keystream(bytes(32)), shift)
+    assert (onto == np.arange(-500, 500) * 2**shift + alone).all()
+
+
+def test_thresholds_are_rounded_to_the_nearest_and_mirror_each_other() -> None:
+    assert place_thresholds([2, 1, 1], 4) == (3, 5, 11, 13)  # 1/6, 2/6, 4/6, 5/6 of 16: 2.67, 5.33, 10.67, 13.33
+    assert place_thresholds([1], 4) == ()
+    assert place_thresholds([2**10, 1], 4) == ()
+
+
+def test_a_law_of_one_number_needs_no_low_bits() -> None:
+    samples, stream = np.full(5, 7), Fed(bytes(range(20)))
+    draw(make_table((), CELL_BITS), samples, stream)
+    assert samples.tolist() == [0] * 5
+    assert stream.left == b""
+
+
+@pytest.mark.parametrize(("outcomes", "kind"), [(21_845, np.int16), (21_847, np.int32)])
+def test_outcomes_and_codes_fit_their_words(outcomes: int, kind: type) -> None:
+    """All thresholds in the first cells and the last: codes go down to one and a half times the outcomes."""
+    half = outcomes // 2
+    lower = list(range(1, half + 1))
+    table = make_table((*lower, *(END - limit for limit in reversed(lower))), CELL_BITS)
+    assert table.settled.dtype == kind
+    cells, low = np.zeros(3, dtype=np.intp), np.array([0, 1, LOW - 1], dtype=np.uint64)
+    codes = table.settled[cells]
+    assert search(table, cells, codes, low).tolist() == [-half, 1 - half, 0]
