@@ -1,8 +1,8 @@
-"""Skellam noise, exact and from a keystream, beside numpy's difference of two Poisson numbers: time a sample.
+"""Skellam and Gaussian noise, exact and from a keystream, beside numpy's generators: time a sample.
 
 Both sides make a million numbers at a time and take turns; times are medians of the thread's processor time, which
 other programs on the machine do not add to. numpy's numbers come from a generator that is no cipher and through
-floating point, so it is the peer in speed only. The table of a variance is made once and kept: a column of its own.
+floating point, so it is the peer in speed only. The tables of a variance are made once and kept: a column of its own.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from _bars import Bar, arguments, show
 
-from bract.privacy import Keystream
-from bract.privacy.skellam import skellam, tabulate
+from bract.privacy import Keystream, noise, skellam
 
 STDS = (5, 50, 150, 350, 1000)
 JUDGED = (50, 150, 350)
+WIDE = (2.0**10, 2.0**14, 2.0**20, 2.0**30)
+"""Standard deviations of Gaussian noise. A plan's is its noise multiplier times 2^30 on the finest grid."""
 
-Row = dict[str, int | float]
+Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -31,34 +33,61 @@ def seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def compare(std: int, count: int, repeats: int) -> Row:
-    """Return the row of one standard deviation."""
+def as_row(name: str, count: int, mine: list[float], other: list[float], table: float) -> Row:
+    """Return the row of a law from both sides' seconds and those that its tables took."""
+    ours, theirs = (1e9 * statistics.median(times) / count for times in (mine, other))
+    return {"law": name, "bract ns": ours, "numpy ns": theirs, "1 /": theirs / ours, "table ms": 1e3 * table}
+
+
+def compare_skellam(std: int, count: int, repeats: int) -> Row:
+    """Return the row of one standard deviation: numpy makes it from two Poisson numbers."""
     variance = float(std**2)
     keystream, generator = Keystream(secrets.token_bytes(32)), np.random.default_rng()
-    tabulate.cache_clear()
-    table = seconds(lambda: tabulate(variance))
+    skellam.tabulate.cache_clear()
+    table = seconds(lambda: skellam.tabulate(variance))
 
     def poisson_pair() -> object:
         return generator.poisson(variance / 2, count) - generator.poisson(variance / 2, count)
 
-    taken = [(seconds(lambda: skellam(variance, count, keystream)), seconds(poisson_pair)) for _ in range(repeats)]
-    mine, other = (1e9 * statistics.median(times) / count for times in zip(*taken, strict=True))
-    return {"std": std, "bract ns": mine, "numpy ns": other, "1 /": other / mine, "table ms": 1e3 * table}
+    turns = range(repeats)
+    taken = [(seconds(lambda: skellam.skellam(variance, count, keystream)), seconds(poisson_pair)) for _ in turns]
+    mine, other = map(list, zip(*taken, strict=True))
+    return as_row(f"skellam {std}", count, mine, other, table)
+
+
+def compare_gaussian(std: float, count: int, repeats: int) -> Row:
+    """Return the row of one standard deviation: numpy's ziggurat, rounded."""
+    keystream, generator = Keystream(secrets.token_bytes(32)), np.random.default_rng()
+    noise.tabulate.cache_clear()
+    table = seconds(lambda: noise.gaussian(std, 0, keystream))
+
+    def rounded() -> object:
+        return np.rint(std * generator.standard_normal(count)).astype(np.int64)
+
+    turns = range(repeats)
+    taken = [(seconds(lambda: noise.gaussian(std, count, keystream)), seconds(rounded)) for _ in turns]
+    mine, other = map(list, zip(*taken, strict=True))
+    return as_row(f"gaussian {std:.0f}", count, mine, other, table)
 
 
 def main() -> None:
-    """Compare at each standard deviation; the bar is for those that plans lead to."""
+    """Compare at each standard deviation; Skellam's bar is for those that plans lead to."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--count", type=float, default=1e6, help="numbers made at a time")
     parser.add_argument("--repeats", type=int, default=21, help="turns of each side")
     options = parser.parse_args()
-    rows = [compare(std, int(options.count), options.repeats) for std in STDS]
-    judged = [row for row in rows if row["std"] in JUDGED]
+    count, repeats = int(options.count), options.repeats
+    rows = [compare_skellam(std, count, repeats) for std in STDS]
+    judged = [row for std, row in zip(STDS, rows, strict=True) if std in JUDGED]
+    wide = {std: compare_gaussian(std, count, repeats) for std in WIDE}
     bars = [
         Bar("skellam_ns_per_sample", max(row["bract ns"] for row in judged), 5.0),
         Bar("skellam_over_poisson_pair", max(row["bract ns"] / row["numpy ns"] for row in judged), 1 / 5),
         Bar("skellam_table_ms_std_1000", rows[-1]["table ms"], 300.0),
+        Bar("gaussian_ns_per_sample_std_16384", wide[2.0**14]["bract ns"], 12.0),
+        Bar("gaussian_table_ms", max(row["table ms"] for row in wide.values()), 100.0),
     ]
+    rows += wide.values()
     show(rows, bars, options.json)
 
 
