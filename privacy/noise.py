@@ -45,9 +45,10 @@ WIDEST = 1 << 10
 """The largest standard deviation of a level; so that of all its numbers and finer ones is at least 4 of its units."""
 
 CELL_BITS = 18
-"""A table of 2^18 cells takes half a MiB, and stays in cache while its numbers are made."""
+"""A table of 2^18 cells takes half a MiB or one, and stays in cache while its numbers are made."""
 
-BITS = CELL_BITS + LOW_BITS
+TAIL_BITS = 32
+BITS = CELL_BITS + LOW_BITS + TAIL_BITS
 """Bits of the uniform number that decides a level's number."""
 
 ONE = 1 << PRECISION
@@ -61,10 +62,11 @@ def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
 
     Guarantee: added to an integer vector, the sum is the rounding of the exact vector plus real Gaussian noise,
     thus a post-processing of the Gaussian mechanism; no bit below the grid exists that could tell a value from
-    its neighbour (Mironov 2012). If the keystream's bits are uniform, a number's law is within 2^-66 = 1.4e-20 of the
-    exact one in total variation. Nothing but whole numbers decides. Proof: a table errs by (n + 1) (2^-82 + 2^-119),
-    by the proof in `tables`, where by Chernoff's bound n < 10.7 * 1024, and half that for all but the coarsest of up
-    to 6 levels: below 2^-66.7 together. The module's 2^-80 comes on top.
+    its neighbour (Mironov 2012). If the keystream's bits are uniform, a number's law is within 2^-80 = 8e-25 of the
+    exact one in total variation. Nothing but whole numbers decides. Proof: a table errs by (n + 1) (2^-114 + 2^-119),
+    by the proof in `tables`, where by Chernoff's bound n < 12.7 * 1024, and half that for all but the coarsest of up
+    to 6 levels: below 2^-98 together. A density that is within 2^-80 of another, relatively, is within half of that
+    in total variation.
 
     Raises:
         ValueError: `std` is outside 1..2^45.
@@ -97,12 +99,12 @@ def levels(std: float) -> tuple[Fraction, ...]:
 
 @lru_cache(maxsize=16)
 def tabulate(variance: Fraction, rounded: bool) -> Table:
-    """Return a level's table: 512 KiB and 52 bytes a threshold; of a Gaussian, rounded or discrete."""
-    return make_table(thresholds(variance, rounded), CELL_BITS)
+    """Return a level's table, of a Gaussian, rounded or discrete: 1/2 MiB, 1 if it is wide; 52 bytes a threshold."""
+    return make_table(thresholds(variance, rounded), CELL_BITS, TAIL_BITS)
 
 
 def thresholds(variance: Fraction, rounded: bool) -> tuple[int, ...]:
-    """Return P[X <= k] in units of 2^-82, rounded, for k = -n..n-1: where it is neither 0 nor 1.
+    """Return P[X <= k] in units of 2^-114, rounded, for k = -n..n-1: where it is neither 0 nor 1.
 
     The same on every machine: computed in whole numbers. The variance is 1 to 2^20.
 
@@ -111,7 +113,7 @@ def thresholds(variance: Fraction, rounded: bool) -> tuple[int, ...]:
     exp(-k^2 / 2 variance) < 2^-122 at `last`, below 2^-125 standard deviations on each side.
 
     >>> limits = thresholds(Fraction(1), rounded=True)
-    >>> [round(limit / 2**82, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]
+    >>> [round(limit / 2**114, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]
     [0.3085, 0.6915]
     """
     last = isqrt(170 * ceil(variance)) + 1

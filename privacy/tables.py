@@ -1,8 +1,8 @@
 """Exact samples of symmetric laws on the whole numbers, from a keystream, by a table.
 
-A sample is how many of a list of thresholds, whole numbers of 64 bits and some more, a uniform whole number of as
-many bits has reached. Its upper bits name a cell of a table. A cell that no threshold cuts has one outcome, and few
-are cut; only where one is, the other 64 bits are drawn and compared. No floating-point number decides anything.
+A sample is how many of a list of thresholds, whole numbers of so many bits, a uniform whole number of as many has
+reached. Its upper bits name a cell of a table. A cell that no threshold cuts has one outcome, and few are cut; only
+where one is, the other bits are drawn and compared. No floating-point number decides anything.
 
 How long it takes depends on how many samples fall into cut cells, where numbers far from zero fall more often; so
 whoever times a call learns a little about the size of all its samples together. Table look-ups also leave traces in a
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from .keystream import Keystream
 
 LOW_BITS = 64
-"""Bits of the uniform number below those that name a cell."""
+"""Bits of the uniform number that come after those that name a cell."""
 
 PRECISION = 192
 """Bits after the point in the arithmetic that thresholds are computed in."""
@@ -47,13 +47,14 @@ Samples = NDArray[np.int64]
 class Table:
     """What samples of one law are looked up in; public.
 
-    The sample is `least` + i where the uniform number has reached i of the `thresholds`, which are sorted. `keys`,
-    uint64, are their upper 64 bits, and after them the largest word. `settled`, [2^cell_bits], has the outcome of
-    every cell that no threshold cuts; of the others the outcome at its start less the number of all outcomes, a code
-    that is below `least`.
+    A uniform number has `cell_bits` for the cell, then 64, then `tail_bits`, 0 or 32. The sample is `least` + i where
+    it has reached i of the `thresholds`, which are sorted. `keys`, uint64, are their upper 64 bits, and after them
+    the largest word. `settled`, [2^cell_bits], has the outcome of every cell that no threshold cuts; of the others the
+    outcome at its start less the number of all outcomes, a code that is below `least`.
     """
 
     cell_bits: int
+    tail_bits: int
     thresholds: Sequence[int]
     keys: NDArray[np.uint64]
     settled: Codes
@@ -83,21 +84,22 @@ def place_thresholds(weights: Sequence[int], bits: int) -> tuple[int, ...]:
     return (*lower, *((1 << bits) - limit for limit in reversed(lower)))
 
 
-def make_table(thresholds: Sequence[int], cell_bits: int) -> Table:
-    """Return the table of these thresholds of `cell_bits` + 64 bits: 2 bytes a cell, 4 where the support is wide."""
+def make_table(thresholds: Sequence[int], cell_bits: int, tail_bits: int = 0) -> Table:
+    """Return the table of thresholds of `cell_bits` + 64 + `tail_bits`: 2 bytes a cell, 4 if the support is wide."""
     size, least = len(thresholds) + 1, -(len(thresholds) // 2)
     kind = np.int16 if np.iinfo(np.int16).min <= least - size else np.int32
-    keys = np.array([limit >> cell_bits for limit in thresholds], dtype=np.uint64)
+    keys = np.array([limit >> (cell_bits + tail_bits) for limit in thresholds], dtype=np.uint64)
     inside = np.bincount((keys >> np.uint64(64 - cell_bits)).astype(np.intp), minlength=1 << cell_bits)
     ends = np.cumsum(inside) + least
     settled = np.where(inside > 0, ends - inside - size, ends).astype(kind)
-    return Table(cell_bits, thresholds, np.append(keys, np.uint64(2**64 - 1)), settled)
+    return Table(cell_bits, tail_bits, thresholds, np.append(keys, np.uint64(2**64 - 1)), settled)
 
 
 def draw(table: Table, samples: Samples, keystream: Keystream, shift: int | None = None) -> None:
-    """Fill `samples`, int64 [count], with independent samples, secret; with `shift`, onto it times 2^shift.
+    """Fill `samples`, int64 [count], with independent samples, secret; with `shift`, added to 2^shift times itself.
 
-    Takes half a word of the keystream for each, and after those of all a word for each that fell into a cut cell.
+    Takes half a word of the keystream for each, after those of all a word for each that fell into a cut cell, and
+    after these half a word for each of the same, if the table has tails.
     """
     length = min(CHUNK, len(samples))
     cells, cut = np.empty(length, dtype=np.intp), np.empty(length, dtype=np.bool_)
@@ -117,10 +119,14 @@ def draw(table: Table, samples: Samples, keystream: Keystream, shift: int | None
             part += code
     if left:
         places, cells, codes = (np.concatenate(arrays) for arrays in zip(*left, strict=True))
-        samples[places] += search(table, cells, codes, keystream.words(len(places))) - codes
+        low = keystream.words(len(places))
+        tails = keystream.half_words(len(places)) if table.tail_bits else None
+        samples[places] += search(table, cells, codes, low, tails) - codes
 
 
-def search(table: Table, cells: Cells, codes: Codes, low: NDArray[np.uint64]) -> Samples:
+def search(
+    table: Table, cells: Cells, codes: Codes, low: NDArray[np.uint64], tails: NDArray[np.uint32] | None
+) -> Samples:
     """Return the samples of the uniform numbers in these cut cells, which have these codes, with these low bits."""
     cell_bits = np.uint64(table.cell_bits)
     keys = (cells.astype(np.uint64) << (np.uint64(64) - cell_bits)) | (low >> cell_bits)
@@ -130,5 +136,6 @@ def search(table: Table, cells: Cells, codes: Codes, low: NDArray[np.uint64]) ->
     reached[beyond] = np.searchsorted(table.keys, keys[beyond], side="right")
     for place in np.flatnonzero(table.keys[reached - 1] == keys):  # a tie: the last bits decide
         number = (int(cells[place]) << LOW_BITS) | int(low[place])
-        reached[place] = bisect_right(table.thresholds, number)
+        tail = 0 if tails is None else int(tails[place])
+        reached[place] = bisect_right(table.thresholds, (number << table.tail_bits) | tail)
     return reached + table.least

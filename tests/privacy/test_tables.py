@@ -16,6 +16,7 @@ CELL_BITS = 3
 BITS = CELL_BITS + 64
 END = 1 << BITS
 LOW = 1 << 64
+both = pytest.mark.parametrize("tail_bits", [0, 32])
 
 
 class Fed(Keystream):
@@ -31,27 +32,33 @@ class Fed(Keystream):
 
 
 def feed(table: Table, numbers: list[int]) -> Fed:
-    cut = {limit // LOW for limit in table.thresholds}
-    cells = b"".join((number // LOW << 29 | 5).to_bytes(4, "little") for number in numbers)
-    low = b"".join((number % LOW).to_bytes(8, "little") for number in numbers if number // LOW in cut)
-    return Fed(cells + low)
+    low_bits = 64 + table.tail_bits
+    cut = {limit >> low_bits for limit in table.thresholds}
+    cells = b"".join((number >> low_bits << 29 | 5).to_bytes(4, "little") for number in numbers)
+    rest = [number % (1 << low_bits) for number in numbers if number >> low_bits in cut]
+    low = b"".join((number >> table.tail_bits).to_bytes(8, "little") for number in rest)
+    tails = b"".join((number % (1 << 32)).to_bytes(4, "little") for number in rest if table.tail_bits)
+    return Fed(cells + low + tails)
 
 
 def sample(table: Table, number: int) -> int:
     return bisect_right(table.thresholds, number) - len(table.thresholds) // 2
 
 
-small = st.lists(st.integers(1, END // 2 - 1) | st.integers(1, 20) | st.integers(LOW - 5, LOW + 5), max_size=8)
-halves = small.map(sorted)
+places = st.integers(1, END // 2 - 1) | st.integers(1, 20) | st.integers(LOW - 5, LOW + 5)
 
 
-@given(halves, st.lists(st.integers(0, END - 1) | st.integers(-3, 3), max_size=30))
-def test_a_sample_is_how_many_thresholds_its_number_has_reached(lower: list[int], places: list[int]) -> None:
-    """Several in one cell, several at one number, and numbers just before, at and after them."""
-    limits = [*lower, *(END - limit for limit in reversed(lower))]
-    table = make_table(limits, CELL_BITS)
-    near = [min(max(limit + step, 0), END - 1) for limit in limits for step in (-1, 0, 1)]
-    numbers = near + [place if place >= 0 else END + place for place in places]
+@both
+@given(st.lists(places, max_size=8).map(sorted), st.lists(st.integers(0, END - 1), max_size=30))
+def test_a_sample_is_how_many_thresholds_its_number_has_reached(
+    tail_bits: int, lower: list[int], others: list[int]
+) -> None:
+    """Several in one cell, several at one number, and numbers just before, at and after them, and at the ends."""
+    lower, end = [limit << tail_bits | limit % (1 << tail_bits) for limit in lower], END << tail_bits
+    limits = [*lower, *(end - limit for limit in reversed(lower))]
+    table = make_table(limits, CELL_BITS, tail_bits)
+    near = [min(max(limit + step, 0), end - 1) for limit in limits for step in (-1, 0, 1)]
+    numbers = [0, 1, end - 2, end - 1, *near, *(other << tail_bits for other in others)]
     stream, samples = feed(table, numbers), np.full(len(numbers), 10)
     draw(table, samples, stream)
     assert samples.tolist() == [sample(table, number) for number in numbers]
@@ -89,4 +96,4 @@ def test_outcomes_and_codes_fit_their_words(outcomes: int, kind: type) -> None:
     assert table.settled.dtype == kind
     cells, low = np.zeros(3, dtype=np.intp), np.array([0, 1, LOW - 1], dtype=np.uint64)
     codes = table.settled[cells]
-    assert search(table, cells, codes, low).tolist() == [-half, 1 - half, 0]
+    assert search(table, cells, codes, low, None).tolist() == [-half, 1 - half, 0]
