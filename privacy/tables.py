@@ -49,8 +49,8 @@ class Table:
 
     A uniform number has `cell_bits` for the cell, then 64, then `tail_bits`, 0 or 32. The sample is `least` + i where
     it has reached i of the `thresholds`, which are sorted. `keys`, uint64, are their upper 64 bits, and after them
-    the largest word. `settled`, [2^cell_bits], has the outcome of every cell that no threshold cuts; of the others the
-    outcome at its start less the number of all outcomes, a code that is below `least`.
+    the largest word. `settled`, [2^cell_bits], has the outcome of every cell that no threshold cuts; of the others
+    the outcome at its start less the number of all outcomes, a code that is below `least`.
     """
 
     cell_bits: int
