@@ -9,7 +9,7 @@ from opacus import PrivacyEngine
 from opacus.accountants.utils import get_noise_multiplier
 from torch.utils.data import DataLoader, TensorDataset
 
-from bract.models import build, read_flat
+from bract.models import build, objective_of, read_flat
 from bract.server.evaluate import make_evaluate
 from bract.server.optimizer import average
 from bract.simulations.population import make_population
@@ -42,16 +42,16 @@ def pooled_accuracy(study: Study, seed: int) -> tuple[float, float]:
         )
         averaged = _train(study, model, optimizer, loader)
     evaluate = make_evaluate(study, population.test.features, population.test.labels)
-    return evaluate(averaged).accuracy, noise
+    return evaluate(averaged).figures["accuracy"], noise
 
 
 def _train(study: Study, model, optimizer, loader):
     """Return the exponential average of the models after the study's number of steps, float32 [parameters]."""
-    criterion, averaged, step = torch.nn.CrossEntropyLoss(), read_flat(model), 0
+    learns, averaged, step = objective_of(study.model.name, study.data.shape), read_flat(model), 0
     while step < study.cohort.rounds:
         for features, labels in loader:
             optimizer.zero_grad(set_to_none=True)
-            criterion(model(features), labels).backward()
+            learns.loss(model(features), learns.targets(features, labels)).mean().backward()
             optimizer.step()
             step += 1
             averaged = average(study, step, averaged, read_flat(model))

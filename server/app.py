@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from ..models import count_parameters
+from ..models import count_parameters, objective_of
 from ..privacy import DataError, Plan, PlanError, read_plan
-from ..privacy.arrays import read_arrays
+from ..privacy.arrays import Features, read_arrays
 from ..privacy.secagg.identity import read_roster
-from .evaluate import Evaluate, make_evaluate
+from .evaluate import Evaluate, Labels, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
 from .rounds import train
@@ -27,11 +28,11 @@ class Log(Silent):
 
     def finished_round(self, record: RoundRecord) -> None:
         """Write what the round came to."""
-        accuracy = "not measured" if record.accuracy is None else f"{record.accuracy:.1%}"
+        score = record.score
         log.warning(
-            "round %d: accuracy %s, epsilon %s, %d of %d devices, answers %s",
+            "round %d: %s, epsilon %s, %d of %d devices, answers %s",
             record.round,
-            accuracy,
+            f"{score.figure.name} {score}" if score else "quality not measured",
             dict(record.epsilon),
             record.survivors,
             record.cohort,
@@ -71,11 +72,19 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
         features, labels = read_arrays(path)
     except Exception as fault:  # numpy raises whatever a damaged zip brings up
         raise DataError(f"cannot read the test data {path}", "give an .npz file with arrays x and y") from fault
-    numbers = [labels, features] if labels.ndim > 1 else [labels]
-    known = len(labels) and all(n.min() >= 0 and n.max() < plan.data.classes for n in numbers)
-    if features.shape[1:] != plan.data.shape or not known:
+    if features.shape[1:] != plan.data.shape or not _known(plan, features, labels):
         raise DataError(f"the test data {path} are not of the plan's shape and classes", "give data as the plan's")
     return make_evaluate(plan, features, labels)
+
+
+def _known(plan: Plan, features: Features, labels: Labels) -> bool:
+    """Return whether there are test records, of the kind that the plan's network takes, in its classes."""
+    learns, x, y = (
+        objective_of(plan.model.name, plan.data.shape),
+        torch.from_numpy(features),
+        torch.from_numpy(labels),
+    )
+    return len(y) > 0 and learns.takes(x, y) and bool(learns.known(x, y, plan.data.classes).all())
 
 
 def _plan(path: Path) -> Plan:

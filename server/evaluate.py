@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ..models import build, load_flat
+from ..models import build, load_flat, objective_of
 from ..privacy import Plan
 from ..privacy.arrays import Features
+from .figures import Score, score_of
 
 BATCH = 1024
 """Labels told at a time."""
@@ -21,33 +21,53 @@ BATCH = 1024
 
 @dataclass(frozen=True)
 class Quality:
-    """Accuracy in 0..1 and mean cross-entropy in nats."""
+    """The mean loss of the test records, None where it is not finite, and figures, each by its key in FIGURES.
 
-    accuracy: float
-    loss: float
+    A figure that the data or the model do not give is left out.
+    """
+
+    loss: float | None
+    figures: Mapping[str, float]
+
+    @property
+    def score(self) -> Score | None:
+        """The figure to compare models by."""
+        return score_of(self.figures)
 
 
+Labels = NDArray[np.int64] | NDArray[np.float32]
 Evaluate = Callable[[NDArray[np.float32]], Quality]
 
 
-def make_evaluate(plan: Plan, features: Features, labels: NDArray[np.int64]) -> Evaluate:
+def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     """Return the function from parameters, float32 [parameters], to quality on the given test records.
 
-    `features` is float32 [records, *shape], `labels` int64 [records]; of tokens both are int64 [records, T], and
-    accuracy and loss are means over all places.
+    `features` is float32 [records, *shape], `labels` int64 [records], float32 [records] where a number is to be
+    predicted; of tokens both are int64 [records, T], and each place counts once. It computes on the GPU where there
+    is one, a batch at a time.
     """
-    model = build(plan.model.name, plan.data.shape, plan.data.classes)
+    from .meters import METERS, figures_of  # torchmetrics is slow to import, and who does not evaluate can do without
+
+    learns, device = objective_of(plan.model.name, plan.data.shape), _torch_device()
+    model = build(plan.model.name, plan.data.shape, plan.data.classes).to(device).eval()
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     size = max(1, BATCH // math.prod(labels.shape[1:]))
 
+    @torch.inference_mode()
     def evaluate(parameters: NDArray[np.float32]) -> Quality:
         load_flat(model, parameters)
-        right, loss = 0, 0.0
-        with torch.inference_mode():
-            for part, told in zip(x.split(size), y.split(size), strict=True):
-                logits = model(part).movedim(-1, 1)
-                right += int((logits.argmax(1) == told).sum())
-                loss += float(nn.functional.cross_entropy(logits, told, reduction="sum"))
-        return Quality(right / y.numel(), loss / y.numel())
+        meters, loss = [meter.to(device) for meter in METERS[learns.name](y, plan.data.classes)], 0.0
+        for part, told in zip(x.split(size), y.split(size), strict=True):
+            part, told = part.to(device), told.to(device)
+            outputs, targets = model(part), learns.targets(part, told)
+            loss += float(learns.loss(outputs, targets).double().sum())
+            for meter in meters:
+                meter.update(outputs, targets)
+        finite = math.isfinite(loss)
+        return Quality(loss / len(x) if finite else None, figures_of(meters, finite))
 
     return evaluate
+
+
+def _torch_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,25 +12,32 @@ from typing import Any
 
 from ..privacy import StateError
 from ..privacy.files import replace_file, storage, write_all
+from .figures import Score, score_of
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What a round came to. An epsilon is None where there is no guarantee; quality where it was not measured.
+    """What a round came to. An epsilon is None where there is no guarantee.
 
-    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code they
-    answered with; those that did not answer are missing from it.
+    The loss is None where the model was not tested, or it is not finite; `figures` holds what was measured, by the
+    keys of FIGURES. `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code
+    they answered with; those that did not answer are missing from it.
     """
 
     round: int
-    accuracy: float | None
     loss: float | None
+    figures: Mapping[str, float]
     epsilon: Mapping[str, float | None]
     cohort: int
     survivors: int
     codes: Mapping[str, int]
     seconds: float
     clip_norm: float | None = None
+
+    @property
+    def score(self) -> Score | None:
+        """The figure to compare models by."""
+        return score_of(self.figures)
 
 
 class Metrics:

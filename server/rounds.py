@@ -156,8 +156,8 @@ def _play_round(
     quality = _evaluate(training, after)
     return after, RoundRecord(
         round=number,
-        accuracy=quality and quality.accuracy,
         loss=quality and quality.loss,
+        figures=quality.figures if quality else {},
         epsilon=_epsilons(plan, ledger),
         cohort=len(collected.cohort),
         survivors=len(collected.survivors),

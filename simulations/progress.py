@@ -20,7 +20,7 @@ WIDE = 110
 
 
 class Progress:
-    """Live progress on a terminal: rounds, accuracy, both epsilons, clients a second, time left."""
+    """Live progress on a terminal: rounds, quality, both epsilons, clients a second, time left."""
 
     def __init__(self, study: Study, shown: bool) -> None:
         self._total = study.cohort.rounds
@@ -30,7 +30,7 @@ class Progress:
         self._bar = Bar(*columns, console=console, disable=not (shown and console.is_terminal))
         self._task = self._bar.add_task("rounds", total=self._total, figures="")
         self._answered = 0
-        self._accuracy: float | None = None
+        self._quality = "quality -"
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -50,9 +50,10 @@ class Progress:
 
     def finished_round(self, record: RoundRecord) -> None:
         """Show what the round came to."""
-        self._accuracy = record.accuracy if record.accuracy is not None else self._accuracy
+        if score := record.score:
+            self._quality = f"{score.figure.name} {score}"
         rate = self._answered / max(self._bar.tasks[0].elapsed or 0.0, 1e-9)
-        figures = [f"accuracy {_percent(self._accuracy)}", _epsilons(record.epsilon), f"{rate:.1f} clients/s"]
+        figures = [self._quality, _epsilons(record.epsilon), f"{rate:.1f} clients/s"]
         self._bar.update(self._task, completed=record.round, figures="  ".join(figures))
 
 
@@ -61,7 +62,7 @@ def summary(result: Result) -> str:
     early = [f"stopped     {result.stopped}"] if result.stopped else []
     return "\n".join(
         [
-            f"accuracy    {_percent(result.accuracy)} on test records that no client holds",
+            _quality(result),
             f"epsilon     {epsilon_in_words(result, 'released')}, to whoever sees only the released models",
             f"            {epsilon_in_words(result, 'server')}, to the server",
             *early,
@@ -80,8 +81,10 @@ def epsilon_in_words(result: Result, view: str) -> str:
     return "none: nothing is protected" if result.unit == "none" else "none: the server is trusted"
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+def _quality(result: Result) -> str:
+    if result.score is None:
+        return "quality     not measured"
+    return f"{result.score.figure.name:<11} {result.score} on test records that no client holds"
 
 
 def _epsilons(epsilon: Mapping[str, float | None]) -> str:

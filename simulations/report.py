@@ -11,6 +11,7 @@ from typing import get_args
 
 from ..privacy.budget import View
 from ..privacy.files import replace_file
+from ..server.figures import FIGURES
 from ..server.training import Outcome
 from .report_figures import VIEWS, figures
 from .report_mechanism import count, mechanism
@@ -35,6 +36,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
         section("The course of the training", *figures(study, outcome, epsilon)),
+        *_quality(outcome),
         section("Privacy mechanism", _table(mechanism(study))),
         section("Totals", _table(_totals(study, outcome, records))),
         section("The plan", element("p", _ABOUT_PLAN, class_="note"), _plan(study)),
@@ -63,7 +65,7 @@ def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterato
         yield _notice("For study, not for release:", "the run is seeded, so its noise is no secret.")
 
 
-_LATER = "Accuracy is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
+_LATER = "Quality is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
 
 
 def _notice(start: str, text: str) -> Html:
@@ -71,9 +73,10 @@ def _notice(start: str, text: str) -> Html:
 
 
 def _headline(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]) -> Html:
-    measured = [record.accuracy for record in outcome.records if record.accuracy is not None]
+    score = next((record.score for record in reversed(outcome.records) if record.score), None)
+    name = score.figure.title if score else "Quality"
     facts = [
-        ("Accuracy on test records that no client holds", f"{measured[-1]:.1%}" if measured else "not measured"),
+        (f"{name} on test records that no client holds", str(score) if score else "not measured"),
         *((f"Epsilon {VIEWS[view]}", _in_words(study, epsilon[view])) for view in VIEWS),
         ("Delta, the probability left outside that bound", f"{study.privacy.delta:g}" if study.protected else "none"),
         ("Unit, what the bound protects", f"one {study.privacy.unit}" if study.protected else "none"),
@@ -223,7 +226,7 @@ _UNCOVERED = (
     ),
     (
         "The figures on this page.",
-        "The numbers of clients and records are exact, and accuracy is measured on test records, which the bound"
+        "The numbers of clients and records are exact, and quality is measured on test records, which the bound"
         " leaves out.",
     ),
     (
@@ -238,6 +241,15 @@ _NEVER_COVERED = (
         "Privacy bounds what leaks out, not what goes in: false records or false updates can spoil the model.",
     ),
 )
+
+
+def _quality(outcome: Outcome) -> Iterator[Html]:
+    """Yield the section of all figures of the last test, if there was one."""
+    tested = next((record for record in reversed(outcome.records) if record.figures), None)
+    if tested:
+        facts = [(FIGURES[key].title, FIGURES[key].show(value)) for key, value in tested.figures.items()]
+        facts += [("Loss, mean over the test records", "not finite" if tested.loss is None else f"{tested.loss:.4g}")]
+        yield section("Quality", _table(facts))
 
 
 def _totals(study: Study, outcome: Outcome, records: int) -> Iterator[tuple[str, str]]:

@@ -78,13 +78,12 @@ def figures(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]
     records, budget = outcome.records, study.budget
     if not records:
         yield element("p", "No round was finished, so there is no course to show.")
-    if measured := [record.accuracy for record in records if record.accuracy is not None]:
-        text = (
-            f"Accuracy: {measured[0]:.1%} when it was first measured, {measured[-1]:.1%} when it was last measured."
-        )
-        yield captioned(text, _accuracy_plot(records))
+    if scores := [record.score for record in records if record.score]:
+        first, last = scores[0], scores[-1]
+        text = f"{last.figure.title}: {first} when it was first measured, {last} when it was last measured."
+        yield captioned(text, _score_plot(records))
     elif records:
-        yield element("p", "Accuracy was not measured in any round.")
+        yield element("p", "Quality was not measured in any round.")
     if curves := _epsilon_curves(records):
         text = f"Epsilon: {', '.join(f'{points[-1][1]:.3f} {name}' for points, name in curves)}."
         yield captioned(text, _epsilon_plot(curves, budget))
@@ -110,17 +109,24 @@ def _turnout(records: Sequence[RoundRecord]) -> str:
     return f"clients were chosen {chosen:,} times and dropped out {chosen - survived:,} times"
 
 
-def _accuracy_plot(records: Sequence[RoundRecord]) -> Html:
-    """Return the accuracy over the rounds in which it was measured, from 0 to 100 %."""
-    measured = [(r.round, r.accuracy) for r in records if r.accuracy is not None]
+def _score_plot(records: Sequence[RoundRecord]) -> Html:
+    """Return the score over the rounds in which it was measured, from 0, or the least, to the largest it can be.
+
+    Below -1 the plot is cut off: early values of R2 can be large, and say no more than that nothing was learnt.
+    """
+    scores = [(record.round, record.score) for record in records if record.score]
+    measured, figure = [(number, score.value) for number, score in scores], scores[0][1].figure
 
     def draw(axes: Axes) -> None:
         _curve(axes, measured, ACCENT, "-", None)
-        axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(y=0.12)
+        axes.set_ylim(max(-1.0, min(0.0, *(value for _, value in measured))), figure.most)
+        axes.set_ylabel(figure.name)
+        if figure.share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _rounds(axes, [record.round for record in records])
 
-    return svg(draw, HEIGHT, "Line plot of accuracy over the rounds")
+    return svg(draw, HEIGHT, f"Line plot of {figure.name} over the rounds")
 
 
 def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:

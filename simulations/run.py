@@ -21,6 +21,7 @@ from ..client.terms import Terms
 from ..privacy import Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.evaluate import make_evaluate
+from ..server.figures import Score, score_of
 from ..server.metrics import RoundRecord
 from ..server.model_file import write_model
 from ..server.rounds import train
@@ -35,11 +36,14 @@ from .study import Study, read_study
 
 @dataclass(frozen=True)
 class Result:
-    """What a simulation came to: the one object that `--json` prints. None where there is no guarantee."""
+    """What a simulation came to: the one object that `--json` prints. None where there is no guarantee.
+
+    Loss and figures are those of the last test of the model: None and empty where there was none.
+    """
 
     rounds: int
-    accuracy: float | None
     loss: float | None
+    figures: dict[str, float]
     epsilon: dict[str, float | None]
     delta: float | None
     unit: str
@@ -51,6 +55,16 @@ class Result:
     peak_rss_bytes: int
     out: str
     stopped: str | None = None
+
+    @property
+    def score(self) -> Score | None:
+        """The figure to compare models by."""
+        return score_of(self.figures)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of test records, or of places, that were told right; None where the task is another."""
+        return self.figures.get("accuracy")
 
 
 class _Restoring:
@@ -131,11 +145,11 @@ def _opener(study: Study, population: Population):
 def _result(
     study: Study, population: Population, outcome: Outcome, folder: Path, seconds: float, updates: int
 ) -> Result:
-    quality = next((r for r in reversed(outcome.records) if r.accuracy is not None), None)
+    tested = next((r for r in reversed(outcome.records) if r.figures), None)
     return Result(
         rounds=outcome.state.round,
-        accuracy=quality.accuracy if quality else None,
-        loss=quality.loss if quality else None,
+        loss=tested.loss if tested else None,
+        figures=dict(tested.figures) if tested else {},
         epsilon=dict(outcome.epsilon),
         delta=study.privacy.delta if study.protected else None,
         unit=study.privacy.unit,
@@ -152,7 +166,7 @@ def _result(
 
 def to_json(result: Result) -> dict[str, Any]:
     """Return the result as plain values; `stopped` only if the run ended early."""
-    values = vars(result).copy()
+    values = {"rounds": result.rounds, "accuracy": result.accuracy, **vars(result)}
     if result.stopped is None:
         del values["stopped"]
     return values

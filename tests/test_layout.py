@@ -25,7 +25,7 @@ LIBRARIES = {
     "privacy": {"numpy", "scipy", "cryptography", "pydantic", "pydantic_core"},
     "models": {"torch", "numpy"},
     "client": {"torch", "numpy", "opacus", "flwr", "pydantic"},
-    "server": {"torch", "numpy", "flwr", "safetensors"},
+    "server": {"torch", "numpy", "flwr", "safetensors", "torchmetrics"},
 }
 FLOWER = {"client/app.py", "server/app.py", "server/exchange.py", "simulations/grid.py"}
 """The only files that speak to Flower's moving parts; those below touch nothing but its stable names."""

@@ -1,4 +1,4 @@
-"""The plot of a sweep: accuracy against epsilon, with what the seeds spread over and the front that nothing beats."""
+"""The plot of a sweep: quality against epsilon, with what the seeds spread over and the front that nothing beats."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def figures(outcome: Outcome) -> Iterator[Html]:
         return
     front = outcome.front
     cheap, dear = front[0], front[-1]
-    text = f"From {cheap.accuracy:.1%} at epsilon {_epsilon(outcome, cheap):.3g}"
-    text += f" to {dear.accuracy:.1%} at epsilon {_epsilon(outcome, dear):.3g}, {VIEWS[outcome.view]}."
+    text = f"From {cheap.score} at epsilon {_epsilon(outcome, cheap):.3g}"
+    text += f" to {dear.score} at epsilon {_epsilon(outcome, dear):.3g}, {VIEWS[outcome.view]}."
     yield captioned(
         text if len(front) > 1 else f"{text.partition(' to ')[0].replace('From', 'At best')}.", _plot(outcome)
     )
@@ -45,6 +45,7 @@ def _legend_in_words(outcome: Outcome) -> str:
 
 def _plot(outcome: Outcome) -> Html:
     front, beaten = outcome.front, _beaten(outcome)
+    figure = front[0].score.figure
     open_ = [point for point in outcome.points if point.epsilon(outcome.view) is None]
 
     def draw(axes: Axes) -> None:
@@ -52,18 +53,19 @@ def _plot(outcome: Outcome) -> Html:
             _dots(axes, outcome, beaten, SECOND, "beaten")
         _front(axes, outcome, front)
         if open_:
-            height = max(point.accuracy for point in open_)
+            height = max((point.score for point in open_), key=lambda score: score.merit).value
             axes.axhline(height, color=INK, linewidth=1, linestyle="--", label="without an epsilon")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_decimals(outcome)))
+        if figure.share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_decimals(outcome)))
         axes.margins(x=0.06, y=0.12)
         _epsilon_axis(axes, [_epsilon(outcome, point) for point in (*front, *beaten)])
         axes.set_xlabel(f"epsilon {VIEWS[outcome.view]}")
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(figure.name)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         legend(axes)
 
-    return svg(draw, HEIGHT, "Plot of accuracy against epsilon, with the front of the best points")
+    return svg(draw, HEIGHT, f"Plot of {figure.name} against epsilon, with the front of the best points")
 
 
 def _beaten(outcome: Outcome) -> list[Point]:
@@ -77,13 +79,13 @@ def _front(axes: Axes, outcome: Outcome, front: Sequence[Point]) -> None:
     if len(front) > 1:
         low, high = [p.low for p in front], [p.high for p in front]
         axes.fill_between(x, low, high, color=ACCENT, alpha=0.18, linewidth=0)
-        axes.plot(x, [p.accuracy for p in front], color=ACCENT)
+        axes.plot(x, [p.score.value for p in front], color=ACCENT)
     _dots(axes, outcome, front, ACCENT, "front")
 
 
 def _dots(axes: Axes, outcome: Outcome, points: Sequence[Point], colour: str, name: str) -> None:
-    x, y = [_epsilon(outcome, p) for p in points], [p.accuracy for p in points]
-    bars = [[p.accuracy - p.low for p in points], [p.high - p.accuracy for p in points]]
+    x, y = [_epsilon(outcome, p) for p in points], [p.score.value for p in points]
+    bars = [[max(0.0, p.score.value - p.low) for p in points], [max(0.0, p.high - p.score.value) for p in points]]
     axes.errorbar(x, y, yerr=bars, fmt="o", color=colour, elinewidth=1, capsize=2, markersize=4.5, label=name)
 
 
@@ -113,8 +115,8 @@ def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
 
 def _decimals(outcome: Outcome) -> int | None:
     """How many decimals the percentages of the axis need."""
-    accuracies = [figure for point in outcome.points for figure in (point.low, point.high)]
-    return 0 if max(accuracies) - min(accuracies) > 0.05 else None
+    values = [value for point in outcome.points for value in (point.low, point.high)]
+    return 0 if max(values) - min(values) > 0.05 else None
 
 
 def _epsilon(outcome: Outcome, point: Point) -> float:

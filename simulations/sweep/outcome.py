@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from ...privacy import View
+from ...server.figures import FIGURES, HEADLINES, Figure, Score
 from .cost import VIEWS, Cost
 from .grid import Values
 from .request import Request
@@ -19,34 +20,40 @@ from .results import Record
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid and its finished runs with a measured accuracy, one a seed; at least one."""
+    """A point of the grid and its finished runs that have the figure that is compared, one a seed; at least one."""
 
     values: Values
     runs: tuple[Record, ...]
+    key: str
 
     @cached_property
-    def accuracies(self) -> list[float]:
-        """The accuracies over the seeds, each in 0..1."""
-        return [run.accuracy for run in self.runs if run.accuracy is not None]
+    def score(self) -> Score:
+        """The mean over the seeds of the figure that is compared."""
+        return Score(FIGURES[self.key], self.figures[self.key])
 
-    @property
-    def accuracy(self) -> float:
-        """Their mean."""
-        return fmean(self.accuracies)
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The means over the seeds of all figures that every run has."""
+        shared = [key for key in FIGURES if all(key in run.figures for run in self.runs)]
+        return {key: fmean(run.figures[key] for run in self.runs) for key in shared}
 
     @property
     def low(self) -> float:
-        """The least of them."""
-        return min(self.accuracies)
+        """The least of the seeds."""
+        return min(run.figures[self.key] for run in self.runs)
 
     @property
     def high(self) -> float:
-        """The largest of them."""
-        return max(self.accuracies)
+        """The largest of the seeds."""
+        return max(run.figures[self.key] for run in self.runs)
+
+    def show(self, value: float) -> str:
+        """Return a value of that figure as people read it."""
+        return FIGURES[self.key].show(value)
 
     @property
     def loss(self) -> float | None:
-        """The mean loss over the seeds, in nats."""
+        """The mean loss over the seeds."""
         losses = [run.loss for run in self.runs if run.loss is not None]
         return fmean(losses) if losses else None
 
@@ -77,8 +84,13 @@ class Outcome:
 
     @cached_property
     def best(self) -> Point | None:
-        """The point of the highest mean accuracy; among equals the one of least epsilon, then the first."""
-        return max(self.points, key=lambda p: (p.accuracy, -_or_infinite(p.epsilon("released"))), default=None)
+        """The point of the best mean score; among equals the one of least epsilon, then the first."""
+        return max(self.points, key=lambda p: (p.score.merit, -_or_infinite(p.epsilon("released"))), default=None)
+
+    @property
+    def figure(self) -> Figure:
+        """What the points are compared by."""
+        return self.best.score.figure if self.best else Figure("quality")
 
     @cached_property
     def view(self) -> View:
@@ -88,32 +100,38 @@ class Outcome:
 
     @cached_property
     def front(self) -> list[Point]:
-        """The points of which no other has an accuracy as high at an epsilon as low, cheapest first."""
+        """The points of which no other has a score as good at an epsilon as low, cheapest first."""
         found: list[Point] = []
         finite = [p for p in self.points if p.epsilon(self.view) is not None]
-        for point in sorted(finite, key=lambda p: (_or_infinite(p.epsilon(self.view)), -p.accuracy)):
-            if not found or point.accuracy > found[-1].accuracy:
+        for point in sorted(finite, key=lambda p: (_or_infinite(p.epsilon(self.view)), -p.score.merit)):
+            if not found or point.score.merit > found[-1].score.merit:
                 found.append(point)
         return found
 
 
 def make_points(records: Sequence[Record]) -> tuple[Point, ...]:
-    """Return the points of which a run was finished and measured, in the order of the records."""
+    """Return the points of which a run was finished and measured, in the order of the records.
+
+    Points are compared by one figure, that of the first such run: where networks learn different tasks, the others
+    are no points.
+    """
+    finished = [record for record in records if record.finished]
+    key = next((key for record in finished for key in HEADLINES if key in record.figures), None)
     grouped: list[tuple[Values, list[Record]]] = []
-    for record in records:
-        if not record.finished or record.accuracy is None:
+    for record in finished:
+        if key not in record.figures:
             continue
         group = next((runs for values, runs in grouped if values == record.values), None)
         if group is None:
             grouped.append((record.values, group := []))
         group.append(record)
-    return tuple(Point(values, tuple(runs)) for values, runs in grouped)
+    return tuple(Point(values, tuple(runs), key) for values, runs in grouped if key)
 
 
 def winner(records: Sequence[Record]) -> Record | None:
-    """Return the record of the highest accuracy, the first among equals; a run that failed counts as the worst."""
-    able = [record for record in records if record.finished and record.accuracy is not None]
-    return max(able, key=lambda record: record.accuracy or 0.0, default=None)
+    """Return the record of the best score, the first among equals; a run that failed counts as the worst."""
+    able = [(record, record.score) for record in records if record.finished and record.score]
+    return max(able, key=lambda pair: pair[1].merit, default=(None, None))[0]
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -150,10 +168,11 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 def _point(point: Point) -> dict[str, Any]:
     return {
         "values": dict(point.values),
-        "accuracy": round(point.accuracy, 6),
+        point.key: round(point.score.value, 6),
         "low": point.low,
         "high": point.high,
         "loss": point.loss,
+        "figures": point.figures,
         "seeds": [run.seed for run in point.runs],
         "epsilon": {view: point.epsilon(view) for view in VIEWS},
     }

@@ -21,7 +21,7 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", 
 
 Task = dict[str, Any]
 Message = dict[str, Any]
-"""`run` and either `record`, the fields of what it came to; or `round`, `accuracy`, and whether it is `fresh`."""
+"""`run` and either `record`, the fields of what it came to; or `round` and whether it is `fresh`."""
 
 
 def cores() -> int:

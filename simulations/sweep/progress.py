@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ...privacy import View
+from ...server.figures import Score, score_of
 from .cost import Cost
 from .grid import describe
 from .outcome import Outcome, Point
@@ -30,7 +31,9 @@ class Progress:
         self._done = {record.run: rounds[record.run] for record in finished}
         self._running: set[int] = set()
         self._ended, self._failed, self._fresh = len(finished), 0, 0
-        self._accuracy = max((r.accuracy for r in finished if r.accuracy is not None), default=None)
+        self._best: Score | None = None
+        for record in finished:
+            self._judge(record.score)
         console = Console(stderr=True)
         self._bar = Bar(
             BarColumn(bar_width=20),
@@ -65,15 +68,18 @@ class Progress:
         self._done[run] = self._rounds[run]
         self._ended += 1
         self._failed += record["error"] is not None
-        if record["accuracy"] is not None:
-            self._accuracy = max(self._accuracy or 0.0, record["accuracy"])
+        self._judge(score_of(record["figures"]))
+
+    def _judge(self, score: Score | None) -> None:
+        if score and (self._best is None or score.merit > self._best.merit):
+            self._best = score
 
     @property
     def figures(self) -> str:
         """The line of figures."""
         parts = [f"{self._ended}/{len(self._rounds)} runs", f"{len(self._running)} running"]
         parts += [f"{self._failed} failed"] if self._failed else []
-        parts += [] if self._accuracy is None else [f"best {self._accuracy:.1%}"]
+        parts += [] if self._best is None else [f"best {self._best}"]
         return "  ".join([*parts, self._time_left()])
 
     def _time_left(self) -> str:
@@ -104,9 +110,9 @@ def _runs(outcome: Outcome) -> str:
 
 def _best(best: Point) -> list[str]:
     seeds = len(best.runs)
-    spread = f" ({best.low:.1%} to {best.high:.1%} over {seeds} seeds)" if seeds > 1 else ""
+    spread = f" ({best.show(best.low)} to {best.show(best.high)} over {seeds} seeds)" if seeds > 1 else ""
     return [
-        f"best        {best.accuracy:.1%}{spread} on test records that no client holds",
+        f"best        {best.score.figure.name} {best.score}{spread} on test records that no client holds",
         f"            {describe(best.values)}",
     ]
 

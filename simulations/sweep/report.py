@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file with accuracy against epsilon, every point, and what the search would cost."""
+"""The report of a sweep: one HTML file with quality against epsilon, every point, and what the search would cost."""
 
 from __future__ import annotations
 
@@ -85,8 +85,10 @@ def _headline(outcome: Outcome) -> Html:
     private = outcome.request.selection is not None
     facts = [
         (
-            "Accuracy of the outcome" if private else "Best accuracy, mean over the seeds",
-            f"{best.accuracy:.1%}" if best else "not measured",
+            f"{outcome.figure.title} of the outcome"
+            if private
+            else f"Best {outcome.figure.name}, mean over the seeds",
+            str(best.score) if best else "not measured",
         ),
         *((f"Epsilon of that run {VIEWS[view]}", _own(best, view)) for view in VIEWS),
     ]
@@ -115,7 +117,7 @@ def _shown(value: str) -> Html:
 
 
 def _table_of_points(outcome: Outcome) -> Iterator[Html]:
-    yield section("Accuracy against epsilon", *figures(outcome))
+    yield section(f"{outcome.figure.title} against epsilon", *figures(outcome))
     yield section("All points", *_points(outcome))
     if outcome.failed:
         rows_ = (
@@ -129,23 +131,23 @@ def _points(outcome: Outcome) -> Iterator[Html]:
         yield element("p", "No run was finished and measured.")
         return
     keys = [axis.key for axis in outcome.request.axes]
-    heads = [*map(_text, keys), *map(_number, ("accuracy", "from", "to", "loss"))]
+    heads = [*map(_text, keys), *map(_number, (outcome.figure.name, "from", "to", "loss"))]
     heads += [_number("epsilon, server"), _number("epsilon, released"), _number("seeds")]
     head = element("thead", element("tr", *(element("th", text, **how, scope="col") for text, how in heads)))
     body = element("tbody", *(_row(outcome, keys, point) for point in outcome.points))
-    yield element("p", _ABOUT_POINTS, class_="note")
+    yield element("p", _ABOUT_POINTS.format(name=outcome.figure.name), class_="note")
     yield element("div", element("table", head, body, class_="points"), class_="wide")
 
 
 _ABOUT_POINTS = (
-    "Means over the seeds, and the least and the largest accuracy among them. The best point is in bold; a bar marks"
-    " those that no other one beats in both accuracy and epsilon. Epsilons are those of one run."
+    "Means over the seeds, and the least and the largest {name} among them. The best point is in bold; a bar marks"
+    " those that no other one beats in both {name} and epsilon. Epsilons are those of one run."
 )
 
 
 def _row(outcome: Outcome, keys: Sequence[str], point: Point) -> Html:
     cells = [_text(show(point.values[key])) for key in keys]
-    cells += [_number(f"{share:.1%}") for share in (point.accuracy, point.low, point.high)]
+    cells += [_number(point.show(value)) for value in (point.score.value, point.low, point.high)]
     cells += [_number("" if point.loss is None else f"{point.loss:.3f}")]
     cells += [_number(_figure(point.epsilon(view))) for view in ("server", "released")]
     cells += [_number(str(len(point.runs)))]
@@ -168,10 +170,12 @@ def _outcome_of_selection(outcome: Outcome) -> Iterator[Html]:
         yield section("The outcome", element("p", "None: the number of tries that was drawn is zero."))
         return
     facts = [(key, element("code", show(value))) for key, value in best.values.items()]
-    facts += [("Accuracy", f"{best.accuracy:.1%}"), ("Its folder", element("code", best.runs[0].folder))]
+    facts += [(best.score.figure.title, str(best.score)), ("Its folder", element("code", best.runs[0].folder))]
     law = "" if selection is None else f"{selection.tries:g} tries expected, {selection.law} law"
     yield section(
-        "The outcome", element("p", f"The best by accuracy of a secret number of tries ({law})."), _table(facts)
+        "The outcome",
+        element("p", f"The best by {best.score.figure.name} of a secret number of tries ({law})."),
+        _table(facts),
     )
 
 
@@ -217,12 +221,12 @@ def _caveats(outcome: Outcome) -> Iterator[Html]:
 
 _FLATTERED = (
     "The best is flattered.",
-    "It was chosen by the accuracy that is shown for it: repeated with fresh seeds it will tend to come out lower."
+    "It was chosen by the figure that is shown for it: repeated with fresh seeds it will tend to come out worse."
     " Points whose bands overlap cannot be told apart by these seeds.",
 )
 _TEST_RECORDS = (
     "The test records.",
-    "Accuracy is measured on test records that no client holds. They are taken to be public: a choice that reads"
+    "Quality is measured on test records that no client holds. They are taken to be public: a choice that reads"
     " them reveals something of them that no figure here counts. If they are not public, protect them too.",
 )
 _SEEDED = (

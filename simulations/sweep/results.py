@@ -10,6 +10,7 @@ from typing import Any
 
 from ...privacy import StateError
 from ...privacy.files import replace_file
+from ...server.figures import Score, score_of
 
 FILE = "result.json"
 
@@ -26,8 +27,8 @@ class Record:
     seed: int
     values: Mapping[str, Any]
     folder: str
-    accuracy: float | None = None
     loss: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
     epsilon: Mapping[str, float | None] = field(default_factory=lambda: {"server": None, "released": None})
     delta: float | None = None
     rounds: int = 0
@@ -38,6 +39,11 @@ class Record:
     began: float = 0.0
     ended: float = 0.0
     process: int = 0
+
+    @property
+    def score(self) -> Score | None:
+        """The figure to compare runs by, None where it was not measured."""
+        return score_of(self.figures)
 
     @property
     def finished(self) -> bool:

@@ -140,7 +140,7 @@ def _outcome(
     best = winner(records)
     if best is None and records:
         raise RunsFailed(
-            f"no try came to an outcome; the first: {records[0].error or 'its accuracy was not measured'}",
+            f"no try came to an outcome; the first: {records[0].error or 'its quality was not measured'}",
             f"{records[0].hint or 'mend that'}; then start anew with another --out",
         )
     chosen = (best,) if best else ()

@@ -12,12 +12,13 @@ import pyarrow
 from pyarrow import parquet
 
 from ...privacy.files import replace_file
+from ...server.figures import FIGURES
 from .grid import show
 from .results import Record
 
-FIGURES = {
+COLUMNS = {
     "seed": pyarrow.int64(),
-    "accuracy": pyarrow.float64(),
+    **dict.fromkeys(FIGURES, pyarrow.float64()),
     "loss": pyarrow.float64(),
     "epsilon_server": pyarrow.float64(),
     "epsilon_released": pyarrow.float64(),
@@ -27,7 +28,10 @@ FIGURES = {
     "folder": pyarrow.string(),
     "error": pyarrow.string(),
 }
-"""The columns after those of the keys that vary. An epsilon is empty where nothing bounds it or the run failed."""
+"""The columns after those of the keys that vary; of the figures of quality those that a run has.
+
+An epsilon is empty where nothing bounds it or the run failed.
+"""
 
 
 def write_tables(folder: Path, keys: Sequence[str], records: Sequence[Record]) -> None:
@@ -37,7 +41,8 @@ def write_tables(folder: Path, keys: Sequence[str], records: Sequence[Record]) -
         StorageError: they cannot be written; what was there is intact.
     """
     columns = {key: _alike([record.values[key] for record in records]) for key in keys}
-    columns |= {name: [_figure(record, name) for record in records] for name in FIGURES}
+    absent = set(FIGURES).difference(*(record.figures for record in records))
+    columns |= {name: [_figure(record, name) for record in records] for name in COLUMNS if name not in absent}
     replace_file(folder / "results.csv", _csv(columns))
     replace_file(folder / "results.parquet", _parquet(columns))
 
@@ -45,7 +50,7 @@ def write_tables(folder: Path, keys: Sequence[str], records: Sequence[Record]) -
 def _figure(record: Record, name: str) -> Any:
     if name.startswith("epsilon_"):
         return record.epsilon[name.removeprefix("epsilon_")]
-    return getattr(record, name)
+    return record.figures.get(name) if name in FIGURES else getattr(record, name)
 
 
 def _alike(values: list[Any]) -> list[Any]:
@@ -66,7 +71,7 @@ def _csv(columns: dict[str, list[Any]]) -> bytes:
 
 
 def _parquet(columns: dict[str, list[Any]]) -> bytes:
-    arrays = [pyarrow.array(values, FIGURES.get(name)) for name, values in columns.items()]
+    arrays = [pyarrow.array(values, COLUMNS.get(name)) for name, values in columns.items()]
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(arrays, names=list(columns)), buffer)
     return buffer.getvalue()

@@ -38,18 +38,18 @@ class Watcher:
     def started(self, state: ServerState, ledger: Ledger) -> None:
         """Tell from which round the run goes on."""
         del ledger
-        self._say(state.round, state.seconds, None, fresh=False)
+        self._say(state.round, state.seconds, fresh=False)
 
     def answered(self) -> None:
         """Do nothing."""
 
     def finished_round(self, record: RoundRecord) -> None:
         """Tell of the round."""
-        self._say(record.round, record.seconds, record.accuracy)
+        self._say(record.round, record.seconds)
 
-    def _say(self, number: int, seconds: float, accuracy: float | None, fresh: bool = True) -> None:
+    def _say(self, number: int, seconds: float, fresh: bool = True) -> None:
         self.seconds = seconds
-        self._tell({"run": self._run, "round": number, "accuracy": accuracy, "fresh": fresh})
+        self._tell({"run": self._run, "round": number, "fresh": fresh})
 
 
 class Worker:
@@ -85,8 +85,8 @@ class Worker:
         result = simulate(study, folder, watcher, self._people(study))
         record = replace(
             blank,
-            accuracy=result.accuracy,
             loss=result.loss,
+            figures=result.figures,
             epsilon=result.epsilon,
             delta=result.delta,
             rounds=result.rounds,

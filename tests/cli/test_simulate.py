@@ -13,7 +13,7 @@ from PIL import Image
 
 from bract.cli.main import run
 
-KEYS = ["rounds", "accuracy", "loss", "epsilon", "delta", "unit", "noise", "clients", "records"]
+KEYS = ["rounds", "accuracy", "loss", "figures", "epsilon", "delta", "unit", "noise", "clients", "records"]
 KEYS += ["seconds", "updates_per_second", "peak_rss_bytes", "out"]
 
 

@@ -229,7 +229,7 @@ def test_private_selection_shows_one_outcome_and_keeps_what_was_drawn(
     assert result["search"]["epsilon"]["released"] > 8
     with (out / "results.csv").open(newline="") as stream:
         [row] = csv.DictReader(stream)
-    assert float(row["accuracy"]) == max(record["accuracy"] for record in records(out))
+    assert float(row["accuracy"]) == max(record["figures"]["accuracy"] for record in records(out))
     drawn, before = (out / "sweep.toml").read_bytes(), marks(out)
     monkeypatch.setattr("bract.simulations.sweep.run.SystemEntropy", lambda: SeededEntropy(3))
     assert run(words([*command, "--quiet"])) == 0

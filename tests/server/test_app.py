@@ -58,15 +58,15 @@ def test_a_run_says_a_line_a_round(counter: Any, settings: dict[str, str], caplo
         main(LocalGrid(counter, 4), context(**settings))
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines[:3]] == ["round 1", "round 2", "round 3"]
-    assert all("%" in line and "4 of 4 devices" in line for line in lines[:3])
+    assert all("accuracy " in line and "%" in line and "4 of 4 devices" in line for line in lines[:3])
 
 
-def test_without_test_data_the_accuracy_is_not_measured(
+def test_without_test_data_the_quality_is_not_measured(
     counter: Any, settings: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "bract.server"):
         main(LocalGrid(counter, 4), context(**(settings | {"test-data": ""})))
-    assert "accuracy not measured" in caplog.records[0].getMessage()
+    assert "quality not measured" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize("name", ["plan", "out"])

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from bract.privacy import StateError, StorageError
+from bract.server.figures import FIGURES, Score
 from bract.server.metrics import Metrics, RoundRecord
 
 
 def record(number: int, **changes: Any) -> RoundRecord:
     fields = {
         "round": number,
-        "accuracy": 0.5 + number / 100,
         "loss": 1.25,
+        "figures": {"accuracy": 0.5 + number / 100, "roc_auc": 0.75},
         "epsilon": {"server": None, "released": 0.1 * number},
         "cohort": 4,
         "survivors": 3,
@@ -56,11 +57,12 @@ def test_each_record_is_a_line_of_json_and_in_the_file_when_write_returns(tmp_pa
 def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     metrics = Metrics(path, 0)
-    metrics.write(record(1, accuracy=None, loss=None, codes={}))
-    metrics.write(record(2, loss=float("nan")))
+    metrics.write(record(1, loss=None, figures={}, codes={}))
+    metrics.write(record(2, figures={"mse": 0.25}))
     first, second = Metrics(path, 2).records
-    assert first == record(1, accuracy=None, loss=None, codes={})
-    assert second.loss != second.loss
+    assert first == record(1, loss=None, figures={}, codes={})
+    assert first.score is None
+    assert second.score == Score(FIGURES["mse"], 0.25)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 5, 9])
@@ -75,8 +77,8 @@ def test_records_of_rounds_that_a_crash_undid_are_cut_off_in_the_file_too(tmp_pa
 def test_a_resumed_file_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     written(path, 3)
-    Metrics(path, 2).write(record(3, accuracy=0.9))
-    assert [r.accuracy for r in Metrics(path, 3).records] == [0.51, 0.52, 0.9]
+    Metrics(path, 2).write(record(3, figures={"accuracy": 0.9}))
+    assert [r.figures["accuracy"] for r in Metrics(path, 3).records] == [0.51, 0.52, 0.9]
 
 
 def test_a_last_line_torn_at_any_byte_is_left_out(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_a_damaged_line_before_the_last_is_named(tmp_path: Path, line: str) -> N
 
 
 @pytest.mark.parametrize(
-    "changes", [{"round": "2"}, {"round": 3}, {"accuracy": 0.99}, {"epsilon": {"released": 0.1}}]
+    "changes", [{"round": "2"}, {"round": 3}, {"figures": {"accuracy": 0.99}}, {"epsilon": {"released": 0.1}}]
 )
 def test_a_line_that_was_changed_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "metrics.jsonl"

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -61,8 +62,8 @@ def record_of(study, number, accuracy=0.5, survivors=10):
     server = None if study.privacy.noise == "central" or finite is None else finite
     return RoundRecord(
         round=number,
-        accuracy=accuracy,
         loss=None if accuracy is None else 1.0,
+        figures={} if accuracy is None else {"accuracy": accuracy, "f1": accuracy - 0.01, "roc_auc": 0.75},
         epsilon={"server": server, "released": finite},
         cohort=10,
         survivors=survivors,
@@ -231,7 +232,7 @@ def points_of(page, plot):
     return len(re.findall("<use [^>]*var\\(--accent\\)", drawn)) - legend
 
 
-def test_rounds_without_accuracy_are_left_out_of_its_curve(report):
+def test_rounds_without_a_test_are_left_out_of_its_curve(report):
     study = study_of()
     records = [record_of(study, n, accuracy) for n, accuracy in enumerate((None, 0.25, None, 0.75, None), 1)]
     page = report(study, records)
@@ -241,11 +242,12 @@ def test_rounds_without_accuracy_are_left_out_of_its_curve(report):
     assert points_of(page, "Line plot of epsilon") == 5
 
 
-def test_accuracy_never_measured(report):
+def test_quality_never_measured(report):
     study = study_of()
     page = report(study, [record_of(study, n, None) for n in range(1, 4)])
     assert headline(page)[0] == "not measured"
-    assert "Accuracy was not measured in any round." in page.text
+    assert "Quality was not measured in any round." in page.text
+    assert "Loss" not in page.text
     assert len(page.all("svg")) == 3
 
 
@@ -297,3 +299,24 @@ def test_report_that_cannot_be_written_says_so(tmp_path):
     study = study_of()
     with pytest.raises(StorageError):
         write_report(tmp_path / "missing" / "report.html", study, outcome_of(study, []), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "figure", "shown", "axis"),
+    [
+        ([{"mse": 4.0, "psnr": 2.0}, {"mse": 0.25, "psnr": 3.0}], "reconstruction error", "0.25", "3"),
+        ([{"r2": -90.0, "rmse": 9.0}, {"r2": 0.5, "rmse": 1.0}], "R2", "0.5", "−1.0"),
+    ],
+)
+def test_what_is_learnt_says_what_is_shown(report, values, figure, shown, axis):
+    study = study_of()
+    records = [replace(record_of(study, n), figures=found) for n, found in enumerate(values, 1)]
+    page = report(study, records)
+    assert headline(page)[0] == shown
+    assert f"{shown} when it was last measured" in page.text
+    assert points_of(page, f"Line plot of {figure}") == 2
+    drawn = re.search(f'aria-label="Line plot of {figure}.*?</svg>', page.source, re.DOTALL).group()
+    assert f">{figure}</text>" in drawn
+    assert f">{axis}</text>" in drawn
+    assert "%" not in drawn
+    assert all(f"<td>{text}</td>" in page.source for text in (f"{v:.4g}" for v in values[-1].values()))

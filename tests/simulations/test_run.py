@@ -50,7 +50,7 @@ def test_an_observer_is_told_of_every_device_and_round(tiny_plan: Path, tmp_path
     assert watcher.answers == 3 * 5
     assert [record.round for record in watcher.rounds] == [1, 2, 3]
     assert all(record.codes == {"ok": 5} for record in watcher.rounds)
-    assert result.accuracy == watcher.rounds[-1].accuracy
+    assert result.accuracy == result.figures["accuracy"] == watcher.rounds[-1].figures["accuracy"]
 
 
 def test_epsilon_grows_from_round_to_round_up_to_the_budget(tiny_plan: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def record_at(
 ) -> Record:
     keys = {"privacy.epsilon": epsilon, **values}
     figures = {"server": None, "released": epsilon}
-    return Record(run, seed, keys, f"out/run-{run:03d}", accuracy, 0.5, figures, 1e-4, rounds=3, seconds=1.5)
+    quality = {} if accuracy is None else {"accuracy": accuracy, "f1": accuracy / 2}
+    return Record(run, seed, keys, f"out/run-{run:03d}", 0.5, quality, figures, 1e-4, rounds=3, seconds=1.5)
 
 
 FAILED = Record(9, 1, {"privacy.epsilon": 4}, "out/run-009", error="no data, none", hint="find some")
@@ -46,7 +47,8 @@ def outcome_of(*records: Record, selection: Selection | None = None) -> Outcome:
 def test_points_are_means_over_the_seeds_of_what_was_measured() -> None:
     records = [record_at(1, 0.5, seed=1), record_at(2, 0.75, seed=2), record_at(3, None, 2.0), FAILED]
     [point] = make_points(records)
-    assert (point.accuracy, point.low, point.high) == (0.625, 0.5, 0.75)
+    assert (point.score.value, point.low, point.high) == (0.625, 0.5, 0.75)
+    assert point.figures == {"accuracy": 0.625, "f1": 0.3125}
     assert (len(point.runs), point.epsilon("released"), point.epsilon("server")) == (2, 1.0, None)
 
 
@@ -62,17 +64,17 @@ def test_the_best_is_the_cheapest_of_the_most_accurate() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12, unique=True))
 def test_no_point_beats_the_front_and_the_front_beats_all_others(cloud: list[tuple[int, int]]) -> None:
     outcome = outcome_of(*(record_at(n, acc / 9, float(eps), x=n) for n, (eps, acc) in enumerate(cloud)))
-    front = [(point.epsilon("released"), point.accuracy) for point in outcome.front]
+    front = [(point.epsilon("released"), point.score.value) for point in outcome.front]
     assert front == sorted(front)
     for point in outcome.points:
-        eps, acc = point.epsilon("released"), point.accuracy
+        eps, acc = point.epsilon("released"), point.score.value
         beaten = any(e <= eps and a >= acc and (e, a) != (eps, acc) for e, a in front)
         assert beaten != ((eps, acc) in front)
 
 
 def test_points_without_an_epsilon_are_not_on_the_front() -> None:
     outcome = outcome_of(record_at(1, 0.5, 1.0), record_at(2, 0.9, None))
-    assert [point.accuracy for point in outcome.front] == [0.5]
+    assert [point.score.value for point in outcome.front] == [0.5]
     assert outcome.view == "released"
     finite = {"server": 2.0, "released": 1.0}
     assert outcome_of(replace(record_at(1, 0.5), epsilon=finite)).view == "server"
@@ -96,6 +98,7 @@ def test_tables_read_back(tmp_path: Path) -> None:
     assert first["data.shape"] == "[1, 2]"
     assert first["data.name"] == 'a "b", c'
     assert [row["training.learning_rate"] for row in table] == [1.0, 1.0, 0.5]
+    assert list(first)[4:8] == ["seed", "accuracy", "f1", "loss"]
     assert (first["accuracy"], first["epsilon_released"], first["epsilon_server"]) == (0.5, 2.0, None)
     assert (second["seed"], second["accuracy"], second["epsilon_released"]) == (2**52, None, None)
     assert (third["error"], third["accuracy"]) == ("no data, none", None)
@@ -113,7 +116,7 @@ def test_columns_keep_their_kind(tmp_path: Path) -> None:
 
 def test_tables_without_a_row_have_their_columns(tmp_path: Path) -> None:
     write_tables(tmp_path, ["privacy.epsilon"], [])
-    assert (tmp_path / "results.csv").read_text().startswith("privacy.epsilon,seed,accuracy,")
+    assert (tmp_path / "results.csv").read_text().startswith("privacy.epsilon,seed,loss,")
     assert pyarrow.parquet.read_table(tmp_path / "results.parquet").num_rows == 0
 
 
@@ -171,12 +174,12 @@ def test_failures_are_an_error_that_names_the_first() -> None:
 def test_progress_counts_runs_and_judges_time_by_fresh_rounds(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress({1: 10, 2: 10, 3: 10}, [record_at(1, 0.5)], shown=True) as progress:
         assert progress.figures.startswith("1/3 runs  0 running  best 50.0%")
-        progress.told({"run": 2, "round": 5, "accuracy": None, "fresh": False})
+        progress.told({"run": 2, "round": 5, "fresh": False})
         assert "1 running" in progress.figures
         assert "-:--:--" in progress.figures
-        progress.told({"run": 2, "round": 6, "accuracy": 0.9, "fresh": True})
+        progress.told({"run": 2, "round": 6, "fresh": True})
         assert "0:00:0" in progress.figures
-        progress.told({"run": 2, "record": {"error": None, "accuracy": 0.75}})
-        progress.told({"run": 3, "record": {"error": "x", "accuracy": None}})
+        progress.told({"run": 2, "record": {"error": None, "figures": {"accuracy": 0.75}}})
+        progress.told({"run": 3, "record": {"error": "x", "figures": {}}})
         assert progress.figures.startswith("3/3 runs  0 running  1 failed  best 75.0%  time left 0:00:00")
     assert capsys.readouterr().err == ""

@@ -20,7 +20,7 @@ import json, os, sys
 print("noise on the standard error", file=sys.stderr)
 for line in sys.stdin:
     task = json.loads(line)
-    print(json.dumps({"run": task["run"], "round": 1, "accuracy": None, "fresh": True}), flush=True)
+    print(json.dumps({"run": task["run"], "round": 1, "fresh": True}), flush=True)
     if task["plan"] == "die":
         sys.stdout.write('{"torn')
         sys.stdout.flush()

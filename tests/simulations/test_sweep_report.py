@@ -58,7 +58,16 @@ def studies_of() -> list[Study]:
 
 def record_at(run: int, epsilon: float | None, rate: float, accuracy: float, seed: int = 1) -> Record:
     values = {"privacy.epsilon": epsilon, "training.learning_rate": rate}
-    return Record(run, seed, values, f"out/run-{run:03d}", accuracy, 0.5, {"server": None, "released": epsilon}, 1e-4)
+    return Record(
+        run,
+        seed,
+        values,
+        f"out/run-{run:03d}",
+        0.5,
+        {"accuracy": accuracy},
+        {"server": None, "released": epsilon},
+        1e-4,
+    )
 
 
 RECORDS = (

@@ -1,0 +1,66 @@
+"""The figures that say how good a model is: what they are called, how they are written, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of quality: its name, whether larger is better, whether it is a share, and the largest value."""
+
+    name: str
+    larger: bool = True
+    share: bool = False
+    most: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The name at the start of a sentence."""
+        return self.name[0].upper() + self.name[1:]
+
+    def show(self, value: float) -> str:
+        """Return a value as people read it: a share in percent, else four digits."""
+        return f"{value:.1%}" if self.share else f"{value:.4g}"
+
+
+FIGURES = {
+    "accuracy": Figure("accuracy", share=True, most=1.0),
+    "precision": Figure("precision", share=True, most=1.0),
+    "recall": Figure("recall", share=True, most=1.0),
+    "f1": Figure("F1", share=True, most=1.0),
+    "roc_auc": Figure("ROC-AUC", most=1.0),
+    "perplexity": Figure("perplexity", larger=False),
+    "r2": Figure("R2", most=1.0),
+    "rmse": Figure("RMSE", larger=False),
+    "mae": Figure("MAE", larger=False),
+    "mse": Figure("reconstruction error", larger=False),
+    "psnr": Figure("PSNR in dB"),
+}
+"""By their keys in files. Precision, recall, F1 and ROC-AUC are means over the classes, each against all others."""
+
+HEADLINES = ("accuracy", "r2", "mse")
+"""By these models are compared: each objective has one of them."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figure by which a model is compared with others, and its value."""
+
+    figure: Figure
+    value: float
+
+    @property
+    def merit(self) -> float:
+        """A number of which larger is better."""
+        return self.value if self.figure.larger else -self.value
+
+    def __str__(self) -> str:
+        return self.figure.show(self.value)
+
+
+def score_of(figures: Mapping[str, float]) -> Score | None:
+    """Return the figure to compare by, None where it was not measured."""
+    key = next((key for key in HEADLINES if key in figures), None)
+    return None if key is None else Score(FIGURES[key], figures[key])
