@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -299,24 +298,3 @@ def test_report_that_cannot_be_written_says_so(tmp_path):
     study = study_of()
     with pytest.raises(StorageError):
         write_report(tmp_path / "missing" / "report.html", study, outcome_of(study, []), 1)
-
-
-@pytest.mark.parametrize(
-    ("values", "figure", "shown", "axis"),
-    [
-        ([{"mse": 4.0, "psnr": 2.0}, {"mse": 0.25, "psnr": 3.0}], "reconstruction error", "0.25", "3"),
-        ([{"r2": -90.0, "rmse": 9.0}, {"r2": 0.5, "rmse": 1.0}], "R2", "0.5", "−1.0"),
-    ],
-)
-def test_what_is_learnt_says_what_is_shown(report, values, figure, shown, axis):
-    study = study_of()
-    records = [replace(record_of(study, n), figures=found) for n, found in enumerate(values, 1)]
-    page = report(study, records)
-    assert headline(page)[0] == shown
-    assert f"{shown} when it was last measured" in page.text
-    assert points_of(page, f"Line plot of {figure}") == 2
-    drawn = re.search(f'aria-label="Line plot of {figure}.*?</svg>', page.source, re.DOTALL).group()
-    assert f">{figure}</text>" in drawn
-    assert f">{axis}</text>" in drawn
-    assert "%" not in drawn
-    assert all(f"<td>{text}</td>" in page.source for text in (f"{v:.4g}" for v in values[-1].values()))

@@ -38,7 +38,7 @@ def study_of(noise: str, unit: str = "record", masks: bool = True, **aggregation
 def outcome_of(study: Study, epsilon: dict[str, float | None]) -> Outcome:
     none = np.zeros(3, np.float32)
     records = tuple(
-        RoundRecord(n, 0.4, 1.0, epsilon, cohort=10, survivors=10, codes={"ok": 10}, seconds=1.0)
+        RoundRecord(n, 1.0, {"accuracy": 0.4}, epsilon, cohort=10, survivors=10, codes={"ok": 10}, seconds=1.0)
         for n in range(1, ROUNDS + 1)
     )
     return Outcome(ServerState(ROUNDS, none, none, {}, "ab" * 32, study.digest), records, epsilon)
