@@ -1,5 +1,7 @@
 """Runs of tokens from `bract partition` to a device that trains on them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -79,3 +81,4 @@ def test_a_federation_trains_on_tokens(tables, tmp_path):
     result = simulate(make_study(tables), tmp_path / "run")
     assert result.rounds == 2
     assert 0 <= result.accuracy <= 1
+    assert result.figures["perplexity"] == pytest.approx(math.exp(result.loss), rel=1e-5)
