@@ -28,11 +28,10 @@ class Log(Silent):
 
     def finished_round(self, record: RoundRecord) -> None:
         """Write what the round came to."""
-        score = record.score
         log.warning(
             "round %d: %s, epsilon %s, %d of %d devices, answers %s",
             record.round,
-            f"{score.figure.name} {score}" if score else "quality not measured",
+            record.quality,
             dict(record.epsilon),
             record.survivors,
             record.cohort,
@@ -79,11 +78,8 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
 
 def _known(plan: Plan, features: Features, labels: Labels) -> bool:
     """Return whether there are test records, of the kind that the plan's network takes, in its classes."""
-    learns, x, y = (
-        objective_of(plan.model.name, plan.data.shape),
-        torch.from_numpy(features),
-        torch.from_numpy(labels),
-    )
+    learns = objective_of(plan.model.name, plan.data.shape)
+    x, y = torch.from_numpy(features), torch.from_numpy(labels)
     return len(y) > 0 and learns.takes(x, y) and bool(learns.known(x, y, plan.data.classes).all())
 
 

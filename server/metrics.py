@@ -19,14 +19,14 @@ from .figures import Score, score_of
 class RoundRecord:
     """What a round came to. An epsilon is None where there is no guarantee.
 
-    The loss is None where the model was not tested, or it is not finite; `figures` holds what was measured, by the
-    keys of FIGURES. `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code
+    `figures`, by the keys of FIGURES, are None where the model was not tested; the loss also where it is not finite.
+    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code
     they answered with; those that did not answer are missing from it.
     """
 
     round: int
     loss: float | None
-    figures: Mapping[str, float]
+    figures: Mapping[str, float] | None
     epsilon: Mapping[str, float | None]
     cohort: int
     survivors: int
@@ -36,8 +36,15 @@ class RoundRecord:
 
     @property
     def score(self) -> Score | None:
-        """The figure to compare models by."""
-        return score_of(self.figures)
+        """The figure to compare models by; None where the model was not tested, or that is not finite."""
+        return score_of(self.figures or {})
+
+    @property
+    def quality(self) -> str:
+        """That figure in words."""
+        if self.figures is None:
+            return "quality not measured"
+        return f"{self.score.figure.name} {self.score}" if self.score else "quality not finite"
 
 
 class Metrics:

@@ -157,7 +157,7 @@ def _play_round(
     return after, RoundRecord(
         round=number,
         loss=quality and quality.loss,
-        figures=quality.figures if quality else {},
+        figures=quality and quality.figures,
         epsilon=_epsilons(plan, ledger),
         cohort=len(collected.cohort),
         survivors=len(collected.survivors),

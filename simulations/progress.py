@@ -50,8 +50,7 @@ class Progress:
 
     def finished_round(self, record: RoundRecord) -> None:
         """Show what the round came to."""
-        if score := record.score:
-            self._quality = f"{score.figure.name} {score}"
+        self._quality = self._quality if record.figures is None else record.quality
         rate = self._answered / max(self._bar.tasks[0].elapsed or 0.0, 1e-9)
         figures = [self._quality, _epsilons(record.epsilon), f"{rate:.1f} clients/s"]
         self._bar.update(self._task, completed=record.round, figures="  ".join(figures))
@@ -83,7 +82,7 @@ def epsilon_in_words(result: Result, view: str) -> str:
 
 def _quality(result: Result) -> str:
     if result.score is None:
-        return "quality     not measured"
+        return "quality     none: not measured, or not finite"
     return f"{result.score.figure.name:<11} {result.score} on test records that no client holds"
 
 

@@ -11,11 +11,11 @@ from typing import get_args
 
 from ..privacy.budget import View
 from ..privacy.files import replace_file
-from ..server.figures import FIGURES
 from ..server.training import Outcome
 from .report_figures import VIEWS, figures
 from .report_mechanism import count, mechanism
 from .report_page import Html, element, page, rows, section
+from .report_quality import quality, score
 from .study import Study
 
 VAST = 12.0
@@ -36,7 +36,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
         section("The course of the training", *figures(study, outcome, epsilon)),
-        *_quality(outcome),
+        *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
         section("Privacy mechanism", _table(mechanism(study))),
         section("Totals", _table(_totals(study, outcome, records))),
         section("The plan", element("p", _ABOUT_PLAN, class_="note"), _plan(study)),
@@ -73,10 +73,9 @@ def _notice(start: str, text: str) -> Html:
 
 
 def _headline(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]) -> Html:
-    score = next((record.score for record in reversed(outcome.records) if record.score), None)
-    name = score.figure.title if score else "Quality"
+    name, value = score(outcome)
     facts = [
-        (f"{name} on test records that no client holds", str(score) if score else "not measured"),
+        (f"{name} on test records that no client holds", value),
         *((f"Epsilon {VIEWS[view]}", _in_words(study, epsilon[view])) for view in VIEWS),
         ("Delta, the probability left outside that bound", f"{study.privacy.delta:g}" if study.protected else "none"),
         ("Unit, what the bound protects", f"one {study.privacy.unit}" if study.protected else "none"),
@@ -241,15 +240,6 @@ _NEVER_COVERED = (
         "Privacy bounds what leaks out, not what goes in: false records or false updates can spoil the model.",
     ),
 )
-
-
-def _quality(outcome: Outcome) -> Iterator[Html]:
-    """Yield the section of all figures of the last test, if there was one."""
-    tested = next((record for record in reversed(outcome.records) if record.figures), None)
-    if tested:
-        facts = [(FIGURES[key].title, FIGURES[key].show(value)) for key, value in tested.figures.items()]
-        facts += [("Loss, mean over the test records", "not finite" if tested.loss is None else f"{tested.loss:.4g}")]
-        yield section("Quality", _table(facts))
 
 
 def _totals(study: Study, outcome: Outcome, records: int) -> Iterator[tuple[str, str]]:

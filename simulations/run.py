@@ -38,7 +38,7 @@ from .study import Study, read_study
 class Result:
     """What a simulation came to: the one object that `--json` prints. None where there is no guarantee.
 
-    Loss and figures are those of the last test of the model: None and empty where there was none.
+    Loss and figures are those of the last test of the model: None and empty where there was none, or it diverged.
     """
 
     rounds: int
@@ -145,11 +145,11 @@ def _opener(study: Study, population: Population):
 def _result(
     study: Study, population: Population, outcome: Outcome, folder: Path, seconds: float, updates: int
 ) -> Result:
-    tested = next((r for r in reversed(outcome.records) if r.figures), None)
+    tested = next((r for r in reversed(outcome.records) if r.figures is not None), None)
     return Result(
         rounds=outcome.state.round,
         loss=tested.loss if tested else None,
-        figures=dict(tested.figures) if tested else {},
+        figures=dict(tested.figures or {}) if tested else {},
         epsilon=dict(outcome.epsilon),
         delta=study.privacy.delta if study.protected else None,
         unit=study.privacy.unit,

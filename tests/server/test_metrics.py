@@ -57,11 +57,13 @@ def test_each_record_is_a_line_of_json_and_in_the_file_when_write_returns(tmp_pa
 def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     metrics = Metrics(path, 0)
-    metrics.write(record(1, loss=None, figures={}, codes={}))
+    metrics.write(record(1, loss=None, figures=None, codes={}))
     metrics.write(record(2, figures={"mse": 0.25}))
     first, second = Metrics(path, 2).records
-    assert first == record(1, loss=None, figures={}, codes={})
+    assert first == record(1, loss=None, figures=None, codes={})
     assert first.score is None
+    assert [r.quality for r in (first, second)] == ["quality not measured", "reconstruction error 0.25"]
+    assert record(3, figures={"mae": 1.0}).quality == "quality not finite"
     assert second.score == Score(FIGURES["mse"], 0.25)
 
 

@@ -40,14 +40,14 @@ def test_the_summary_of_other_runs_says_what_differs() -> None:
     assert summary(local).count("2.500 for each record") == 2
     bare = replace(RESULT, unit="none", epsilon={"server": None, "released": None}, delta=None, figures={})
     assert summary(bare).count("none: nothing is protected") == 2
-    assert summary(bare).startswith("quality     not measured\n")
+    assert summary(bare).startswith("quality     none: not measured, or not finite\n")
     rebuilt = replace(RESULT, figures={"mse": 0.01234, "psnr": 19.1})
     assert summary(rebuilt).startswith("reconstruction error 0.01234 on test records")
     assert "stopped     the budget ended" in summary(replace(RESULT, stopped="the budget ended"))
 
 
 def test_progress_can_be_told_of_a_run_without_a_terminal(capsys) -> None:
-    record = RoundRecord(1, None, {}, {"server": None, "released": 1.0}, 11, 11, {"ok": 11}, 0.1)
+    record = RoundRecord(1, None, None, {"server": None, "released": 1.0}, 11, 11, {"ok": 11}, 0.1)
     for shown in (True, False):
         with Progress(make_study({}), shown=shown) as progress:
             progress.answered()

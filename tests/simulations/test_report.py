@@ -62,7 +62,7 @@ def record_of(study, number, accuracy=0.5, survivors=10):
     return RoundRecord(
         round=number,
         loss=None if accuracy is None else 1.0,
-        figures={} if accuracy is None else {"accuracy": accuracy, "f1": accuracy - 0.01, "roc_auc": 0.75},
+        figures=None if accuracy is None else {"accuracy": accuracy, "f1": accuracy - 0.01, "roc_auc": 0.75},
         epsilon={"server": server, "released": finite},
         cohort=10,
         survivors=survivors,

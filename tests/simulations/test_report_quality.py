@@ -23,7 +23,7 @@ EPSILON = {"server": None, "released": 1.0}
 def report(tmp_path: Path) -> Callable[..., str]:
     """A function: the page of a run with these figures, round by round, and this last loss."""
 
-    def page(*rounds: Figures, loss: float | None = 0.125) -> str:
+    def page(*rounds: Figures | None, loss: float | None = 0.125) -> str:
         study, none = make_study({"privacy": {"noise_multiplier": 1.0, "epsilon": 1e4}}), np.zeros(3, np.float32)
         records = tuple(
             RoundRecord(n, loss, found, EPSILON, 4, 4, {"ok": 4}, 1.0) for n, found in enumerate(rounds, 1)
@@ -68,7 +68,7 @@ def test_the_score_is_the_headline_and_its_axis_has_its_range(
 
 
 def test_every_figure_of_the_last_test_is_in_the_table(report: Callable[..., str]) -> None:
-    page = report({"accuracy": 0.25, "f1": 0.125}, {"accuracy": 0.5, "f1": 0.375, "roc_auc": 0.75}, {})
+    page = report({"accuracy": 0.25, "f1": 0.125}, {"accuracy": 0.5, "f1": 0.375, "roc_auc": 0.75}, None)
     table = page.partition(">Quality<")[2].partition("</table>")[0]
     cells = re.findall(r"<th[^>]*>(.*?)</th><td[^>]*>(.*?)</td>", table)
     assert cells[:3] == [("Accuracy", "50.0%"), ("F1", "37.5%"), ("ROC-AUC", "0.75")]
@@ -77,3 +77,5 @@ def test_every_figure_of_the_last_test_is_in_the_table(report: Callable[..., str
 
 def test_a_model_that_diverged_is_said_to_have_no_finite_loss(report: Callable[..., str]) -> None:
     assert "<td>not finite</td>" in report({"accuracy": 0.1}, loss=None)
+    rebuilding = report({"mse": 0.1}, {}, loss=None)
+    assert '<dt>Quality on test records that no client holds</dt><dd class="words">not finite</dd>' in rebuilding

@@ -85,6 +85,26 @@ def test_the_winner_is_the_first_of_the_most_accurate_and_failures_are_worst() -
     assert winner([FAILED]) is None
 
 
+def rebuilding_at(run: int, error: float, epsilon: float, seed: int = 1) -> Record:
+    return replace(record_at(run, None, epsilon, seed), figures={"mse": error, "psnr": 1 / error})
+
+
+def test_where_smaller_is_better_the_smaller_wins() -> None:
+    errors = (0.5, 1.0), (0.25, 2.0), (0.75, 4.0), (0.125, 8.0)
+    records = [rebuilding_at(n, *pair) for n, pair in enumerate(errors, 1)]
+    outcome = outcome_of(*records, record_at(5, 0.9, 1.0))
+    assert [point.epsilon("released") for point in outcome.front] == [1.0, 2.0, 8.0]
+    assert len(outcome.points) == 4
+    assert winner(records) == records[3]
+    best = to_json(outcome)["best"]
+    assert (best["mse"], best["figures"]["psnr"]) == (0.125, 8.0)
+    assert "accuracy" not in best
+    assert "best        reconstruction error 0.125 on test records" in summary(outcome)
+    with Progress({n: 1 for n in range(5)}, records[:2], shown=False) as progress:
+        progress.told({"run": 3, "record": {"error": None, "figures": records[2].figures}})
+        assert "best 0.25" in progress.figures
+
+
 def test_tables_read_back(tmp_path: Path) -> None:
     values = {"data.shape": [1, 2], "data.name": 'a "b", c', "training.learning_rate": 1}
     rows = [record_at(1, 0.5, 2.0, **values), record_at(2, None, None, seed=2**52, **values)]

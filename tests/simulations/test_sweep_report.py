@@ -141,6 +141,20 @@ def test_points_without_an_epsilon_are_a_line_to_compare_with(tmp_path: Path) ->
     assert "nothing to plot" in page_of(tmp_path, (record_at(7, None, 2, 0.95),)).text
 
 
+def test_another_figure_than_accuracy_is_named_and_written_as_it_is(tmp_path: Path) -> None:
+    errors = (0.5, 0.75, 0.25, 0.125, 0.375)
+    rebuilding = [replace(r, figures={"mse": e}) for r, e in zip(RECORDS, errors, strict=True)]
+    page = page_of(tmp_path, tuple(rebuilding))
+    for words in (
+        "Best reconstruction error, mean",
+        "Reconstruction error against",
+        "From 0.625 at epsilon 1 to 0.25",
+    ):
+        assert words in page.text
+    assert "%" not in page.text
+    assert "accuracy" not in page.text.lower()
+
+
 def test_the_cost_of_the_search_is_told_with_and_without_the_seeds(tmp_path: Path) -> None:
     text = page_of(tmp_path).text
     assert (
