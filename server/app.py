@@ -11,9 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
 from ..privacy import DataError, Plan, PlanError, read_plan
-from ..privacy.arrays import Features, read_arrays
+from ..privacy.arrays import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
-from .evaluate import Evaluate, Labels, make_evaluate
+from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
 from .rounds import train

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..models import build, load_flat, objective_of
 from ..privacy import Plan
-from ..privacy.arrays import Features
+from ..privacy.arrays import Features, Labels
 from .figures import Score, score_of
 
 BATCH = 1024
@@ -35,7 +35,6 @@ class Quality:
         return score_of(self.figures)
 
 
-Labels = NDArray[np.int64] | NDArray[np.float32]
 Evaluate = Callable[[NDArray[np.float32]], Quality]
 
 

@@ -8,136 +8,136 @@ from pathlib import Path
 
 import pytest
 
-GUARANTEES = Path(__file__).with_name("test_guarantees.py")
+TESTS = Path(__file__).parent
 
 SABOTAGE = {
     "skip the clip": (
-        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
         "import bract.client.train as t\nmade = t.make_engine\n"
         "t.make_engine = lambda model, clip_norm, *rest: made(model, 1e12, *rest)",
     ),
     "clip at twice the norm": (
-        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
         "import bract.client.train as t\nmade = t.make_engine\n"
         "t.make_engine = lambda model, clip_norm, *rest: made(model, 2 * clip_norm, *rest)",
     ),
     "let one bad record spoil the sum": (
-        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
         "import bract.client.bookkeeping.clipping as c\nimport bract.client.bookkeeping.taps as t\n"
         "import bract.client.bookkeeping.outer as o\nt.finite = o.finite = lambda rows, factors: rows",
     ),
     "let one bad record spoil Opacus' sum": (
-        "test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
         "import bract.client.gradients as g\ndel g.RecordClipper.clip_and_accumulate",
     ),
     "take the terms of a gradient for less than they are": (
-        "test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
+        "client/bookkeeping/test_hostile.py::test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
         "import bract.client.bookkeeping.clipping as c\nc.SPREAD = float('inf')",
     ),
     "halve the server's noise": (
-        "test_what_the_server_releases_carries_the_planned_noise",
+        "test_guarantees.py::test_what_the_server_releases_carries_the_planned_noise",
         "import bract.server.release as r\nfull = r.gaussian\nr.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
     "halve the device's noise": (
-        "test_what_a_device_steps_on_carries_the_planned_noise",
+        "test_guarantees.py::test_what_a_device_steps_on_carries_the_planned_noise",
         "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
     "halve the shares of the noise": (
-        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
         "import bract.client.protect as p\nfull = p.skellam\np.skellam = lambda v, n, k: full(v / 2, n, k)",
     ),
     "leave the share of the noise out": (
-        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
         "import bract.client.protect as p, numpy as np\np.skellam = lambda v, n, k: np.zeros(n, dtype=np.int64)",
     ),
     "size the noise for all devices": (
-        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
         "from bract.privacy.distributed import Distributed as D\nD.steps_of_dropouts = (0,)",
     ),
     "size the noise as if nobody colluded": (
-        "test_the_fewest_honest_devices_bring_the_planned_noise",
+        "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
         "from bract.privacy.distributed import Distributed as D\nD.honest = lambda self, survivors: survivors",
     ),
     "let a sum wrap before its noise is in it": (
-        "test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
+        "test_bound_to_the_round.py::test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
         "import bract.server.release as r\nr._in_ring = lambda noised, plan: noised",
     ),
     "leave the scale out of what masks are bound to": (
-        "test_masks_are_bound_to_the_scale_of_the_clip_norm",
+        "test_bound_to_the_round.py::test_masks_are_bound_to_the_scale_of_the_clip_norm",
         "import bract.privacy.messages as m\nfull = m.model_digest\nm.model_digest = lambda p, scale: full(p, 1.0)",
     ),
     "forget the colluders in the charge": (
-        "test_what_is_charged_is_the_noise_that_arrived",
+        "test_shared_noise.py::test_what_is_charged_is_the_noise_that_arrived",
         "from bract.privacy.distributed import Distributed as D\nfull = D.arrived\n"
         "D.arrived = lambda self, survivors, devices: full(self, survivors, survivors)",
     ),
     "give up a layer of noise that dropouts made needed": (
-        "test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "server/secagg/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
         "from bract.privacy.distributed import Distributed as D\nD.kept = lambda self, survivors: 0",
     ),
     "charge for layers of noise that come off": (
-        "test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged",
+        "privacy/test_distributed_layers.py::test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged",
         "from bract.privacy.distributed import Distributed as D\n"
         "D.arrived = lambda self, survivors, devices: devices * self._enough[-1]",
     ),
     "leave the layers out of what a device sends": (
-        "test_the_layers_are_in_the_vector_that_leaves",
+        "client/secagg/test_layers.py::test_the_layers_are_in_the_vector_that_leaves",
         "import bract.client.protect as p, numpy as np\n"
         "p.layer_noise = lambda variances, seeds, n: np.zeros(n, dtype=np.int64)",
     ),
     "round to the nearest without a sensitivity for it": (
-        "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
+        "test_shared_noise.py::test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
         "import bract.client.protect as p, numpy as np\n"
         "p.round_randomly = lambda vector, step, k: np.rint(vector / step).astype(np.int64)",
     ),
     "leave random rounding out of the sensitivity": (
-        "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
+        "test_shared_noise.py::test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
         "from bract.privacy.distributed import Distributed as D\n"
         "D.sensitivity = lambda self, dimension: self.clip_norm",
     ),
     "leave a client's change as long as it is": (
-        "test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding",
+        "test_guarantees.py::test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding",
         "import bract.client.protect as p\np.clip = lambda update, plan: update",
     ),
     "draw the same noise on all devices": (
-        "test_no_two_devices_and_no_two_rounds_draw_the_same_noise",
+        "test_guarantees.py::test_no_two_devices_and_no_two_rounds_draw_the_same_noise",
         "from bract.simulations.seeded import SeededEntropy\nfresh = SeededEntropy.keystream\n"
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[2:] if 'device' in p else p))",
     ),
     "charge for the noise of those who dropped out": (
-        "test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "server/secagg/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
         "from bract.privacy import Plan\nfull = Plan.event\n"
         "Plan.event = lambda self, view, survivors=None: full(self, view, survivors and self.cohort.size)",
     ),
     "sum fewer than the noise needs": (
-        "test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged",
+        "server/secagg/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged",
         "import bract.server.secagg as s\n"
         "s.SecureSum._least = lambda self, t: t.cohort.session.least_survivors(t.cohort.graph)",
     ),
     "open a sum with too little noise": (
-        "TestFewerThanTheLeast::test_survivors_open_nothing",
+        "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
         "import bract.client.secagg as c\n"
         "c.SecureRound._least = lambda self, view: max(self.session.least_survivors(view.graph), "
         "self.plan.cohort.minimum, self.terms.min_survivors)",
     ),
     "let the number of rows vary": (
-        "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
         "import bract.client.bookkeeping.engine as e\ne._fill = lambda part, rows: part",
     ),
     "let the number of Opacus' rows vary": (
-        "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
         "import torch, types, bract.client.gradients as g\n"
         "varying = lambda parts: torch.cat(parts[:1] if len(parts) == 2 else parts)\n"
         "g.torch = types.SimpleNamespace(**{**vars(torch), 'cat': varying})",
     ),
     "let a fault out of the device": (
-        "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
         "import bract.client.app as a\n"
         "a._answer = lambda message, context, opened, answer: "
         "a._reply(a.Code.OK, *answer(a._visit(message, context, opened)))",
     ),
     "send a figure beside the update": (
-        "test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
         "import bract.client.app as a\nreply = a._reply\n"
         "def talkative(code, update=None, sections=None):\n"
         "    records = reply(code, update, sections)\n"
@@ -146,54 +146,54 @@ SABOTAGE = {
         "a._reply = talkative",
     ),
     "let updates out in the clear unasked": (
-        "test_without_a_word_from_the_owner_no_update_leaves_without_masks",
+        "client/test_terms.py::test_without_a_word_from_the_owner_no_update_leaves_without_masks",
         "from bract.client.terms import Terms\nTerms.check = lambda self, plan: None",
     ),
     "leave the masks off": (
-        "test_masks_cover_every_word_and_come_off_again",
+        "client/test_protect.py::test_masks_cover_every_word_and_come_off_again",
         "import bract.client.protect as p\np.add_masks = lambda words, masks: None",
     ),
     "use one mask in two rounds": (
-        "test_another_context_or_session_gives_other_masks_throughout",
+        "privacy/secagg/test_masking.py::test_another_context_or_session_gives_other_masks_throughout",
         "import bract.privacy.secagg.masking as m\nfull = m.own_key\n"
         "m.own_key = lambda secret, identity, context: full(secret, identity, bytes(32))",
     ),
     "let the sum overflow": (
-        "test_the_sum_is_exact_whatever_the_ring",
+        "server/test_plain_sum.py::test_the_sum_is_exact_whatever_the_ring",
         "from bract.privacy import Ring\nfull = Ring.bound\n"
         "Ring.bound = lambda self, devices: 2 * full(self, devices)",
     ),
     "leave the grid out of the sensitivity": (
-        "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
+        "privacy/test_quantize.py::test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
         "from bract.privacy import Plan\nPlan.sensitivity = lambda self, dimension: self.privacy.clip_norm",
     ),
     "let any stranger share keys": (
-        "TestAnAuthority::test_does_not_admit_whom_another_certified",
+        "client/secagg/test_cards.py::TestAnAuthority::test_does_not_admit_whom_another_certified",
         "import bract.client.secagg as c\nc.genuine = lambda card, session, roster: True",
     ),
     "open a sum of too few": (
-        "TestFewerThanTheLeast::test_survivors_open_nothing",
+        "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
         "import bract.client.secagg as c\nc.SecureRound._check_count = lambda self, view, count: None",
     ),
     "open without signatures": (
-        "TestSignatures::test_by_too_few_open_nothing",
+        "client/secagg/test_two_lists.py::TestSignatures::test_by_too_few_open_nothing",
         "import bract.client.secagg as c\nc.SecureRound._check_signatures = lambda self, *a: None",
     ),
     "count colluders of those who are seated alone": (
-        "test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one",
+        "privacy/secagg/test_session.py::test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one",
         "import bract.privacy.secagg.session as s\nchosen = s.choose_graph\n"
         "s.choose_graph = lambda devices, bad, gone: chosen(devices, bad * devices // 9, gone)",
     ),
     "do a step again": (
-        "TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
+        "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
         "from bract.client.journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
     "keep the secrets of a round": (
-        "test_devices_remember_nothing_of_rounds_that_are_over",
+        "simulations/test_run_secagg.py::test_devices_remember_nothing_of_rounds_that_are_over",
         "import bract.client.secagg as c\nc.SecureRound.leave = lambda self: None",
     ),
     "ask for shares before the charge": (
-        "TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",
+        "server/secagg/test_dropouts.py::TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",
         "import dataclasses, bract.server.secagg as s\n"
         "collect = s.SecureSum.collect\n"
         "def late(self, call, cohort):\n"
@@ -204,28 +204,28 @@ SABOTAGE = {
         "s.SecureSum.collect = late",
     ),
     "let a client back too early": (
-        "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands",
+        "server/test_correlated_noise.py::test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands",
         "import bract.server.rounds as r\nr.check_separation = lambda *a: None\n"
         "r.Past.resting = lambda self, plan, round: frozenset()",
     ),
     "charge whoever is back too early": (
-        "test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released",
+        "server/test_correlated_noise.py::test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released",
         "import bract.server.rounds as r\nr.check_separation = lambda *a: None",
     ),
     "carry noise over a crash": (
-        "test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh",
+        "server/test_correlated_crash.py::test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh",
         "import bract.server.rounds as r\nr._with_sound_noise = lambda training, ledger, state: state",
     ),
     "forget the norm of the weights": (
-        "test_what_is_released_is_correlated_as_its_weights_say",
+        "server/test_correlated_noise.py::test_what_is_released_is_correlated_as_its_weights_say",
         "import bract.privacy.factorisation as f\nf._norm = lambda weights: float(weights[0])",
     ),
     "do not charge the ledger": (
-        "test_nothing_is_released_before_its_charge_is_on_disk",
+        "test_guarantees.py::test_nothing_is_released_before_its_charge_is_on_disk",
         "from bract.privacy import Ledger\nLedger.spend = lambda self, entry: None",
     ),
     "charge after the release": (
-        "test_nothing_is_released_before_its_charge_is_on_disk",
+        "test_guarantees.py::test_nothing_is_released_before_its_charge_is_on_disk",
         "from bract.privacy import Ledger\nspend, late = Ledger.spend, []\n"
         "def spend_late(self, entry):\n"
         "    if late: spend(self, late.pop())\n"
@@ -233,75 +233,31 @@ SABOTAGE = {
         "Ledger.spend = spend_late",
     ),
     "use one poisson sample again": (
-        "test_every_step_takes_a_fresh_poisson_sample",
+        "test_guarantees.py::test_every_step_takes_a_fresh_poisson_sample",
         "from bract.simulations.seeded import SeededEntropy\nfresh = SeededEntropy.keystream\n"
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[:2] if 'sample' in p else p))",
     ),
     "sample more than the plan says": (
-        "test_every_step_takes_a_fresh_poisson_sample",
+        "test_guarantees.py::test_every_step_takes_a_fresh_poisson_sample",
         "from bract.privacy import Keystream\nplanned = Keystream.sample\n"
         "Keystream.sample = lambda self, rate, n: planned(self, min(1, 1.5 * rate), n)",
     ),
 }
 
 
-ELSEWHERE = {
-    "test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to": "test_bound_to_the_round.py",
-    "test_masks_are_bound_to_the_scale_of_the_clip_norm": "test_bound_to_the_round.py",
-    "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands": (
-        "server/test_correlated_noise.py"
-    ),
-    "test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released": (
-        "server/test_correlated_noise.py"
-    ),
-    "test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh": "server/test_correlated_crash.py",
-    "test_what_is_released_is_correlated_as_its_weights_say": "server/test_correlated_noise.py",
-    "test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it": "client/test_gradients.py",
-    "test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm": "client/bookkeeping/test_hostile.py",
-    "test_without_a_word_from_the_owner_no_update_leaves_without_masks": "client/test_terms.py",
-    "test_masks_cover_every_word_and_come_off_again": "client/test_protect.py",
-    "test_another_context_or_session_gives_other_masks_throughout": "privacy/secagg/test_masking.py",
-    "TestAnAuthority::test_does_not_admit_whom_another_certified": "client/secagg/test_cards.py",
-    "TestFewerThanTheLeast::test_survivors_open_nothing": "client/secagg/test_counts.py",
-    "TestSignatures::test_by_too_few_open_nothing": "client/secagg/test_two_lists.py",
-    "test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one": "privacy/secagg/test_session.py",
-    "TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again": (
-        "client/secagg/test_replays.py"
-    ),
-    "test_devices_remember_nothing_of_rounds_that_are_over": "simulations/test_run_secagg.py",
-    "TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares": (
-        "server/secagg/test_dropouts.py"
-    ),
-    "test_the_sum_is_exact_whatever_the_ring": "server/test_plain_sum.py",
-    "test_the_fewest_honest_devices_bring_the_planned_noise": "test_shared_noise.py",
-    "test_what_is_charged_is_the_noise_that_arrived": "test_shared_noise.py",
-    "test_a_hair_moves_a_rounded_vector_by_a_hair_on_average": "test_shared_noise.py",
-    "test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for": "test_shared_noise.py",
-    "test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged": "privacy/test_distributed_layers.py",
-    "test_the_layers_are_in_the_vector_that_leaves": "client/secagg/test_layers.py",
-    "test_each_round_charges_its_survivors_for_the_noise_that_they_brought": "server/secagg/test_noise_floor.py",
-    "test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged": (
-        "server/secagg/test_noise_floor.py"
-    ),
-    "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used": "privacy/test_quantize.py",
-}
-"""Where a named test stands if not in `test_guarantees.py`."""
-
-
 def run(test: str, damage: str) -> str:
     code = f"{damage}\nimport pytest, sys\nsys.exit(pytest.main(['-x', '-p', 'no:cacheprovider', {test!r}]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=GUARANTEES.parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS.parent)
     return done.stdout
 
 
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_sabotage_is_caught(name: str) -> None:
     test, damage = SABOTAGE[name]
-    place = ELSEWHERE.get(test, GUARANTEES.name)
-    assert f"FAILED tests/{place}::{test}" in run(f"{GUARANTEES.parent / place}::{test}", damage)
+    assert f"FAILED tests/{test}" in run(f"{TESTS / test}", damage)
 
 
 def test_without_sabotage_the_guarantees_hold() -> None:
-    output = run(str(GUARANTEES), "")
+    output = run(str(TESTS / "test_guarantees.py"), "")
     assert " passed" in output
     assert "FAILED" not in output
