@@ -26,7 +26,8 @@ class OuterProducts:
     """Per-record gradients sum_t g_t a_t^T, of `inputs` a [rows, groups, positions, p] and `gradients` g [.., d].
 
     Where there is one position the norm is |g||a|. Where there are few, or the matrix is large, it is that of the
-    Gram matrices, in float64: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). Else gradients are made.
+    Gram matrices: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). They are in float64, and so is the sum
+    then: its positions may cancel. Else gradients are made.
 
     Reference: Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", section 4.
     """
@@ -62,12 +63,45 @@ class OuterProducts:
         return (_sizes(self.inputs) * _sizes(self.gradients)).sqrt().sum((1, 2))
 
     def weighted(self, factors: torch.Tensor) -> torch.Tensor:
-        """Return the sum over records of gradients times `factors` [rows], [groups, d, p]."""
+        """Return the sum over records of gradients times `factors` [rows], [groups, d, p].
+
+        What a record gives whose factor is the only one depends on nothing else, its place among the rows included.
+        """
         if self.made:
             return weighted(self.each, factors)
         a, g = finite(self.inputs, factors), finite(self.gradients, factors)
-        g = g * factors.to(g.dtype).view(-1, 1, 1, 1)
-        return torch.matmul(g.transpose(0, 1).flatten(1, 2).transpose(1, 2), a.transpose(0, 1).flatten(1, 2))
+        return _summed(*(_balanced(a, g, factors) if a.shape[2] == 1 else _exact(a, g, factors)))
+
+
+def _summed(inputs: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """Return the sum over records and positions of outer products, [groups, d, p]."""
+    return torch.matmul(gradients.transpose(0, 1).flatten(1, 2).transpose(1, 2), inputs.transpose(0, 1).flatten(1, 2))
+
+
+def _exact(inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and gradients times factors in float64, and only those of a record that is the only one.
+
+    A matrix product cuts its sums in blocks: where a record's terms cancel, and it lies across two of them, its sum
+    is another than where it lies within one, and how many records lie before it would move its share.
+    """
+    rows = factors.nonzero()[:, 0]
+    kept = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else slice(None)
+    return inputs[kept].double(), gradients[kept].double() * factors[kept].view(-1, 1, 1, 1)
+
+
+def _balanced(
+    inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and gradients times factors, each record's inputs brought to near length one, exactly.
+
+    Their product is no larger than a clip norm, but a gradient of 1e-40 times a factor may be less than the least
+    number, beside inputs of 1e38, or one of 1e38 past the largest.
+    """
+    longest = torch.linalg.vector_norm(inputs, dim=(1, 2, 3), ord=torch.inf).double()
+    _, exponents = torch.frexp(torch.where(longest > 0, longest, 1.0))
+    scale = torch.ldexp(torch.ones_like(factors), exponents).view(-1, 1, 1, 1)
+    a, g = inputs.double() / scale, gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
+    return a.to(inputs.dtype), g.to(gradients.dtype)
 
 
 class Strips:
