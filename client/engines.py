@@ -13,6 +13,7 @@ from ..privacy import PlanError
 from .bookkeeping.engine import ROWS, BookKeepingEngine
 from .bookkeeping.refusals import refuse, refuse_for_opacus
 from .bookkeeping.rules import RULES
+from .bookkeeping.steady import GRAIN
 from .bookkeeping.watching import trained_layers
 from .gradients import OpacusEngine
 from .records import Records
@@ -43,8 +44,11 @@ def make_engine(
     `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size.
 
     Raises:
+        ValueError: `rows` is no multiple of 32.
         PlanError: neither can train the network.
     """
+    if rows < 1 or rows % GRAIN:
+        raise ValueError(f"rows come in multiples of {GRAIN}, not {rows}")
     if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
         return BookKeepingEngine(model, clip_norm, loss, rows)
     refuse(model)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from ...models.objectives import Loss
 from ...privacy import PlanError
@@ -21,6 +22,8 @@ TOLERANCE = 1e-6
 """Largest relative difference of what should be equal in float64."""
 
 Pairs = dict[str, torch.Tensor]
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Features and labels of a batch."""
 
 
 def check_model(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -41,23 +44,51 @@ class _Trial:
 
     def __init__(self, model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
         self.model, self.loss = _random_copy(model), loss
+        self.features_like, self.labels_like = features, labels
         sizes = {*features.shape[1:], *labels.shape[1:]}
         self.rows = next(rows for rows in range(3, 3 + len(sizes) + 1) if rows not in sizes)
-        self.features = _random(features, self.rows)
-        self.labels = torch.zeros(self.rows, *labels.shape[1:], dtype=labels.dtype)
+        self.features, self.labels = self._others()
+
+    def _others(self) -> Pair:
+        return _random(self.features_like, self.rows), _random(self.labels_like, self.rows)
 
     def check_apart(self) -> None:
-        """Refuse if other records beside it change the first one's gradient, in training."""
-        self.model.train()
-        others = torch.cat([self.features[:1], _random(self.features, self.rows - 1)])
-        if not _alike(self._gradient(self.features, 0), self._gradient(others, 0)):
+        """Refuse if other records beside it, or another place among them, change the first's or the last's gradient.
+
+        Others change in training, with the same dropout; places in evaluation, for there dropout is another.
+        """
+        first, last = 0, self.rows - 1
+        here = self.features, self.labels
+        for row in (first, last):
+            self.model.train()
+            beside = self._put(row, row)
+            self._compare(self._gradient(*here, row), self._gradient(*beside, row))
+            self.model.eval()
+            self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
+
+    def _put(self, row: int, place: int) -> Pair:
+        """Return a batch of other records with one of ours, from `row`, at a place."""
+        others = self._others()
+        for ours, part in zip((self.features, self.labels), others, strict=True):
+            part[place] = ours[row]
+        return others
+
+    def _compare(self, here: Pairs, there: Pairs) -> None:
+        if not _alike(here, there):
             raise PlanError(
                 "the network mixes records: one changes another's gradient", "let it treat every record by itself"
             )
 
     def check_rules(self) -> None:
-        """Refuse if the rules' gradient of a record or its norm is not what autograd gives."""
-        self.model.eval()
+        """Refuse if the rules' gradient of a record or its norm is not what autograd gives, in training.
+
+        Dropout in layers of its own or of recurrent layers is left out: theirs and ours are drawn in another order.
+        """
+        self.model.train()
+        for layer in self.model.modules():
+            if isinstance(layer, (_DropoutNd, nn.RNNBase)):
+                layer.eval()
+        torch.manual_seed(1)
         with watching(self.model) as watches:
             uses = uses_of(self.model, self.loss, watches, self.features, self.labels, self.rows)
         names = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -67,17 +98,17 @@ class _Trial:
             found = {names[p]: part for use in uses for p, part in use.weighted(chosen)}
             norm = torch.stack([part.norm() for part in found.values()]).norm()
             same_norm = _alike({"norm": norms[row]}, {"norm": norm})
-            if not (same_norm and _alike(found, self._gradient(self.features, row))):
+            if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
                 raise PlanError(
                     "the rules of book-keeping do not give this network's gradients",
                     "use parameters only in their own layers, and records only in the first dimension",
                 )
 
-    def _gradient(self, features: torch.Tensor, row: int) -> Pairs:
+    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Pairs:
         """Return one record's gradient by autograd."""
         torch.manual_seed(1)  # the same dropout each time
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        one = losses_of(self.model, self.loss, features, self.labels)[row]
+        one = losses_of(self.model, self.loss, features, labels)[row]
         gradients = torch.autograd.grad(one, list(named.values()), allow_unused=True)
         return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
 
@@ -91,12 +122,12 @@ def _random_copy(model: nn.Module) -> nn.Module:
     return made
 
 
-def _random(features: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return random rows: float64 normal numbers, or where features are whole numbers zeros and ones."""
-    shape = (rows, *features.shape[1:])
-    if features.is_floating_point():
+def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return random rows: float64 normal numbers, or where features or labels are whole numbers zeros and ones."""
+    shape = (rows, *like.shape[1:])
+    if like.is_floating_point():
         return torch.randn(shape, dtype=torch.float64)
-    return torch.randint(0, 2, shape, dtype=features.dtype)
+    return torch.randint(0, 2, shape, dtype=like.dtype)
 
 
 def _alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -11,7 +11,8 @@ from ...privacy import PlanError
 from .rules import Use
 
 SPREAD = 32.0
-"""How many clip norms of terms that cancel a record may bring into a sum with others; beyond, it is summed alone."""
+"""How many clip norms of terms that cancel a record may bring into a sum with others; beyond, its norm from Gram
+matrices is not exact enough, and it is clipped by that of its own sum."""
 
 LEAST = 2.0**-100
 """Factors, relative to the clip norm, below which float32 loses bits: gradients so large count as not finite."""

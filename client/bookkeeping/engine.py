@@ -14,6 +14,7 @@ from .checks import check_model
 from .clipping import clipped_parts
 from .refusals import refuse
 from .rules import RULES
+from .steady import steady
 from .sums import Sums
 from .watching import trained_layers, uses_of, watching
 
@@ -23,7 +24,7 @@ blanks to just this size: kernels differ with the number of rows, and a server c
 a difference in the last bits up into a difference of the other records' shares, past any clip. It bounds memory too.
 
 Large batches are faster by more rows, small ones by fewer. The number must be public: it may come from a plan, never
-from how many records there are."""
+from how many records there are; and a multiple of `GRAIN`, which `make_engine` sees to."""
 
 
 class BookKeepingEngine:
@@ -33,20 +34,24 @@ class BookKeepingEngine:
     require gradients are left out of norms and sums.
 
     Guarantee: adding or removing a record moves a sum by at most clip_norm * (1 + 1/1024) in L2, whatever the
-    parameters are. Norms do not come from gradients, so this needs two arguments beside algorithm 1 of Abadi et al.
+    parameters are. Norms do not come from gradients, so this needs arguments beside algorithm 1 of Abadi et al.
 
     Norms: a layer used at many positions has the norm of a sum over them, |sum_t g_t a_t^T|, which may cancel. It is
     either taken from the sum that goes into the result, or from Gram matrices in float64, whose error is below
-    1e-12 of S^2, with S = sum_t |a_t||g_t|.
+    1e-12 of S^2, with S = sum_t |a_t||g_t|. A record of whose S more than 32 clip norms would come in is clipped by
+    the norm of its own share, made from its own positions alone; for the others the norm is exact to 1e-8. Norms too
+    small for float32's squares are lost, but 1e-6 is added to each, beside which they are nothing.
 
-    Sums: a contraction over the positions of many records at once in float32 has an error relative to S, which moves
-    when any record comes or goes, and which no clip bounds where S is far larger than the norm. So a record that
-    would bring in more than 32 clip norms of S is summed alone, over its own positions, and clipped by the norm of
-    what came out. For the others Gram norms are exact to 1e-8, and 32 records of 32 clip norms of cancelling terms
-    each leave an error of some 2^-24 * 32 * 32 clip norms, a sixteenth of 1/1024. Gradients of training, where S is a
-    small multiple of the norm, are all summed together.
+    Others: a record's share is the same to the last bit wherever it stands and whatever stands beside it. That rests
+    on `steady`, on the number of rows, and on kernels that treat equal rows alike, which tests measure on CPUs and no
+    library promises.
 
-    A record whose gradient is not finite in float32 counts as zero and spoils no other.
+    Sums: over positions they are in float64, over the records of a batch of rows and over 8 such batches in float32.
+    For n records the error is at most 2^-24 * (rows + 8) * n clip norms, if all were rounded the same way, and in
+    practice some 2^-24 of the root of n. So the guarantee is proven for up to some 200 records, and rests for more on
+    their roundings not conspiring: those of 4,096 would have to agree to one in twenty.
+
+    A record whose gradient, or a square of it, is not finite in float32 counts as zero and spoils no other.
 
     Reference: Abadi et al. 2016, algorithm 1; Bu et al. 2023, book-keeping.
 
@@ -56,6 +61,7 @@ class BookKeepingEngine:
 
     def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy, rows: int = ROWS) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
+        torch.backends.cudnn.deterministic = True
         refuse(model)
         self.model, self._clip_norm, self._loss, self._rows = model, clip_norm, loss, rows
         for name, layer in trained_layers(model).items():
@@ -73,9 +79,9 @@ class BookKeepingEngine:
         parameters = list(self.model.parameters())
         if not len(batch):
             return Sums(parameters).total()
-        self._check(batch)
+        self._check(batch, parameters[0].device)
         sums = Sums(parameters)
-        with watching(self.model) as watches:
+        with steady(parameters[0].device), watching(self.model) as watches:
             for chunk in batch.chunks(self._rows):
                 filled = _fill(chunk.features, self._rows), _fill(chunk.labels, self._rows)
                 uses = uses_of(self.model, self._loss, watches, *filled, len(chunk))
@@ -83,10 +89,11 @@ class BookKeepingEngine:
                     sums.add(clipped_parts(uses, self._clip_norm, self._rows))
         return sums.total()
 
-    def _check(self, batch: Records) -> None:
+    def _check(self, batch: Records, device: torch.device) -> None:
         """Check the network at its first batch, whose shape is all that is used of it."""
         if not self._checked:
-            check_model(self.model, self._loss, batch.features, batch.labels)
+            with steady(device):
+                check_model(self.model, self._loss, batch.features, batch.labels)
         self._checked = True
 
 

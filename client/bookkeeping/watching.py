@@ -30,12 +30,14 @@ def watching(model: nn.Module) -> Iterator[dict[str, Watch]]:
     """Watch the trained layers of a network, and leave it as it was whatever happens.
 
     Raises:
-        PlanError: there is no rule for a layer as it is set up.
+        PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
     """
     watches: dict[str, Watch] = {}
     sequences: list[FastSequence] = []
     try:
         for name, layer in trained_layers(model).items():
+            if "forward" in vars(layer):
+                raise PlanError(f"the layer {name} has a forward of its own", "make a class of such a layer")
             watches[name] = RULES[type(layer)](layer)
         sequences += [FastSequence(layer) for layer in model.modules() if type(layer) is nn.Sequential]
         yield watches

@@ -1,0 +1,33 @@
+"""What makes a record's gradient the same wherever it stands in a batch, so that no other's coming moves it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+GRAIN = 32
+"""Rows of a batch come in multiples of this: functions such as exp work on up to 32 numbers at a time, and on what is
+left over by itself, to other last bits."""
+
+
+@contextmanager
+def steady(device: torch.device) -> Iterator[None]:
+    """Work on one thread, and with random numbers of our own.
+
+    Threads share out the numbers of a batch regardless of rows, and what is left over at the end of a thread's part
+    has other last bits, as in `GRAIN`. Dropout is drawn row by row: were it known, or the same in every sum, then a
+    record that comes or goes would change the others' by shifting them. Drawn from the operating system's entropy
+    and told to nobody, it is as likely for any record as for any other.
+    """
+    threads = torch.get_num_threads()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(secrets.randbits(63))
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
