@@ -97,11 +97,11 @@ def _balanced(
     Their product is no larger than a clip norm, but a gradient of 1e-40 times a factor may be less than the least
     number, beside inputs of 1e38, or one of 1e38 past the largest.
     """
-    longest = torch.linalg.vector_norm(inputs, dim=(1, 2, 3), ord=torch.inf).double()
+    longest = inputs.abs().amax((1, 2, 3)).to(torch.float64)
     _, exponents = torch.frexp(torch.where(longest > 0, longest, 1.0))
-    scale = torch.ldexp(torch.ones_like(factors), exponents).view(-1, 1, 1, 1)
-    a, g = inputs.double() / scale, gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
-    return a.to(inputs.dtype), g.to(gradients.dtype)
+    scale = torch.ldexp(torch.ones_like(longest), exponents.clamp(-126, 126)).view(-1, 1, 1, 1)
+    shares = gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
+    return inputs / scale.to(inputs.dtype), shares.to(gradients.dtype)
 
 
 class Strips:
