@@ -17,9 +17,10 @@ from torch import nn
 
 from ..models.objectives import Loss, cross_entropy
 from ..privacy import PlanError
+from .bookkeeping.steady import GRAIN, steady
 from .records import Records
 
-CHUNK = 16
+CHUNK = GRAIN
 """Rows of every batch that the network sees. Batches are cut and filled up with blanks to just this size: matrix
 kernels differ with the number of rows, and a server could choose parameters that blow such a difference in the last
 bits up into a difference of the other records' shares, past any clip. It also bounds memory."""
@@ -81,10 +82,12 @@ class OpacusEngine:
         Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
         Reference: Abadi et al. 2016, algorithm 1.
         """
-        total = np.zeros(sum(p.numel() for p in self.model.parameters()))
+        parameters = list(self.model.parameters())
+        total = np.zeros(sum(p.numel() for p in parameters))
         try:
-            for chunk in batch.chunks(CHUNK) if len(batch) else []:
-                total += self._chunk_sum(chunk)
+            with steady(parameters[0].device):
+                for chunk in batch.chunks(CHUNK) if len(batch) else []:
+                    total += self._chunk_sum(chunk)
         except Exception:
             self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
             raise

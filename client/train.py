@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,8 +18,8 @@ from .protect import add_noise, add_share, clip_and_tell, protect
 from .records import Records, torch_device
 from .updates import local_change
 
-FEWEST, MOST = 8, 64
-"""Records that book-keeping takes at a time."""
+FEW, MANY = 32, 64
+"""Records that book-keeping takes at a time: many where a device is expected to sample more than few."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,10 +50,9 @@ def engine_for(plan: Plan) -> Engine:
 
 
 def rows_of(plan: Plan) -> int:
-    """Return how many records to take at a time, public: a power of two for what a device is expected to sample."""
+    """Return how many records to take at a time, public: by how many a device is expected to sample."""
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
-    expected = math.ceil(plan.training.batch_size / devices)
-    return min(max(FEWEST, 1 << (expected - 1).bit_length()), MOST)
+    return FEW if plan.training.batch_size <= FEW * devices else MANY
 
 
 @lru_cache(maxsize=2)

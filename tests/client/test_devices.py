@@ -47,7 +47,7 @@ def by_record(model: nn.Module, loss, batch: Records, clip_norm: float) -> np.nd
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("name", "shape", "classes"), NETWORKS, ids=lambda value: str(value))
-@pytest.mark.parametrize("rows", [8, 64])
+@pytest.mark.parametrize("rows", [32, 64])
 def test_the_sum_is_that_of_a_loop_over_records(
     device: str, name: str, shape: tuple[int, ...], classes: int, rows: int
 ) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from bract.client.bookkeeping.engine import BookKeepingEngine
-from bract.client.losses import Loss, cross_entropy
 from bract.client.records import Records
+from bract.models.objectives import Loss, cross_entropy
 from bract.privacy import PlanError
 
 

@@ -55,7 +55,7 @@ def moves(engine: BookKeepingEngine, records: Records) -> list[float]:
 @given(huge=st.sampled_from([1.0, 1e2, 1e4, 1e6, 1e9, 1e15]), count=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(huge: float, count: int, seed: int) -> None:
     assert not outer.is_made(STEPS, 1, WIDTH, WIDTH)
-    engine = BookKeepingEngine(network(huge, seed), CLIP, linear_loss, rows=8)
+    engine = BookKeepingEngine(network(huge, seed), CLIP, linear_loss, rows=32)
     assert max(moves(engine, cancelling(count, seed))) <= CLIP * SLACK
 
 
@@ -63,7 +63,7 @@ def test_without_the_care_for_cancelling_records_the_same_measure_is_past_the_cl
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(clipping, "SPREAD", np.inf)
-    engine = BookKeepingEngine(network(1e6, 0), CLIP, linear_loss, rows=8)
+    engine = BookKeepingEngine(network(1e6, 0), CLIP, linear_loss, rows=32)
     assert max(moves(engine, cancelling(8, 0, rest=3e-8))) > CLIP * SLACK
 
 
@@ -93,7 +93,7 @@ def test_a_record_that_is_not_finite_counts_as_zero_and_spoils_no_other(name: st
     torch.manual_seed(0)
     records = Records(torch.randn(10, 1, 18, 18), torch.arange(10) % 3)
     records.features[4, 0, 9] = poison
-    engine = BookKeepingEngine(build(name, (1, 18, 18), 3, seed=0), CLIP, rows=8)
+    engine = BookKeepingEngine(build(name, (1, 18, 18), 3, seed=0), CLIP, rows=32)
     spoilt, rest = engine.clipped_sum(records), engine.clipped_sum(records.select(np.arange(10) != 4))
     bound = CLIP if poison == 3e38 else 1e-5 * CLIP
     assert np.isfinite(spoilt).all()
@@ -106,7 +106,7 @@ def test_a_record_that_is_not_finite_counts_as_zero_and_spoils_no_other(name: st
 def test_records_of_any_size_move_a_sum_by_at_most_the_clip_norm(name: str, scale: float) -> None:
     torch.manual_seed(1)
     records = Records(scale * torch.randn(5, 1, 18, 18), torch.arange(5) % 3)
-    engine = BookKeepingEngine(build(name, (1, 18, 18), 3, seed=0), CLIP, rows=8)
+    engine = BookKeepingEngine(build(name, (1, 18, 18), 3, seed=0), CLIP, rows=32)
     assert max(moves(engine, records)) <= CLIP * SLACK
 
 
@@ -118,12 +118,12 @@ def test_extreme_clip_norms_are_kept(clip: float, huge: float) -> None:
         for parameter in model.parameters():
             parameter.mul_(huge)
     records = Records(torch.randn(5, 1, 18, 18), torch.arange(5) % 3)
-    found = moves(BookKeepingEngine(model, clip, rows=8), records)
+    found = moves(BookKeepingEngine(model, clip, rows=32), records)
     assert max(found) <= clip * SLACK
     assert np.isfinite(found).all()
 
 
 def test_a_batch_of_nothing_but_spoilt_records_gives_zeros() -> None:
     records = Records(torch.full((3, 1, 18, 18), np.nan), torch.zeros(3, dtype=torch.int64))
-    found = BookKeepingEngine(build("cnn-large", (1, 18, 18), 3, seed=0), CLIP, rows=8).clipped_sum(records)
+    found = BookKeepingEngine(build("cnn-large", (1, 18, 18), 3, seed=0), CLIP, rows=32).clipped_sum(records)
     assert np.array_equal(found, np.zeros(len(found)))
