@@ -77,7 +77,7 @@ class OpacusEngine:
     def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        An empty batch gives zeros.
+        An empty batch gives zeros; so do parameters that are not trained.
 
         Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
         Reference: Abadi et al. 2016, algorithm 1.
@@ -102,6 +102,8 @@ class OpacusEngine:
             logits = self.model(torch.cat([chunk.features, blanks]))
             self._loss(logits[:count], chunk.labels).sum().backward()
         self._clipper.clip_and_accumulate()
-        parts = [p.summed_grad.flatten() for p in self._clipper.params]
+        parts = [
+            (p.summed_grad if p.requires_grad else torch.zeros_like(p)).flatten() for p in self.model.parameters()
+        ]
         self._clipper.zero_grad(set_to_none=True)
         return torch.cat(parts).cpu().numpy().astype(np.float64)

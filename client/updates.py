@@ -45,15 +45,19 @@ def _batches(records: Records, size: int, draw: Callable[..., Keystream]) -> Ite
 
 
 def gradient_sum(plan: Plan, parameters: NDArray[np.float32], batch: Records) -> NDArray[np.float64]:
-    """Return the sum over the batch of the gradients of the loss at `parameters`, float64 [parameters]."""
+    """Return the sum over the batch of the gradients of the loss at `parameters`, float64 [parameters].
+
+    Parameters that are not trained have zeros.
+    """
     model = _model(plan.model.name, plan.data.shape, plan.data.classes)
     load_flat(model, parameters)
     weights = list(model.parameters())
     if not len(batch):
         return np.zeros(sum(p.numel() for p in weights))
     losses = objective_of(plan.model.name, plan.data.shape).loss(model(batch.features), batch.labels)
-    gradients = torch.autograd.grad(losses.sum(), weights)
-    return torch.cat([g.flatten() for g in gradients]).cpu().numpy().astype(np.float64)
+    trained = [p for p in weights if p.requires_grad]
+    found = dict(zip(trained, torch.autograd.grad(losses.sum(), trained), strict=True))
+    return torch.cat([found.get(p, torch.zeros_like(p)).flatten() for p in weights]).cpu().numpy().astype(np.float64)
 
 
 @lru_cache(maxsize=2)

@@ -2,11 +2,12 @@
 
 from .flat import load_flat, read_flat
 from .objectives import Objective
-from .registry import MODELS, OBJECTIVES, build, count_parameters, objective_of
+from .registry import MODELS, OBJECTIVES, REFINES, build, count_parameters, objective_of
 
 __all__ = [
     "MODELS",
     "OBJECTIVES",
+    "REFINES",
     "Objective",
     "build",
     "count_parameters",

@@ -27,6 +27,15 @@ def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
 
 
+def told_apart(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """Return how badly each record and a made one are told apart [rows], from the logits [rows, 2] that each is true.
+
+    It is the mean of both cross entropies; targets are passed over. Reference: Goodfellow et al. 2014, equation 1.
+    """
+    true, made = outputs.unbind(1)
+    return (nn.functional.softplus(-true) + nn.functional.softplus(made)) / 2
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a network learns.
@@ -87,4 +96,12 @@ RECONSTRUCTION = Objective(
     takes=lambda features, labels: _is_number(features),
     known=_all,
     targets=lambda features, labels: features,
+)
+GENERATION = Objective(
+    "generation",
+    "numbers, whose labels are passed over",
+    told_apart,
+    takes=lambda features, labels: _is_number(features),
+    known=_all,
+    targets=lambda features, labels: labels,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,12 +12,13 @@ from .attention import attention
 from .autoencoder import autoencoder
 from .cnn import cnn
 from .cnn_large import cnn_large
+from .gan import gan, refine
 from .gru_lm import gru_lm
 from .linear import linear
 from .logistic import logistic
 from .lstm import lstm
 from .mlp import mlp
-from .objectives import CLASSIFICATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
+from .objectives import CLASSIFICATION, GENERATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
 from .rnn import rnn
 
 Shape = tuple[int, ...]
@@ -26,6 +28,7 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "autoencoder": autoencoder,
     "cnn": cnn,
     "cnn-large": cnn_large,
+    "gan": gan,
     "gru-lm": gru_lm,
     "linear": linear,
     "logistic": logistic,
@@ -38,10 +41,14 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
 OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
     "attention": lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION,
     "autoencoder": lambda shape: RECONSTRUCTION,
+    "gan": lambda shape: GENERATION,
     "gru-lm": lambda shape: NEXT_TOKEN,
     "linear": lambda shape: REGRESSION,
 }
 """Name to a function of the shape of one record, for networks that learn something else than to tell classes."""
+
+REFINES: dict[str, Callable[[Any, int], None]] = {"gan": refine}
+"""Name to a function of a network and a seed, which trains in place what devices do not: it sees no data."""
 
 
 def objective_of(name: str, shape: Shape) -> Objective:

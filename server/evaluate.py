@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ..models import build, load_flat, objective_of
 from ..privacy import Plan
 from ..privacy.arrays import Features, Labels
+from . import generation
 from .figures import Score, score_of
 
 BATCH = 1024
@@ -50,6 +52,8 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     learns, device = objective_of(plan.model.name, plan.data.shape), _torch_device()
     model = build(plan.model.name, plan.data.shape, plan.data.classes).to(device).eval()
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
+    if learns.name == "generation":
+        return _made_records(model, features)
     size = max(1, BATCH // math.prod(labels.shape[1:]))
 
     @torch.inference_mode()
@@ -64,6 +68,17 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
                 meter.update(outputs, targets)
         finite = math.isfinite(loss)
         return Quality(loss / len(x) if finite else None, figures_of(meters, finite))
+
+    return evaluate
+
+
+def _made_records(model: nn.Module, features: Features) -> Evaluate:
+    """Return the function from parameters to the quality of the records that they make; they have no loss."""
+
+    def evaluate(parameters: NDArray[np.float32]) -> Quality:
+        load_flat(model, parameters)
+        found = generation.figures(model, features)
+        return Quality(None, {name: value for name, value in found.items() if math.isfinite(value)})
 
     return evaluate
 

@@ -28,6 +28,7 @@ from ..privacy.files import replace_file, storage
 from .cohort import Past, choose_cohort
 from .evaluate import Quality
 from .exchange import nodes
+from .generation import refine
 from .metrics import Metrics, RoundRecord
 from .optimizer import average, step
 from .plain_sum import PlainSum
@@ -147,6 +148,7 @@ def _play_round(
     collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
     release, noise = _release(training, state, collected.total)
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
+    parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
     seconds = state.seconds + time.monotonic() - began
     model = average(plan, number, state.model, parameters)
     scale = next_scale(plan, state.scale, release)

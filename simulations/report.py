@@ -16,6 +16,7 @@ from .report_figures import VIEWS, figures
 from .report_mechanism import count, mechanism
 from .report_page import Html, element, page, rows, section
 from .report_quality import quality, score
+from .report_samples import samples
 from .study import Study
 
 VAST = 12.0
@@ -37,6 +38,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         section("What is not covered", element("ul", *_limits(study))),
         section("The course of the training", *figures(study, outcome, epsilon)),
         *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
+        *samples(study, outcome),
         section("Privacy mechanism", _table(mechanism(study))),
         section("Totals", _table(_totals(study, outcome, records))),
         section("The plan", element("p", _ABOUT_PLAN, class_="note"), _plan(study)),
