@@ -46,7 +46,7 @@ class TestRefining:
         refine(model, int(DRAW("refine", 1).words(1)[0] >> 1))
         assert np.array_equal(found, read_flat(model))
         assert np.array_equal(found[mask], (before + noise)[mask])
-        assert mask.sum() == sum(p.numel() for p in model.discriminator.parameters()) == 4 * 128 + 128 + 129
+        assert mask.sum() == sum(p.numel() for p in model.discriminator.parameters()) == 4 * 64 + 64 + 65
 
     def test_noise_on_the_generators_lanes_changes_nothing_at_all(self, make: Make) -> None:
         plan, before = make(model={"name": "gan"}), read_flat(gan())
