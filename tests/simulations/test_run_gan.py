@@ -20,6 +20,7 @@ from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study
 
 SHAPE = (1, 12, 12)
+GAN = ["model.name=gan", "training.learning_rate=0.1", "privacy.noise_multiplier=3"]
 CELLS = {
     "central": ["privacy.noise=central"],
     "distributed": ["privacy.noise=distributed", "aggregation.protocol=secagg", "cohort.rounds=2"],
@@ -30,7 +31,7 @@ CELLS = {
 
 
 def study_of(plan: Path, *settings: str) -> Study:
-    return make_study(override(read_tables(plan), ["model.name=gan", "training.learning_rate=0.1", *settings]))
+    return make_study(override(read_tables(plan), [*GAN, *settings]))
 
 
 def state_in(folder: Path) -> ServerState:
