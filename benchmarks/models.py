@@ -84,6 +84,7 @@ PLANS: dict[str, Plans] = {
     "lstm": ((*FASHION, *ADAM, "cohort.rounds=150", "server.learning_rate=0.005"), ()),
     "attention": ((*FASHION, *ADAM, "cohort.rounds=100"), ()),
     "autoencoder": ((*FASHION, *ADAM, "privacy.clip_norm=0.1"), ()),
+    "gan": ((*FASHION, "cohort.rounds=300", "training.learning_rate=0.3", "server.averaging=0.98"), ()),
     "gru-lm": ((*PLAYS, *ADAM, "server.learning_rate=0.004"), ()),
     "attention-on-tokens": ((*PLAYS, *ADAM, "model.name=attention"), ()),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..models import build, load_flat, objective_of
@@ -18,8 +20,9 @@ from .protect import add_noise, add_share, clip_and_tell, protect
 from .records import Records, torch_device
 from .updates import local_change
 
-FEW, MANY = 32, 64
-"""Records that book-keeping takes at a time: many where a device is expected to sample more than few."""
+FEW, MANY, MOST = 32, 64, 256
+"""Records that book-keeping takes at a time: on a CPU many where a device is expected to sample more than few; on a
+GPU, which is slow to start and quick to work, what is expected, up to the most."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,16 +46,17 @@ Mechanism = Callable[[Task], Clipped]
 
 def engine_for(plan: Plan) -> Engine:
     """Return the engine for the plan's network and clip norm, kept from round to round."""
-    data = plan.data
-    return _engine(
-        plan.model.name, data.shape, data.classes, plan.safe_clip_norm, plan.training.engine, rows_of(plan)
-    )
+    data, rows = plan.data, rows_of(plan, torch_device())
+    return _engine(plan.model.name, data.shape, data.classes, plan.safe_clip_norm, plan.training.engine, rows)
 
 
-def rows_of(plan: Plan) -> int:
+def rows_of(plan: Plan, device: torch.device) -> int:
     """Return how many records to take at a time, public: by how many a device is expected to sample."""
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
-    return FEW if plan.training.batch_size <= FEW * devices else MANY
+    expected = math.ceil(plan.training.batch_size / devices)
+    if device.type == "cuda":
+        return min(-(-expected // FEW) * FEW, MOST)
+    return FEW if expected <= FEW else MANY
 
 
 @lru_cache(maxsize=2)

@@ -49,8 +49,9 @@ class Gan(nn.Module):
 
     def make(self, count: int, seed: int) -> torch.Tensor:
         """Return so many made records, float32 [count, *shape] in 0..1: a function of parameters and seed."""
+        latents = uniform(count, torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            made = self.generator(uniform(count, torch.Generator().manual_seed(seed)))
+            made = self.generator(latents.to(self.generator[0].weight.device))  # type: ignore[union-attr]
         return made.view(count, *self.shape)
 
     def _latents(self, records: torch.Tensor) -> torch.Tensor:

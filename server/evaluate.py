@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..models import build, load_flat, objective_of
 from ..privacy import Plan
@@ -72,12 +72,12 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     return evaluate
 
 
-def _made_records(model: nn.Module, features: Features) -> Evaluate:
+def _made_records(model: Any, features: Features) -> Evaluate:
     """Return the function from parameters to the quality of the records that they make; they have no loss."""
 
     def evaluate(parameters: NDArray[np.float32]) -> Quality:
         load_flat(model, parameters)
-        found = generation.figures(model, features)
+        found = generation.figures(model, features.astype(np.float32))
         return Quality(None, {name: value for name, value in found.items() if math.isfinite(value)})
 
     return evaluate

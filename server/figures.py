@@ -37,10 +37,12 @@ FIGURES = {
     "mae": Figure("MAE", larger=False),
     "mse": Figure("reconstruction error", larger=False),
     "psnr": Figure("PSNR in dB"),
+    "distance": Figure("Fréchet distance", larger=False),
+    "coverage": Figure("coverage", share=True, most=1.0),
 }
 """By their keys in files. Precision, recall, F1 and ROC-AUC are means over the classes, each against all others."""
 
-HEADLINES = ("accuracy", "r2", "mse")
+HEADLINES = ("accuracy", "r2", "mse", "distance")
 """By these models are compared: each objective has one of them."""
 
 

@@ -64,7 +64,7 @@ def figures(model: Gan, features: NDArray[np.float32]) -> dict[str, float]:
     records that made ones come near to, see `coverage`: 1 is best.
     """
     true = features[:MOST].reshape(len(features[:MOST]), -1).astype(np.float64)
-    made = model.make(len(true), SEED).flatten(1).double().numpy()
+    made = model.make(len(true), SEED).flatten(1).double().cpu().numpy()
     if not np.isfinite(made).all():
         return {"distance": math.inf, "coverage": 0.0}
     return {"distance": distance(true, made), "coverage": coverage(true, made)}

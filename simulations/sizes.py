@@ -88,11 +88,17 @@ def _cnn_large(shape: Shape, classes: int) -> int | None:
     return _convolutions(shape[0], 32, 64, 128) + _dense(128 * height * width, 512, classes)
 
 
+def _gan(shape: Shape, classes: int) -> int | None:
+    numbers = math.prod(shape)
+    return _dense(numbers, 64, 1) + _dense(32, 128, numbers) if numbers else None
+
+
 SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "attention": _attention,
     "autoencoder": _autoencoder,
     "cnn": _cnn,
     "cnn-large": _cnn_large,
+    "gan": _gan,
     "gru-lm": _gru_lm,
     "linear": _linear,
     "logistic": lambda shape, classes: _flat(shape, classes),

@@ -38,8 +38,10 @@ def looped_sum(model: nn.Module, records: Records, clip: float, loss: Loss) -> n
     """The sum of the clipped gradients by plain autograd, one record at a time, added up in float64."""
     total = np.zeros(sum(p.numel() for p in model.parameters()))
     for one in records.chunks(1):
-        gradients = torch.autograd.grad(loss(model(one.features), one.labels).sum(), list(model.parameters()))
-        gradient = torch.cat([g.flatten() for g in gradients]).double()
+        model.zero_grad()
+        loss(model(one.features), one.labels).sum().backward()
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        gradient = torch.cat([part.flatten() for part in parts]).double()
         total += (gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))).numpy()
     return total
 

@@ -14,7 +14,7 @@ from bract.client import train
 from bract.client.bookkeeping.engine import BookKeepingEngine
 from bract.client.protect import protect
 from bract.client.records import Records
-from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, sampled_sum
+from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, rows_of, sampled_sum
 from bract.models import build, load_flat, read_flat
 from bract.privacy import Keystream, Plan, SystemEntropy
 from bract.privacy.noise import gaussian
@@ -275,3 +275,15 @@ def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_gr
     coarse, fine = (MECHANISMS[p.cell](task(p, sample(9))).vector * p.grid_step for p in plans)
     assert np.abs(fine).max() > plans[0].grid_step
     assert np.abs(coarse - fine).max() <= (plans[0].grid_step + plans[1].grid_step) / 2 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "noise", "on_cpu", "on_gpu"),
+    [(1, 1, "central", 32, 32), (64, 2, "central", 32, 32), (66, 2, "central", 64, 64), (700, 2, "local", 64, 256)],
+)
+def test_how_many_records_are_taken_at_a_time_follows_from_the_plan(
+    make: Make, batch: int, devices: int, noise: str, on_cpu: int, on_gpu: int
+) -> None:
+    plan = make(training={"batch_size": batch}, cohort={"size": devices}, privacy={"noise": noise})
+    assert rows_of(plan, torch.device("cpu")) == on_cpu
+    assert rows_of(plan, torch.device("cuda")) == on_gpu
