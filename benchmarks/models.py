@@ -2,8 +2,8 @@
 
 Each plan takes about a minute of one core. With privacy a record is protected under epsilon 8 by noise that a trusted
 server adds; without, nothing is clipped or noised. Every run that ends is a line of JSON, and at the end comes the
-table: accuracy, or the mean squared error where the network tells no classes, mean over the seeds, and from least to
-most. `--set data.path=FOLDER` or $BRACT_DATA says where Fashion-MNIST and the plays lie.
+table: the figure that networks of the task are compared by, its mean over the seeds, and from least to most.
+`--set data.path=FOLDER` or $BRACT_DATA says where Fashion-MNIST and the plays lie.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from _bars import arguments, show
 
 from bract.privacy import override
+from bract.server.figures import Score, score_of
 from bract.simulations import machine
 from bract.simulations.run import simulate, to_json
 from bract.simulations.study import Study, make_study
@@ -74,11 +76,11 @@ Plans = tuple[Settings, Settings]
 PLANS: dict[str, Plans] = {
     "linear": ((*DIABETES, "training.learning_rate=0.1"), ()),
     "logistic": ((*FASHION, "training.learning_rate=1"), ("training.learning_rate=0.1",)),
-    "mlp": ((*FASHION, "training.learning_rate=4"), ("training.learning_rate=0.5",)),
-    "cnn": ((*FASHION, *FEWER, "training.learning_rate=3"), ("training.learning_rate=0.2",)),
+    "mlp": ((*FASHION, "training.learning_rate=4"), ("training.learning_rate=1",)),
+    "cnn": ((*FASHION, *FEWER, "training.learning_rate=3"), ("training.learning_rate=0.5",)),
     "cnn-large": (
         (*FASHION, *FEWER, "cohort.rounds=60", "training.learning_rate=2"),
-        ("training.learning_rate=0.2",),
+        ("training.learning_rate=0.5",),
     ),
     "rnn": ((*FASHION, *ADAM), ()),
     "lstm": ((*FASHION, *ADAM, "cohort.rounds=150", "server.learning_rate=0.005"), ()),
@@ -113,25 +115,27 @@ def measure(row: str, private: bool, seed: int, settings: Sequence[str]) -> dict
     return about | {"parameters": study.parameters, "noise_multiplier": multiplier} | found
 
 
-def summary(rows: Sequence[str], found: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+def summary(rows: Sequence[str], found: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
     """Return a line a row: its figure without and with privacy."""
     lines = []
     for row in rows:
         runs = [run for run in found if run["row"] == row and "error" not in run]
-        told = all(run["accuracy"] is not None for run in runs)
-        cells = {name: _figure(runs, private, told) for name, private in (("without", False), ("with", True))}
-        lines.append({"network": row, "figure": "accuracy" if told else "squared error"} | cells)
+        scores = {private: _scores(runs, private) for private in (False, True)}
+        names = {score.figure.name for score in (*scores[False], *scores[True])}
+        cells = {"without": _figure(scores[False]), "with": _figure(scores[True])}
+        lines.append({"network": row, "figure": ", ".join(sorted(names))} | cells)
     return lines
 
 
-def _figure(runs: Sequence[dict[str, object]], private: bool, told: bool) -> str:
-    values = [float(str(run["accuracy" if told else "loss"])) for run in runs if run["private"] == private]
-    if not values:
+def _scores(runs: Sequence[dict[str, Any]], private: bool) -> list[Score]:
+    return [score for run in runs if run["private"] == private and (score := score_of(run["figures"] or {}))]
+
+
+def _figure(scores: Sequence[Score]) -> str:
+    if not scores:
         return "-"
-    mean, low, high = (
-        f"{v:.1%}" if told else f"{v:.4g}" for v in (statistics.mean(values), min(values), max(values))
-    )
-    return f"{mean} ({low} to {high})"
+    values, show = [score.value for score in scores], scores[0].figure.show
+    return f"{show(statistics.mean(values))} ({show(min(values))} to {show(max(values))})"
 
 
 def main() -> None:
