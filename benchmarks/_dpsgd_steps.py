@@ -22,8 +22,8 @@ from bract.privacy import Keystream
 from bract.privacy.noise import gaussian
 
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
-GRID = 2.0**-14
-"""Clip norms in a step of the noise's grid."""
+GRID = 2.0**-30
+"""Clip norms in a step of the grid that plans put noise on."""
 
 MODES = ("hooks", "functorch", "ew", "ghost")
 
