@@ -76,7 +76,7 @@ Plans = tuple[Settings, Settings]
 PLANS: dict[str, Plans] = {
     "linear": ((*DIABETES, "training.learning_rate=0.1"), ()),
     "logistic": ((*FASHION, "training.learning_rate=1"), ("training.learning_rate=0.1",)),
-    "mlp": ((*FASHION, "training.learning_rate=4"), ("training.learning_rate=1",)),
+    "mlp": ((*FASHION, "training.learning_rate=4"), ("training.learning_rate=0.5",)),
     "cnn": ((*FASHION, *FEWER, "training.learning_rate=3"), ("training.learning_rate=0.5",)),
     "cnn-large": (
         (*FASHION, *FEWER, "cohort.rounds=60", "training.learning_rate=2"),

@@ -1,0 +1,120 @@
+"""Learning curves over Shakespeare's speakers: which share of the next characters is told right, round by round.
+
+Two plans that ship protect a record or a client; beside each stands the same training without clip and noise that
+anyone would feel, and one that takes as many rounds as it needs. A curve that `--out` holds already is not trained
+again, and one that was cut off goes on. All of them take hours of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot as plt
+
+from bract.privacy import override, read_tables
+from bract.simulations import experiments, machine
+from bract.simulations.run import simulate
+from bract.simulations.study import make_study
+
+FLOOR = 0.563
+"""What a table of the six characters before tells, made from all training parts together."""
+
+MASKLESS = "simulation.masks=false"
+OPEN_CLIENT = (
+    "privacy.noise=central",
+    "aggregation.protocol=sum",
+    "privacy.clip_norm=1000",
+    "privacy.noise_multiplier=1e-6",
+    "privacy.epsilon=1e15",
+    "cohort.size=114",
+    "cohort.rounds=300",
+    "training.local_steps=4",
+    "server.optimizer=adam",
+    "server.learning_rate=0.01",
+)
+LONG = (
+    "privacy.unit=none",
+    "privacy.noise=central",
+    "aggregation.protocol=sum",
+    "privacy.sampling_rate=0.17",
+    "training.batch_size=69",
+    "cohort.size=6",
+    "cohort.rounds=12000",
+    "server.learning_rate=0.004",
+    "server.averaging=0.995",
+    "server.evaluate_every=1000",
+)
+CURVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "record-eps8": ("shakespeare-record-eps8", (MASKLESS,)),
+    "record-open": ("shakespeare-record-eps8", (MASKLESS, "privacy.unit=none")),
+    "client-eps8": ("shakespeare-client-eps8", (MASKLESS,)),
+    "client-open": ("shakespeare-client-eps8", OPEN_CLIENT),
+    "long-open": ("shakespeare-record-eps8", LONG),
+}
+"""Name of a curve to its plan and what is set in it."""
+
+LABELS = {
+    "record-eps8": "records protected, epsilon 8",
+    "record-open": "the same, nobody protected",
+    "client-eps8": "speakers protected, epsilon 8",
+    "client-open": "FedAvg with FedAdam, nobody protected",
+    "long-open": "one step a round of 6 speakers, nobody protected",
+}
+
+
+def train(name: str, folder: Path) -> None:
+    """Train a curve, from its start or from where it stands."""
+    plan, settings = CURVES[name]
+    tables = read_tables(Path(experiments.__file__).parent / f"{plan}.toml")
+    simulate(make_study(override(tables, [*settings, "simulation.seed=1"]), name), folder)
+
+
+def points(folder: Path) -> list[tuple[int, float]]:
+    """Return rounds and accuracies of a curve, as far as it has come."""
+    path = folder / "metrics.jsonl"
+    records = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+    return [(record["round"], record["figures"]["accuracy"]) for record in records if record["figures"]]
+
+
+def plot(curves: Mapping[str, list[tuple[int, float]]], path: Path) -> None:
+    """Draw the curves over rounds, which are on a logarithmic scale."""
+    plt.rcParams["svg.hashsalt"] = "bract"
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for name, found in curves.items():
+        if found:
+            axes.plot(*zip(*found, strict=True), label=LABELS[name], marker=".")
+    axes.axhline(FLOOR, color="grey", linestyle=":", label="a 7-gram table of the pooled text")
+    axes.set(xscale="log", xlabel="round", ylabel="accuracy", ylim=(0, 0.6))
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Train what is asked for and not there yet, and draw all that is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/shakespeare"), help="folder of a folder a curve")
+    parser.add_argument("--train", nargs="*", choices=list(CURVES), default=list(CURVES))
+    parser.add_argument("--plot", type=Path, default=Path("shakespeare.svg"))
+    options = parser.parse_args()
+    machine.settle()
+    for name in options.train:
+        print(f"training {name}", file=sys.stderr)
+        train(name, options.out / name)
+    curves = {name: points(options.out / name) for name in CURVES}
+    plot(curves, options.plot)
+    for name, found in curves.items():
+        last = "not there" if not found else f"{found[-1][1]:.1%} after {found[-1][0]} rounds"
+        print(f"{LABELS[name]}: {last}")
+
+
+if __name__ == "__main__":
+    main()
