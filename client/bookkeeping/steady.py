@@ -22,12 +22,17 @@ def steady(device: torch.device) -> Iterator[None]:
     record that comes or goes would change the others' by shifting them. Drawn from the operating system's entropy
     and told to nobody, it is as likely for any record as for any other.
     """
-    threads = torch.get_num_threads()
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(secrets.randbits(63))
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    threads, seed = torch.get_num_threads(), secrets.randbits(63)
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:  # torch.manual_seed also keeps a note for each kind of device that is not there
+        generator.manual_seed(seed)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
