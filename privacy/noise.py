@@ -71,12 +71,17 @@ def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
     Raises:
         ValueError: `std` is outside 1..2^45.
     """
-    coarsest, *finer = reversed(levels(std))
     noise = np.empty(count, dtype=np.int64)
-    draw(tabulate(coarsest, rounded=not finer), noise, keystream)
-    for place, variance in enumerate(finer, start=1):
-        draw(tabulate(variance, rounded=place == len(finer)), noise, keystream, LEVEL_BITS)
+    for place, table in enumerate(_tables(std)):
+        draw(table, noise, keystream, LEVEL_BITS if place else None)
     return noise
+
+
+@lru_cache(maxsize=8)
+def _tables(std: float) -> tuple[Table, ...]:
+    """Return the levels' tables, coarsest first: the finest alone is that of a rounded law."""
+    finest, *coarser = levels(std)
+    return (*(tabulate(variance, rounded=False) for variance in reversed(coarser)), tabulate(finest, rounded=True))
 
 
 def levels(std: float) -> tuple[Fraction, ...]:
