@@ -80,7 +80,7 @@ PLANS: dict[str, Plans] = {
     "cnn": ((*FASHION, *FEWER, "training.learning_rate=3"), ("training.learning_rate=0.5",)),
     "cnn-large": (
         (*FASHION, *FEWER, "cohort.rounds=60", "training.learning_rate=2"),
-        ("training.learning_rate=0.5",),
+        ("training.learning_rate=0.2",),
     ),
     "rnn": ((*FASHION, *ADAM), ()),
     "lstm": ((*FASHION, *ADAM, "cohort.rounds=150", "server.learning_rate=0.005"), ()),
