@@ -115,6 +115,33 @@ def test_a_million_steps_cost_no_less_than_they_do(
     assert exact <= epsilon_at(composed(steps, delta), delta) <= exact * (1 + tight)
 
 
+@pytest.mark.parametrize(
+    ("parts", "delta", "grid"),
+    [
+        (
+            [(1.0, 23.11640143232614, 200), (3.185175475844626e-09, 0.27439474328906843, 1)],
+            3.178941498063105e-10,
+            0.05,
+        ),
+        ([(3.470280370559127e-11, 0.3642016927940876, 10)], 2.7454653906883717e-11, 0.1),
+        ([(0.3, 20.0, 100), (1e-13, 0.2, 3)], 1e-12, 0.1),
+    ],
+)
+def test_rare_large_losses_do_not_drown_others_in_rounding(
+    parts: list[tuple[float, float, int]], delta: float, grid: float
+) -> None:
+    """Sums of positive masses, term by term, are exact; Fourier transforms once read half of it."""
+    steps = [(sampled_gaussian(rate, noise, grid, True), count) for rate, noise, count in parts]
+    masses, infinite = np.ones(1), 0.0
+    for step, count in steps:
+        infinite += step.infinite * count
+        for _ in range(count):
+            masses = np.convolve(masses, step.masses)
+    lowest = sum(step.lowest * count for step, count in steps)
+    exact = epsilon_at(Losses(grid, lowest, masses, infinite), delta)
+    assert exact <= epsilon_at(composed(steps, delta), delta) <= exact * 1.02
+
+
 def dp_event(event: Event) -> DpEvent:
     """dp_accounting's record of an event of Gaussian noise."""
     match event:
