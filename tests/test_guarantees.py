@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,15 +32,6 @@ from bract.simulations.study import make_study
 SHAPE, CLASSES = (1, 12, 12), 3
 PLACES = ["central", "distributed", "local"]
 MASKLESS = ["aggregation.protocol=secagg", "simulation.masks=false"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are faster on one thread, and leave the other cores to other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plan(noise: str, engine: str = "auto", **privacy: float | str) -> Plan:

@@ -36,15 +36,6 @@ def tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are faster on one thread, and leave the other cores to other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`model.name = "tiny"` is known, and no engine is kept from one test to the next."""
     monkeypatch.setitem(MODELS, "tiny", tiny)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,14 +13,6 @@ from bract.client.records import Records
 from bract.models.objectives import Loss, cross_entropy
 
 Reference = Callable[..., np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _gradient(model: nn.Module, loss: Loss, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
