@@ -122,7 +122,9 @@ def test_transposed_convolution(looped_sum: Reference, data: st.DataObject, seed
     stride, dilation = ((data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))) for _ in range(2))
     more = tuple(data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
     kernel = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
-    padding = tuple(data.draw(st.integers(0, d * (k - 1))) for d, k in zip(dilation, kernel, strict=True))
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    whole = [(side - 1) * s + far + extra for side, s, far, extra in zip((4, 3), stride, reach, more, strict=True)]
+    padding = tuple(data.draw(st.integers(0, min(far, size // 2))) for far, size in zip(reach, whole, strict=True))
     layer = nn.ConvTranspose2d(
         2 * groups, 3 * groups, kernel, stride, padding, more, groups, data.draw(st.booleans()), dilation
     )
