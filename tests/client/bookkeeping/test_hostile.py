@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -52,11 +52,19 @@ def moves(engine: BookKeepingEngine, records: Records) -> list[float]:
 
 
 @examples
-@given(huge=st.sampled_from([1.0, 1e2, 1e4, 1e6, 1e9, 1e15]), count=st.integers(1, 9), seed=st.integers(0, 2**31))
-def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(huge: float, count: int, seed: int) -> None:
+@example(huge=1e6, count=8, seed=0, rest=3e-8)
+@given(
+    huge=st.sampled_from([1.0, 1e2, 1e4, 1e6, 1e9, 1e15]),
+    count=st.integers(1, 9),
+    seed=st.integers(0, 2**31),
+    rest=st.sampled_from([1e-6, 3e-8]),
+)
+def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(
+    huge: float, count: int, seed: int, rest: float
+) -> None:
     assert not outer.is_made(STEPS, 1, WIDTH, WIDTH)
     engine = BookKeepingEngine(network(huge, seed), CLIP, linear_loss, rows=32)
-    assert max(moves(engine, cancelling(count, seed))) <= CLIP * SLACK
+    assert max(moves(engine, cancelling(count, seed, rest))) <= CLIP * SLACK
 
 
 def test_without_the_care_for_cancelling_records_the_same_measure_is_past_the_clip_norm(
