@@ -54,7 +54,7 @@ LONG = (
 )
 CURVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "record-eps8": ("shakespeare-record-eps8", (MASKLESS,)),
-    "record-open": ("shakespeare-record-eps8", (MASKLESS, "privacy.unit=none")),
+    "record-open": ("shakespeare-record-eps8", (MASKLESS, "privacy.unit=none", "server.learning_rate=0.01")),
     "client-eps8": ("shakespeare-client-eps8", (MASKLESS,)),
     "client-open": ("shakespeare-client-eps8", OPEN_CLIENT),
     "long-open": ("shakespeare-record-eps8", LONG),
@@ -63,7 +63,7 @@ CURVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 LABELS = {
     "record-eps8": "records protected, epsilon 8",
-    "record-open": "the same, nobody protected",
+    "record-open": "the same at half the server's rate, nobody protected",
     "client-eps8": "speakers protected, epsilon 8",
     "client-open": "FedAvg with FedAdam, nobody protected",
     "long-open": "one step a round of 6 speakers, nobody protected",
