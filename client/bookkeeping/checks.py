@@ -15,8 +15,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ...models.objectives import Loss
 from ...privacy import PlanError
-from .clipping import norms_of
-from .watching import losses_of, uses_of, watching
+from .clipping import norms_and_spreads
+from .watching import Watching, losses_of
 
 TOLERANCE = 1e-6
 """Largest relative difference of what should be equal in float64."""
@@ -89,15 +89,15 @@ class _Trial:
             if isinstance(layer, (_DropoutNd, nn.RNNBase)):
                 layer.eval()
         torch.manual_seed(1)
-        with watching(self.model) as watches:
-            uses = uses_of(self.model, self.loss, watches, self.features, self.labels, self.rows)
+        with Watching(self.model) as watching:
+            uses = watching.uses(self.loss, self.features, self.labels, self.rows)
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        norms = norms_of([use.squared_norms() for use in uses], self.rows)
+        norms, _ = norms_and_spreads(uses, self.rows)
         for row in range(self.rows):
             chosen = torch.eye(self.rows, dtype=torch.float64)[row]
             found = {names[p]: part for use in uses for p, part in use.weighted(chosen)}
             norm = torch.stack([part.norm() for part in found.values()]).norm()
-            same_norm = _alike({"norm": norms[row]}, {"norm": norm})
+            same_norm = _alike({"norm": torch.as_tensor(norms[row])}, {"norm": norm})
             if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
                 raise PlanError(
                     "the rules of book-keeping do not give this network's gradients",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ...privacy import PlanError
 from .rules import Use
+from .whole import whole
 
 SPREAD = 32.0
 """How many clip norms of terms that cancel a record may bring into a sum with others; beyond, its norm from Gram
@@ -20,36 +24,42 @@ LEAST = 2.0**-100
 Part = tuple[nn.Parameter, torch.Tensor]
 
 
-def clipped_parts(uses: Sequence[Use], clip_norm: float, rows: int) -> Iterator[Part]:
-    """Return pairs of a parameter and a part of the sum of clipped gradients, float64 or float32, to be added up."""
-    norms = norms_of([use.squared_norms() for use in uses], rows)
-    spreads = norms_of([use.magnitudes().square() for use in uses], rows)
-    sound = torch.isfinite(norms) & torch.isfinite(spreads)
-    factors = torch.where(sound, (clip_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
-    alone = factors * spreads > SPREAD * clip_norm
-    yield from _together(uses, torch.where(alone, 0.0, factors), clip_norm)
-    for chosen in torch.eye(rows, dtype=factors.dtype, device=factors.device)[alone] if bool(alone.any()) else []:
-        yield from _alone(uses, chosen, clip_norm)
+def clipped_parts(uses: Sequence[Use], clip_norm: float, rows: int, device: torch.device) -> Iterator[Part]:
+    """Return pairs of a parameter and a part of the sum of clipped gradients, float64 or float32, to be added up.
+
+    Factors are made by numpy, whose calls on so few numbers are short.
+    """
+    uses = whole(uses)
+    norms, spreads = norms_and_spreads(uses, rows)
+    sound = np.isfinite(norms) & np.isfinite(spreads)
+    factors = np.where(sound, np.minimum(clip_norm / (norms + 1e-6), 1.0), 0.0)
+    with np.errstate(invalid="ignore"):
+        alone = factors * spreads > SPREAD * clip_norm
+    yield from _together(uses, np.where(alone, 0.0, factors), clip_norm, device)
+    for place in alone.nonzero()[0]:
+        yield from _alone(uses, torch.from_numpy(np.eye(rows)[place]).to(device), clip_norm)
 
 
-def norms_of(squares: list[torch.Tensor], rows: int) -> torch.Tensor:
-    """Return norms over all layers, float64 [rows], from squared ones of each, float64 [rows].
+def norms_and_spreads(uses: Sequence[Use], rows: int) -> NDArray[np.float64]:
+    """Return the records' norms over all layers, and what their rounding is relative to, float64 [2, rows].
 
     Raises:
         PlanError: a layer had other than `rows` rows.
     """
-    if any(s.shape != (rows,) for s in squares):
+    squares = [part for use in uses for part in (use.squared_norms(), use.squared_magnitudes())]
+    if any(part.shape != (rows,) for part in squares):
         raise PlanError(
             "a layer sees other than one row a record", "keep records in the first dimension of all layers"
         )
-    return torch.stack(squares).sum(0).sqrt()
+    return np.sqrt(torch.stack(squares).cpu().numpy().reshape(-1, 2, rows).sum(0))
 
 
-def _together(uses: Sequence[Use], factors: torch.Tensor, clip_norm: float) -> Iterator[Part]:
+def _together(
+    uses: Sequence[Use], factors: NDArray[np.float64], clip_norm: float, device: torch.device
+) -> Iterator[Part]:
     """Yield the sums over records times factors. A power of two keeps factors where float32 has all its bits."""
     scale = _scale(clip_norm)
-    scaled = factors * scale
-    scaled = torch.where(scaled >= LEAST, scaled, 0.0)
+    scaled = torch.from_numpy(np.where(factors * scale >= LEAST, factors * scale, 0.0)).to(device)
     for use in uses:
         for parameter, part in use.weighted(scaled):
             yield parameter, part if scale == 1.0 else part.double() / scale
@@ -57,8 +67,8 @@ def _together(uses: Sequence[Use], factors: torch.Tensor, clip_norm: float) -> I
 
 def _scale(clip_norm: float) -> float:
     """Return the power of two that brings the clip norm between 2^-10 and 2^60."""
-    _, exponent = torch.frexp(torch.tensor(clip_norm, dtype=torch.float64))
-    return 2.0 ** (min(max(int(exponent), -10), 60) - int(exponent))
+    _, exponent = math.frexp(clip_norm)
+    return 2.0 ** (min(max(exponent, -10), 60) - exponent)
 
 
 def _alone(uses: Sequence[Use], chosen: torch.Tensor, clip_norm: float) -> list[Part]:

@@ -6,7 +6,6 @@ runs of memory and the library's kernels for pools are at their fastest.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,9 +23,7 @@ WIDE = 32
 
 def watch_convolution(layer: nn.Conv1d | nn.Conv2d) -> LayerWatch:
     """Watch a convolution on inputs [rows, channels, (height,) width], with any of its options."""
-    weight = layer.weight.detach()
-    kernel = channels_last(weight[:, :, None] if isinstance(layer, nn.Conv1d) else weight)
-    return LayerWatch(layer, partial(_run, kernel), _use)
+    return LayerWatch(layer, _run, _use)
 
 
 def watch_transposed(layer: nn.ConvTranspose2d) -> LayerWatch:
@@ -52,17 +49,16 @@ def _edges(layer: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
     return [int(edge) for edge in reversed(layer.padding) for _ in range(2)]
 
 
-def _run(
-    kernel: torch.Tensor, layer: nn.Conv1d | nn.Conv2d, inputs: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _run(layer: nn.Conv1d | nn.Conv2d, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return outputs, and the inputs as they are after padding, [rows, channels, height, width]."""
-    flat = isinstance(layer, nn.Conv1d)
+    flat, weight = isinstance(layer, nn.Conv1d), layer.weight.detach()
     images, edges = inputs, _edges(layer)
     if any(edges):
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         images = nn.functional.pad(images, edges, mode=mode)
     images = channels_last(images[:, :, None] if flat else images)
     bias = None if layer.bias is None else layer.bias.detach()
+    kernel = channels_last(weight[:, :, None] if flat else weight)
     _, stride, dilation = _options(layer)
     outputs = nn.functional.conv2d(images, kernel, bias, stride, 0, dilation, layer.groups)
     return outputs[:, :, 0].clone() if flat else outputs, images.detach()

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from .matrix import MatrixUse
-from .outer import OuterProducts
-from .taps import LayerWatch
+from .outer import OuterProducts, is_made
+from .overtime import OverTime, use_over_time
+from .taps import Each, LayerWatch
 
 
 def watch_linear(layer: nn.Linear) -> LayerWatch:
     """Watch a linear layer on inputs [rows, ..., features]: whatever lies between is positions."""
-    return LayerWatch(layer, _run, _use)
+    return LayerWatch(layer, _run, use_linear)
 
 
 def _run(layer: nn.Linear, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,11 +21,9 @@ def _run(layer: nn.Linear, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return nn.functional.linear(inputs, layer.weight.detach(), bias), inputs.detach()
 
 
-def _use(layer: nn.Linear, inputs: torch.Tensor, gradient: torch.Tensor) -> MatrixUse:
-    products = OuterProducts(_positions(inputs), _positions(gradient))
-    return MatrixUse(layer, products, gradient.flatten(1, -2) if gradient.dim() > 2 else gradient[:, None])
-
-
-def _positions(vectors: torch.Tensor) -> torch.Tensor:
-    """Return [rows, ..., width] as [rows, 1, positions, width]."""
-    return vectors.reshape(len(vectors), 1, -1, vectors.shape[-1])
+def use_linear(layer: nn.Linear, inputs: torch.Tensor, gradient: torch.Tensor) -> MatrixUse | Each | OverTime:
+    """Return the use of a linear layer on inputs [rows, ..., features], given its outputs' gradient."""
+    inputs, gradient = (vectors.reshape(len(vectors), -1, vectors.shape[-1]) for vectors in (inputs, gradient))
+    if is_made(inputs.shape[1], 1, layer.in_features + 1, layer.out_features):
+        return use_over_time(gradient, [(layer.weight, inputs)], [] if layer.bias is None else [layer.bias])
+    return MatrixUse(layer, OuterProducts(inputs[:, None], gradient[:, None]), gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,12 +48,16 @@ class TokensUse:
 
     def squared_norms(self) -> torch.Tensor:
         """Return float64 [rows]."""
+        return self._squares
+
+    @cached_property
+    def _squares(self) -> torch.Tensor:
         sizes = torch.linalg.vector_norm(self.sums, dim=1, dtype=torch.float64).square()
         return sizes.new_zeros(self._rows).index_add_(0, self.owners, sizes)
 
-    def magnitudes(self) -> torch.Tensor:
-        """Return the norms, float64 [rows]: places are summed already."""
-        return self.squared_norms().sqrt()
+    def squared_magnitudes(self) -> torch.Tensor:
+        """Return the squared norms, float64 [rows]: places are summed already."""
+        return self._squares
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return the table with the weighted sum."""

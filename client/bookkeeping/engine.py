@@ -16,7 +16,7 @@ from .refusals import refuse
 from .rules import RULES
 from .steady import steady
 from .sums import Sums
-from .watching import trained_layers, uses_of, watching
+from .watching import Watching, trained_layers
 
 ROWS = 32
 """Rows of every batch that the network sees, unless an engine is made for others. Batches are cut and filled up with
@@ -64,33 +64,37 @@ class BookKeepingEngine:
         torch.backends.cudnn.deterministic = True
         refuse(model)
         self.model, self._clip_norm, self._loss, self._rows = model, clip_norm, loss, rows
+        self._parameters = list(model.parameters())
+        self._trained = self._flags()
         for name, layer in trained_layers(model).items():
             if type(layer) not in RULES:
                 raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
-        self._checked = False
-        with watching(model):  # rules refuse options here
-            pass
+        self._checked, self._watching = False, Watching(model)  # rules refuse options here
 
     def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
         The order is that of `model.parameters()`. An empty batch gives zeros; so do parameters that are not trained.
         """
-        parameters = list(self.model.parameters())
+        sums, device = Sums(self._parameters), self._parameters[0].device
         if not len(batch):
-            return Sums(parameters).total()
-        self._check(batch, parameters[0].device)
-        sums = Sums(parameters)
-        with steady(parameters[0].device), watching(self.model) as watches:
+            return sums.total()
+        self._check(batch, device)
+        with steady(device), self._watching as watching:
             for chunk in batch.chunks(self._rows):
                 filled = _fill(chunk.features, self._rows), _fill(chunk.labels, self._rows)
-                uses = uses_of(self.model, self._loss, watches, *filled, len(chunk))
+                uses = watching.uses(self._loss, *filled, len(chunk))
                 with torch.no_grad():
-                    sums.add(clipped_parts(uses, self._clip_norm, self._rows))
+                    sums.add(clipped_parts(uses, self._clip_norm, self._rows, device))
         return sums.total()
 
+    def _flags(self) -> list[bool]:
+        return [parameter.requires_grad for parameter in self._parameters]
+
     def _check(self, batch: Records, device: torch.device) -> None:
-        """Check the network at its first batch, whose shape is all that is used of it."""
+        """Check the network at its first batch, whose shape is all that is used of it; and what of it is trained."""
+        if self._trained != self._flags():
+            self._trained, self._checked, self._watching = self._flags(), False, Watching(self.model)
         if not self._checked:
             with steady(device):
                 check_model(self.model, self._loss, batch.features, batch.labels)
@@ -98,5 +102,5 @@ class BookKeepingEngine:
 
 
 def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return a tensor filled up with blanks to `rows` rows."""
-    return torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
+    """Return a new tensor, filled up with blanks to `rows` rows."""
+    return part.clone() if len(part) == rows else torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])

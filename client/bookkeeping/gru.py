@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from .scan import Gates, Weights, sigmoid_slope, tanh_slope
+from .scan import Gates, Weights, received, sigmoid_slope, tanh_slope
 
 
 class GruScan:
@@ -21,7 +23,6 @@ class GruScan:
         self._feed(inputs)
         self.states = self.new.new_empty(len(inputs) + 1, *start[0].shape)
         self.states[0] = start[0]
-        self.cells: torch.Tensor | None = None
         self._run()
 
     def _feed(self, inputs: torch.Tensor) -> None:
@@ -59,12 +60,15 @@ class GruScan:
         torch.mul(of_new, reset, out=slopes[:, :, 2])
         return of_new, slopes
 
-    def gates(self, upstream: torch.Tensor | None, of_cells: torch.Tensor | None = None) -> Gates:
-        """Return what reaches the gates, from d loss / d states [steps, rows, units]."""
+    @property
+    def ends(self) -> list[torch.Tensor]:
+        """Return the last state."""
+        return [self.states[-1]]
+
+    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
+        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
         of_new, slopes = self._slopes()
-        totals = self.states.new_zeros(self.states.shape)
-        if upstream is not None:
-            totals[1:] = upstream
+        totals = received(self.states, upstream, of_ends[0])
         across = torch.empty_like(slopes)
         carried, updates = totals.unbind(), self.reset_update[..., self.units :].unbind()
         flat, spread = across.flatten(2).unbind(), totals.unsqueeze(2).unbind()

@@ -1,7 +1,8 @@
-"""The last layer over a large vocabulary, together with its loss: nine tenths of a language model's step.
+"""The last layer together with the cross entropy of its outputs, whose gradient is known without a loss.
 
-Logits of one record at a time stay in cache and turn into their own gradient there, and each record's gradient of the
-weight is made at the rate of one matrix product, in the layout that the product likes.
+Over a large vocabulary this is nine tenths of a language model's step. There logits of one record at a time stay in
+cache and turn into their own gradient, and each record's gradient of the weight is made at the rate of one matrix
+product, in the layout that the product likes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import torch
 from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
+from .dense import use_linear
+from .order import is_plain
 from .outer import LARGEST
+from .rules import Use
 from .taps import squared_norms, weighted
 
 LEAST = 1 << 15
-"""Logits of one record below which a head of our own does not pay."""
+"""Logits of one record from which on records are treated one by one."""
 
 
 class HeadUse:
@@ -30,9 +34,9 @@ class HeadUse:
         """Return float64 [rows]."""
         return self._squares
 
-    def magnitudes(self) -> torch.Tensor:
-        """Return the norms, float64 [rows]: steps are summed already."""
-        return self._squares.sqrt()
+    def squared_magnitudes(self) -> torch.Tensor:
+        """Return the squared norms, float64 [rows]: steps are summed already."""
+        return self._squares
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return weight and bias with their weighted sums."""
@@ -42,27 +46,42 @@ class HeadUse:
 
 
 def has_head(model: nn.Module, loss: Loss, steps: tuple[int, ...]) -> bool:
-    """Return whether the network ends in a head of which `use_head` makes the mean cross entropy over steps.
+    """Return whether the network ends in a head of which `use_head` makes the cross entropy, or its mean over steps.
 
     `steps` is the shape of one record's labels. It depends on shapes and kinds of layers alone.
     """
-    if type(model) is not nn.Sequential or loss is not cross_entropy or len(steps) != 1 or not len(model):
+    if loss is not cross_entropy or len(steps) > 1 or not is_plain(model, nn.Sequential) or not len(model):
         return False
     layer = model[-1]
-    if type(layer) is not nn.Linear or not all(p is not None and p.requires_grad for p in (layer.weight, layer.bias)):
-        return False
-    large = steps[0] * layer.out_features >= LEAST
+    return is_plain(layer, nn.Linear) and all(p is not None and p.requires_grad for p in (layer.weight, layer.bias))
+
+
+def use_head(layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int) -> tuple[Use, torch.Tensor]:
+    """Return the head's use in the losses of the first `count` records, and d losses / d inputs.
+
+    Inputs [rows, (steps,) inputs], labels int64 [rows, (steps)]; a record's loss is its cross entropy, the mean over
+    steps.
+    """
+    if labels.dim() > 1 and _is_large(layer, labels.shape[1]):
+        return _one_by_one(layer, inputs, labels, count)
+    gradient = torch.softmax(nn.functional.linear(inputs, layer.weight.detach(), layer.bias.detach()), dim=-1)
+    gradient.scatter_add_(-1, labels[..., None], gradient.new_full((*labels.shape, 1), -1.0))
+    if labels.dim() > 1:
+        gradient.div_(labels.shape[1])
+    if count < len(gradient):
+        gradient[count:] = 0.0
+    return use_linear(layer, inputs, gradient), gradient @ layer.weight.detach()
+
+
+def _is_large(layer: nn.Linear, steps: int) -> bool:
+    large = steps * layer.out_features >= LEAST
     return large and (layer.in_features + 1) * layer.out_features <= LARGEST
 
 
-def use_head(
+def _one_by_one(
     layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int
 ) -> tuple[HeadUse, torch.Tensor]:
-    """Return the head's use in the losses of the first `count` records, and d losses / d inputs.
-
-    Inputs [rows, steps, inputs], labels int64 [rows, steps]; a record's loss is its mean cross entropy over steps.
-    Each record is treated by itself, with the same shapes.
-    """
+    """Return what `use_head` does; each record is treated by itself, with the same shapes."""
     weight, bias = layer.weight.detach(), layer.bias.detach()
     table = torch.cat([bias[None], weight.t()])
     each = weight.new_empty(len(inputs), *table.shape)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from .scan import Gates, Weights, sigmoid_slope, tanh_slope
+from .scan import Gates, Weights, received, sigmoid_slope, tanh_slope
 
 
 class LstmScan:
@@ -24,7 +26,6 @@ class LstmScan:
         self.all_cells = torch.empty_like(self.states)
         self.bent = torch.empty_like(self.states[1:])
         self.states[0], self.all_cells[0] = start
-        self.cells: torch.Tensor | None = self.all_cells[1:]
         self._run(fed)
 
     def _run(self, fed: torch.Tensor) -> None:
@@ -50,13 +51,16 @@ class LstmScan:
         tanh_slope(write, fresh, out=of_cell[:, :, 2])
         return of_cell, sigmoid_slope(self.bent, out), tanh_slope(out, self.bent)
 
-    def gates(self, upstream: torch.Tensor | None, of_cells: torch.Tensor | None = None) -> Gates:
-        """Return what reaches the gates, from d loss / d states and d loss / d cells [steps, rows, units]."""
+    @property
+    def ends(self) -> list[torch.Tensor]:
+        """Return the last state and cells."""
+        return [self.states[-1], self.all_cells[-1]]
+
+    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
+        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
         of_cell, of_out, through = self._slopes()
-        totals, cells = self.states.new_zeros(2, *self.states.shape)
-        for whole, part in ((totals, upstream), (cells, of_cells)):
-            if part is not None:
-                whole[1:] = part
+        totals = received(self.states, upstream, of_ends[0])
+        cells = received(self.states, None, of_ends[1])
         gates = torch.empty_like(self.opened)
         flat, forget = gates.flatten(2).unbind(), self.opened[:, :, 1].unbind()
         for step in reversed(range(len(gates))):
@@ -66,4 +70,5 @@ class LstmScan:
             torch.mul(total, of_out[step], out=gates[step, :, 3])
             cells[step].addcmul_(cell, forget[step])
             totals[step].addmm_(flat[step], self.weights.w_hh)
-        return Gates(gates.flatten(2), gates.flatten(2), [totals[0], cells[0]])
+        across = gates.flatten(2)
+        return Gates(across, across, [totals[0], cells[0]])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .outer import OuterProducts, Strips
-from .taps import Each
+from .taps import Each, total
 
 
 class MatrixUse:
@@ -34,14 +34,12 @@ class MatrixUse:
     def squared_norms(self) -> torch.Tensor:
         """Return float64 [rows]."""
         parts = [self._products.squared_norms()] if self._weight.requires_grad else []
-        parts += [self._bias.squared_norms()] if self._bias else []
-        return torch.stack(parts).sum(0)
+        return total([*parts, *([self._bias.squared_norms()] if self._bias else [])])
 
-    def magnitudes(self) -> torch.Tensor:
+    def squared_magnitudes(self) -> torch.Tensor:
         """Return float64 [rows]."""
-        parts = [self._products.magnitudes()] if self._weight.requires_grad else []
-        parts += [self._bias.magnitudes()] if self._bias else []
-        return torch.stack(parts).square().sum(0).sqrt()
+        parts = [self._products.squared_magnitudes()] if self._weight.requires_grad else []
+        return total([*parts, *([self._bias.squared_magnitudes()] if self._bias else [])])
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return the parameters with their weighted sums."""

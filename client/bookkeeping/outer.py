@@ -15,19 +15,24 @@ PASS = 16
 LARGEST = 1 << 21
 """Numbers of one record's gradient beyond which it is not made, however fast that were."""
 
+SMALL = 1 << 10
+"""Numbers of a gradient from one position up to which it is made: a few calls take longer than so many numbers."""
+
 
 def is_made(positions: int, groups: int, p: int, d: int) -> bool:
     """Return whether gradients [groups, d, p] are made for every record: a rule of shapes, the same on every day."""
-    gram = 2 * positions**2 * (p + d)
-    return positions > 1 and groups * p * d <= LARGEST and gram > PASS * p * d
+    if positions == 1:
+        return groups * p * d <= SMALL
+    return groups * p * d <= LARGEST and 2 * positions**2 * (p + d) > PASS * p * d
 
 
 class OuterProducts:
     """Per-record gradients sum_t g_t a_t^T, of `inputs` a [rows, groups, positions, p] and `gradients` g [.., d].
 
-    Where there is one position the norm is |g||a|. Where there are few, or the matrix is large, it is that of the
-    Gram matrices: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). They are in float64, and so is the sum
-    then: its positions may cancel. Else gradients are made.
+    Where gradients are small next to what they are made from, they are made. Else, where there is one position, the
+    norm is |g||a|, and where there are more it is that of the Gram matrices:
+    |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). They are in float64, and so is the sum then: its
+    positions may cancel.
 
     Reference: Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", section 4.
     """
@@ -56,11 +61,11 @@ class OuterProducts:
         grams = torch.matmul(a, a.transpose(2, 3)) * torch.matmul(g, g.transpose(2, 3))
         return grams.sum((1, 2, 3)).clamp_(min=0.0)
 
-    def magnitudes(self) -> torch.Tensor:
-        """Return float64 [rows]: the norms if gradients are made or positions are one, else sum_t |a_t||g_t|."""
+    def squared_magnitudes(self) -> torch.Tensor:
+        """Return float64 [rows], of the norms if gradients are made or positions are one, else of sum |a_t||g_t|."""
         if self.made or self.inputs.shape[2] == 1:
-            return self._squares.sqrt()
-        return (_sizes(self.inputs) * _sizes(self.gradients)).sqrt().sum((1, 2))
+            return self._squares
+        return (_sizes(self.inputs) * _sizes(self.gradients)).sqrt().sum((1, 2)).square()
 
     def weighted(self, factors: torch.Tensor) -> torch.Tensor:
         """Return the sum over records of gradients times `factors` [rows], [groups, d, p].
@@ -97,7 +102,7 @@ def _balanced(
     Their product is no larger than a clip norm, but a gradient of 1e-40 times a factor may be less than the least
     number, beside inputs of 1e38, or one of 1e38 past the largest.
     """
-    longest = inputs.abs().amax((1, 2, 3)).to(torch.float64)
+    longest = torch.linalg.vector_norm(inputs.flatten(1), ord=torch.inf, dim=1).double()
     _, exponents = torch.frexp(torch.where(longest > 0, longest, 1.0))
     scale = torch.ldexp(torch.ones_like(longest), exponents.clamp(-126, 126)).view(-1, 1, 1, 1)
     shares = gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
@@ -118,9 +123,9 @@ class Strips:
         """Return float64 [rows]."""
         return self._squares
 
-    def magnitudes(self) -> torch.Tensor:
+    def squared_magnitudes(self) -> torch.Tensor:
         """Return float64 [rows]."""
-        return torch.stack([strip.magnitudes() for strip in self._strips]).square().sum(0).sqrt()
+        return torch.stack([strip.squared_magnitudes() for strip in self._strips]).sum(0)
 
     def weighted(self, factors: torch.Tensor) -> torch.Tensor:
         """Return [groups, d, strips * p]."""

@@ -17,9 +17,10 @@ from torch.autograd.function import once_differentiable
 from ...privacy import PlanError
 from .gru import GruScan
 from .lstm import LstmScan
-from .overtime import OverTime
+from .overtime import OverTime, use_over_time
 from .rnn import RectifiedScan, SimpleScan
 from .scan import Gates, Scan, Weights
+from .taps import Each, Pairs, total
 
 Layer = nn.RNN | nn.GRU | nn.LSTM
 
@@ -28,9 +29,9 @@ class RecurrentUse:
     """One use of a recurrent layer, among the `uses` of its watch once a gradient has passed back through it."""
 
     def __init__(self, uses: list[RecurrentUse]) -> None:
-        self._uses, self._parts = uses, list[OverTime]()
+        self._uses, self._parts = uses, list[Each | OverTime]()
 
-    def add(self, parts: list[OverTime]) -> None:
+    def add(self, parts: list[Each | OverTime]) -> None:
         """Add the gradients of one layer and direction."""
         if parts and not self._parts:
             self._uses.append(self)
@@ -38,15 +39,21 @@ class RecurrentUse:
 
     def squared_norms(self) -> torch.Tensor:
         """Return float64 [rows]."""
-        return torch.stack([part.squared_norms() for part in self._parts]).sum(0)
+        return total([part.squared_norms() for part in self._parts])
 
-    def magnitudes(self) -> torch.Tensor:
+    def squared_magnitudes(self) -> torch.Tensor:
         """Return float64 [rows]."""
-        return torch.stack([part.squared_magnitudes() for part in self._parts]).sum(0).sqrt()
+        return total([part.squared_magnitudes() for part in self._parts])
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return the parameters with their weighted sums."""
         return [pair for part in self._parts for pair in part.weighted(factors)]
+
+    @property
+    def pairs(self) -> Pairs:
+        """Return the parameters with all records' gradients, or none if some are not made."""
+        made = [part.pairs for part in self._parts if isinstance(part, Each)]
+        return [pair for own in made for pair in own] if len(made) == len(self._parts) else []
 
 
 class Run:
@@ -62,15 +69,15 @@ class Run:
     def tell(self, inputs: torch.Tensor, before: torch.Tensor, gates: Gates) -> None:
         """Tell the use the factors of the weight gradients, `before` being the states before every step."""
         w_ih, w_hh, *biases = self.parameters
+        inputs, before, of_inputs, of_states = (
+            tensor.transpose(0, 1) for tensor in (inputs, before, gates.of_inputs, gates.of_states)
+        )
         if gates.of_inputs is gates.of_states:
-            parts = [(gates.of_inputs, [(w_ih, inputs), (w_hh, before)], biases)]
+            parts = [(of_inputs, [(w_ih, inputs), (w_hh, before)], biases)]
         else:
-            parts = [
-                (gates.of_inputs, [(w_ih, inputs)], biases[:1]),
-                (gates.of_states, [(w_hh, before)], biases[1:]),
-            ]
+            parts = [(of_inputs, [(w_ih, inputs)], biases[:1]), (of_states, [(w_hh, before)], biases[1:])]
         trained = [(g, t, b) for g, t, b in parts if any(p.requires_grad for p in [*(w for w, _ in t), *b])]
-        self.use.add([OverTime(*part) for part in trained])
+        self.use.add([use_over_time(*part) for part in trained])
 
 
 class Loop(torch.autograd.Function):
@@ -78,26 +85,26 @@ class Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Run, tap: torch.Tensor, inputs: torch.Tensor, *start: torch.Tensor) -> Any:
-        """Return states, and cells if there are any, [steps, rows, units]. `tap` makes autograd call us back."""
+        """Return states [steps, rows, units], and what it ends with. `tap` makes autograd call us back."""
         ctx.set_materialize_grads(False)
         ctx.run, ctx.scan = run, run.scan(inputs, list(start))
-        states, cells = ctx.scan.states[1:], ctx.scan.cells
-        ctx.save_for_backward(inputs, states, cells)  # a change of these in place must not go unseen
-        return (states,) if cells is None else (states, cells)
+        states = ctx.scan.states[1:]
+        ctx.save_for_backward(inputs, states)  # a change of these in place must not go unseen
+        return states, *(end.clone() for end in ctx.scan.ends)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: torch.Tensor | None) -> Any:
+    def backward(ctx: Any, upstream: torch.Tensor | None, *of_ends: torch.Tensor | None) -> Any:
         """Return d loss / d inputs and d loss / d start."""
-        inputs, _, _ = ctx.saved_tensors
-        gates = ctx.scan.gates(*upstream)
+        inputs, _ = ctx.saved_tensors
+        gates = ctx.scan.gates(upstream, of_ends)
         ctx.run.tell(inputs, ctx.scan.states[:-1], gates)
         wanted = ctx.needs_input_grad[2]
         return None, None, gates.of_inputs @ ctx.run.parameters[0].detach() if wanted else None, *gates.of_start
 
 
 class RecurrentWatch:
-    """A recurrent layer whose forward is ours, and its uses since `uses` was last emptied."""
+    """A recurrent layer whose forward, once installed, is ours, and its uses since `uses` was last emptied."""
 
     def __init__(self, layer: Layer) -> None:
         """Watch the layer.
@@ -107,7 +114,10 @@ class RecurrentWatch:
         """
         self.layer, self.uses = layer, list[RecurrentUse]()
         self._kind, self._directions = _kind(layer), _directions(layer)
-        layer.forward = self._forward
+
+    def install(self) -> None:
+        """Put our forward in place of the layer's own."""
+        self.layer.__dict__["forward"] = self._forward
 
     def remove(self) -> None:
         """Give the layer its own forward back."""
@@ -124,7 +134,7 @@ class RecurrentWatch:
 
 
 def watch(layer: Layer) -> RecurrentWatch:
-    """Replace the layer's forward by ours, which notes what per-record gradients need.
+    """Return a watch whose forward notes what per-record gradients need.
 
     Raises:
         PlanError: there is no rule for such a layer.
@@ -186,7 +196,7 @@ def _stack(
         ways = [_run(runs[number + way], states, [s[number + way] for s in start], way == 1) for way in range(width)]
         states = ways[0][0] if width == 1 else torch.cat([all_steps for all_steps, _ in ways], dim=2)
         last += [ends for _, ends in ways]
-    return states, [torch.cat(ends) for ends in zip(*last, strict=True)]
+    return states, [torch.stack(ends) for ends in zip(*last, strict=True)]
 
 
 def _run(
@@ -194,5 +204,5 @@ def _run(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return states of every step, in the order of the inputs, and what the loop ended with."""
     tap = inputs.new_empty(0, requires_grad=True)
-    columns = Loop.apply(run, tap, inputs.flip(0) if backwards else inputs, *start)
-    return columns[0].flip(0) if backwards else columns[0], [column[-1:] for column in columns]
+    states, *ends = Loop.apply(run, tap, inputs.flip(0) if backwards else inputs, *start)
+    return states.flip(0) if backwards else states, ends

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Sequence
 
-from .scan import Gates, Weights
+import torch
+
+from .scan import Gates, Weights, received
 
 
 class SimpleScan:
@@ -19,28 +20,37 @@ class SimpleScan:
     def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None:
         """Run over inputs [steps, rows, features] from start states [rows, units]."""
         self.weights = weights
-        fed = nn.functional.linear(inputs, weights.w_ih, weights.both_biases())
-        self.states = fed.new_empty(len(fed) + 1, *start[0].shape)
+        self.states = inputs.new_empty(len(inputs) + 1, *start[0].shape)
         self.states[0] = start[0]
-        self.cells: torch.Tensor | None = None
-        recurrent = weights.w_hh.t().contiguous()
-        steps = self.states.unbind()
-        for into, before, state in zip(fed.unbind(), steps, steps[1:], strict=False):
-            torch.addmm(into, before, recurrent, out=state)
-            state.relu_() if self.rectified else state.tanh_()
+        self._feed(inputs)
+        recurrent, (before, *steps) = weights.w_hh.t().contiguous(), self.states.unbind()
+        for state in steps:
+            state.addmm_(before, recurrent)
+            before = state.relu_() if self.rectified else state.tanh_()
 
-    def gates(self, upstream: torch.Tensor | None, of_cells: torch.Tensor | None = None) -> Gates:
-        """Return what reaches the gates, from d loss / d states [steps, rows, units]."""
+    def _feed(self, inputs: torch.Tensor) -> None:
+        """Put the inputs' part of every step where its state will be."""
+        bias, into = self.weights.both_biases(), self.states[1:].flatten(0, 1)
+        if bias is None:
+            torch.mm(inputs.flatten(0, 1), self.weights.w_ih.t(), out=into)
+        else:
+            torch.addmm(bias, inputs.flatten(0, 1), self.weights.w_ih.t(), out=into)
+
+    @property
+    def ends(self) -> list[torch.Tensor]:
+        """Return the last state."""
+        return [self.states[-1]]
+
+    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
+        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
         states = self.states[1:]
         slopes = (states > 0).to(states.dtype) if self.rectified else 1 - states.square()
-        totals = self.states.new_zeros(self.states.shape)
-        if upstream is not None:
-            totals[1:] = upstream
-        gates = torch.empty_like(slopes)
-        carried = totals.unbind()
-        for step in reversed(range(len(gates))):
-            gate = torch.mul(carried[step + 1], slopes[step], out=gates[step])
-            carried[step].addmm_(gate, self.weights.w_hh)
+        totals = received(self.states, upstream, of_ends[0])
+        w_hh, (*others, last) = self.weights.w_hh, totals.unbind()
+        for before, slope in zip(reversed(others), reversed(slopes.unbind()), strict=True):
+            before.addmm_(last.mul_(slope), w_hh)  # what reached a state becomes what reached its gate
+            last = before
+        gates = totals[1:]
         return Gates(gates, gates, [totals[0]])
 
 

@@ -27,12 +27,12 @@ class Use(Protocol):
     def squared_norms(self) -> torch.Tensor:
         """Return the squared L2 norm of each record's gradient over the layer's parameters, float64 [rows].
 
-        It may be off, even be zero, by a rounding error relative to the square of `magnitudes`.
+        It may be off, even be zero, by a rounding error relative to `squared_magnitudes`.
         """
         ...
 
-    def magnitudes(self) -> torch.Tensor:
-        """Return what the rounding error of a record's part in `weighted` is relative to, float64 [rows].
+    def squared_magnitudes(self) -> torch.Tensor:
+        """Return the square of what the rounding of a record's part in `weighted` is relative to, float64 [rows].
 
         It is the norm itself if the gradients are summed over positions before they are summed over records, else
         a bound on the sum over positions of |input||output gradient|.
@@ -53,6 +53,10 @@ class Watch(Protocol):
     @property
     def uses(self) -> list[Any]:
         """Return the uses, each a `Use`."""
+        ...
+
+    def install(self) -> None:
+        """Put our forward in place of the layer's own."""
         ...
 
     def remove(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,16 +34,34 @@ class Gates:
 
 
 class Scan(Protocol):
-    """One run of a time loop: `states` [1 + steps, rows, units] from the start on, `cells` [steps, rows, units]."""
+    """One run of a time loop: `states` [1 + steps, rows, units] from the start on; `ends`, the last state and, if
+    there are any, the last cells, [rows, units]."""
 
     states: torch.Tensor
-    cells: torch.Tensor | None
+
+    @property
+    def ends(self) -> list[torch.Tensor]:
+        """Return what the loop ends with."""
+        ...
 
     def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None: ...
 
-    def gates(self, upstream: torch.Tensor | None, of_cells: torch.Tensor | None = None) -> Gates:
-        """Return what reaches the gates, from d loss / d states and d loss / d cells [steps, rows, units]."""
+    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
+        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
         ...
+
+
+def received(like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Tensor | None) -> torch.Tensor:
+    """Return d loss / d states as it comes from outside, from the start on, in a new tensor [1 + steps, rows, units].
+
+    `upstream` is that of all states after the start, `of_end` comes to that of the last.
+    """
+    totals = torch.zeros_like(like)
+    if upstream is not None:
+        totals[1:] = upstream
+    if of_end is not None:
+        totals[-1] += of_end
+    return totals
 
 
 def sigmoid_slope(gradient: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

@@ -14,37 +14,46 @@ BATCHES = 8
 
 
 class Sums:
-    """The sum of all parts added, one part of a vector for each parameter; those not trained stay zero."""
+    """The sum of all parts added, one part of a vector for each parameter; those not trained are zero."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        vector = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64, device=parameters[0].device)
-        parts = vector.split([p.numel() for p in parameters])
-        self._vector = vector
-        self._slots = {p: part.view(p.shape) for p, part in zip(parameters, parts, strict=True) if p.requires_grad}
+        self._parameters = parameters
         self._open: dict[nn.Parameter, torch.Tensor] = {}
+        self._closed: dict[nn.Parameter, torch.Tensor] = {}
         self._added = 0
 
     def add(self, parts: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> None:
         """Add a chunk's parts; the tensors become ours."""
         for parameter, part in parts:
-            if parameter not in self._slots:
-                continue
-            if part.dtype != parameter.dtype:
-                self._slots[parameter].add_(part)
-            elif parameter in self._open:
-                self._open[parameter].add_(part)
-            else:
-                self._open[parameter] = part
+            if parameter.requires_grad:
+                _put(self._open if part.dtype == parameter.dtype else self._closed, parameter, part)
         self._added += 1
         if self._added % BATCHES == 0:
             self._close()
 
     def _close(self) -> None:
         for parameter, part in self._open.items():
-            self._slots[parameter].add_(part)
+            _put(self._closed, parameter, part.double())
         self._open.clear()
 
     def total(self) -> NDArray[np.float64]:
         """Return the sum, float64 [parameters]."""
-        self._close()
-        return self._vector.cpu().numpy()
+        if self._closed:
+            self._close()
+        sizes = [parameter.numel() for parameter in self._parameters]
+        vector = torch.empty(sum(sizes), dtype=torch.float64, device=self._parameters[0].device)
+        sums = [self._closed.get(parameter, self._open.get(parameter)) for parameter in self._parameters]
+        slots = list(zip(vector.split(sizes), sums, strict=True))
+        for slot, _ in (pair for pair in slots if pair[1] is None):
+            slot.zero_()
+        found = [(slot, part.flatten()) for slot, part in slots if part is not None]
+        if found:
+            torch._foreach_copy_(*map(list, zip(*found, strict=True)))
+        return vector.cpu().numpy()
+
+
+def _put(sums: dict[nn.Parameter, torch.Tensor], parameter: nn.Parameter, part: torch.Tensor) -> None:
+    if parameter in sums:
+        sums[parameter].add_(part)
+    else:
+        sums[parameter] = part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Tap(torch.autograd.Function):
 
 
 class LayerWatch:
-    """A layer whose forward runs on detached parameters and notes its uses; autograd makes no weight gradient.
+    """A layer whose forward, once installed, runs on detached parameters, so that autograd makes no weight gradient.
 
     `run` gives the layer's output and the inputs, detached, as a use must know them; `use` makes a use of the layer,
     these, and the output's gradient.
@@ -46,7 +46,10 @@ class LayerWatch:
     ) -> None:
         self.layer, self.uses = layer, list[Any]()
         self._run, self._use = run, use
-        layer.__dict__["forward"] = self._forward
+
+    def install(self) -> None:
+        """Put our forward in place of the layer's own."""
+        self.layer.__dict__["forward"] = self._forward
 
     def remove(self) -> None:
         """Give the layer its own forward back."""
@@ -66,42 +69,51 @@ class LayerWatch:
         return Tap.apply(tell, output.new_empty(0, requires_grad=True), output)  # type: ignore[no-any-return]
 
 
-class Each:
-    """Per-record gradients as they are: pairs of a parameter and a tensor [rows, *its shape]."""
+Pairs = Sequence[tuple[nn.Parameter, torch.Tensor]]
+"""Parameters, each with all records' gradients [rows, *its shape]."""
 
-    def __init__(self, pairs: Sequence[tuple[nn.Parameter, torch.Tensor]]) -> None:
+
+class Each:
+    """Per-record gradients as they are."""
+
+    def __init__(self, pairs: Pairs) -> None:
         self.pairs = [(parameter, each) for parameter, each in pairs if parameter.requires_grad]
 
     @cached_property
     def _squares(self) -> torch.Tensor:
-        return sum((squared_norms(each) for _, each in self.pairs[1:]), squared_norms(self.pairs[0][1]))
+        return total([squared_norms(each) for _, each in self.pairs])
 
     def squared_norms(self) -> torch.Tensor:
         """Return float64 [rows]."""
         return self._squares
 
-    def magnitudes(self) -> torch.Tensor:
-        """Return the norms, float64 [rows]: positions are summed already."""
-        return self._squares.sqrt()
+    def squared_magnitudes(self) -> torch.Tensor:
+        """Return the squared norms, float64 [rows]: positions are summed already."""
+        return self._squares
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return each parameter with the weighted sum."""
         return [(parameter, weighted(each, factors)) for parameter, each in self.pairs]
 
 
+def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of one or more tensors of one shape."""
+    return reduce(torch.add, parts)
+
+
 def squared_norms(each: torch.Tensor) -> torch.Tensor:
     """Return the squared L2 norm of every row of a tensor [rows, ...], float64 [rows].
 
-    Numbers past 1e19 give infinity, and those below 1e-19 may count as zero: a factor is below 1e6 clip norms, so
-    what they bring in unseen is below 1e-13 clip norms for each root of their number.
+    Numbers past 1e19 give infinity, and those below 1e-19 may count as zero: a factor is below 1e6 clip
+    norms, so what they bring in unseen is below 1e-13 clip norms for each root of their number.
     """
     flat = each.flatten(1)
     whole = flat.shape[1] // BLOCK * BLOCK
-    rest = torch.linalg.vector_norm(flat[:, whole:], dim=1, dtype=torch.float64).square()
-    if not whole:
-        return rest
-    blocks = flat[:, :whole].unflatten(1, (-1, BLOCK))
-    return rest + torch.linalg.vector_norm(blocks, dim=2).double().square().sum(1)
+    parts = [torch.linalg.vector_norm(flat[:, whole:], dim=1, dtype=torch.float64)] if whole < flat.shape[1] else []
+    if whole:
+        blocks = torch.linalg.vector_norm(flat[:, :whole].unflatten(1, (-1, BLOCK)), dim=2)
+        parts.append(torch.linalg.vector_norm(blocks, dim=1, dtype=torch.float64))
+    return total([part.square() for part in parts])
 
 
 def weighted(each: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

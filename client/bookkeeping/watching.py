@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -25,59 +23,73 @@ def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model.named_modules() if trained(layer)}
 
 
-@contextmanager
-def watching(model: nn.Module) -> Iterator[dict[str, Watch]]:
-    """Watch the trained layers of a network, and leave it as it was whatever happens.
+class Watching:
+    """Watches over the trained layers of a network; within it, as a context, the layers' forwards are ours.
 
-    Raises:
-        PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
+    It leaves the network as it was whatever happens.
     """
-    watches: dict[str, Watch] = {}
-    sequences: list[FastSequence] = []
-    try:
-        for name, layer in trained_layers(model).items():
+
+    def __init__(self, model: nn.Module) -> None:
+        """Make the watches.
+
+        Raises:
+            PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
+        """
+        self._model, self._layers = model, trained_layers(model)
+        self._check_forwards()
+        self._watches: dict[str, Watch] = {name: RULES[type(layer)](layer) for name, layer in self._layers.items()}
+        self._sequences = {layer: FastSequence(layer) for layer in model.modules() if type(layer) is nn.Sequential}
+
+    def __enter__(self) -> Self:
+        """Install the watches.
+
+        Raises:
+            PlanError: a layer's forward was replaced.
+        """
+        self._check_forwards()
+        for watch in [*self._watches.values(), *self._sequences.values()]:
+            watch.install()
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        """Give all layers their own forwards back, and forget the uses."""
+        for watch in [*self._watches.values(), *self._sequences.values()]:
+            watch.remove()
+        for watch in self._watches.values():
+            watch.uses.clear()
+
+    def _check_forwards(self) -> None:
+        for name, layer in self._layers.items():
             if "forward" in vars(layer):
                 raise PlanError(f"the layer {name} has a forward of its own", "make a class of such a layer")
-            watches[name] = RULES[type(layer)](layer)
-        sequences += [FastSequence(layer) for layer in model.modules() if type(layer) is nn.Sequential]
-        yield watches
-    finally:
-        for watch in [*watches.values(), *sequences]:
-            watch.remove()
 
+    def uses(self, loss: Loss, features: torch.Tensor, labels: torch.Tensor, count: int) -> list[Use]:
+        """Return the layers' uses in the losses of the first `count` of `rows` records, one a layer at most.
 
-def uses_of(
-    model: nn.Module,
-    loss: Loss,
-    watches: Mapping[str, Watch],
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    count: int,
-) -> list[Use]:
-    """Return the layers' uses in the losses of the first `count` of `rows` records, one a layer at most.
+        Raises:
+            PlanError: the loss is not one number a record, or a layer is used twice.
+        """
+        for watch in self._watches.values():
+            watch.uses.clear()
+        with torch.enable_grad():
+            if has_head(self._model, loss, tuple(labels.shape[1:])):
+                self._pass_head(features, labels, count)
+            else:
+                losses = losses_of(self._model, loss, features, labels)
+                chosen = torch.zeros_like(losses)
+                chosen[:count] = 1.0
+                losses.backward(chosen)
+        return [use for name, watch in self._watches.items() for use in _single(name, watch)]
 
-    Raises:
-        PlanError: the loss is not one number a record, or a layer is used twice.
-    """
-    for watch in watches.values():
-        watch.uses.clear()
-    head: list[Use] = []
-    with torch.enable_grad():
-        if has_head(model, loss, tuple(labels.shape[1:])):
-            head.append(_pass_head(model, features, labels, count))
-        else:
-            losses_of(model, loss, features, labels)[:count].sum().backward()
-    return head + [use for name, watch in watches.items() for use in _single(name, watch)]
-
-
-def _pass_head(model: Any, features: torch.Tensor, labels: torch.Tensor, count: int) -> Use:
-    """Pass back through the layers below the last from its own use, and return this."""
-    below = model[:-1](features)
-    with torch.no_grad():
-        use, gradient = use_head(model[-1], below.detach(), labels, count)
-    if below.requires_grad:
-        below.backward(gradient)
-    return use
+    def _pass_head(self, features: torch.Tensor, labels: torch.Tensor, count: int) -> None:
+        """Pass back through the layers below the last from its own use, and note this."""
+        model: Any = self._model
+        below = self._sequences[model].through(features, len(model) - 1)
+        with torch.no_grad():
+            use, gradient = use_head(model[-1], below.detach(), labels, count)
+        if below.requires_grad:
+            below.backward(gradient)
+        next(watch for name, watch in self._watches.items() if self._layers[name] is model[-1]).uses.append(use)
 
 
 def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

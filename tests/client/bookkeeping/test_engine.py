@@ -14,7 +14,7 @@ from torch import nn
 
 from bract.client.bookkeeping.engine import BookKeepingEngine
 from bract.client.bookkeeping.sums import BATCHES
-from bract.client.bookkeeping.watching import uses_of, watching
+from bract.client.bookkeeping.watching import Watching
 from bract.client.gradients import OpacusEngine
 from bract.client.records import Records
 from bract.models import build, load_flat, read_flat
@@ -84,7 +84,7 @@ def test_a_sum_leaves_the_network_as_it_was() -> None:
 def test_a_batch_that_fails_does_not_spoil_the_batches_after_it() -> None:
     engine, records = BookKeepingEngine(build("cnn", SHAPE, CLASSES, 0), CLIP), images(4)
     expected = engine.clipped_sum(records)
-    with pytest.raises(IndexError):
+    with pytest.raises(RuntimeError, match="out of bounds"):
         engine.clipped_sum(Records(records.features, records.labels + CLASSES))
     assert "forward" not in vars(engine.model[0])
     assert np.array_equal(engine.clipped_sum(records), expected)
@@ -200,8 +200,8 @@ def test_a_network_whose_records_or_rules_are_not_plain_is_refused_at_its_first_
 
 def test_inputs_that_are_changed_after_their_layer_are_refused() -> None:
     model = Overwriting()
-    with watching(model) as watches, pytest.raises(PlanError, match="changed in place"):
-        uses_of(model, cross_entropy, watches, torch.randn(3, 4), torch.zeros(3, dtype=torch.int64), 3)
+    with Watching(model) as watching, pytest.raises(PlanError, match="changed in place"):
+        watching.uses(cross_entropy, torch.randn(3, 4), torch.zeros(3, dtype=torch.int64), 3)
 
 
 def test_a_loss_of_the_whole_batch_is_refused() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bract.client.bookkeeping.engine import ROWS, BookKeepingEngine
 from bract.client.bookkeeping.steady import GRAIN, steady
-from bract.client.bookkeeping.watching import uses_of, watching
+from bract.client.bookkeeping.watching import Watching
 from bract.client.engines import make_engine
 from bract.client.records import Records
 
@@ -50,9 +50,9 @@ def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
     torch.manual_seed(0)
     model, record = build(), torch.randn(1, *shape)
     torch.set_num_threads(2)
-    with steady(CPU), watching(model) as watches:
+    with steady(CPU), Watching(model) as watching:
         features, labels = record.expand(ROWS, *shape).contiguous(), torch.zeros(ROWS, dtype=torch.int64)
-        uses = uses_of(model, squares, watches, features, labels, ROWS)
+        uses = watching.uses(squares, features, labels, ROWS)
         for use in uses:
             norms = use.squared_norms()
             assert bool((norms == norms[0]).all())
