@@ -1,57 +1,96 @@
-"""Gaussian noise on integer sums, from a keystream: a rounded Gaussian number, put together from small tables.
+"""Gaussian noise on integer sums, from a keystream: a rounded Gaussian number, by a table and rejection.
 
-A number is X_0 + 256 X_1 + ... + 256^k X_k. X_0 is a Gaussian number rounded to a whole one. The others are discrete
-Gaussian: on the whole numbers, with P[j] in proportion to exp(-j^2 / 2 s^2). All but X_k have the same law at every
-standard deviation; what X_k adds makes up the variance, exactly. No floating-point number decides anything.
+Up to a standard deviation of 512 a table holds the law. Wider, numbers lie in cells of 2^s of them, such that 256 <
+std / 2^s <= 512: cell j has the numbers j 2^s + i, -2^(s-1) <= i < 2^(s-1). A table gives j, in proportion to an
+envelope that is nowhere below the law, and s uniform bits give i. The number is accepted with probability law /
+envelope: 0.997 at least on the average.
 
-Why the sum is a rounded Gaussian. Let X be discrete Gaussian with s, and Y a real Gaussian number of standard
-deviation 2. The density of X + Y at u is, up to a factor, the sum of exp(-j^2 / 2 s^2 - (u - j)^2 / 8) over all j.
-Completing the square gives exp(-u^2 / 2 (s^2 + 4)), times the sum of exp(-(j - c)^2 / 2 t^2), where c goes with u,
-and t^2 = 4 s^2 / (s^2 + 4). Whatever c is, by Poisson's summation formula this sum is t sqrt(2 pi) times a number
-between 1 - e and 1 + e, e = 2 exp(-2 pi^2 t^2) + 2 exp(-8 pi^2 t^2) + ...; so is, with s > t for t, the one that
-makes the P[j] add up to one. Thus the density is that of the Gaussian of variance s^2 + 4 times a number within 2 e
-of 1. At all standard deviations s^2 > 12, so t^2 > 3 and 2 e < 2^-83.
+The envelope. Up to one factor, P[x] is w(x), the integral of exp(-t^2 / 2 std^2) from x - 1/2 to x + 1/2. Where x is
+in cell j, all |t| lie between (|j| - h) 2^s and (|j| + h) 2^s, h = 1/2 + 2^-(s+1). So with b(t) =
+exp(-t^2 / 2 (std / 2^s)^2), b(|j| + h) <= w(x) <= e(j), where e(j) = b(|j| - h), but e(0) = 1.
 
-Now take 256^k X_k and a real Gaussian number of standard deviation 2 * 256^k: to within 2 e, together they are the
-Gaussian of the whole variance. In place of the latter put 256^(k-1) X_(k-1) and one of 2 * 256^(k-1), and so on down
-to one of 512. To add an independent number, of whatever law, keeps two densities within the factor of each other that
-they are within; so the whole is within 2^-80 of the Gaussian density, for k up to 5. Last, it is rounded. All but
-that last Gaussian number is whole, so it is the same to round that alone: to X_0.
+One uniform number u decides on j and on acceptance. With z the sum of e(j), the table's thresholds cut 0..1 into
+stretches of length e(j) / z. Where u is in that of j, x is accepted if u is less than w(x) / z from its start. So
+each x is accepted with probability w(x) / z 2^s, in proportion to its own. Where u is less than b(|j| + h) / z from
+the start, nothing is left to decide, whatever i is; the table marks all its cells of u that hold other numbers too, 1
+to 2 % of them.
 
-Reference: Peikert 2010, theorem 3.1; Micciancio and Walter 2017 for building samplers so.
+Which is larger, u less the start or w(x) / z, is found in floating point where they differ by more than 2^-30 of
+the latter and 4 units of 2^-64, and elsewhere in whole numbers. Floating point errs by less than that, so the noise
+is the same on every machine. Proof: u less the start is known to one unit. w(x) is exp(-y^2 / 2) (1 + (y^2 - 1) /
+24 std^2), y = x / std, but for less than 2^-31.9 of it: by Taylor's theorem the 1920th part of the fourth derivative,
+which is less than 1.02 (y^4 + 6 y^2 + 3) / std^4 of it, where std > 512 and |y| < 13. Rounding moves the exponent,
+below 85, by less than 2^-44, and an exponential function that errs by a thousand units in the last place does no
+worse.
+
+Rejection. More numbers are made than are wanted, and accepted ones at the end take the places of rejected ones, in
+order. Given which were rejected, the others are independent and have the law, and where each of them goes depends on
+nothing else; so the same holds for what comes out. How many were rejected tells nothing about it.
+
+Reference: von Neumann 1951 for rejection; Marsaglia 1963 for tables; Karney 2016 for Gaussian numbers made exactly.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, isqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .bells import ONE, bells, integral, integrals
 from .keystream import Keystream
-from .tables import LOW_BITS, PRECISION, Samples, Table, draw, make_table, place_thresholds
+from .tables import (
+    LOW_BITS,
+    PRECISION,
+    Codes,
+    Places,
+    Samples,
+    Table,
+    Words,
+    draw,
+    in_chunks,
+    join_bits,
+    look_up,
+    low_bits,
+    make_table,
+    place_thresholds,
+    search,
+)
 
 LEAST_STD, MOST_STD = 1.0, 2.0**45
 """The standard deviations, in steps, that noise can be made for."""
 
-LEVEL_BITS = 8
-"""A level counts in units of 2^8 of those of the next finer one."""
-
-SMOOTH = 2
-"""Standard deviation, in a level's units, of the Gaussian that all finer levels make together."""
-
-WIDEST = 1 << 10
-"""The largest standard deviation of a level; so that of all its numbers and finer ones is at least 4 of its units."""
+WIDEST_BITS = 9
+"""A table's law has a standard deviation of 2^9 at most."""
 
 CELL_BITS = 18
-"""A table of 2^18 cells takes half a MiB or one, and stays in cache while its numbers are made."""
+"""A table of 2^18 cells takes half a MiB, and stays in cache while its numbers are made."""
+
+CELL_MASK = np.uint64((1 << CELL_BITS) - 1)
 
 TAIL_BITS = 32
 BITS = CELL_BITS + LOW_BITS + TAIL_BITS
-"""Bits of the uniform number that decides a level's number."""
+"""Bits of the uniform number that decides."""
 
-ONE = 1 << PRECISION
+MARGIN, LEAST_MARGIN = 2.0**-30, 4
+"""Floating point decides where numbers differ by more than this part of w(x) / z and so many units of 2^-64."""
+
+
+@dataclass(frozen=True, repr=False)
+class Law:
+    """What Gaussian numbers of a standard deviation are made from; public.
+
+    The table is that of the numbers themselves where `shift` is 0, else of cells of 2^shift numbers; `total` is then
+    the sum of the envelope over all cells, in units of 2^-192.
+    """
+
+    std: float
+    shift: int
+    table: Table
+    total: int
 
 
 def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
@@ -62,117 +101,134 @@ def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
 
     Guarantee: added to an integer vector, the sum is the rounding of the exact vector plus real Gaussian noise,
     thus a post-processing of the Gaussian mechanism; no bit below the grid exists that could tell a value from
-    its neighbour (Mironov 2012). If the keystream's bits are uniform, a number's law is within 2^-80 = 8e-25 of the
-    exact one in total variation. Nothing but whole numbers decides. Proof: a table errs by (n + 1) (2^-114 + 2^-119),
-    by the proof in `tables`, where by Chernoff's bound n < 12.7 * 1024, and half that for all but the coarsest of up
-    to 6 levels: below 2^-98 together. A density that is within 2^-80 of another, relatively, is within half of that
-    in total variation.
+    its neighbour (Mironov 2012). If the keystream's bits are uniform, a number's law is within 2^-100 = 8e-31 of the
+    exact one in total variation. Floating point decides nothing that is close. Proof: of a table alone it is what
+    `tables` says. Else the probability that a number in cell j is accepted as x = j 2^s + i is, given i, within d =
+    2^-114 + 2^-119 of w(x) / z, by the guarantee of `place_thresholds` for the stretch of j and as w(x) is rounded to
+    2^-114; of all cells that are left out together within d of 0. Summed, with 1 / 2^s for i, that is less than
+    (2 n + 2) d, where -n..n are the cells and by Chernoff's bound n < 12.7 * 512; and to be given acceptance, which
+    has probability 0.99 at least, multiplies it by that much at most.
 
     Raises:
         ValueError: `std` is outside 1..2^45.
     """
-    noise = np.empty(count, dtype=np.int64)
-    for place, table in enumerate(_tables(std)):
-        draw(table, noise, keystream, LEVEL_BITS if place else None)
+    law = tabulate(std)
+    if not law.shift:
+        noise = np.empty(count, dtype=np.int64)
+        draw(law.table, noise, keystream)
+        return noise
+    noise, rejected = propose(law, count + (count >> 8) + 16, keystream)
+    noise, missing = fill_gaps(noise, rejected, count)
+    if len(missing):
+        noise[missing] = gaussian(std, len(missing), keystream)
     return noise
 
 
-@lru_cache(maxsize=8)
-def _tables(std: float) -> tuple[Table, ...]:
-    """Return the levels' tables, coarsest first: the finest alone is that of a rounded law."""
-    finest, *coarser = levels(std)
-    return (*(tabulate(variance, rounded=False) for variance in reversed(coarser)), tabulate(finest, rounded=True))
-
-
-def levels(std: float) -> tuple[Fraction, ...]:
-    """Return the variances of the levels, each in its own units squared, finest first; exact.
-
-    >>> [float(variance) for variance in levels(2.0**20)]
-    [262144.0, 262140.0, 252.0]
+@lru_cache(maxsize=16)
+def tabulate(std: float) -> Law:
+    """Return what numbers of that standard deviation are made from: 1/2 MiB, and 52 bytes a threshold.
 
     Raises:
         ValueError: `std` is outside 1..2^45.
     """
     if not LEAST_STD <= std <= MOST_STD:
         raise ValueError(f"expected 1 <= std <= 2^45, got {std}")
-    left, finer = Fraction(std), list[Fraction]()
-    while left > WIDEST:
-        left /= 1 << LEVEL_BITS
-        finer.append(Fraction(SMOOTH << LEVEL_BITS) ** 2)
-    return tuple(whole - (SMOOTH**2 if place else 0) for place, whole in enumerate([*finer, left**2]))
+    shift = max((ceil(std) - 1).bit_length() - WIDEST_BITS, 0)
+    if not shift:
+        return Law(std, 0, make_table(thresholds(std), CELL_BITS, TAIL_BITS), ONE)
+    upper, lower = envelope(std, shift)
+    total = 2 * sum(upper) - upper[0]
+    limits = place_thresholds(upper, BITS)
+    sure = _sure(limits, [max((bell << BITS) // total - 1, 0) for bell in lower])  # one less, as bells err by 2^-155
+    return Law(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
 
 
-@lru_cache(maxsize=16)
-def tabulate(variance: Fraction, rounded: bool) -> Table:
-    """Return a level's table, of a Gaussian, rounded or discrete: 1/2 MiB, 1 if it is wide; 52 bytes a threshold."""
-    return make_table(thresholds(variance, rounded), CELL_BITS, TAIL_BITS)
-
-
-def thresholds(variance: Fraction, rounded: bool) -> tuple[int, ...]:
-    """Return P[X <= k] in units of 2^-114, rounded, for k = -n..n-1: where it is neither 0 nor 1.
-
-    The same on every machine: computed in whole numbers. The variance is 1 to 2^20.
+def thresholds(std: float) -> tuple[int, ...]:
+    """Return P[X <= k] in units of 2^-114, rounded, for k = -n..n-1: where it is neither 0 nor 1; std 1 to 2^9.
 
     Guarantee: before it is rounded, each is within 2^-120 of the exact probability. Proof: weights err by less than
-    2^-150 each and are fewer than 2^14, next to a sum of 2.5 standard deviations at least; those left out are, as
-    exp(-k^2 / 2 variance) < 2^-122 at `last`, below 2^-125 standard deviations on each side.
+    2^-145 each and are fewer than 2^13, next to a sum of 2.5 standard deviations at least; those left out are, as
+    exp(-k^2 / 2 std^2) < 2^-122 at the last, below 2^-125 standard deviations on each side.
 
-    >>> limits = thresholds(Fraction(1), rounded=True)
+    >>> limits = thresholds(1.0)
     >>> [round(limit / 2**114, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]
     [0.3085, 0.6915]
     """
-    last = isqrt(170 * ceil(variance)) + 1
-    return place_thresholds((_integrals if rounded else _bells)(variance, last), BITS)
+    variance = Fraction(std) ** 2
+    return place_thresholds(integrals(variance, isqrt(170 * ceil(variance)) + 1), BITS)
 
 
-def _bells(variance: Fraction, last: int) -> list[int]:
-    """Return exp(-k^2 / 2 variance) in units of 2^-192, for k = 0..last.
+def envelope(std: float, shift: int) -> tuple[list[int], list[int]]:
+    """Return what the numbers in cells 0, 1 and so on weigh at most and at least, in units of 2^-192, within 2^-155.
 
-    Each is the one before times q^(2 k - 1), q = exp(-1 / 2 variance). That is known to 2^-185, thus its powers to
-    k 2^-183, and what they multiply to, to k^2 2^-183 < 2^-155.
+    As with `thresholds`, the cells left out weigh below 2^-125 standard deviations, counted in cells.
     """
-    ratio = sum(_terms(-1 / (2 * variance)))
-    square = ratio * ratio >> PRECISION
-    bells = [ONE]
-    for _ in range(last):
-        bells.append(bells[-1] * ratio >> PRECISION)
-        ratio = ratio * square >> PRECISION
-    return bells
+    variance, reach = (Fraction(std) / 2**shift) ** 2, Fraction(1, 2) + Fraction(1, 2 ** (shift + 1))
+    last = isqrt(170 * ceil(variance)) + 2
+    return [ONE, *bells(variance, last, -reach)[1:]], bells(variance, last, reach)
 
 
-def _terms(x: Fraction) -> list[int]:
-    """Return x^i / i! in units of 2^-192, each within two of them, for i = 0 to where they vanish; -1/2 <= x < 0."""
-    step, terms = (x.numerator << PRECISION) // x.denominator, [ONE]
-    while abs(terms[-1]) > 1:
-        terms.append((terms[-1] * step >> PRECISION) // len(terms))
-    return terms
+def _sure(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
+    """Return up to where u is sure to be accepted in each cell's stretch, if the least accepted lengths are these."""
+    n, starts = len(limits) // 2, (0, *limits)
+    found = [start + lengths[abs(i - n)] for i, start in enumerate(starts)]
+    return [min(sure, end) for sure, end in zip(found, (*limits, 1 << BITS), strict=True)]
 
 
-def _series(variance: Fraction, last: int) -> list[int]:
-    """Return, in units of 2^-192, the coefficients of the series in (k / last)^2 that `_integrals` sums.
+def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places]:
+    """Return `count` numbers under the envelope, [count], and the places of the rejected ones in order; secret.
 
-    The integral of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2 is exp(-k^2 / 2 variance) times that of
-    exp(-u^2 / 8 variance) cosh(y u) over u = 0..1, y = k / 2 variance. Both factors are expanded in powers of u. What
-    follows the last coefficient is less than 2^-159: y^2n / (2 n)! is below half that, and falls by half or more.
+    Takes a word of the keystream for each: its last 18 bits are the first of u, its first s, at most 36, are i. After
+    those of all come the other bits of each u that is left to decide.
     """
-    terms, series, most, size = _terms(-1 / (8 * variance)), list[int](), (last / (2 * variance)) ** 2, ONE
-    while size > ONE >> 160:
-        n = len(series)
-        integral = sum(term // (2 * (n + i) + 1) for i, term in enumerate(terms))
-        series.append(integral * size >> PRECISION)
-        size = int(size * most) // ((2 * n + 1) * (2 * n + 2))
-    return series
+    noise, left = np.empty(count, dtype=np.int64), list[tuple[Places, Words, Codes]]()
+    for start, cells, codes, cut in in_chunks(law.table, count):
+        words, part = keystream.words(len(cells)), noise[start : start + len(cells)]
+        np.bitwise_and(words, CELL_MASK, out=cells.view(np.uint64))
+        found = look_up(law.table, cells, codes, cut)
+        left.append((found + start, words[found], codes[found]))
+        part[:] = codes
+        part <<= law.shift
+        part += np.right_shift(words.view(np.int64), 64 - law.shift, out=cells)
+    places, words, codes = (np.concatenate(arrays) for arrays in zip(*left, strict=True))
+    noise[places], accepted = decide(law, words, codes, *low_bits(law.table, len(places), keystream))
+    return noise, places[~accepted]
 
 
-def _integrals(variance: Fraction, last: int) -> list[int]:
-    """Return the integrals of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2, k = 0..last, in units of 2^-192.
+def decide(
+    law: Law, words: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
+) -> tuple[Samples, NDArray[np.bool_]]:
+    """Return the numbers of these first words, whose cells of u have these codes, and which are accepted."""
+    cells = words & CELL_MASK
+    reached, above = search(law.table, cells, codes, low, tails)
+    numbers = ((reached + law.table.least) << law.shift) + (words.view(np.int64) >> (64 - law.shift))
+    bell = _bell(law, numbers)
+    excess = above - bell
+    accepted = excess < 0
+    for place in (np.abs(excess) <= MARGIN * bell + LEAST_MARGIN).nonzero()[0]:
+        uniform = join_bits(law.table, place, cells, low, tails)
+        accepted[place] = is_accepted(law, int(numbers[place]), int(reached[place]), uniform)
+    return numbers, accepted
 
-    Errors are those of `_bells` times cosh(last / 2 variance), which is below 2^10: less than 2^-150.
-    """
-    series, integrals = _series(variance, last)[::-1], list[int]()
-    for k, bell in enumerate(_bells(variance, last)):
-        share, total = (k * k << PRECISION) // (last * last), 0
-        for coefficient in series:
-            total = (total * share >> PRECISION) + coefficient
-        integrals.append(bell * total >> PRECISION)
-    return integrals
+
+def _bell(law: Law, numbers: Samples) -> NDArray[np.float64]:
+    """Return w(x) / z of the numbers x, in units of 2^-64, nearly."""
+    square = (numbers / law.std) ** 2
+    scale, small = (1 << (64 + PRECISION)) / law.total, 1 / (24 * law.std**2)
+    return np.exp(square * -0.5) * (square * (scale * small) + scale * (1 - small))
+
+
+def is_accepted(law: Law, number: int, reached: int, uniform: int) -> bool:
+    """Return whether u, in units of 2^-114, accepts the number, exactly; u has reached so many thresholds."""
+    start = law.table.thresholds[reached - 1] if reached else 0
+    return uniform - start < (integral(Fraction(law.std) ** 2, number) << BITS) // law.total
+
+
+def fill_gaps(noise: Samples, rejected: Places, count: int) -> tuple[Samples, Places]:
+    """Return the first `count` numbers, accepted later ones in place of rejected ones, and the places still open."""
+    edge, spare = int(rejected.searchsorted(count)), np.ones(len(noise) - count, dtype=np.bool_)
+    spare[rejected[edge:] - count] = False
+    gaps, others = rejected[:edge], noise[count:][spare]
+    filled = gaps[: len(others)]
+    noise[filled] = others[: len(filled)]
+    return noise[:count], gaps[len(filled) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,13 +66,29 @@ def test_a_sample_is_how_many_thresholds_its_number_has_reached(
     assert stream.left == b""
 
 
-@pytest.mark.parametrize("shift", [0, 8])
-def test_a_sample_comes_onto_what_was_there_shifted(shift: int) -> None:
-    table = make_table(place_thresholds([5, 3, 1], BITS), CELL_BITS)
-    alone, onto = np.zeros(1000, dtype=np.int64), np.arange(-500, 500)
-    draw(table, alone, Keystream(bytes(32)))
-    draw(table, onto, Keystream(bytes(32)), shift)
-    assert (onto == np.arange(-500, 500) * 2**shift + alone).all()
+@given(st.lists(places, min_size=1, max_size=8, unique=True).map(sorted), st.data())
+def test_cells_that_hold_anything_unsure_are_cut(lower: list[int], data: st.DataObject) -> None:
+    limits = [*lower, *(END - limit for limit in reversed(lower) if limit < END // 2)]
+    edges = [0, *limits, END]
+    sure = [data.draw(st.integers(start, end)) for start, end in pairwise(edges)]
+    settled = make_table(limits, CELL_BITS, sure=sure).settled
+    for cell, code in enumerate(settled.tolist()):
+        first, last = cell * LOW, cell * LOW + LOW - 1
+        i = bisect_right(limits, first)
+        if code >= -(len(limits) // 2):
+            assert code == i - len(limits) // 2
+            assert last < min(edges[i + 1], sure[i])
+        else:
+            assert code == i - len(limits) // 2 - len(edges) + 1 - (first in limits)
+            assert first in limits or last >= min(edges[i + 1], sure[i])
+
+
+def test_how_far_a_number_is_beyond_its_threshold_is_told() -> None:
+    table = make_table((END // 8 + 5 * 8, END // 8 * 7 - 5 * 8), CELL_BITS)
+    cells, low = np.array([1, 1, 6, 6], dtype=np.uint64), np.array([39, 48, LOW - 41, LOW - 8], dtype=np.uint64)
+    reached, above = search(table, cells, table.settled[cells], low, np.zeros(4, np.uint32))
+    assert reached.tolist() == [0, 1, 1, 2]
+    assert above.tolist() == [2**61 + 4, 1, 3 * 2**62 - 11, 4]
 
 
 def test_thresholds_are_rounded_to_the_nearest_and_mirror_each_other() -> None:
@@ -94,6 +111,6 @@ def test_outcomes_and_codes_fit_their_words(outcomes: int, kind: type) -> None:
     lower = list(range(1, half + 1))
     table = make_table((*lower, *(END - limit for limit in reversed(lower))), CELL_BITS)
     assert table.settled.dtype == kind
-    cells, low = np.zeros(3, dtype=np.intp), np.array([0, 1, LOW - 1], dtype=np.uint64)
-    codes = table.settled[cells]
-    assert search(table, cells, codes, low, None).tolist() == [-half, 1 - half, 0]
+    cells, low = np.zeros(3, dtype=np.uint64), np.array([0, 1, LOW - 1], dtype=np.uint64)
+    reached, _ = search(table, cells, table.settled[cells], low, np.zeros(3, np.uint32))
+    assert reached.tolist() == [0, 1, half]
