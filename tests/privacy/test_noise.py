@@ -199,12 +199,20 @@ def test_close_calls_are_decided_exactly(std: float, share: float) -> None:
     start = law.table.thresholds[reached - 1]
     edge = start + (integral(Fraction(std) ** 2, x) << BITS) // law.total
     for u, expected in ((edge - 1, True), (edge, False)):
-        if u >> 96 == start >> 96 or law.table.settled[u >> 96] < law.table.least:
-            word = np.array([(x % (1 << law.shift)) << 64 - law.shift | u >> 96], np.uint64)
-            bits = np.array([u >> 32 & 2**64 - 1], np.uint64), np.array([u & 2**32 - 1], np.uint32)
-            codes = law.table.settled[[u >> 96]]
-            numbers, accepted = noise.decide(law, word, codes, *bits)
-            assert (numbers.tolist(), accepted.tolist()) == ([x], [expected])
+        word = np.array([(x % (1 << law.shift)) << 64 - law.shift | u >> 96], np.uint64)
+        bits = np.array([u >> 32 & 2**64 - 1], np.uint64), np.array([u & 2**32 - 1], np.uint32)
+        codes = law.table.settled[[u >> 96]]
+        assert codes[0] < law.table.least
+        numbers, accepted = noise.decide(law, word, codes, *bits)
+        assert (numbers.tolist(), accepted.tolist()) == ([x], [expected])
+
+
+@pytest.mark.parametrize("std", [512.001, 777.7, STD, MOST_STD])
+def test_floating_point_errs_by_less_than_what_it_may_decide_on(std: float) -> None:
+    law, numbers = tabulate(std), (np.linspace(-12.9, 12.9, 50) * std).astype(np.int64)
+    for x, found in zip(numbers.tolist(), noise._bell(law, numbers), strict=True):
+        exact = mpf(integral(Fraction(std) ** 2, x)) / law.total * 2**64
+        assert abs(found - exact) < noise.MARGIN / 2 * exact + noise.LEAST_MARGIN / 4
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
@@ -254,14 +262,23 @@ def test_no_number_repeats_across_chunks_and_draws() -> None:
     assert len(np.unique(np.abs(found))) == len(found)
 
 
+class Constant(Keystream):
+    """A keystream of one byte."""
+
+    def __init__(self, byte: int) -> None:
+        super().__init__(bytes(32))
+        self.byte = byte
+
+    def bytes(self, count: int) -> bytes:
+        return bytes([self.byte]) * count
+
+
 @pytest.mark.parametrize("std", [LEAST_STD, 512.0, 512.5, STD, MOST_STD])
 def test_the_least_and_largest_uniform_numbers_give_what_the_law_reaches_to(std: float) -> None:
     law = tabulate(std)
-    for byte, expected in ((0, law.table.least), (255, -law.table.least)):
-        stream = Keystream(bytes(32))
-        stream.bytes = lambda count, byte=byte: bytes([byte]) * count  # pyright: ignore[reportAttributeAccessIssue]
-        found = propose(law, 2, stream)[0] if law.shift else gaussian(std, 2, stream)
-        edge = (expected << law.shift) - (1 if byte and law.shift else 0)
+    for byte, end in ((0, law.table.least), (255, -law.table.least)):
+        found = propose(law, 2, Constant(byte))[0] if law.shift else gaussian(std, 2, Constant(byte))
+        edge = (end << law.shift) - (1 if byte and law.shift else 0)
         assert found.tolist() == [edge, edge]
         assert 11 * std < abs(edge) < 14 * std
 
