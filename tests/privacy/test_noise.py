@@ -71,13 +71,13 @@ def test_thresholds_of_a_wide_law_are_those_of_the_envelope(std: float) -> None:
 @settings(max_examples=15)
 def test_all_that_a_cell_holds_weighs_no_more_than_the_envelope(std: float, data: st.DataObject) -> None:
     """And no less than what is accepted unseen: at the cells' edges and their middle, on both sides."""
-    shift, least = tabulate(std).shift, Fraction(1, 2**155)
+    shift, error = tabulate(std).shift, 2 ** (192 - 149)
     upper, lower = envelope(std, shift)
     for j in {0, 1, *data.draw(st.lists(st.integers(0, int(12 * std / 2**shift)), min_size=3, max_size=3))}:
         edges = (j << shift) - (1 << shift - 1), (j << shift), (j << shift) + (1 << shift - 1) - 1
         for x in (*edges, *(-x - 1 for x in edges)):
             weight = integral(Fraction(std) ** 2, x)
-            assert lower[j] - least * 2**192 * 40 < weight < upper[j] + least * 2**192 * 40
+            assert lower[j] - error < weight < upper[j] + error
 
 
 def accepted_share(law: Law, x: int) -> mpf:
