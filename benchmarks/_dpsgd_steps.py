@@ -112,13 +112,14 @@ def bract(case: Case, records: Records, device: str) -> Step:
     loss = objective_of(case.name, case.shape).loss
     engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
     noise, parameters = noise_of(case), list(engine.model.parameters())
+    sizes = [p.numel() for p in parameters]
 
     @torch.no_grad()
     def step() -> None:
-        total = engine.clipped_sum(records)
-        total += noise() * GRID
-        change = torch.from_numpy(total.astype(np.float32)).to(device)
-        for parameter, part in zip(parameters, change.split([p.numel() for p in parameters]), strict=True):
+        total = torch.from_numpy(engine.clipped_sum(records))
+        change = torch.empty(len(total), dtype=torch.float32)
+        torch.add(total, torch.from_numpy(noise()), alpha=GRID, out=change)
+        for parameter, part in zip(parameters, change.to(device).split(sizes), strict=True):
             parameter.sub_(part.view_as(parameter), alpha=RATE / len(records))
 
     return step

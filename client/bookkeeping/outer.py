@@ -56,16 +56,26 @@ class OuterProducts:
         if self.made:
             return squared_norms(self.each)
         if self.inputs.shape[2] == 1:
-            return (_sizes(self.inputs) * _sizes(self.gradients)).sum((1, 2))
-        a, g = self.inputs.double(), self.gradients.double()
+            return (self._lengths.square() * _sizes(self.gradients)).sum((1, 2))
+        a, g = self._doubles
         grams = torch.matmul(a, a.transpose(2, 3)) * torch.matmul(g, g.transpose(2, 3))
         return grams.sum((1, 2, 3)).clamp_(min=0.0)
+
+    @cached_property
+    def _lengths(self) -> torch.Tensor:
+        """Return those of the inputs, float64 [rows, groups, positions]."""
+        return _sizes(self.inputs).sqrt()
+
+    @cached_property
+    def _doubles(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inputs.double(), self.gradients.double()
 
     def squared_magnitudes(self) -> torch.Tensor:
         """Return float64 [rows], of the norms if gradients are made or positions are one, else of sum |a_t||g_t|."""
         if self.made or self.inputs.shape[2] == 1:
             return self._squares
-        return (_sizes(self.inputs) * _sizes(self.gradients)).sqrt().sum((1, 2)).square()
+        a, g = self._doubles
+        return (_sizes(a) * _sizes(g)).sqrt().sum((1, 2)).square()
 
     def weighted(self, factors: torch.Tensor) -> torch.Tensor:
         """Return the sum over records of gradients times `factors` [rows], [groups, d, p].
@@ -74,8 +84,11 @@ class OuterProducts:
         """
         if self.made:
             return weighted(self.each, factors)
-        a, g = finite(self.inputs, factors), finite(self.gradients, factors)
-        return _summed(*(_balanced(a, g, factors) if a.shape[2] == 1 else _exact(a, g, factors)))
+        if self.inputs.shape[2] == 1:
+            a, g = finite(self.inputs, factors), finite(self.gradients, factors)
+            return _summed(*_balanced(a, g, factors, self._lengths.amax((1, 2))))
+        a, g = (finite(part, factors) for part in self._doubles)
+        return _summed(*_alone_or_all(a, g, factors))
 
 
 def _summed(inputs: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
@@ -83,28 +96,29 @@ def _summed(inputs: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     return torch.matmul(gradients.transpose(0, 1).flatten(1, 2).transpose(1, 2), inputs.transpose(0, 1).flatten(1, 2))
 
 
-def _exact(inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs and gradients times factors in float64, and only those of a record that is the only one.
+def _alone_or_all(
+    inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and gradients times factors, float64, and only those of a record that is the only one.
 
     A matrix product cuts its sums in blocks: where a record's terms cancel, and it lies across two of them, its sum
     is another than where it lies within one, and how many records lie before it would move its share.
     """
     rows = factors.nonzero()[:, 0]
     kept = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else slice(None)
-    return inputs[kept].double(), gradients[kept].double() * factors[kept].view(-1, 1, 1, 1)
+    return inputs[kept], gradients[kept] * factors[kept].view(-1, 1, 1, 1)
 
 
 def _balanced(
-    inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor
+    inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs and gradients times factors, each record's inputs brought to near length one, exactly.
+    """Return inputs and gradients times factors, inputs of these lengths [rows] brought to near length one, exactly.
 
     Their product is no larger than a clip norm, but a gradient of 1e-40 times a factor may be less than the least
     number, beside inputs of 1e38, or one of 1e38 past the largest.
     """
-    longest = torch.linalg.vector_norm(inputs.flatten(1), ord=torch.inf, dim=1).double()
-    _, exponents = torch.frexp(torch.where(longest > 0, longest, 1.0))
-    scale = torch.ldexp(torch.ones_like(longest), exponents.clamp(-126, 126)).view(-1, 1, 1, 1)
+    _, exponents = torch.frexp(torch.where((lengths > 0) & torch.isfinite(lengths), lengths, 1.0))
+    scale = torch.ldexp(torch.ones_like(lengths), exponents.clamp(-126, 126)).view(-1, 1, 1, 1)
     shares = gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
     return inputs / scale.to(inputs.dtype), shares.to(gradients.dtype)
 

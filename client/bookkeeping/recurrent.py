@@ -196,6 +196,8 @@ def _stack(
         ways = [_run(runs[number + way], states, [s[number + way] for s in start], way == 1) for way in range(width)]
         states = ways[0][0] if width == 1 else torch.cat([all_steps for all_steps, _ in ways], dim=2)
         last += [ends for _, ends in ways]
+    if len(last) == 1:
+        return states, [end[None] for end in last[0]]
     return states, [torch.stack(ends) for ends in zip(*last, strict=True)]
 
 

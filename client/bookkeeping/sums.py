@@ -38,18 +38,19 @@ class Sums:
 
     def total(self) -> NDArray[np.float64]:
         """Return the sum, float64 [parameters]."""
-        if self._closed:
-            self._close()
         sizes = [parameter.numel() for parameter in self._parameters]
         vector = torch.empty(sum(sizes), dtype=torch.float64, device=self._parameters[0].device)
-        sums = [self._closed.get(parameter, self._open.get(parameter)) for parameter in self._parameters]
-        slots = list(zip(vector.split(sizes), sums, strict=True))
-        for slot, _ in (pair for pair in slots if pair[1] is None):
-            slot.zero_()
-        found = [(slot, part.flatten()) for slot, part in slots if part is not None]
-        if found:
-            torch._foreach_copy_(*map(list, zip(*found, strict=True)))
+        for parameter, slot in zip(self._parameters, vector.split(sizes), strict=True):
+            self._fill(slot, [sums[parameter] for sums in (self._open, self._closed) if parameter in sums])
         return vector.cpu().numpy()
+
+    def _fill(self, slot: torch.Tensor, parts: list[torch.Tensor]) -> None:
+        """Fill a parameter's slot [numbers] with the sum of its parts, of which there may be none."""
+        if not parts:
+            slot.zero_()
+        for place, part in enumerate(parts):
+            into = slot.view(part.shape)
+            into.add_(part) if place else into.copy_(part)
 
 
 def _put(sums: dict[nn.Parameter, torch.Tensor], parameter: nn.Parameter, part: torch.Tensor) -> None:

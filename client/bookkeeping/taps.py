@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from ...privacy import PlanError
 
-BLOCK = 64
+BLOCK = 256
 """Numbers whose squares are summed in their own dtype; the sum over blocks is in float64."""
 
 
