@@ -108,19 +108,19 @@ def bract_sum(case: Case, records: Records, device: str) -> Step:
 
 
 def bract(case: Case, records: Records, device: str) -> Step:
-    """Return our step: clip, noise from a cipher's keystream, update."""
+    """Return our step: clip, noise from a cipher's keystream, update of the parameters, which lie side by side."""
     loss = objective_of(case.name, case.shape).loss
     engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
     noise, parameters = noise_of(case), list(engine.model.parameters())
-    sizes = [p.numel() for p in parameters]
+    flat = nn.utils.parameters_to_vector(parameters).detach()
+    nn.utils.vector_to_parameters(flat, parameters)
 
     @torch.no_grad()
     def step() -> None:
         total = torch.from_numpy(engine.clipped_sum(records))
         change = torch.empty(len(total), dtype=torch.float32)
         torch.add(total, torch.from_numpy(noise()), alpha=GRID, out=change)
-        for parameter, part in zip(parameters, change.to(device).split(sizes), strict=True):
-            parameter.sub_(part.view_as(parameter), alpha=RATE / len(records))
+        flat.sub_(change.to(device), alpha=RATE / len(records))
 
     return step
 
