@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bract.client.engines import make_engine
+from bract.client.protect import TOGETHER
 from bract.client.records import Records
 from bract.models import build, objective_of
 from bract.privacy import Keystream
@@ -87,10 +89,21 @@ def plain(case: Case, records: Records, device: str) -> Step:
     return step
 
 
+def together_of(case: Case) -> int:
+    """Return for how many steps noise is made at once, as a device does for its local steps."""
+    return max(1, TOGETHER // sum(p.numel() for p in network(case, "cpu").parameters()))
+
+
 def noise_of(case: Case) -> Callable[[], np.ndarray]:
     """Return a function to a step's noise in steps of the grid, from a fresh cipher key."""
-    count = sum(p.numel() for p in network(case, "cpu").parameters())
-    return lambda: gaussian(NOISE * CLIP / GRID, count, Keystream(secrets.token_bytes(32)))
+    count, together = sum(p.numel() for p in network(case, "cpu").parameters()), together_of(case)
+
+    def made() -> Iterator[np.ndarray]:
+        while True:
+            numbers = gaussian(NOISE * CLIP / GRID, together * count, Keystream(secrets.token_bytes(32)))
+            yield from numbers.reshape(together, count)
+
+    return partial(next, made())
 
 
 def rows_of(records: Records, device: str) -> int:

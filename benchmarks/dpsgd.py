@@ -2,8 +2,9 @@
 
 All steps of a network run in turn in one process, on one thread, under one allocator setting (glibc keeps freed
 memory, as `bract simulate` has it); times are medians of the process's processor time, on a GPU of the clock's.
-Bract's noise comes from a cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak
-of a fresh process; on a GPU, to that of the GPU's memory.
+A turn is as many steps as bract makes the noise of at once: one, but of a small network some. Bract's noise comes
+from a cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak of a fresh process;
+on a GPU, to that of the GPU's memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 from _bars import Bar, arguments, show
-from _dpsgd_steps import CASES, MODES, Case, Step, make_step, noise_of
+from _dpsgd_steps import CASES, MODES, Case, Step, make_step, noise_of, together_of
 
 from bract.simulations import machine
 
@@ -55,12 +56,14 @@ def steps_of(case: Case, count: int, device: str) -> dict[str, Step]:
 
 def times(case: Case, count: int, repeats: int, device: str) -> dict[str, float]:
     """Return the median seconds of each method's step, and of our noise alone."""
-    steps = {**steps_of(case, count, device), "noise": noise_of(case)}
+    steps, together = {**steps_of(case, count, device), "noise": noise_of(case)}, together_of(case)
     taken: dict[str, list[float]] = {method: [] for method in steps}
     for turn in range(repeats):
         order = list(steps)[turn % len(steps) :] + list(steps)[: turn % len(steps)]
         for method in order:
-            taken[method].append(seconds(steps[method], device))
+            taken[method].append(
+                seconds(lambda step=steps[method]: [step() for _ in range(together)], device) / together
+            )
     return {method: statistics.median(values) for method, values in taken.items()}
 
 

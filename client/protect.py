@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..privacy import Clipped, Keystream, Masked, Plan, Update
 from ..privacy.distributed import Distributed
@@ -47,14 +48,33 @@ def clip_and_tell(update: Update, plan: Plan) -> Update:
     return Update(np.append(clipped.vector, told))
 
 
-def add_noise(update: Update, plan: Plan, noise: Keystream) -> Clipped:
-    """Return a clipped sum or change on the plan's finest grid, with the noise that a device adds by itself.
+TOGETHER = 1 << 16
+"""Numbers of noise that are made at once for steps that follow one another: a call costs as much as ten thousand."""
+
+
+def noises(plan: Plan, count: int, steps: int, draw: Callable[..., Keystream]) -> Iterator[NDArray[np.int64]]:
+    """Yield the noise that a device adds to the sum of `count` numbers of one step after another, secret.
+
+    It is made ahead, for as many steps as are few numbers together. `draw` gives the keystream of ("noise", step).
+    """
+    block = max(1, TOGETHER // count)
+    for first in range(0, steps, block):
+        rows = min(block, steps - first)
+        made = gaussian(plan.noise_std(count) / plan.noise_step, rows * count, draw("noise", first))
+        yield from made.reshape(rows, count)
+
+
+def add_made(update: Update, plan: Plan, noise: NDArray[np.int64]) -> Clipped:
+    """Return a clipped sum or change on the plan's finest grid, with noise out of `noises` that nothing else had.
 
     Guarantee: the result is the Gaussian mechanism of `plan.noise_multiplier` on it.
     """
-    clipped = quantize(update, plan.noise_step)
-    count = len(clipped.vector)
-    return Clipped(clipped.vector + gaussian(plan.noise_std(count) / plan.noise_step, count, noise))
+    return Clipped(quantize(update, plan.noise_step).vector + noise)
+
+
+def add_noise(update: Update, plan: Plan, noise: Keystream) -> Clipped:
+    """Return the same as `add_made`, with noise from a keystream."""
+    return add_made(update, plan, next(noises(plan, len(update.vector), 1, lambda *_: noise)))
 
 
 def add_share(update: Update, plan: Plan, round: int, draws: Keystream, layers: Sequence[bytes] = ()) -> Clipped:

@@ -16,7 +16,7 @@ from ..models import build, load_flat, objective_of
 from ..privacy import Clipped, Keystream, Plan, Update
 from ..privacy.quantize import dequantize
 from .engines import Engine, make_engine
-from .protect import add_noise, add_share, clip_and_tell, protect
+from .protect import add_made, add_noise, add_share, clip_and_tell, noises, protect
 from .records import Records, torch_device
 from .updates import local_change
 
@@ -95,9 +95,8 @@ def local_steps(task: Task) -> Clipped:
     """
     training = task.plan.training
     parameters = task.parameters.astype(np.float64)
-    for step in range(training.local_steps):
-        gradient_sum = sampled_sum(task, parameters.astype(np.float32), step)
-        noised = add_noise(gradient_sum, task.plan, task.draw("noise", step))
+    for step, noise in enumerate(noises(task.plan, len(parameters), training.local_steps, task.draw)):
+        noised = add_made(sampled_sum(task, parameters.astype(np.float32), step), task.plan, noise)
         gradient = dequantize(noised.vector, task.plan.noise_step) / training.batch_size
         parameters -= training.learning_rate * gradient
     return protect(Update(parameters - task.parameters), task.plan)

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client import train
+from bract.client import protect, train
 from bract.client.bookkeeping.engine import BookKeepingEngine
-from bract.client.protect import protect
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, rows_of, sampled_sum
 from bract.models import build, load_flat, read_flat
@@ -103,11 +102,16 @@ def test_a_central_step_draws_one_sample_and_no_noise(make: Make, sample: Sample
     assert draws.purposes == [("sample", 0)]
 
 
-def test_every_local_step_draws_a_fresh_sample_and_fresh_noise(make: Make, sample: Sample) -> None:
+@pytest.mark.parametrize(("together", "ahead"), [(1, 1), (3 * 51 - 1, 2), (1 << 16, 4)])
+def test_every_local_step_draws_a_fresh_sample_and_its_noise_is_made_ahead_where_it_is_short(
+    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, together: int, ahead: int
+) -> None:
+    monkeypatch.setattr(protect, "TOGETHER", together)
     draws = Draws()
-    local_steps(task(make(training={"local_steps": 3}), sample(20), draws))
-    assert draws.purposes == [(kind, step) for step in range(3) for kind in ("sample", "noise")]
-    assert len(set(map(id, draws.keystreams))) == 6
+    local_steps(task(make(training={"local_steps": 4}), sample(20), draws))
+    every = [[*([("noise", step)] if step % ahead == 0 else []), ("sample", step)] for step in range(4)]
+    assert draws.purposes == [purpose for one in every for purpose in one]
+    assert len(set(map(id, draws.keystreams))) == len(draws.purposes)
 
 
 def test_two_rounds_never_see_the_same_samples(make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +180,7 @@ def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: 
     rate = 1e-12  # no record is ever sampled, so the change is noise alone
     plan = make(training={"local_steps": steps}, privacy={"sampling_rate": rate}, aggregation=FINE)
     std = plan.noise_std(51) / plan.noise_step
-    total = sum(gaussian(std, 51, SeededEntropy(7).keystream("noise", step)) for step in range(steps))
+    total = gaussian(std, steps * 51, SeededEntropy(7).keystream("noise", 0)).reshape(steps, 51).sum(axis=0)
     assert plan.grid_step == plan.noise_step
     expected = -plan.training.learning_rate * total / plan.training.batch_size
     found = local_steps(task(plan, sample(9))).vector
@@ -258,7 +262,9 @@ def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, aggregation: dict[str, int]
 ) -> None:
     given = []
-    monkeypatch.setattr(train, "protect", lambda update, plan: given.append(update.vector) or protect(update, plan))
+    monkeypatch.setattr(
+        train, "protect", lambda update, plan: given.append(update.vector) or protect.protect(update, plan)
+    )
     plan = make(aggregation=aggregation)
     found = local_steps(task(plan, sample(9))).vector
     assert len(given) == 1
