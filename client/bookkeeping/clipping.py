@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import nn
 
 from ...privacy import PlanError
 from .rules import Use
-from .whole import whole
+from .sums import Run
+from .whole import Whole, whole
 
 SPREAD = 32.0
 """How many clip norms of terms that cancel a record may bring into a sum with others; beyond, its norm from Gram
@@ -21,11 +22,11 @@ matrices is not exact enough, and it is clipped by that of its own sum."""
 LEAST = 2.0**-100
 """Factors, relative to the clip norm, below which float32 loses bits: gradients so large count as not finite."""
 
-Part = tuple[nn.Parameter, torch.Tensor]
+Part = tuple[Run, torch.Tensor]
 
 
 def clipped_parts(uses: Sequence[Use], clip_norm: float, rows: int, device: torch.device) -> Iterator[Part]:
-    """Return pairs of a parameter and a part of the sum of clipped gradients, float64 or float32, to be added up.
+    """Return parameters with parts of the sum of clipped gradients, float64 or float32, to be added up.
 
     Factors are made by numpy, whose calls on so few numbers are short.
     """
@@ -61,8 +62,8 @@ def _together(
     scale = _scale(clip_norm)
     scaled = torch.from_numpy(np.where(factors * scale >= LEAST, factors * scale, 0.0)).to(device)
     for use in uses:
-        for parameter, part in use.weighted(scaled):
-            yield parameter, part if scale == 1.0 else part.double() / scale
+        for run, part in use.runs(scaled) if isinstance(use, Whole) else as_runs(use.weighted(scaled)):
+            yield run, part if scale == 1.0 else part.double() / scale
 
 
 def _scale(clip_norm: float) -> float:
@@ -78,4 +79,9 @@ def _alone(uses: Sequence[Use], chosen: torch.Tensor, clip_norm: float) -> list[
     if not bool(torch.isfinite(norm)):
         return []
     factor = min(1.0, clip_norm / (float(norm) + 1e-6))
-    return [(parameter, part.double() * factor) for parameter, part in parts]
+    return as_runs((parameter, part.double() * factor) for parameter, part in parts)
+
+
+def as_runs(pairs: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> list[Part]:
+    """Return parts of single parameters."""
+    return [((parameter,), part) for parameter, part in pairs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ def _run(layer: nn.Linear, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return nn.functional.linear(inputs, layer.weight.detach(), bias), inputs.detach()
 
 
-def use_linear(layer: nn.Linear, inputs: torch.Tensor, gradient: torch.Tensor) -> MatrixUse | Each | OverTime:
+def use_linear(layer: Any, inputs: torch.Tensor, gradient: torch.Tensor) -> MatrixUse | Each | OverTime:
     """Return the use of a linear layer on inputs [rows, ..., features], given its outputs' gradient."""
     inputs, gradient = (vectors.reshape(len(vectors), -1, vectors.shape[-1]) for vectors in (inputs, gradient))
     if is_made(inputs.shape[1], 1, layer.in_features + 1, layer.out_features):

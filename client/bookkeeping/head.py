@@ -8,6 +8,7 @@ product, in the layout that the product likes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ class HeadUse:
         return [(weight, both[1:].t().contiguous()), (bias, both[0].clone())]
 
 
-def has_head(model: nn.Module, loss: Loss, steps: tuple[int, ...]) -> bool:
+def has_head(model: Any, loss: Loss, steps: tuple[int, ...]) -> bool:
     """Return whether the network ends in a head of which `use_head` makes the cross entropy, or its mean over steps.
 
     `steps` is the shape of one record's labels. It depends on shapes and kinds of layers alone.

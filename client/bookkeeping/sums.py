@@ -12,49 +12,52 @@ from torch import nn
 BATCHES = 8
 """So many chunks' sums are added in their own dtype before they are added in float64."""
 
+Run = tuple[nn.Parameter, ...]
+"""Parameters whose parts lie one after another in a tensor [numbers], or one alone, whose part may have its shape."""
+
 
 class Sums:
     """The sum of all parts added, one part of a vector for each parameter; those not trained are zero."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self._parameters = parameters
-        self._open: dict[nn.Parameter, torch.Tensor] = {}
-        self._closed: dict[nn.Parameter, torch.Tensor] = {}
+        self._all: Run = tuple(parameters)
+        self._open: dict[Run, torch.Tensor] = {}
+        self._closed: dict[Run, torch.Tensor] = {}
         self._added = 0
 
-    def add(self, parts: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> None:
+    def add(self, parts: Iterable[tuple[Run, torch.Tensor]]) -> None:
         """Add a chunk's parts; the tensors become ours."""
-        for parameter, part in parts:
-            if parameter.requires_grad:
-                _put(self._open if part.dtype == parameter.dtype else self._closed, parameter, part)
+        for run, part in parts:
+            if run[0].requires_grad:
+                _put(self._open if part.dtype == run[0].dtype else self._closed, run, part)
         self._added += 1
         if self._added % BATCHES == 0:
             self._close()
 
     def _close(self) -> None:
-        for parameter, part in self._open.items():
-            _put(self._closed, parameter, part.double())
+        for run, part in self._open.items():
+            _put(self._closed, run, part.double())
         self._open.clear()
 
     def total(self) -> NDArray[np.float64]:
         """Return the sum, float64 [parameters]."""
-        sizes = [parameter.numel() for parameter in self._parameters]
-        vector = torch.empty(sum(sizes), dtype=torch.float64, device=self._parameters[0].device)
-        for parameter, slot in zip(self._parameters, vector.split(sizes), strict=True):
-            self._fill(slot, [sums[parameter] for sums in (self._open, self._closed) if parameter in sums])
+        if self._all in self._open and len(self._open) == 1 and not self._closed:
+            return self._open[self._all].flatten().double().cpu().numpy()
+        sizes = [parameter.numel() for parameter in self._all]
+        vector = torch.empty(sum(sizes), dtype=torch.float64, device=self._all[0].device)
+        empty = dict(zip(self._all, vector.split(sizes), strict=True))
+        slots, parts = empty.copy(), [*self._open.items(), *self._closed.items()]
+        for run, part in parts:
+            for parameter, piece in zip(run, part.flatten().split([p.numel() for p in run]), strict=True):
+                fill = slots[parameter].copy_ if empty.pop(parameter, None) is not None else slots[parameter].add_
+                fill(piece)
+        for slot in empty.values():
+            slot.zero_()
         return vector.cpu().numpy()
 
-    def _fill(self, slot: torch.Tensor, parts: list[torch.Tensor]) -> None:
-        """Fill a parameter's slot [numbers] with the sum of its parts, of which there may be none."""
-        if not parts:
-            slot.zero_()
-        for place, part in enumerate(parts):
-            into = slot.view(part.shape)
-            into.add_(part) if place else into.copy_(part)
 
-
-def _put(sums: dict[nn.Parameter, torch.Tensor], parameter: nn.Parameter, part: torch.Tensor) -> None:
-    if parameter in sums:
-        sums[parameter].add_(part)
+def _put(sums: dict[Run, torch.Tensor], run: Run, part: torch.Tensor) -> None:
+    if run in sums:
+        sums[run].add_(part)
     else:
-        sums[parameter] = part
+        sums[run] = part

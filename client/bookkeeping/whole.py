@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .rules import Use
+from .sums import Run
 from .taps import BLOCK, Pairs, squared_norms, weighted
 
 SHORT = 1 << 12
@@ -39,10 +40,12 @@ class Whole:
 
     def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Return the parameters with their weighted sums."""
-        parts = weighted(self._each, factors).split(self._sizes)
-        return [
-            (parameter, part.view(parameter.shape)) for parameter, part in zip(self._parameters, parts, strict=False)
-        ]
+        parts = zip(self._parameters, weighted(self._each, factors).split(self._sizes), strict=False)
+        return [(parameter, part.view(parameter.shape)) for parameter, part in parts]
+
+    def runs(self, factors: torch.Tensor) -> list[tuple[Run, torch.Tensor]]:
+        """Return all parameters with their weighted sums in one tensor [numbers]."""
+        return [(tuple(self._parameters), weighted(self._each, factors)[: sum(self._sizes[:-1])])]
 
 
 def whole(uses: Sequence[Use]) -> Sequence[Use]:
