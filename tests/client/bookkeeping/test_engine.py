@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -111,6 +113,24 @@ def test_torchs_generator_is_left_as_it_was() -> None:
     before = torch.get_rng_state()
     BookKeepingEngine(build("cnn", SHAPE, CLASSES, 0), CLIP).clipped_sum(images(3))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_trained_may_change_from_sum_to_sum(looped_sum: Reference) -> None:
+    model = build("mlp", SHAPE, CLASSES, 0)
+    engine, records = BookKeepingEngine(model, CLIP), images(3)
+    for trained in (True, False, True):
+        model[1].weight.requires_grad_(trained)
+        assert close(engine.clipped_sum(records), looped_sum(model, records, CLIP))
+
+
+def test_nothing_of_a_batch_is_kept() -> None:
+    """Neither what its layers were given nor what became of it."""
+    engine, kept = BookKeepingEngine(build("cnn", SHAPE, CLASSES, 0), CLIP), list[weakref.ref[torch.Tensor]]()
+    engine.model.register_forward_pre_hook(lambda _, inputs: kept.append(weakref.ref(inputs[0])))
+    engine.clipped_sum(images(3))
+    gc.collect()
+    assert kept
+    assert all(reference() is None for reference in kept)
 
 
 class Twice(nn.Module):

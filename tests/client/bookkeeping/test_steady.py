@@ -12,8 +12,11 @@ from torch import nn
 from bract.client.bookkeeping.engine import ROWS, BookKeepingEngine
 from bract.client.bookkeeping.steady import GRAIN, steady
 from bract.client.bookkeeping.watching import Watching
+from bract.client.bookkeeping.whole import whole
 from bract.client.engines import make_engine
 from bract.client.records import Records
+from bract.models.objectives import Loss, cross_entropy
+from bract.models.rnn import LastState
 
 CPU = torch.device("cpu")
 
@@ -43,17 +46,27 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "shape"), NETWORKS)
+HEADS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
+    (lambda: nn.Sequential(nn.Linear(7, 90), nn.Tanh(), nn.Linear(90, 13)), (7,)),
+    (lambda: nn.Sequential(LastState(nn.RNN(5, 37, batch_first=True)), nn.Linear(37, 11)), (9, 5)),
+    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(35, 21)), (7, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "loss"),
+    [(*network, squares) for network in NETWORKS] + [(*network, cross_entropy) for network in HEADS],
+)
 def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
-    build: Callable[[], nn.Module], shape: tuple[int, ...]
+    build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss
 ) -> None:
     torch.manual_seed(0)
     model, record = build(), torch.randn(1, *shape)
     torch.set_num_threads(2)
     with steady(CPU), Watching(model) as watching:
         features, labels = record.expand(ROWS, *shape).contiguous(), torch.zeros(ROWS, dtype=torch.int64)
-        uses = watching.uses(squares, features, labels, ROWS)
-        for use in uses:
+        uses = watching.uses(loss, features, labels, ROWS)
+        for use in [*uses, *whole(uses)]:
             norms = use.squared_norms()
             assert bool((norms == norms[0]).all())
             shares = [use.weighted(chosen) for chosen in torch.eye(ROWS, dtype=torch.float64)]
