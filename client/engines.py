@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,7 +17,7 @@ from .bookkeeping.rules import RULES
 from .bookkeeping.steady import GRAIN
 from .bookkeeping.watching import trained_layers
 from .gradients import OpacusEngine
-from .records import Records
+from .records import Precision, Records
 
 
 class Engine(Protocol):
@@ -38,19 +39,23 @@ def make_engine(
     loss: Loss = cross_entropy,
     engine: Literal["auto", "opacus"] = "auto",
     rows: int = ROWS,
+    precision: Precision = "float32",
 ) -> Engine:
     """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always that.
 
     `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size.
+    `precision` is that of its passes through the network.
 
     Raises:
         ValueError: `rows` is no multiple of 32.
-        PlanError: neither can train the network.
+        PlanError: neither can train the network, or Opacus alone can and the precision is not float32.
     """
     if rows < 1 or rows % GRAIN:
         raise ValueError(f"rows come in multiples of {GRAIN}, not {rows}")
     if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
-        return BookKeepingEngine(model, clip_norm, loss, rows)
+        return BookKeepingEngine(model, clip_norm, loss, rows, torch.bfloat16 if precision == "bfloat16" else None)
+    if precision != "float32":
+        raise PlanError("Opacus trains this network, and in float32 only", "set training.precision to float32")
     refuse(model)
     refuse_for_opacus(model)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,14 @@ class Records:
 def torch_device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def precision_of(plan: Plan, device: torch.device) -> Precision:
+    """Return that of passes through the plan's network: on a GPU the plan's, else float32."""
+    return plan.training.precision if device.type == "cuda" else "float32"
 
 
 def make_records(features: Features, labels: Labels, device: torch.device) -> Records:

@@ -17,7 +17,7 @@ from ..privacy import Clipped, Keystream, Plan, Update
 from ..privacy.quantize import dequantize
 from .engines import Engine, make_engine
 from .protect import add_made, add_noise, add_share, clip_and_tell, noises, protect
-from .records import Records, torch_device
+from .records import Precision, Records, precision_of, torch_device
 from .updates import local_change
 
 FEW, MANY, MOST = 32, 64, 256
@@ -46,8 +46,9 @@ Mechanism = Callable[[Task], Clipped]
 
 def engine_for(plan: Plan) -> Engine:
     """Return the engine for the plan's network and clip norm, kept from round to round."""
-    data, rows = plan.data, rows_of(plan, torch_device())
-    return _engine(plan.model.name, data.shape, data.classes, plan.safe_clip_norm, plan.training.engine, rows)
+    data, training, device = plan.data, plan.training, torch_device()
+    model = plan.model.name, data.shape, data.classes
+    return _engine(*model, plan.safe_clip_norm, training.engine, rows_of(plan, device), precision_of(plan, device))
 
 
 def rows_of(plan: Plan, device: torch.device) -> int:
@@ -61,10 +62,16 @@ def rows_of(plan: Plan, device: torch.device) -> int:
 
 @lru_cache(maxsize=2)
 def _engine(
-    name: str, shape: tuple[int, ...], classes: int, clip_norm: float, engine: Literal["auto", "opacus"], rows: int
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    clip_norm: float,
+    engine: Literal["auto", "opacus"],
+    rows: int,
+    precision: Precision,
 ) -> Engine:
     model = build(name, shape, classes).to(torch_device())
-    return make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows)
+    return make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
 
 
 def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Update:

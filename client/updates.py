@@ -13,7 +13,7 @@ from torch import nn
 
 from ..models import build, load_flat, objective_of
 from ..privacy import Keystream, Plan, Update
-from .records import Records, torch_device
+from .records import Records, precision_of, torch_device
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -54,7 +54,9 @@ def gradient_sum(plan: Plan, parameters: NDArray[np.float32], batch: Records) ->
     weights = list(model.parameters())
     if not len(batch):
         return np.zeros(sum(p.numel() for p in weights))
-    losses = objective_of(plan.model.name, plan.data.shape).loss(model(batch.features), batch.labels)
+    device = batch.labels.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision_of(plan, device) == "bfloat16"):
+        losses = objective_of(plan.model.name, plan.data.shape).loss(model(batch.features), batch.labels)
     trained = [p for p in weights if p.requires_grad]
     found = dict(zip(trained, torch.autograd.grad(losses.sum(), trained), strict=True))
     return torch.cat([found.get(p, torch.zeros_like(p)).flatten() for p in weights]).cpu().numpy().astype(np.float64)

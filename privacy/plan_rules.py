@@ -136,6 +136,12 @@ def _graph_exists(s: Sections) -> str | None:
     return None
 
 
+def _opacus_is_in_float32(s: Sections) -> str | None:
+    t = s["training"]
+    narrow = t.engine == "opacus" and t.precision != "float32"
+    return f"training.precision {t.precision} is not for engine = opacus" if narrow else None
+
+
 def _momentum_is_for_sgd(s: Sections) -> str | None:
     server = s["server"]
     return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
@@ -165,6 +171,7 @@ RULES = (
     _shared_noise_is_masked,
     _layers_are_shared,
     _somebody_honest_is_left,
+    _opacus_is_in_float32,
     _momentum_is_for_sgd,
     _files_have_a_path,
     _malicious_is_complete,

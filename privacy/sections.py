@@ -51,12 +51,14 @@ class Training(Section):
     records, on one device where the noise is local, else over the whole cohort. Where the unit is the client it is
     the most records of a device's step, which then averages over those it has. `engine` is what clips the gradients
     of records: `auto` takes book-keeping for networks all of whose layers it has rules for, `opacus` never does.
+    `precision` is that of passes through the network on a GPU; parameters, norms and sums are float32 with either.
     """
 
     local_steps: Count = 1
     batch_size: Count = 350
     learning_rate: Positive = 1.0
     engine: Literal["auto", "opacus"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Cohort(Section):

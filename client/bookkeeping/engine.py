@@ -31,7 +31,8 @@ class BookKeepingEngine:
     """Sums of clipped per-record gradients of one network, one vector a batch.
 
     `loss` gives each record's own loss, `rows` is how many records are treated at a time. Parameters that do not
-    require gradients are left out of norms and sums.
+    require gradients are left out of norms and sums. With `narrow`, passes through the network are in that dtype
+    where torch thinks it fit; what norms and sums are made from is brought to the parameters' first.
 
     Guarantee: adding or removing a record moves a sum by at most clip_norm * (1 + 1/1024) in L2, whatever the
     parameters are. Norms do not come from gradients, so this needs arguments beside algorithm 1 of Abadi et al.
@@ -59,17 +60,24 @@ class BookKeepingEngine:
         PlanError: a layer has no rule or mixes records; see `refuse` and, at the first batch, `check_model`.
     """
 
-    def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy, rows: int = ROWS) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        clip_norm: float,
+        loss: Loss = cross_entropy,
+        rows: int = ROWS,
+        narrow: torch.dtype | None = None,
+    ) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         torch.backends.cudnn.deterministic = True
         refuse(model)
         self.model, self._clip_norm, self._loss, self._rows = model, clip_norm, loss, rows
         self._parameters = list(model.parameters())
-        self._trained = self._flags()
+        self._trained, self._narrow = self._flags(), narrow
         for name, layer in trained_layers(model).items():
             if type(layer) not in RULES:
                 raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
-        self._checked, self._watching = False, Watching(model)  # rules refuse options here
+        self._checked, self._watching = False, Watching(model, narrow)  # rules refuse options here
 
     def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
@@ -94,7 +102,8 @@ class BookKeepingEngine:
     def _check(self, batch: Records, device: torch.device) -> None:
         """Check the network at its first batch, whose shape is all that is used of it; and what of it is trained."""
         if self._trained != self._flags():
-            self._trained, self._checked, self._watching = self._flags(), False, Watching(self.model)
+            self._trained, self._checked = self._flags(), False
+            self._watching = Watching(self.model, self._narrow)
         if not self._checked:
             with steady(device):
                 check_model(self.model, self._loss, batch.features, batch.labels)

@@ -124,8 +124,15 @@ class RecurrentWatch:
         self.layer.__dict__.pop("forward", None)
 
     def _forward(self, input: Any, hx: Any = None) -> Any:
-        """Return what the layer itself would: outputs, and last states or (last states, last cells)."""
-        states = _by_time(self.layer, input)
+        """Return what the layer itself would: outputs, and last states or (last states, last cells).
+
+        All is in the parameters' dtype, whatever that of the network's passes is.
+        """
+        with torch.autocast(input.device.type, enabled=False):
+            return self._outputs(input, hx)
+
+    def _outputs(self, input: torch.Tensor, hx: Any) -> Any:
+        states = _by_time(self.layer, input.to(self._directions[0][0].dtype))
         use = RecurrentUse(self.uses)
         runs = [Run(self._kind, parameters, use) for parameters in self._directions]
         states, last = _stack(self.layer, runs, states, _start(self.layer, states, hx))

@@ -45,7 +45,7 @@ class LayerWatch:
         self, layer: Any, run: Callable[..., tuple[torch.Tensor, torch.Tensor]], use: Callable[..., Any]
     ) -> None:
         self.layer, self.uses = layer, list[Any]()
-        self._run, self._use = run, use
+        self._run, self._use, self._dtype = run, use, next(layer.parameters(recurse=False)).dtype
 
     def install(self) -> None:
         """Put our forward in place of the layer's own."""
@@ -64,9 +64,13 @@ class LayerWatch:
         def tell(gradient: torch.Tensor) -> None:
             if kept._version != version:
                 raise PlanError("a layer's inputs are changed in place after it", "leave inplace out where they are")
-            self.uses.append(self._use(self.layer, kept, gradient))
+            self.uses.append(self._use(self.layer, self._widened(kept), self._widened(gradient)))
 
         return Tap.apply(tell, output.new_empty(0, requires_grad=True), output)  # type: ignore[no-any-return]
+
+    def _widened(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return numbers in the parameters' dtype, where a network's passes have another; tokens as they are."""
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
 
 Pairs = Sequence[tuple[nn.Parameter, torch.Tensor]]

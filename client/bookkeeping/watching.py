@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -29,13 +30,13 @@ class Watching:
     It leaves the network as it was whatever happens.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Make the watches.
+    def __init__(self, model: nn.Module, narrow: torch.dtype | None = None) -> None:
+        """Make the watches. `narrow` is a dtype of the passes for what torch thinks fit for it; uses are not in it.
 
         Raises:
             PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
         """
-        self._model, self._layers = model, trained_layers(model)
+        self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
         self._check_forwards()
         self._watches: dict[str, Watch] = {name: RULES[type(layer)](layer) for name, layer in self._layers.items()}
         self._sequences = {layer: FastSequence(layer) for layer in model.modules() if type(layer) is nn.Sequential}
@@ -75,20 +76,25 @@ class Watching:
             if has_head(self._model, loss, tuple(labels.shape[1:])):
                 self._pass_head(features, labels, count)
             else:
-                losses = losses_of(self._model, loss, features, labels)
+                with self._passes(features.device):
+                    losses = losses_of(self._model, loss, features, labels)
                 chosen = torch.zeros_like(losses)
                 chosen[:count] = 1.0
                 losses.backward(chosen)
         return [use for name, watch in self._watches.items() for use in _single(name, watch)]
 
+    def _passes(self, device: torch.device) -> AbstractContextManager[None]:
+        return nullcontext() if self._narrow is None else torch.autocast(device.type, self._narrow)
+
     def _pass_head(self, features: torch.Tensor, labels: torch.Tensor, count: int) -> None:
         """Pass back through the layers below the last from its own use, and note this."""
         model: Any = self._model
-        below = self._sequences[model].through(features, len(model) - 1)
+        with self._passes(features.device):
+            below = self._sequences[model].through(features, len(model) - 1)
         with torch.no_grad():
-            use, gradient = use_head(model[-1], below.detach(), labels, count)
+            use, gradient = use_head(model[-1], below.detach().to(model[-1].weight.dtype), labels, count)
         if below.requires_grad:
-            below.backward(gradient)
+            below.backward(gradient.to(below.dtype))
         next(watch for name, watch in self._watches.items() if self._layers[name] is model[-1]).uses.append(use)
 
 

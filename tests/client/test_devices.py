@@ -56,3 +56,13 @@ def test_the_sum_is_that_of_a_loop_over_records(
     engine = make_engine(build(name, shape, classes, seed=0).to(device), 0.5, loss, rows=rows)
     found = engine.clipped_sum(Records(batch.features.to(device), batch.labels.to(device)))
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "shape", "classes"), NETWORKS, ids=lambda value: str(value))
+def test_narrow_passes_come_near_it(device: str, name: str, shape: tuple[int, ...], classes: int) -> None:
+    batch, loss = records(shape, classes), objective_of(name, shape).loss
+    expected = by_record(build(name, shape, classes, seed=0).double(), loss, batch, 0.5)
+    engine = make_engine(build(name, shape, classes, seed=0).to(device), 0.5, loss, precision="bfloat16")
+    found = engine.clipped_sum(Records(batch.features.to(device), batch.labels.to(device)))
+    assert np.linalg.norm(found - expected) <= 0.1 * np.linalg.norm(expected)

@@ -69,12 +69,13 @@ def test_faults_of_single_keys_and_rules_between_sound_tables_come_together() ->
         {
             "cohort": {"size": 20, "minimum": 30},
             "privacy": {"delta": 0.5},
-            "training": {"local_steps": 5},
+            "training": {"local_steps": 5, "engine": "opacus", "precision": "bfloat16"},
             "data": {"name": "files"},
             "server": {"averaging": 1.0},
         }
     )
-    assert "has 6 faults: " in says
+    assert "has 7 faults: " in says
+    assert "training.precision bfloat16 is not for engine = opacus" in says
     assert "cohort.size is 20, data.clients only 11" in says
     assert "cohort.minimum is 30, above cohort.size 20" in says
     assert "privacy.delta 0.5 is no guarantee" in says
@@ -150,6 +151,7 @@ def test_a_number_below_its_range_is_refused(section: str, key: str) -> None:
         ("privacy", "noise_multiplier", 0.0),
         ("training", "local_steps", 1.5),
         ("training", "engine", "torch"),
+        ("training", "precision", "float16"),
         ("aggregation", "protocol", "plain"),
         ("cohort", "rounds", 0),
         ("data", "split", "random"),

@@ -57,13 +57,14 @@ HEADS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     ("build", "shape", "loss"),
     [(*network, squares) for network in NETWORKS] + [(*network, cross_entropy) for network in HEADS],
 )
+@pytest.mark.parametrize("narrow", [None, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
-    build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss
+    build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss, narrow: torch.dtype | None
 ) -> None:
     torch.manual_seed(0)
     model, record = build(), torch.randn(1, *shape)
     torch.set_num_threads(2)
-    with steady(CPU), Watching(model) as watching:
+    with steady(CPU), Watching(model, narrow) as watching:
         features, labels = record.expand(ROWS, *shape).contiguous(), torch.zeros(ROWS, dtype=torch.int64)
         uses = watching.uses(loss, features, labels, ROWS)
         for use in [*uses, *whole(uses)]:
