@@ -83,7 +83,7 @@ class Watching:
                 losses.backward(chosen)
         return [use for name, watch in self._watches.items() for use in _single(name, watch)]
 
-    def _passes(self, device: torch.device) -> AbstractContextManager[None]:
+    def _passes(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self._narrow is None else torch.autocast(device.type, self._narrow)
 
     def _pass_head(self, features: torch.Tensor, labels: torch.Tensor, count: int) -> None:
