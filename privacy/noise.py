@@ -189,10 +189,15 @@ def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places
         left.append((found + start, words[found], codes[found]))
         part[:] = codes
         part <<= law.shift
-        part += np.right_shift(words.view(np.int64), 64 - law.shift, out=cells)
+        part += np.right_shift(_signed(words), 64 - law.shift, out=cells)
     places, words, codes = (np.concatenate(arrays) for arrays in zip(*left, strict=True))
     noise[places], accepted = decide(law, words, codes, *low_bits(law.table, len(places), keystream))
     return noise, places[~accepted]
+
+
+def _signed(words: Words) -> Samples:
+    """Return the same bits as signed numbers, read in the words' own byte order, which may not be the machine's."""
+    return words.view(f"{words.dtype.byteorder}i8")
 
 
 def decide(
@@ -201,7 +206,7 @@ def decide(
     """Return the numbers of these first words, whose cells of u have these codes, and which are accepted."""
     cells = words & CELL_MASK
     reached, above = search(law.table, cells, codes, low, tails)
-    numbers = ((reached + law.table.least) << law.shift) + (words.view(np.int64) >> (64 - law.shift))
+    numbers = ((reached + law.table.least) << law.shift) + (_signed(words) >> (64 - law.shift))
     bell = _bell(law, numbers)
     excess = above - bell
     accepted = excess < 0

@@ -190,6 +190,12 @@ def test_noise_is_the_same_if_whole_numbers_decide_everything(monkeypatch: pytes
     assert len(asked) > 3000 * len(WIDE) * 0.01
 
 
+def test_noise_is_the_same_where_words_have_the_other_byte_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, expected = Keystream(KEYS[0]), gaussian(STD, 3000, Keystream(KEYS[0]))
+    monkeypatch.setattr(stream, "words", lambda count: Keystream.words(stream, count).astype(">u8"))
+    assert gaussian(STD, 3000, stream).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("share", [0, 0.5, 2.7, -3.9, 9.3])
 @pytest.mark.parametrize("std", [512.5, STD])
 def test_close_calls_are_decided_exactly(std: float, share: float) -> None:
@@ -251,8 +257,7 @@ def test_noise_is_the_same_whatever_is_made_at_once(std: float, count: int, chun
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 101, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
 def test_gives_as_many_whole_numbers_as_asked_for(count: int) -> None:
     found = gaussian(STD, count, Keystream(KEYS[0]))
-    assert found.shape == (count,)
-    assert found.dtype == np.int64
+    assert (found.shape, found.dtype) == ((count,), np.int64)
     assert (found != 0).all()  # a zero has probability 4e-10: a place that was left out would show
 
 
