@@ -25,8 +25,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class Gates:
-    """d loss / d gates [steps, rows, gates], as the inputs' weights see them and as the states' do, and
-    d loss / d start [rows, units], of the states and then, if there are any, of the cells."""
+    """d loss / d gates [steps, rows, gates], as the inputs' weights see them and as the states' do, one tensor where
+    that is the same, and d loss / d start [rows, units], of the states and then, if there are any, of the cells."""
 
     of_inputs: torch.Tensor
     of_states: torch.Tensor
