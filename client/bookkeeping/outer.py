@@ -86,7 +86,7 @@ class OuterProducts:
             return weighted(self.each, factors)
         if self.inputs.shape[2] == 1:
             a, g = finite(self.inputs, factors), finite(self.gradients, factors)
-            return _summed(*_balanced(a, g, factors, self._lengths.amax((1, 2))))
+            return _summed(*_balanced(a, g, factors, self._lengths[..., None]))
         a, g = (finite(part, factors) for part in self._doubles)
         return _summed(*_alone_or_all(a, g, factors))
 
@@ -112,13 +112,14 @@ def _alone_or_all(
 def _balanced(
     inputs: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs and gradients times factors, inputs of these lengths [rows] brought to near length one, exactly.
+    """Return inputs and gradients times factors, inputs of these `lengths` brought to near length one, exactly.
 
-    Their product is no larger than a clip norm, but a gradient of 1e-40 times a factor may be less than the least
-    number, beside inputs of 1e38, or one of 1e38 past the largest.
+    Lengths are [rows, groups, 1, 1]. The products are no larger than a clip norm, but a gradient of 1e-40 times a
+    factor may be less than the least number, beside inputs of 1e38, or one of 1e38 past the largest. Each group has a
+    length of its own: beside that of another, its gradients may be past the largest number too.
     """
     _, exponents = torch.frexp(torch.where((lengths > 0) & torch.isfinite(lengths), lengths, 1.0))
-    scale = torch.ldexp(torch.ones_like(lengths), exponents.clamp(-126, 126)).view(-1, 1, 1, 1)
+    scale = torch.ldexp(torch.ones_like(lengths), exponents.clamp(-126, 126))
     shares = gradients.double() * (factors.view(-1, 1, 1, 1) * scale)
     return inputs / scale.to(inputs.dtype), shares.to(gradients.dtype)
 

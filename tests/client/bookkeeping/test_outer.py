@@ -57,6 +57,15 @@ def test_a_large_factor_times_a_large_gradient_is_no_infinity_beside_small_input
     assert torch.allclose(found[0].double(), expected, rtol=1e-6)
 
 
+def test_groups_of_opposite_sizes_bring_in_the_clip_norm_at_most() -> None:
+    sizes = torch.tensor([1e38, 1e-38]).view(1, 2, 1, 1)
+    inputs, gradients = sizes * torch.rand(3, 2, 1, 40), sizes.flip(1) * torch.rand(3, 2, 1, 30)
+    products = OuterProducts(inputs, gradients)
+    factors = 1 / products.squared_norms().sqrt()
+    assert not products.made
+    assert all(0.99 < products.weighted(one_of(3, row, float(factors[row]))).norm() <= SLACK for row in range(3))
+
+
 @pytest.mark.parametrize(("steps", "width"), [(7, 64), (6, 33), (20, 500)])
 def test_a_record_that_cancels_gives_the_same_wherever_it_lies(steps: int, width: int) -> None:
     torch.manual_seed(0)
