@@ -14,7 +14,7 @@ from ..privacy import PlanError
 from .bookkeeping.engine import ROWS, BookKeepingEngine
 from .bookkeeping.refusals import refuse, refuse_for_opacus
 from .bookkeeping.rules import RULES
-from .bookkeeping.steady import GRAIN
+from .bookkeeping.steady import GRAIN, steady_rows
 from .bookkeeping.watching import trained_layers
 from .gradients import OpacusEngine
 from .records import Precision, Records
@@ -43,8 +43,8 @@ def make_engine(
 ) -> Engine:
     """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always that.
 
-    `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size.
-    `precision` is that of its passes through the network.
+    `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size. They
+    are raised to a number that this machine's CPU treats alike. `precision` is that of its passes through the network.
 
     Raises:
         ValueError: `rows` is no multiple of 32.
@@ -53,7 +53,8 @@ def make_engine(
     if rows < 1 or rows % GRAIN:
         raise ValueError(f"rows come in multiples of {GRAIN}, not {rows}")
     if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
-        return BookKeepingEngine(model, clip_norm, loss, rows, torch.bfloat16 if precision == "bfloat16" else None)
+        narrow = torch.bfloat16 if precision == "bfloat16" else None
+        return BookKeepingEngine(model, clip_norm, loss, steady_rows(rows), narrow)
     if precision != "float32":
         raise PlanError("Opacus trains this network, and in float32 only", "set training.precision to float32")
     refuse(model)

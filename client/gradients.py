@@ -17,13 +17,14 @@ from torch import nn
 
 from ..models.objectives import Loss, cross_entropy
 from ..privacy import PlanError
-from .bookkeeping.steady import GRAIN, steady
+from .bookkeeping.steady import GRAIN, steady, steady_rows
 from .records import Records
 
 CHUNK = GRAIN
-"""Rows of every batch that the network sees. Batches are cut and filled up with blanks to just this size: matrix
-kernels differ with the number of rows, and a server could choose parameters that blow such a difference in the last
-bits up into a difference of the other records' shares, past any clip. It also bounds memory."""
+"""Rows of every batch that the network sees, raised to what `steady_rows` says of this machine. Batches are cut and
+filled up with blanks to just this size: matrix kernels differ with the number of rows, and a server could choose
+parameters that blow such a difference in the last bits up into a difference of the other records' shares, past any
+clip. It also bounds memory."""
 
 
 class RecordClipper(DPOptimizer):
@@ -61,7 +62,7 @@ class OpacusEngine:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
             raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
-        self._clip_norm, self._loss = clip_norm, loss
+        self._clip_norm, self._loss, self._rows = clip_norm, loss, steady_rows(CHUNK)
         self._hook(model)
 
     def _hook(self, model: nn.Module) -> None:
@@ -86,7 +87,7 @@ class OpacusEngine:
         total = np.zeros(sum(p.numel() for p in parameters))
         try:
             with steady(parameters[0].device):
-                for chunk in batch.chunks(CHUNK) if len(batch) else []:
+                for chunk in batch.chunks(self._rows) if len(batch) else []:
                     total += self._chunk_sum(chunk)
         except Exception:
             self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
@@ -96,7 +97,7 @@ class OpacusEngine:
     def _chunk_sum(self, chunk: Records) -> NDArray[np.float64]:
         self._clipper.zero_grad(set_to_none=True)
         count = len(chunk)
-        blanks = chunk.features.new_zeros(CHUNK - count, *chunk.features.shape[1:])
+        blanks = chunk.features.new_zeros(self._rows - count, *chunk.features.shape[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
             logits = self.model(torch.cat([chunk.features, blanks]))

@@ -24,7 +24,7 @@ blanks to just this size: kernels differ with the number of rows, and a server c
 a difference in the last bits up into a difference of the other records' shares, past any clip. It bounds memory too.
 
 Large batches are faster by more rows, small ones by fewer. The number must be public: it may come from a plan, never
-from how many records there are; and a multiple of `GRAIN`, which `make_engine` sees to."""
+from how many records there are; and as `steady_rows` would have it, which `make_engine` sees to."""
 
 
 class BookKeepingEngine:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+
+from ...privacy import PlanError
 
 GRAIN = 32
 """Rows of a batch come in multiples of this: functions such as exp work on up to 32 numbers at a time, and on what is
@@ -36,3 +39,33 @@ def steady(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def steady_rows(rows: int) -> int:
+    """Return the least number from `rows` on, a multiple of `GRAIN`, of rows that this machine's CPU treats alike.
+
+    Raises:
+        PlanError: there is none.
+    """
+    grain = _grain()
+    return -(-rows // grain) * grain
+
+
+@cache
+def _grain() -> int:
+    """Return of what rows come in multiples: some kernels take 6 at a time, and those left to other last bits."""
+    for grain in (GRAIN, 3 * GRAIN):
+        if all(_alike(times * grain) for times in (1, 2, 3, 5, 7)):
+            return grain
+    raise PlanError("matrix products of this CPU do not treat equal rows alike", "train on another machine")
+
+
+def _alike(rows: int) -> bool:
+    """Return whether matrix products of so many equal rows have equal rows, to the last bit."""
+    with steady(torch.device("cpu")), torch.no_grad():
+        for inputs in (2, 17, 64, 257):
+            row = torch.rand(1, inputs).expand(rows, inputs).contiguous()
+            products = [row @ torch.rand(inputs, outputs) for outputs in (1, 3, 10, 64, 257)]
+            if not all(torch.equal(each, each[:1].expand_as(each)) for each in products):
+                return False
+    return True

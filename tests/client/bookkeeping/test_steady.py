@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.bookkeeping.engine import ROWS, BookKeepingEngine
-from bract.client.bookkeeping.steady import GRAIN, steady
+from bract.client.bookkeeping import steady as module
+from bract.client.bookkeeping.engine import BookKeepingEngine
+from bract.client.bookkeeping.steady import GRAIN, steady, steady_rows
 from bract.client.bookkeeping.watching import Watching
 from bract.client.bookkeeping.whole import whole
 from bract.client.engines import make_engine
 from bract.client.records import Records
 from bract.models.objectives import Loss, cross_entropy
 from bract.models.rnn import LastState
+from bract.privacy import PlanError
 
 CPU = torch.device("cpu")
 
@@ -47,30 +49,29 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
 
 
 HEADS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
-    (lambda: nn.Sequential(nn.Linear(7, 90), nn.Tanh(), nn.Linear(90, 13)), (7,)),
+    (lambda: nn.Sequential(nn.Linear(3, 31), nn.Tanh(), nn.Linear(31, 10)), (3,)),
+    (lambda: nn.Sequential(nn.Linear(3, 200), nn.Tanh(), nn.Linear(200, 62)), (3,)),
     (lambda: nn.Sequential(LastState(nn.RNN(5, 37, batch_first=True)), nn.Linear(37, 11)), (9, 5)),
     (lambda: nn.Sequential(nn.Flatten(), nn.Linear(35, 21)), (7, 5)),
 ]
+CASES = [(*network, squares) for network in NETWORKS] + [(*network, cross_entropy) for network in HEADS]
 
 
-@pytest.mark.parametrize(
-    ("build", "shape", "loss"),
-    [(*network, squares) for network in NETWORKS] + [(*network, cross_entropy) for network in HEADS],
-)
-@pytest.mark.parametrize("narrow", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [32, 64])
+@pytest.mark.parametrize(("build", "shape", "loss"), CASES)
 def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
-    build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss, narrow: torch.dtype | None
+    build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss, rows: int
 ) -> None:
     torch.manual_seed(0)
-    model, record = build(), torch.randn(1, *shape)
+    model, record, rows = build(), torch.randn(1, *shape), steady_rows(rows)
     torch.set_num_threads(2)
-    with steady(CPU), Watching(model, narrow) as watching:
-        features, labels = record.expand(ROWS, *shape).contiguous(), torch.zeros(ROWS, dtype=torch.int64)
-        uses = watching.uses(loss, features, labels, ROWS)
+    with steady(CPU), Watching(model) as watching:
+        features, labels = record.expand(rows, *shape).contiguous(), torch.zeros(rows, dtype=torch.int64)
+        uses = watching.uses(loss, features, labels, rows)
         for use in [*uses, *whole(uses)]:
             norms = use.squared_norms()
             assert bool((norms == norms[0]).all())
-            shares = [use.weighted(chosen) for chosen in torch.eye(ROWS, dtype=torch.float64)]
+            shares = [use.weighted(chosen) for chosen in torch.eye(rows, dtype=torch.float64)]
             for share in shares[1:]:
                 assert all(torch.equal(a, b) for (_, a), (_, b) in zip(share, shares[0], strict=True))
 
@@ -101,3 +102,27 @@ def test_dropout_is_drawn_anew_whatever_seed_is_known() -> None:
 def test_rows_that_functions_do_not_treat_alike_are_refused(rows: int) -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
         make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0, rows=rows)
+
+
+@pytest.mark.parametrize(("uneven", "rows", "expected"), [(0, 32, 32), (0, 64, 64), (32, 32, 96), (32, 128, 192)])
+def test_rows_are_raised_to_what_matrix_products_treat_alike(
+    monkeypatch: pytest.MonkeyPatch, uneven: int, rows: int, expected: int
+) -> None:
+    monkeypatch.setattr(module, "_grain", module._grain.__wrapped__)
+    monkeypatch.setattr(module, "_alike", lambda count: not uneven or count % (3 * uneven) == 0)
+    seen, model = set[int](), nn.Sequential(nn.Linear(4, 3))
+    engine, records = (
+        make_engine(model, 1.0, rows=rows),
+        Records(torch.randn(2, 4), torch.zeros(2, dtype=torch.int64)),
+    )
+    engine.clipped_sum(records)
+    model.register_forward_pre_hook(lambda _, inputs: seen.add(len(inputs[0])))
+    engine.clipped_sum(records)
+    assert seen == {expected}
+
+
+def test_a_machine_that_treats_no_rows_alike_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_grain", module._grain.__wrapped__)
+    monkeypatch.setattr(module, "_alike", lambda count: False)
+    with pytest.raises(PlanError, match="equal rows alike"):
+        make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0)
