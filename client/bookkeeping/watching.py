@@ -37,9 +37,11 @@ class Watching:
             PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
         """
         self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
+        sequences = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Sequential}
+        self._replaced = {**self._layers, **sequences}
         self._check_forwards()
         self._watches: dict[str, Watch] = {name: RULES[type(layer)](layer) for name, layer in self._layers.items()}
-        self._sequences = {layer: FastSequence(layer) for layer in model.modules() if type(layer) is nn.Sequential}
+        self._sequences = {layer: FastSequence(layer) for layer in sequences.values()}
 
     def __enter__(self) -> Self:
         """Install the watches.
@@ -60,7 +62,7 @@ class Watching:
             watch.uses.clear()
 
     def _check_forwards(self) -> None:
-        for name, layer in self._layers.items():
+        for name, layer in self._replaced.items():
             if "forward" in vars(layer):
                 raise PlanError(f"the layer {name} has a forward of its own", "make a class of such a layer")
 

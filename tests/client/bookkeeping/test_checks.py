@@ -117,9 +117,11 @@ def test_records_that_are_apart_pass_with_dropout_too(model: nn.Module) -> None:
     assert BookKeepingEngine(model, 1.0).clipped_sum(records()).any()
 
 
-def test_a_layer_whose_forward_was_replaced_is_refused_and_keeps_it() -> None:
-    model = nn.Sequential(nn.Linear(4, 4))
-    model[0].forward = lambda x: 2 * x
+@pytest.mark.parametrize("name", ["", "0", "0.0"])
+def test_a_layer_whose_forward_was_replaced_is_refused_and_keeps_it(name: str) -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
+    layer = model.get_submodule(name)
+    layer.forward = lambda x: 2 * x
     with pytest.raises(PlanError, match="has a forward of its own"):
         BookKeepingEngine(model, 1.0)
-    assert "forward" in vars(model[0])
+    assert "forward" in vars(layer)
