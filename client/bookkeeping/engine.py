@@ -70,20 +70,16 @@ class BookKeepingEngine:
     ) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         torch.backends.cudnn.deterministic = True
-        refuse(model)
-        self.model, self._clip_norm, self._loss, self._rows = model, clip_norm, loss, rows
-        self._parameters = list(model.parameters())
-        self._trained, self._narrow = self._flags(), narrow
-        for name, layer in trained_layers(model).items():
-            if type(layer) not in RULES:
-                raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
-        self._checked, self._watching = False, Watching(model, narrow)  # rules refuse options here
+        self.model, self._clip_norm, self._loss, self._rows, self._narrow = model, clip_norm, loss, rows, narrow
+        self._watch()
 
     def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
         The order is that of `model.parameters()`. An empty batch gives zeros; so do parameters that are not trained.
         """
+        if self._marks != marks_of(self.model):
+            self._watch()
         sums, device = Sums(self._parameters), self._parameters[0].device
         if not len(batch):
             return sums.total()
@@ -96,18 +92,26 @@ class BookKeepingEngine:
                     sums.add(clipped_parts(uses, self._clip_norm, self._rows, device))
         return sums.total()
 
-    def _flags(self) -> list[bool]:
-        return [parameter.requires_grad for parameter in self._parameters]
+    def _watch(self) -> None:
+        """Make watches of what is trained; whatever has no rule, or not as it is set up, is refused."""
+        refuse(self.model)
+        for name, layer in trained_layers(self.model).items():
+            if type(layer) not in RULES:
+                raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
+        self._checked, self._watching = False, Watching(self.model, self._narrow)
+        self._parameters, self._marks = list(self.model.parameters()), marks_of(self.model)
 
     def _check(self, batch: Records, device: torch.device) -> None:
-        """Check the network at its first batch, whose shape is all that is used of it; and what of it is trained."""
-        if self._trained != self._flags():
-            self._trained, self._checked = self._flags(), False
-            self._watching = Watching(self.model, self._narrow)
+        """Check the network at its first batch, whose shape is all that is used of it."""
         if not self._checked:
             with steady(device):
                 check_model(self.model, self._loss, batch.features, batch.labels)
         self._checked = True
+
+
+def marks_of(model: nn.Module) -> list[tuple[int, bool]]:
+    """Return what tells which parameters a network has and which of them are trained."""
+    return [(id(parameter), parameter.requires_grad) for parameter in model.parameters()]
 
 
 def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:

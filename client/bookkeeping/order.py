@@ -21,10 +21,11 @@ class FastSequence:
     """
 
     def __init__(self, sequence: nn.Sequential) -> None:
-        self._sequence, self._steps = sequence, _steps(list(sequence))
+        self._sequence, self._steps = sequence, list[Step]()
 
     def install(self) -> None:
-        """Put our forward in place of the sequence's own."""
+        """Put our forward, of the layers there are now, in place of the sequence's own."""
+        self._steps = _steps(list(self._sequence))
         self._sequence.__dict__["forward"] = self._forward
 
     def remove(self) -> None:
@@ -60,5 +61,9 @@ def _fits(before: nn.Module | None, layer: nn.Module) -> bool:
 
 def is_plain(layer: nn.Module | None, kind: type[nn.Module]) -> bool:
     """Return whether the layer is just of this kind, and nobody looks at what it does."""
-    hooks = () if layer is None else (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    hooks = (
+        ()
+        if layer is None
+        else (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    )
     return type(layer) is kind and not any(hooks)

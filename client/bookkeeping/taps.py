@@ -108,7 +108,7 @@ def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 def squared_norms(each: torch.Tensor) -> torch.Tensor:
     """Return the squared L2 norm of every row of a tensor [rows, ...], float64 [rows].
 
-    Numbers past 1e19 give infinity, and those below 1e-19 may count as zero: a factor is below 1e6 clip
+    Numbers past 1e18 give infinity, and those below 1e-19 may count as zero: a factor is below 1e6 clip
     norms, so what they bring in unseen is below 1e-13 clip norms for each root of their number.
     """
     flat = each.flatten(1)

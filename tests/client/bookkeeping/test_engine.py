@@ -74,6 +74,17 @@ def test_parameters_may_be_set_between_sums(looped_sum: Reference) -> None:
     assert close(engine.clipped_sum(images(3)), looped_sum(other, images(3), CLIP))
 
 
+def test_parameters_and_layers_may_be_replaced_between_sums(looped_sum: Reference) -> None:
+    model, other = build("cnn", SHAPE, CLASSES, 0), build("cnn", SHAPE, CLASSES, 1)
+    engine = BookKeepingEngine(model, CLIP)
+    engine.clipped_sum(images(3))
+    model.load_state_dict(other.state_dict(), assign=True)
+    assert close(engine.clipped_sum(images(3)), looped_sum(other, images(3), CLIP))
+    model[-1] = nn.Linear(model[-1].in_features, CLASSES)
+    model[1] = nn.Tanh()
+    assert close(engine.clipped_sum(images(3)), looped_sum(model, images(3), CLIP))
+
+
 def test_a_sum_leaves_the_network_as_it_was() -> None:
     model = build("cnn", SHAPE, CLASSES, 0)
     before, forwards = read_flat(model), [dict(layer.__dict__) for layer in model.modules()]
