@@ -44,7 +44,7 @@ def make_engine(
     """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always that.
 
     `rows` is how many records book-keeping takes at a time: public, and the faster the nearer to the batch size; they
-    are raised to a number that this machine's CPU treats alike. `precision` is that of the passes through the network.
+    are raised to a number that this machine's CPU treats alike. `precision` is that of passes through the network.
 
     Raises:
         ValueError: `rows` is no multiple of 32.
