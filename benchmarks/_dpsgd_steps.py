@@ -130,10 +130,9 @@ def bract(case: Case, records: Records, device: str) -> Step:
 
     @torch.no_grad()
     def step() -> None:
-        total = torch.from_numpy(engine.clipped_sum(records))
-        change = torch.empty(len(total), dtype=torch.float32)
-        torch.add(total, torch.from_numpy(noise()), alpha=GRID, out=change)
-        flat.sub_(change.to(device), alpha=RATE / len(records))
+        total, noised = engine.clipped_sum(records), noise() * GRID
+        change = np.add(total, noised, out=np.empty(len(total), dtype=np.float32), casting="same_kind")
+        flat.sub_(torch.from_numpy(change).to(device), alpha=RATE / len(records))
 
     return step
 

@@ -78,7 +78,7 @@ class BookKeepingEngine:
 
         The order is that of `model.parameters()`. An empty batch gives zeros; so do parameters that are not trained.
         """
-        if self._marks != marks_of(self.model):
+        if self._marks != self._now():
             self._watch()
         sums, device = Sums(self._parameters), self._parameters[0].device
         if not len(batch):
@@ -99,7 +99,14 @@ class BookKeepingEngine:
             if type(layer) not in RULES:
                 raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
         self._checked, self._watching = False, Watching(self.model, self._narrow)
-        self._parameters, self._marks = list(self.model.parameters()), marks_of(self.model)
+        self._parameters = list(self.model.parameters())
+        self._owners = [owner for m in self.model.modules() for owner in (m._modules, m._parameters)]
+        self._marks = self._now()
+
+    def _now(self) -> list[int]:
+        """Return what tells which layers and parameters the network has now, and which of them are trained."""
+        owned = [id(part) for owner in self._owners for part in owner.values()]
+        return [*owned, *(parameter.requires_grad for parameter in self._parameters)]
 
     def _check(self, batch: Records, device: torch.device) -> None:
         """Check the network at its first batch, whose shape is all that is used of it."""
@@ -107,11 +114,6 @@ class BookKeepingEngine:
             with steady(device):
                 check_model(self.model, self._loss, batch.features, batch.labels)
         self._checked = True
-
-
-def marks_of(model: nn.Module) -> list[tuple[int, bool]]:
-    """Return what tells which parameters a network has and which of them are trained."""
-    return [(id(parameter), parameter.requires_grad) for parameter in model.parameters()]
 
 
 def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:

@@ -21,11 +21,10 @@ class FastSequence:
     """
 
     def __init__(self, sequence: nn.Sequential) -> None:
-        self._sequence, self._steps = sequence, list[Step]()
+        self._sequence, self._steps = sequence, _steps(list(sequence))
 
     def install(self) -> None:
-        """Put our forward, of the layers there are now, in place of the sequence's own."""
-        self._steps = _steps(list(self._sequence))
+        """Put our forward in place of the sequence's own."""
         self._sequence.__dict__["forward"] = self._forward
 
     def remove(self) -> None:

@@ -128,6 +128,8 @@ class RecurrentWatch:
 
         All is in the parameters' dtype, whatever that of the network's passes is.
         """
+        if not torch.is_autocast_enabled(input.device.type):
+            return self._outputs(input, hx)
         with torch.autocast(input.device.type, enabled=False):
             return self._outputs(input, hx)
 

@@ -60,7 +60,7 @@ def received(like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Te
     if upstream is not None:
         totals[1:] = upstream
     if of_end is not None:
-        totals[-1] += of_end
+        totals[-1].add_(of_end)
     return totals
 
 

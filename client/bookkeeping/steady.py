@@ -32,11 +32,13 @@ def steady(device: torch.device) -> Iterator[None]:
     states = [generator.get_state() for generator in generators]
     for generator in generators:  # torch.manual_seed also keeps a note for each kind of device that is not there
         generator.manual_seed(seed)
-    torch.set_num_threads(1)
+    if threads > 1:
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        if threads > 1:
+            torch.set_num_threads(threads)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
 
