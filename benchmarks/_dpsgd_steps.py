@@ -110,7 +110,7 @@ def rows_of(records: Records, device: str) -> int:
     """Return how many records our engine takes at a time: by the batch size, as a plan has it."""
     if device == "cuda":
         return len(records)
-    return 32 if len(records) <= 32 else 64
+    return next((rows for rows in (32, 64) if len(records) <= rows), 128)
 
 
 def bract_sum(case: Case, records: Records, device: str) -> Step:
@@ -130,11 +130,19 @@ def bract(case: Case, records: Records, device: str) -> Step:
 
     @torch.no_grad()
     def step() -> None:
-        total, noised = engine.clipped_sum(records), noise() * GRID
-        change = np.add(total, noised, out=np.empty(len(total), dtype=np.float32), casting="same_kind")
+        change = added(engine.clipped_sum(records), noise())
         flat.sub_(torch.from_numpy(change).to(device), alpha=RATE / len(records))
 
     return step
+
+
+def added(total: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return a sum with its noise, float32, by parts that stay in cache."""
+    change = np.empty(len(total), dtype=np.float32)
+    for start in range(0, len(total), 1 << 15):
+        part = slice(start, start + (1 << 15))
+        change[part] = total[part] + noise[part] * GRID
+    return change
 
 
 def opacus(mode: str, case: Case, records: Records, device: str) -> Step:

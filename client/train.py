@@ -20,9 +20,10 @@ from .protect import add_made, add_noise, add_share, clip_and_tell, noises, prot
 from .records import Precision, Records, precision_of, torch_device
 from .updates import local_change
 
-FEW, MANY, MOST = 32, 64, 256
-"""Records that book-keeping takes at a time: on a CPU many where a device is expected to sample more than few; on a
-GPU, which is slow to start and quick to work, what is expected, up to the most."""
+FEW = 32
+MOST, MOST_ON_GPU = 128, 256
+"""Records that book-keeping takes at a time: as many as a device is expected to sample, up to the most: on a CPU few,
+twice or four times as many; on a GPU, which is slow to start and quick to work, a multiple of few."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,8 +57,8 @@ def rows_of(plan: Plan, device: torch.device) -> int:
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
     expected = math.ceil(plan.training.batch_size / devices)
     if device.type == "cuda":
-        return min(-(-expected // FEW) * FEW, MOST)
-    return FEW if expected <= FEW else MANY
+        return min(-(-expected // FEW) * FEW, MOST_ON_GPU)
+    return next((rows for rows in (FEW, 2 * FEW) if expected <= rows), MOST)
 
 
 @lru_cache(maxsize=2)

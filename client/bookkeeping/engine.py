@@ -49,8 +49,9 @@ class BookKeepingEngine:
 
     Sums: over positions they are in float64, over the records of a batch of rows and over 8 such batches in float32.
     For n records the error is at most 2^-24 * (rows + 8) * n clip norms, if all were rounded the same way, and in
-    practice some 2^-24 of the root of n. So the guarantee is proven for up to some 200 records, and rests for more on
-    their roundings not conspiring: those of 4,096 would have to agree to one in twenty.
+    practice some 2^-24 of the root of n. So the guarantee is proven for up to some 200 records in rows of 64, or 100
+    in rows of 128, and rests for more on their roundings not conspiring: those of 4,096 would have to agree to one in
+    twenty.
 
     A record whose gradient, or a square of it, is not finite in float32 counts as zero and spoils no other.
 

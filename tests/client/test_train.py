@@ -285,7 +285,7 @@ def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_gr
 
 @pytest.mark.parametrize(
     ("batch", "devices", "noise", "on_cpu", "on_gpu"),
-    [(1, 1, "central", 32, 32), (64, 2, "central", 32, 32), (66, 2, "central", 64, 64), (700, 2, "local", 64, 256)],
+    [(1, 1, "central", 32, 32), (64, 2, "central", 32, 32), (66, 2, "central", 64, 64), (700, 2, "local", 128, 256)],
 )
 def test_how_many_records_are_taken_at_a_time_follows_from_the_plan(
     make: Make, batch: int, devices: int, noise: str, on_cpu: int, on_gpu: int
