@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 KEY_BYTES = 32
 
+ZEROS = memoryview(bytes(1 << 18))
+"""What up to so many bytes of keystream are added to; kept, as new ones would cost more than the cipher."""
+
 
 class Keystream:
     """AES-256 in counter mode from counter zero (NIST SP 800-38A, 6.5): as random as its 32-byte key is secret.
@@ -32,7 +35,7 @@ class Keystream:
 
     def bytes(self, count: int) -> bytes:
         """Return the next `count` bytes, secret."""
-        return self._cipher.update(bytes(count))
+        return self._cipher.update(ZEROS[:count] if count <= len(ZEROS) else bytes(count))
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return the next `count` words, shape [count], uniform over 0..2^64-1, secret."""
