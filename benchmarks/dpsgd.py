@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from _dpsgd_steps import CASES, MODES, Case, Step, make_step, noise_of, together
 from bract.simulations import machine
 
 BATCHES = (32, 128, 512)
+SMALL = {"cnn": (1, 10, 10), "rnn": (2, 2)}
+"""Networks that load the libraries before memory is measured, and on how small records."""
 MEASURED = ("plain", "bract", "hooks")
 """Methods whose memory is measured."""
 
@@ -88,8 +91,9 @@ def _added_on_gpu(method: str, case: Case, count: int) -> float:
 
 
 def print_memory(method: str, case: Case, count: int) -> None:
-    """Print what `added_memory` reads; a step on one record comes before, which loads the libraries."""
-    make_step(method, case, 1)
+    """Print what `added_memory` reads; steps of the least networks come before, which load the libraries."""
+    for name, small in SMALL.items():
+        make_step(method, replace(CASES[name], shape=small), 1)
     before = _peak()
     step = make_step(method, case, count)
     step()
