@@ -84,10 +84,10 @@ def charged(variance: float, moves: Sequence[float]) -> Skellam:
 
 @pytest.mark.parametrize("variance", [0.3, 7.0, 2500.0])
 def test_the_exact_law_is_that_of_bessel_functions(variance: float) -> None:
-    mp.dps = 40
     found = log_noise(variance, 1024)
     for k in (0, 1, 5, 17, 64):
-        exact = mp.log(mp.exp(-variance) * mp.besseli(k, variance))
+        with mp.workdps(40):
+            exact = mp.log(mp.exp(-variance) * mp.besseli(k, variance))
         assert found[1024 + k] == found[1024 - k] == pytest.approx(float(exact), rel=1e-12, abs=1e-11)
 
 

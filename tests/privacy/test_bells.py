@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
@@ -12,9 +13,14 @@ from mpmath import mp, mpf
 
 from bract.privacy.bells import bells, integral, integrals
 
-mp.dps = 60
 ONE = mpf(2) ** 192
 WIDE = [Fraction(513**2), Fraction(1000.5) ** 2, Fraction(2**60), Fraction(2**45 - 0.25) ** 2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sixty_digits() -> Iterator[None]:
+    with mp.workdps(60):
+        yield
 
 
 def number(x: Fraction) -> mpf:
