@@ -42,6 +42,15 @@ SABOTAGE = {
         "test_guarantees.py::test_what_a_device_steps_on_carries_the_planned_noise",
         "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
+    "add the noise of the first local step to all": (
+        "client/test_train.py::test_local_steps_carry_the_noise_of_each_of_their_steps",
+        "import bract.client.train as t\nfull = t.noises\n"
+        "t.noises = lambda plan, count, steps, draw: [next(full(plan, count, steps, draw))] * steps",
+    ),
+    "take rows that the machine does not treat alike": (
+        "client/bookkeeping/test_steady.py::test_rows_are_raised_to_what_matrix_products_treat_alike",
+        "import bract.client.engines as e\ne.steady_rows = lambda rows: rows",
+    ),
     "halve the shares of the noise": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
         "import bract.client.protect as p\nfull = p.skellam\np.skellam = lambda v, n, k: full(v / 2, n, k)",
