@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from .scan import Gates, Weights, received
+
+SMALL = 1 << 17
+"""Multiplications of a step's product up to which the loop is numpy's, on the same memory: a call of torch's takes
+longer than so small a product, and numpy's are done on one thread. `steady_rows` looks at these products too."""
 
 
 class SimpleScan:
@@ -23,7 +28,11 @@ class SimpleScan:
         self.states = inputs.new_empty(len(inputs) + 1, *start[0].shape)
         self.states[0] = start[0]
         self._feed(inputs)
-        recurrent, (before, *steps) = weights.w_hh.t().contiguous(), self.states.unbind()
+        recurrent = weights.w_hh.t().contiguous()
+        if _is_small(self.states):
+            _run(self.states.numpy(), recurrent.numpy(), self.rectified)
+            return
+        before, *steps = self.states.unbind()
         for state in steps:
             state.addmm_(before, recurrent)
             before = state.relu_() if self.rectified else state.tanh_()
@@ -45,11 +54,14 @@ class SimpleScan:
         """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
         states = self.states[1:]
         slopes = (states > 0).to(states.dtype) if self.rectified else 1 - states.square()
-        totals = received(self.states, upstream, of_ends[0])
-        w_hh, (*others, last) = self.weights.w_hh, totals.unbind()
-        for before, slope in zip(reversed(others), reversed(slopes.unbind()), strict=True):
-            before.addmm_(last.mul_(slope), w_hh)  # what reached a state becomes what reached its gate
-            last = before
+        totals, w_hh = received(self.states, upstream, of_ends[0]), self.weights.w_hh
+        if _is_small(totals):
+            _run_back(totals.numpy(), slopes.numpy(), w_hh.numpy(), alone=upstream is None)
+        else:
+            *others, last = totals.unbind()
+            for before, slope in zip(reversed(others), reversed(slopes.unbind()), strict=True):
+                before.addmm_(last.mul_(slope), w_hh)  # what reached a state becomes what reached its gate
+                last = before
         gates = totals[1:]
         return Gates(gates, gates, [totals[0]])
 
@@ -58,3 +70,33 @@ class RectifiedScan(SimpleScan):
     """The same with ReLU."""
 
     rectified = True
+
+
+def _is_small(states: torch.Tensor) -> bool:
+    """Return whether the loop over states [steps, rows, units] is numpy's: by shapes and kinds of numbers alone."""
+    few = states[0].numel() * states.shape[2] <= SMALL
+    return few and states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64)
+
+
+@np.errstate(all="ignore")
+def _run(states: np.ndarray, recurrent: np.ndarray, rectified: bool) -> None:
+    """Turn the inputs' part of every step into its state."""
+    moved, (before, *steps) = np.empty_like(states[0]), states
+    for state in steps:
+        np.dot(before, recurrent, out=moved)
+        np.add(state, moved, out=state)
+        before = np.maximum(state, 0.0, out=state) if rectified else np.tanh(state, out=state)
+
+
+@np.errstate(all="ignore")
+def _run_back(totals: np.ndarray, slopes: np.ndarray, w_hh: np.ndarray, alone: bool) -> None:
+    """Turn what reaches every state, from outside, into what reaches its gate; `alone` if but the last is reached."""
+    moved, (*others, last) = np.empty_like(totals[0]), totals
+    for before, slope in zip(reversed(others), reversed(slopes), strict=True):
+        np.multiply(last, slope, out=last)
+        if alone:
+            np.dot(last, w_hh, out=before)
+        else:
+            np.dot(last, w_hh, out=moved)
+            np.add(before, moved, out=before)
+        last = before

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import torch
 
 from ...privacy import PlanError
@@ -67,7 +68,9 @@ def _alike(rows: int) -> bool:
     with steady(torch.device("cpu")), torch.no_grad():
         for inputs in (2, 17, 64, 257):
             row = torch.rand(1, inputs).expand(rows, inputs).contiguous()
-            products = [row @ torch.rand(inputs, outputs) for outputs in (1, 3, 10, 64, 257)]
+            factors = [torch.rand(inputs, outputs) for outputs in (1, 3, 10, 64, 257)]
+            products = [row @ factor for factor in factors]
+            products += [torch.from_numpy(np.dot(row.numpy(), factor.numpy())) for factor in factors]
             if not all(torch.equal(each, each[:1].expand_as(each)) for each in products):
                 return False
     return True

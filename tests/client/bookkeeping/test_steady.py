@@ -52,6 +52,11 @@ HEADS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: nn.Sequential(nn.Linear(3, 31), nn.Tanh(), nn.Linear(31, 10)), (3,)),
     (lambda: nn.Sequential(nn.Linear(3, 200), nn.Tanh(), nn.Linear(200, 62)), (3,)),
     (lambda: nn.Sequential(LastState(nn.RNN(5, 37, batch_first=True)), nn.Linear(37, 11)), (9, 5)),
+    (
+        lambda: nn.Sequential(LastState(nn.RNN(5, 32, batch_first=True, nonlinearity="relu")), nn.Linear(32, 4)),
+        (6, 5),
+    ),
+    (lambda: nn.Sequential(LastState(nn.RNN(2, 70, 2, batch_first=True)), nn.Linear(70, 3)), (4, 2)),
     (lambda: nn.Sequential(nn.Flatten(), nn.Linear(35, 21)), (7, 5)),
 ]
 CASES = [(*network, squares) for network in NETWORKS] + [(*network, cross_entropy) for network in HEADS]
