@@ -1,7 +1,8 @@
 """A private training step beside torch's own step without privacy and beside the modes of Opacus.
 
 All steps of a network run in turn in one process, on one thread, under one allocator setting (glibc keeps freed
-memory, as `bract simulate` has it); times are medians of the process's processor time, on a GPU of the clock's.
+memory, as `bract simulate` has it); times are the process's processor time, on a GPU the clock's, and ratios medians
+over turns of the two methods' in one turn: a shared machine has fast and slow minutes.
 A turn is as many steps as bract makes the noise of at once: one, but of a small network some. Bract's noise comes
 from a cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak of a fresh process;
 on a GPU, to that of the GPU's memory.
@@ -57,8 +58,8 @@ def steps_of(case: Case, count: int, device: str) -> dict[str, Step]:
     return steps
 
 
-def times(case: Case, count: int, repeats: int, device: str) -> dict[str, float]:
-    """Return the median seconds of each method's step, and of our noise alone."""
+def times(case: Case, count: int, repeats: int, device: str) -> dict[str, list[float]]:
+    """Return the seconds of each method's step, and of our noise alone, in every turn."""
     steps, together = {**steps_of(case, count, device), "noise": noise_of(case)}, together_of(case)
     taken: dict[str, list[float]] = {method: [] for method in steps}
     for turn in range(repeats):
@@ -67,7 +68,14 @@ def times(case: Case, count: int, repeats: int, device: str) -> dict[str, float]
             taken[method].append(
                 seconds(lambda step=steps[method]: [step() for _ in range(together)], device) / together
             )
-    return {method: statistics.median(values) for method, values in taken.items()}
+    return taken
+
+
+def ratio(taken: dict[str, list[float]], method: str, other: str) -> float:
+    """Return how long a method takes, the other taking one: the median over turns. Not a number if it failed."""
+    if method not in taken:
+        return float("nan")
+    return statistics.median(a / b for a, b in zip(taken[method], taken[other], strict=True))
 
 
 def added_memory(method: str, case: Case, count: int, device: str) -> float:
@@ -106,13 +114,13 @@ def _peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def judge(case: Case, found: dict[str, float], memory: dict[str, float]) -> list[Bar]:
+def judge(case: Case, taken: dict[str, list[float]], memory: dict[str, float]) -> list[Bar]:
     """Return the bars of one network."""
-    best = min(found[mode] for mode in MODES if mode in found)
+    over_opacus = max(ratio(taken, "bract", mode) for mode in MODES if mode in taken)
     return [
-        Bar(f"{case.name}_over_plain", found["bract"] / found["plain"], case.over_plain),
-        Bar(f"{case.name}_over_best_opacus", found["bract"] / best, case.over_opacus),
-        Bar(f"{case.name}_noise_share", found["noise"] / found["bract"], 0.1),
+        Bar(f"{case.name}_over_plain", ratio(taken, "bract", "plain"), case.over_plain),
+        Bar(f"{case.name}_over_best_opacus", over_opacus, case.over_opacus),
+        Bar(f"{case.name}_noise_share", ratio(taken, "noise", "bract"), 0.1),
         Bar(f"{case.name}_memory_over_plain", memory["bract"] / memory["plain"], 1.2),
     ]
 
@@ -121,13 +129,13 @@ def measure(case: Case, options: argparse.Namespace) -> tuple[list[Row], list[Ba
     """Return the rows and bars of one network."""
     rows, bars = list[Row](), list[Bar]()
     for count in sorted({*options.batches, case.judged}):
-        found = times(case, count, options.repeats, options.device)
+        taken = times(case, count, options.repeats, options.device)
         memory = {method: added_memory(method, case, count, options.device) for method in MEASURED}
-        ratios = {m: found.get(m, float("nan")) / found["plain"] for m in ("bract", "sum", "noise", *MODES)}
-        row: Row = {"model": case.name, "batch": count, "plain ms": 1e3 * found["plain"], **ratios}
+        ratios = {method: ratio(taken, method, "plain") for method in ("bract", "sum", "noise", *MODES)}
+        row: Row = {"model": case.name, "batch": count, "plain ms": 1e3 * statistics.median(taken["plain"]), **ratios}
         rows.append(row | {f"{method} MB": value for method, value in memory.items()})
         if count == case.judged:
-            bars += judge(case, found, memory)
+            bars += judge(case, taken, memory)
     return rows, bars
 
 
