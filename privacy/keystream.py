@@ -7,6 +7,7 @@ from a seed; that code lives with them and no deployment imports it.)
 from __future__ import annotations
 
 import os
+import sys
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +37,15 @@ class Keystream:
     def bytes(self, count: int) -> bytes:
         """Return the next `count` bytes, secret."""
         return self._cipher.update(ZEROS[:count] if count <= len(ZEROS) else bytes(count))
+
+    def fill(self, words: NDArray[np.uint64]) -> None:
+        """Fill a contiguous array [count] with the next words, uniform over 0..2^64-1, secret; nothing is copied."""
+        into = words.data.cast("B")
+        for start in range(0, len(into), len(ZEROS)):
+            part = into[start : start + len(ZEROS)]
+            self._cipher.update_into(ZEROS[: len(part)], part)
+        if sys.byteorder == "big":
+            words.byteswap(inplace=True)
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return the next `count` words, shape [count], uniform over 0..2^64-1, secret."""

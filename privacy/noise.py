@@ -183,21 +183,19 @@ def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places
     """
     noise, left = np.empty(count, dtype=np.int64), list[tuple[Places, Words, Codes]]()
     for start, cells, codes, cut in in_chunks(law.table, count):
-        words, part = keystream.words(len(cells)), noise[start : start + len(cells)]
+        part = noise[start : start + len(cells)]
+        words = part.view(np.uint64)
+        keystream.fill(words)
         np.bitwise_and(words, CELL_MASK, out=cells.view(np.uint64))
         found = look_up(law.table, cells, codes, cut)
         left.append((found + start, words[found], codes[found]))
-        part[:] = codes
-        part <<= law.shift
-        part += np.right_shift(_signed(words), 64 - law.shift, out=cells)
+        part >>= 64 - law.shift  # in place of the words, now i
+        cells[:] = codes
+        cells <<= law.shift
+        part += cells
     places, words, codes = (np.concatenate(arrays) for arrays in zip(*left, strict=True))
     noise[places], accepted = decide(law, words, codes, *low_bits(law.table, len(places), keystream))
     return noise, places[~accepted]
-
-
-def _signed(words: Words) -> Samples:
-    """Return the same bits as signed numbers, read in the words' own byte order, which may not be the machine's."""
-    return words.view(f"{words.dtype.byteorder}i8")
 
 
 def decide(
@@ -206,7 +204,7 @@ def decide(
     """Return the numbers of these first words, whose cells of u have these codes, and which are accepted."""
     cells = words & CELL_MASK
     reached, above = search(law.table, cells, codes, low, tails)
-    numbers = ((reached + law.table.least) << law.shift) + (_signed(words) >> (64 - law.shift))
+    numbers = ((reached + law.table.least) << law.shift) + (words.view(np.int64) >> (64 - law.shift))
     bell = _bell(law, numbers)
     excess = above - bell
     accepted = excess < 0

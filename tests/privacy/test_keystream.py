@@ -55,6 +55,24 @@ def test_words_are_the_bytes_read_little_endian_and_uniforms_are_the_words_scale
     assert Keystream(KEYS[1]).uniforms(10).tolist() == pytest.approx([(w + 1) / 2**64 for w in expected], rel=1e-15)
 
 
+@pytest.mark.parametrize("count", [0, 1, 10, 1 << 15, (1 << 15) + 1, 3 << 15])
+def test_filling_an_array_is_drawing_as_many_words(count: int) -> None:
+    stream, other, filled = Keystream(KEYS[1]), Keystream(KEYS[1]), np.full(count + 2, 7, dtype=np.uint64)
+    stream.fill(filled[1:-1])
+    assert np.array_equal(filled[1:-1], other.words(count))
+    assert filled[0] == filled[-1] == 7
+    assert stream.bytes(5) == other.bytes(5)
+
+
+def test_an_array_is_filled_with_the_same_numbers_where_bytes_are_the_other_way_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bract.privacy.keystream.sys.byteorder", "big")
+    filled = np.empty(10, dtype=np.uint64)
+    Keystream(KEYS[1]).fill(filled)
+    assert np.array_equal(filled, Keystream(KEYS[1]).words(10).byteswap())
+
+
 def test_half_words_are_the_bytes_read_little_endian() -> None:
     data = Keystream(KEYS[1]).bytes(40)
     expected = [int.from_bytes(data[i : i + 4], "little") for i in range(0, 40, 4)]
