@@ -66,9 +66,9 @@ def _grain() -> int:
 def _alike(rows: int) -> bool:
     """Return whether matrix products of so many equal rows have equal rows, to the last bit."""
     with steady(torch.device("cpu")), torch.no_grad():
-        for inputs in (2, 17, 64, 257):
+        for inputs in (2, 17, 32, 64, 257):
             row = torch.rand(1, inputs).expand(rows, inputs).contiguous()
-            factors = [torch.rand(inputs, outputs) for outputs in (1, 3, 10, 64, 257)]
+            factors = [torch.rand(inputs, outputs) for outputs in (1, 3, 10, 32, 64, 257)]
             products = [row @ factor for factor in factors]
             products += [torch.from_numpy(np.dot(row.numpy(), factor.numpy())) for factor in factors]
             if not all(torch.equal(each, each[:1].expand_as(each)) for each in products):
