@@ -45,10 +45,11 @@ class LayerWatch:
         self, layer: Any, run: Callable[..., tuple[torch.Tensor, torch.Tensor]], use: Callable[..., Any]
     ) -> None:
         self.layer, self.uses = layer, list[Any]()
-        self._run, self._use, self._dtype = run, use, next(layer.parameters(recurse=False)).dtype
+        self._run, self._use, self._dtype = run, use, torch.float32
 
     def install(self) -> None:
         """Put our forward in place of the layer's own."""
+        self._dtype = next(self.layer.parameters(recurse=False)).dtype
         self.layer.__dict__["forward"] = self._forward
 
     def remove(self) -> None:

@@ -61,6 +61,15 @@ def test_sums_in_float64_are_exact(looped_sum: Reference, name: str, count: int)
     assert found.dtype == np.float64
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_may_be_brought_to_float64_between_sums(looped_sum: Reference, name: str) -> None:
+    records, model = images(5), build(name, SHAPE, CLASSES, 0)
+    engine, exact = BookKeepingEngine(model, CLIP), Records(records.features.double(), records.labels)
+    engine.clipped_sum(records)
+    model.double()
+    assert close(engine.clipped_sum(exact), looped_sum(model, exact, CLIP), 1e-10)
+
+
 def test_an_empty_batch_gives_zeros_of_the_full_length() -> None:
     model = build("cnn", SHAPE, CLASSES, 0)
     found = BookKeepingEngine(model, CLIP).clipped_sum(images(3).select(np.zeros(3, dtype=np.bool_)))
