@@ -20,8 +20,9 @@ from bract.client.engines import make_engine
 from bract.client.protect import TOGETHER
 from bract.client.records import Records
 from bract.models import build, objective_of
-from bract.privacy import Keystream
+from bract.privacy import Keystream, Update
 from bract.privacy.noise import gaussian
+from bract.privacy.quantize import dequantize, quantize
 
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
 GRID = 2.0**-30
@@ -130,19 +131,12 @@ def bract(case: Case, records: Records, device: str) -> Step:
 
     @torch.no_grad()
     def step() -> None:
-        change = added(engine.clipped_sum(records), noise())
-        flat.sub_(torch.from_numpy(change).to(device), alpha=RATE / len(records))
+        steps = quantize(Update(engine.clipped_sum(records)), GRID).vector
+        np.add(steps, noise(), out=steps)
+        change = torch.from_numpy(dequantize(steps, GRID).astype(np.float32)).to(device)
+        flat.sub_(change, alpha=RATE / len(records))
 
     return step
-
-
-def added(total: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return a sum with its noise, float32, by parts that stay in cache."""
-    change = np.empty(len(total), dtype=np.float32)
-    for start in range(0, len(total), 1 << 15):
-        part = slice(start, start + (1 << 15))
-        change[part] = total[part] + noise[part] * GRID
-    return change
 
 
 def opacus(mode: str, case: Case, records: Records, device: str) -> Step:

@@ -69,7 +69,9 @@ def add_made(update: Update, plan: Plan, noise: NDArray[np.int64]) -> Clipped:
 
     Guarantee: the result is the Gaussian mechanism of `plan.noise_multiplier` on it.
     """
-    return Clipped(quantize(update, plan.noise_step).vector + noise)
+    made = quantize(update, plan.noise_step)
+    np.add(made.vector, noise, out=made.vector)
+    return made
 
 
 def add_noise(update: Update, plan: Plan, noise: Keystream) -> Clipped:
