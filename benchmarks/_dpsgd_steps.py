@@ -128,13 +128,16 @@ def bract(case: Case, records: Records, device: str) -> Step:
     noise, parameters = noise_of(case), list(engine.model.parameters())
     flat = nn.utils.parameters_to_vector(parameters).detach()
     nn.utils.vector_to_parameters(flat, parameters)
+    here = flat.numpy(force=True)
 
     @torch.no_grad()
     def step() -> None:
         steps = quantize(Update(engine.clipped_sum(records)), GRID).vector
-        np.add(steps, noise(), out=steps)
-        change = torch.from_numpy(dequantize(steps, GRID).astype(np.float32)).to(device)
-        flat.sub_(change, alpha=RATE / len(records))
+        change = dequantize(np.add(steps, noise(), out=steps), GRID * RATE / len(records))
+        if device == "cpu":
+            np.subtract(here, change, out=here, casting="same_kind")
+        else:
+            flat.sub_(torch.from_numpy(change).to(device))
 
     return step
 

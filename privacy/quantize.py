@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +28,11 @@ def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
     for start in range(0, len(source), CHUNK):
         part = source[start : start + CHUNK]
         real = np.divide(part, step, out=scaled[: len(part)], dtype=np.float64, casting="unsafe")
-        if not np.isfinite(real).all():
+        low, high = np.minimum.reduce(real), np.maximum.reduce(real)  # not a number if one of them is none
+        if not (isfinite(low) and isfinite(high)):
             return Clipped(np.zeros(len(source), dtype=np.int64))
-        np.clip(real, -bound, bound, out=real)
+        if low < -bound or high > bound:
+            np.clip(real, -bound, bound, out=real)
         vector[start : start + CHUNK] = np.rint(real, out=real)
     return Clipped(vector)
 

@@ -48,10 +48,14 @@ def norms_and_spreads(uses: Sequence[Use], rows: int) -> NDArray[np.float64]:
         PlanError: a layer had other than `rows` rows.
     """
     squares = [part for use in uses for part in (use.squared_norms(), use.squared_magnitudes())]
+    if len(squares) == 2 and squares[0] is squares[1]:
+        squares.pop()  # as of one network put together: the same numbers
     if any(part.shape != (rows,) for part in squares):
         raise PlanError(
             "a layer sees other than one row a record", "keep records in the first dimension of all layers"
         )
+    if len(squares) == 1:
+        return np.sqrt(np.broadcast_to(squares[0].cpu().numpy(), (2, rows)))
     return np.sqrt(torch.stack(squares).cpu().numpy().reshape(-1, 2, rows).sum(0))
 
 

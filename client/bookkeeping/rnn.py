@@ -81,22 +81,24 @@ def _is_small(states: torch.Tensor) -> bool:
 @np.errstate(all="ignore")
 def _run(states: np.ndarray, recurrent: np.ndarray, rectified: bool) -> None:
     """Turn the inputs' part of every step into its state."""
+    dot, add, tanh = np.dot, np.add, np.tanh  # so short are the calls that looking these up would show
     moved, (before, *steps) = np.empty_like(states[0]), states
     for state in steps:
-        np.dot(before, recurrent, out=moved)
-        np.add(state, moved, out=state)
-        before = np.maximum(state, 0.0, out=state) if rectified else np.tanh(state, out=state)
+        dot(before, recurrent, moved)
+        add(state, moved, state)
+        before = np.maximum(state, 0.0, out=state) if rectified else tanh(state, state)
 
 
 @np.errstate(all="ignore")
 def _run_back(totals: np.ndarray, slopes: np.ndarray, w_hh: np.ndarray, alone: bool) -> None:
     """Turn what reaches every state, from outside, into what reaches its gate; `alone` if but the last is reached."""
+    dot, add, multiply = np.dot, np.add, np.multiply
     moved, (*others, last) = np.empty_like(totals[0]), totals
     for before, slope in zip(reversed(others), reversed(slopes), strict=True):
-        np.multiply(last, slope, out=last)
+        multiply(last, slope, last)
         if alone:
-            np.dot(last, w_hh, out=before)
+            dot(last, w_hh, before)
         else:
-            np.dot(last, w_hh, out=moved)
-            np.add(before, moved, out=before)
+            dot(last, w_hh, moved)
+            add(before, moved, before)
         last = before

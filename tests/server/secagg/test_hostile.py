@@ -256,12 +256,8 @@ class TestAnAnswer:
 def test_whatever_a_device_answers_the_rounds_go_on_or_end_in_their_error(
     federation: Call, seed: int, mode: dict[str, Any], place: int
 ) -> None:
-    """The sum is exact but for what the device itself has in it.
-
-    All choices follow from the seed, drawn first: keys are new in every run, so what is there to spoil is not the
-    same twice, and a choice drawn on the way could not be drawn again.
-    """
-    choices = Random(seed)
+    """The sum is exact but for what the device itself has in it."""
+    choices = Random(seed)  # keys are new in every run: what was drawn on the way could not be drawn again
     server = federation(4, aggregation=mode)
     hostile = server.nodes[place]
 
