@@ -8,10 +8,7 @@ import numpy as np
 import torch
 
 from .scan import Gates, Weights, received
-
-SMALL = 1 << 17
-"""Multiplications of a step's product up to which the loop is numpy's, on the same memory: a call of torch's takes
-longer than so small a product, and numpy's are done on one thread. `steady_rows` looks at these products too."""
+from .steady import SMALL
 
 
 class SimpleScan:

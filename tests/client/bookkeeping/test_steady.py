@@ -131,3 +131,19 @@ def test_a_machine_that_treats_no_rows_alike_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_alike", lambda count: False)
     with pytest.raises(PlanError, match="equal rows alike"):
         make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0)
+
+
+def test_small_products_of_numpy_are_looked_at_and_no_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones are never used, and may be shared out among threads."""
+    dot, seen = np.dot, list[int]()
+
+    def uneven(rows: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        seen.append(rows.size * factor.shape[1])
+        product = dot(rows, factor)
+        product[-1] *= 1 + 2.0**-20
+        return product
+
+    assert module._alike(GRAIN * 3)
+    monkeypatch.setattr(module.np, "dot", uneven)
+    assert not module._alike(GRAIN * 3)
+    assert 0 < max(seen) <= module.SMALL
