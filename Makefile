@@ -6,7 +6,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-full check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,14 +19,17 @@ help: ## list the targets
 demo: .venv/ready ## train a private federation on the data that ships with it (under 3 minutes)
 	$(BIN)/bract simulate
 
-test: .venv/ready ## run all tests, the slow end-to-end ones too, on all cores
+test: .venv/ready ## run the tests on all cores (under 10 minutes on two)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not full'
+
+test-full: .venv/ready ## run all tests, the long ones too
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/ready ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(MAKE) test
+	$(MAKE) test-full
 
 format: .venv/ready ## rewrite the code in the one format
 	$(BIN)/ruff format .
