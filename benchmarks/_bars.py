@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,18 +31,38 @@ def arguments(about: str) -> argparse.ArgumentParser:
     """Return the parser that every script starts from."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", action="store_true", help="print rows and bars as one last line of JSON")
+    parser.add_argument(
+        "--quick", action="store_true", help="run at a tiny size, to see that it runs: nothing is judged"
+    )
     return parser
 
 
-def show(rows: Sequence[Mapping[str, object]], bars: Sequence[Bar], as_json: bool) -> None:
-    """Print the rows, the bars, and with `as_json` both as the last line."""
+def options_of(parser: argparse.ArgumentParser, **quick: object) -> argparse.Namespace:
+    """Return the options that were given; with --quick, those that were not given are those named here."""
+    if parser.parse_known_args()[0].quick:
+        parser.set_defaults(**quick)
+    return parser.parse_args()
+
+
+def show(rows: Sequence[Mapping[str, object]], bars: Sequence[Bar], options: argparse.Namespace) -> None:
+    """Print the rows and the bars, with --json also as one last line; with --quick no bar is judged.
+
+    Raises:
+        SystemExit: a figure could not be measured.
+    """
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
     for bar in bars:
         sign = ">=" if bar.at_least else "<="
-        print(f"{bar.name}: {bar.value:.4g}, should be {sign} {bar.limit:g}: {'holds' if bar.holds else 'MISSED'}")
-    if as_json:
-        judged = [{"name": b.name, "value": b.value, "limit": b.limit, "holds": b.holds} for b in bars]
-        print(json.dumps({"rows": list(rows), "bars": judged}))
+        verdict = f"should be {sign} {bar.limit:g}: {'holds' if bar.holds else 'MISSED'}"
+        print(f"{bar.name}: {bar.value:.4g}, {'too small a run to judge' if options.quick else verdict}")
+    missing = [bar.name for bar in bars if math.isnan(bar.value)]
+    if options.json:
+        named = [{"name": bar.name, "value": bar.value} for bar in bars]
+        judged = [{"limit": bar.limit, "holds": bar.holds} for bar in bars]
+        whole = [one | other for one, other in zip(named, judged, strict=True)]
+        print(json.dumps({"rows": list(rows), "bars": named if options.quick else whole}))
+    if missing:
+        raise SystemExit(f"not measured: {', '.join(missing)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 from opacus.accountants import GaussianAccountant, PRVAccountant, RDPAccountant
 
 from bract.privacy import Composed, Gaussian, PoissonSampled
@@ -41,9 +41,9 @@ def ours(rate: float, noise: float, steps: int) -> tuple[float, float]:
 
 def main() -> None:
     """Run all settings, each accountant in turn."""
-    options = arguments(__doc__ or "").parse_args()
+    options = options_of(arguments(__doc__ or ""))
     rows = []
-    for setting in SETTINGS:
+    for setting in SETTINGS[:2] if options.quick else SETTINGS:
         mine, seconds = ours(*setting)
         prv, prv_seconds = opacus(PRVAccountant, *setting)
         rdp, _ = opacus(RDPAccountant, *setting)
@@ -59,7 +59,7 @@ def main() -> None:
         Bar("epsilon_over_opacus_rdp", looseness, 1.0),
         Bar("time_over_prv", times, 1.0),
     ]
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 from _dpsgd_steps import CASES, MODES, Case, Step, make_step, noise_of, together_of
 
 from bract.simulations import machine
@@ -128,13 +128,13 @@ def judge(case: Case, taken: dict[str, list[float]], memory: dict[str, float]) -
 def measure(case: Case, options: argparse.Namespace) -> tuple[list[Row], list[Bar]]:
     """Return the rows and bars of one network."""
     rows, bars = list[Row](), list[Bar]()
-    for count in sorted({*options.batches, case.judged}):
+    for count in sorted({*options.batches} if options.quick else {*options.batches, case.judged}):
         taken = times(case, count, options.repeats, options.device)
         memory = {method: added_memory(method, case, count, options.device) for method in MEASURED}
         ratios = {method: ratio(taken, method, "plain") for method in ("bract", "sum", "noise", *MODES)}
         row: Row = {"model": case.name, "batch": count, "plain ms": 1e3 * statistics.median(taken["plain"]), **ratios}
         rows.append(row | {f"{method} MB": value for method, value in memory.items()})
-        if count == case.judged:
+        if count == (min(options.batches) if options.quick else case.judged):
             bars += judge(case, taken, memory)
     return rows, bars
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--memory", nargs=3, metavar=("METHOD", "MODEL", "BATCH"), help="print one peak alone")
-    options = parser.parse_args()
+    options = options_of(parser, repeats=1, batches=[2], models=["cnn", "rnn"])
     machine.settle()
     if options.memory:
         method, name, count = options.memory
@@ -156,7 +156,7 @@ def main() -> None:
     for name in options.models:
         more, judged = measure(CASES[name], options)
         rows, bars = rows + more, bars + judged
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

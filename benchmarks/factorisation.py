@@ -7,13 +7,13 @@ import time
 from itertools import pairwise
 
 import numpy as np
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 
 from bract.privacy import Keystream
 from bract.privacy.factorisation import Correlation, coefficients, deviations, square_root, whole_weights
 
 ROUNDS, BANDS = (100, 1000, 10_000), (2, 4, 8, 16, 32, 64)
-PARAMETERS, STD = 1_000_000, 2.0**20
+STD = 2.0**20
 
 
 def ratio(c: np.ndarray, rounds: int, momentum: float = 0.0, restarts: int = 0) -> float:
@@ -49,12 +49,12 @@ def row(rounds: int, bands: int) -> dict[str, object]:
     }
 
 
-def draw_seconds(bands: int) -> float:
-    """Return the least time of a round's noise for a million parameters, once all bands are filled."""
+def draw_seconds(bands: int, parameters: int) -> float:
+    """Return the least time of a round's noise for so many parameters, once all bands are filled."""
     state, keystream, times = Correlation(whole_weights(coefficients(1000, bands), STD)), Keystream(bytes(32)), []
     for number in range(bands + 3):
         began = time.perf_counter()
-        _, state = state.draw(STD, PARAMETERS, keystream)
+        _, state = state.draw(STD, parameters, keystream)
         if number >= bands - 1:
             times.append(time.perf_counter() - began)
     return min(times)
@@ -62,18 +62,22 @@ def draw_seconds(bands: int) -> float:
 
 def main() -> None:
     """Find all factorisations, and draw noise from some."""
-    options = arguments(__doc__ or "").parse_args()
-    rows = [row(rounds, bands) for rounds in ROUNDS for bands in BANDS if bands <= rounds]
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--most", type=int, default=ROUNDS[-1], help="the most rounds")
+    parser.add_argument("--parameters", type=float, default=1e6)
+    options = options_of(parser, most=1000, parameters=1e3)
+    tried = [rounds for rounds in ROUNDS if rounds <= options.most]
+    rows = [row(rounds, bands) for rounds in tried for bands in BANDS if bands <= rounds]
     by = {(found["rounds"], found["bands"]): found for found in rows}
-    draws = {bands: draw_seconds(bands) for bands in (1, 16)}
+    draws = {bands: draw_seconds(bands, int(options.parameters)) for bands in (1, 16)}
     worst = max(found["optimum"] / found["square root"] for found in rows)
     bars = [
         Bar("banded_over_independent_1000_rounds_16_bands", by[1000, 16]["optimum"], 0.3),
         Bar("optimum_over_square_root", worst, 1.0),
-        Bar("seconds_for_10000_rounds_64_bands", by[10_000, 64]["seconds"], 5.0),
+        Bar("seconds_for_10000_rounds_64_bands", by[tried[-1], 64]["seconds"], 5.0),
         Bar("draw_of_16_bands_over_independent", draws[16] / draws[1], 3.0),
     ]
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 
 from bract.privacy import override, read_tables
 from bract.simulations import machine
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plan", action="append", choices=list(LIMITS), help="only this plan")
     parser.add_argument("--set", action="append", default=[], help="override a key: privacy.unit=none")
-    options = parser.parse_args()
+    options = options_of(parser, seeds=1, set=["cohort.rounds=1"])
     machine.settle()
     rows, bars = [], []
     for name in options.plan or LIMITS:
@@ -52,7 +52,7 @@ def main() -> None:
         rows += found
         mean = statistics.mean(row["accuracy"] for row in found)
         bars.append(Bar(f"{name}_accuracy_over_limit", mean / LIMITS[name], 1.0, at_least=True))
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

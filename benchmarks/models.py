@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from _bars import arguments, show
+from _bars import arguments, options_of, show
 
 from bract.privacy import override
 from bract.server.figures import Score, score_of
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--kind", choices=["both", "private", "open"], default="both")
     parser.add_argument("--set", action="append", default=[], help="override a key in all plans: cohort.rounds=3")
-    options = parser.parse_args()
+    options = options_of(parser, seeds=1, set=["cohort.rounds=1"])
     os.environ["OMP_NUM_THREADS"] = "1"
     kinds = {"both": (True, False), "private": (True,), "open": (False,)}[options.kind]
     cases = [(m, k, s, options.set) for s in range(1, options.seeds + 1) for m in options.models for k in kinds]
@@ -156,7 +156,9 @@ def main() -> None:
             found.append(run.result())
             print(json.dumps(found[-1]), flush=True)
             print(f"{len(found)} of {len(cases)} runs", file=sys.stderr)
-    show(summary(options.models, found), [], options.json)
+    show(summary(options.models, found), [], options)
+    if failed := [run for run in found if "error" in run]:
+        raise SystemExit(f"{len(failed)} of {len(cases)} runs failed, the first by {failed[0]['error']}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 
 from bract.privacy import Keystream, noise, skellam
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--count", type=float, default=1e6, help="numbers made at a time")
     parser.add_argument("--repeats", type=int, default=21, help="turns of each side")
-    options = parser.parse_args()
+    options = options_of(parser, count=1e3, repeats=1)
     count, repeats = int(options.count), options.repeats
     rows = [compare_skellam(std, count, repeats) for std in STDS]
     judged = [row for std, row in zip(STDS, rows, strict=True) if std in JUDGED]
@@ -88,7 +88,7 @@ def main() -> None:
         Bar("gaussian_table_ms", max(row["table ms"] for row in wide.values()), 100.0),
     ]
     rows += wide.values()
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 
 from bract.client.train import engine_for, torch_device
 from bract.simulations import machine
@@ -48,7 +48,7 @@ def main() -> None:
     """Time both in turn."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
+    options = options_of(parser, repeats=1)
     machine.settle()
     torch.set_num_threads(1)
     plan = study()
@@ -59,7 +59,7 @@ def main() -> None:
         alone, whole = bare(plan, population), rounds(plan)
         rows.append({"gradients s": alone, "rounds s": whole, "ratio": whole / alone})
     ratio = statistics.median(row["ratio"] for row in rows)
-    show(rows, [Bar("rounds_over_gradients", ratio, 1.15)], options.json)
+    show(rows, [Bar("rounds_over_gradients", ratio, 1.15)], options)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 from _secagg_bract import Bract
 from _secagg_flwr import Flwr
 
@@ -88,17 +88,17 @@ def keystream(kind: Callable[[bytes], object], size: int) -> float:
     return KEYSTREAM_BYTES / seconds(work)
 
 
-def judge(rows: list[Row], ours: Bract) -> list[Bar]:
+def judge(rows: list[Row], ours: Bract, dimension: int) -> list[Bar]:
     """Return the bars, from the rows of the dimension that is judged."""
     client, _, survivor, dropout = (float(row["ratio"]) for row in rows)
     upload = ours.upload()
-    print(f"upload: {upload} bytes for {JUDGED} parameters, {upload - 2 * JUDGED} beside the words")
+    print(f"upload: {upload} bytes for {dimension} parameters, {upload - 2 * dimension} beside the words")
     return [
         Bar("client_step_d1e6", client, 1 / 10),
         Bar("server_survivor_d1e6", survivor, 1 / 30),
         Bar("server_dropout_d1e6", dropout, 1 / 30),
         Bar("keystream_share", keystream_share(len(ours.total)), 0.6, at_least=True),
-        Bar("upload_bytes_per_param", upload / JUDGED, 2.0 + 5000 / JUDGED),
+        Bar("upload_bytes_per_param", upload / dimension, 2.0 + 5000 / dimension),
     ]
 
 
@@ -106,15 +106,15 @@ def main() -> None:
     """Compare in each dimension; the bars are for a million parameters."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--dims", type=float, nargs="+", default=[1e5, 1e6, 1e7], help="numbers of parameters")
-    options = parser.parse_args()
+    options = options_of(parser, dims=[1e3])
     rows: list[Row] = []
     bars: list[Bar] = []
     for place, dimension in enumerate(map(int, options.dims)):
         compared, ours = compare(dimension, check=place == 0)
         rows += compared
-        if dimension == JUDGED:
-            bars = judge(compared, ours)
-    show(rows, bars, options.json)
+        if dimension == JUDGED or options.quick:
+            bars = judge(compared, ours, dimension)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
@@ -154,13 +154,13 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--parameters", type=float, default=1e5)
-    options = parser.parse_args()
+    options = options_of(parser, devices=20, parameters=1e3)
     plans = [make(options.devices, *shares) for shares in WITHSTOOD]
     with ProcessPoolExecutor(1, SPAWN, max_tasks_per_child=1) as fresh:
         rows = list(fresh.map(play, plans, [int(options.parameters)] * len(plans)))
     wrong = sum(not row["exact"] for row in rows)
     bars = [Bar("server_memory_mb", max(row["server MB"] for row in rows), 200), Bar("sums_not_exact", wrong, 0)]
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from _bars import options_of
 
 matplotlib.use("svg")
 
@@ -53,6 +56,7 @@ LONG = (
     "server.averaging=0.999",
     "server.evaluate_every=1000",
 )
+QUICK = ("cohort.rounds=1", "cohort.size=2", "server.evaluate_every=1")
 CURVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "record-eps8": ("shakespeare-record-eps8", (MASKLESS,)),
     "record-open": ("shakespeare-record-eps8", (MASKLESS, "privacy.unit=none", "server.learning_rate=0.01")),
@@ -71,11 +75,11 @@ LABELS = {
 }
 
 
-def train(name: str, folder: Path) -> None:
-    """Train a curve, from its start or from where it stands."""
+def train(name: str, folder: Path, besides: Sequence[str]) -> None:
+    """Train a curve, from its start or from where it stands; `besides` is set in its plan too."""
     plan, settings = CURVES[name]
     tables = read_tables(Path(experiments.__file__).parent / f"{plan}.toml")
-    simulate(make_study(override(tables, [*settings, "simulation.seed=1"]), name), folder)
+    simulate(make_study(override(tables, [*settings, *besides, "simulation.seed=1"]), name), folder)
 
 
 def points(folder: Path) -> list[tuple[int, float]]:
@@ -105,11 +109,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/shakespeare"), help="folder of a folder a curve")
     parser.add_argument("--train", nargs="*", choices=list(CURVES), default=list(CURVES))
     parser.add_argument("--plot", type=Path, default=Path("shakespeare.svg"))
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="train a round of each in a new folder, to see it run")
+    scratch = Path(tempfile.gettempdir()) / f"bract-{secrets.token_hex(8)}"
+    options = options_of(parser, out=scratch, plot=scratch / "shakespeare.svg")
     machine.settle()
     for name in options.train:
         print(f"training {name}", file=sys.stderr)
-        train(name, options.out / name)
+        train(name, options.out / name, QUICK if options.quick else ())
     curves = {name: points(options.out / name) for name in CURVES}
     plot(curves, options.plot)
     for name, found in curves.items():

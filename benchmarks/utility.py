@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.resources import files
 from pathlib import Path
 
-from _bars import Bar, arguments, show
+from _bars import Bar, arguments, options_of, show
 
 from bract.privacy import override, read_tables
 from bract.simulations import machine
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one")
     parser.add_argument("--rounds", type=int, help="instead of each plan's own number")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    options = parser.parse_args()
+    options = options_of(parser, seeds=1, rounds=1)
     settings = [f"cohort.rounds={options.rounds}"] if options.rounds else []
     variants, rows = options.variant or list(VARIANTS), []
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -96,7 +96,7 @@ def main() -> None:
     means = {v: statistics.mean(row["accuracy"] for row in rows if row["variant"] == v) for v in variants}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(variants)}
     bars = [Bar(name, means[one] - means[other], -POINT, at_least=True) for name, (one, other) in pairs.items()]
-    show(rows, bars, options.json)
+    show(rows, bars, options)
 
 
 if __name__ == "__main__":
