@@ -60,14 +60,16 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     def evaluate(parameters: NDArray[np.float32]) -> Quality:
         load_flat(model, parameters)
         meters, loss = [meter.to(device) for meter in METERS[learns.name](y, plan.data.classes)], 0.0
+        tells = True
         for part, told in zip(x.split(size), y.split(size), strict=True):
             part, told = part.to(device), told.to(device)
             outputs, targets = model(part), learns.targets(part, told)
             loss += float(learns.loss(outputs, targets).double().sum())
+            tells = tells and not bool(outputs.isnan().any())
             for meter in meters:
                 meter.update(outputs, targets)
         finite = math.isfinite(loss)
-        return Quality(loss / len(x) if finite else None, figures_of(meters, finite))
+        return Quality(loss / len(x) if finite else None, figures_of(meters, finite, tells))
 
     return evaluate
 

@@ -23,7 +23,7 @@ KEPT = 2**24
 """Most probabilities that are kept for the ROC-AUC, float32: 64 MiB. Of more, it is not measured."""
 
 TOLD = frozenset({"accuracy", "precision", "recall", "f1"})
-"""Figures of the labels that are told alone: also a model whose outputs are not finite tells some."""
+"""Figures of the labels that are told alone: also a model whose loss is not finite may tell them."""
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
 
@@ -49,15 +49,18 @@ class Meter:
         return {key: float(value) for key, value in self.metrics.compute().items()}
 
 
-def figures_of(meters: Sequence[Meter], finite: bool) -> dict[str, float]:
-    """Return what the meters measured; where the model's loss is not `finite`, nothing that rests on its outputs."""
+def figures_of(meters: Sequence[Meter], finite: bool, tells: bool = True) -> dict[str, float]:
+    """Return what the meters measured; where the model's loss is not `finite`, only figures of the labels it tells.
+
+    Not even these where it does not tell one for every record: the largest of outputs that hold NaN is none.
+    """
     found = {key: value for meter in meters for key, value in meter.figures().items()}
-    given = [key for key in FIGURES if key in found and math.isfinite(found[key]) and (finite or key in TOLD)]
-    return {key: found[key] for key in given}
+    given = [key for key in FIGURES if key in found and math.isfinite(found[key])]
+    return {key: found[key] for key in given if finite or (tells and key in TOLD)}
 
 
 def classification(labels: torch.Tensor, classes: int) -> list[Meter]:
-    """Return the meters of labels; of ROC-AUC only if the test data have every class, and few enough numbers."""
+    """Return the meters of labels; of ROC-AUC only of two classes or more, all in the test data, and few numbers."""
     told = Meter(
         _told,
         accuracy=MulticlassAccuracy(classes, average="micro", validate_args=False),
@@ -65,7 +68,7 @@ def classification(labels: torch.Tensor, classes: int) -> list[Meter]:
         recall=MulticlassRecall(classes, validate_args=False),
         f1=MulticlassF1Score(classes, validate_args=False),
     )
-    if len(labels.unique()) < classes or len(labels) * classes > KEPT:
+    if len(labels.unique()) < max(classes, 2) or len(labels) * classes > KEPT:
         return [told]
     return [told, Meter(_probabilities, roc_auc=MulticlassAUROC(classes, validate_args=False))]
 

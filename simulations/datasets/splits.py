@@ -48,10 +48,11 @@ def partition(table: Table, split: str, clients: int | None, seed: int) -> list[
     count = _count(table, kind, clients)
     if kind in ("dirichlet", "pathological"):
         _check_labels(table, split)
-    if kind == "pathological":
-        _check_pathological(table, int(parameter), count)
     shuffle, *tries = _seeds(seed)
     order = np.random.default_rng(shuffle).permutation(len(table))
+    if kind == "pathological":
+        _check_pathological(table, int(parameter), count)
+        return _by_class(table.labels, order, int(parameter), count, np.random.default_rng(tries[0]))
     for attempt in tries:
         parts = _cut(table, order, _partitioner(kind, parameter, count, table, attempt), count)
         if _covers(parts, len(table)):
@@ -142,13 +143,53 @@ def _check_labels(table: Table, split: str) -> None:
 
 
 def _check_pathological(table: Table, classes: int, clients: int) -> None:
-    present = len(np.unique(table.labels))
+    """Nothing where the classes can be dealt: each client gets `classes` of them, each class goes to someone."""
+    sizes = np.unique(table.labels, return_counts=True)[1]
+    present = len(sizes)
     if classes > present:
         what = f"the split wants {classes} classes a client, the data have {present}"
         raise DataError(what, f"set data.split = 'pathological:{present}' or less")
     if classes * clients < present:
         what = f"{clients} clients of {classes} classes each cannot hold the {present} classes of the data"
         raise DataError(what, f"set data.clients to {-(-present // classes)} or more")
+    if np.minimum(sizes, clients).sum() < classes * clients:
+        what = f"{clients} clients cannot hold {classes} classes each: some classes have too few records"
+        raise DataError(what, "lower data.clients, or the number behind the colon")
+
+
+def _by_class(
+    labels: np.ndarray, order: np.ndarray, classes: int, clients: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """The sorted indices of each client's records: `classes` classes each, a class cut evenly among its clients."""
+    shuffled = [order[labels[order] == label] for label in np.unique(labels)]
+    holders = _holders([len(records) for records in shuffled], classes, clients, rng)
+    parts: list[list[np.ndarray]] = [[] for _ in range(clients)]
+    for records, who in zip(shuffled, holders, strict=True):
+        for client, share in zip(who, np.array_split(records, len(who)), strict=True):
+            parts[client].append(share)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _holders(sizes: list[int], classes: int, clients: int, rng: np.random.Generator) -> list[list[int]]:
+    """The clients of each class: one or more, no more than it has records; every client has `classes` classes.
+
+    First each class's number of clients is drawn, then each client's classes. A class that still needs every client
+    that is left goes to the next one: so there is always a way on (Gale and Ryser, with equal degrees on one side).
+    """
+    most = np.minimum(sizes, clients)
+    needed = np.ones(len(sizes), dtype=np.int64)
+    for _ in range(classes * clients - len(sizes)):
+        needed[rng.choice(np.flatnonzero(needed < most))] += 1
+    holders: list[list[int]] = [[] for _ in sizes]
+    for left, client in zip(range(clients, 0, -1), rng.permutation(clients), strict=True):
+        due = np.flatnonzero(needed == left)
+        free = np.flatnonzero((needed > 0) & (needed < left))
+        drawn = free[np.argsort(-(rng.random(len(free)) ** (1 / needed[free])))]  # without replacement, by need
+        chosen = [*due, *drawn[: classes - len(due)]]
+        needed[chosen] -= 1
+        for label in chosen:
+            holders[label].append(int(client))
+    return holders
 
 
 def _seeds(seed: int) -> list[int]:
@@ -167,11 +208,7 @@ def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: in
             return flower.NaturalIdPartitioner("client")
         if kind == "iid":
             return flower.IidPartitioner(count)
-        if kind == "dirichlet":
-            return flower.DirichletPartitioner(count, "label", parameter, min_partition_size=1, seed=seed)
-        # From as many clients as classes on, one class of each client is fixed, so that every class is used.
-        mode = "first-deterministic" if count >= len(np.unique(table.labels)) else "random"
-        return flower.PathologicalPartitioner(count, "label", int(parameter), mode, seed=seed)
+        return flower.DirichletPartitioner(count, "label", parameter, min_partition_size=1, seed=seed)
 
 
 def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) -> list[np.ndarray]:
@@ -187,7 +224,7 @@ def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) 
         partitioner.dataset = Dataset.from_dict(columns)
         try:
             return [np.sort(np.asarray(partitioner.load_partition(i)["index"][:])) for i in range(count)]
-        except ValueError:  # an empty client after all its draws, or a class in too few records
+        except ValueError:  # an empty client after all its draws
             return []
 
 

@@ -128,6 +128,19 @@ class TestWhatCannotBeMeasured:
         assert set(measured(REGRESSION, torch.rand(6, 1), same, 2)) == {"rmse", "mae"}
         assert "roc_auc" not in measured(CLASSIFICATION, torch.rand(6, 3), same.long(), 3)
 
+    def test_is_no_roc_auc_of_zero_where_there_is_one_class_only(self) -> None:
+        for classes in (1, 2):
+            figures = measured(CLASSIFICATION, torch.rand(6, classes), torch.zeros(6).long(), classes)
+            assert "roc_auc" not in figures
+            assert figures["accuracy"] >= 0.0
+
+    def test_is_not_taken_for_class_0_where_the_model_tells_no_label(self, make: Make) -> None:
+        x, _ = table(30)
+        quality = make_evaluate(make(), x, np.zeros(30, dtype=np.int64))(np.full(15, math.nan, dtype=np.float32))
+        assert quality == Quality(None, {})
+        x[7] = math.nan  # one record of which nothing can be told
+        assert make_evaluate(make(), x, np.zeros(30, dtype=np.int64))(constant([1.0, 0.0, 0.0])).figures == {}
+
     def test_is_left_out_where_too_much_would_have_to_be_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         labels, outputs = torch.arange(6) % 3, torch.rand(6, 3)
         monkeypatch.setattr(meters, "KEPT", 17)
@@ -143,10 +156,10 @@ class TestWhatCannotBeMeasured:
         x, y = table(30)
         quality = make_evaluate(make(), x, y)(constant([value, 0.0, 0.0]))
         assert quality.loss is None
-        assert list(quality.figures) == ["accuracy", "precision", "recall", "f1"]
+        assert list(quality.figures) == ([] if math.isnan(value) else ["accuracy", "precision", "recall", "f1"])
         lost = np.full(15, math.nan, dtype=np.float32)
         for objective in (NEXT_TOKEN, REGRESSION, RECONSTRUCTION):
-            assert set(learning(objective, make)(lost).figures) <= {"accuracy"}
+            assert learning(objective, make)(lost).figures == {}
 
 
 def learning(objective: Objective, make: Make) -> Callable[[np.ndarray], Quality]:

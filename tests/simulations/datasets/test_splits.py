@@ -151,10 +151,33 @@ class TestPartition:
         check_cover(parts, 1000)
         assert Counter(len(set(part % 10)) for part in parts) == {classes: clients}
 
-    def test_pathological_draws_again_when_a_class_is_left_over(self):
-        """With fewer clients than classes about half of the draws leave one out."""
-        for seed in range(10):
-            check_cover(partition(balanced(40, 4), "pathological:2", 3, seed), 40)
+    @pytest.mark.parametrize(
+        ("classes", "each", "clients"), [(4, 2, 3), (10, 2, 5), (10, 3, 4), (10, 1, 10), (7, 4, 2)]
+    )
+    def test_fewer_clients_than_classes_get_all_classes_whatever_the_seed(self, classes, each, clients):
+        for seed in range(6):
+            parts = partition(balanced(40, classes), f"pathological:{each}", clients, seed)
+            check_cover(parts, 40)
+            assert {len(set(part % classes)) for part in parts} == {each}
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 6), st.integers(1, 9), st.integers(0, 99)
+    )
+    def test_a_pathological_split_is_refused_only_where_there_is_none(self, sizes, each, clients, seed):
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        feasible = len(sizes) <= each * clients <= sum(min(size, clients) for size in sizes) and each <= len(sizes)
+        if clients > len(labels) or not feasible:
+            with pytest.raises(DataError):
+                partition(table(labels), f"pathological:{each}", clients, seed)
+            return
+        parts = partition(table(labels), f"pathological:{each}", clients, seed)
+        check_cover(parts, len(labels))
+        assert {len(set(labels[part])) for part in parts} == {each}
+
+    def test_the_pairs_of_classes_that_clients_hold_are_mixed(self):
+        parts = partition(balanced(4000), "pathological:2", 100, 1)
+        assert len({tuple(sorted(set(part % 10))) for part in parts}) > 25
 
     def test_order_of_the_file_says_nothing(self):
         """Without the shuffle a client's records of one class would lie side by side."""
@@ -211,7 +234,7 @@ def test_parse():
         (balanced(20), "dirichlet:1e-9", 20, "was found that gives each of 20 clients", "lower data.clients"),
         (balanced(20), "pathological:11", 2, "11 classes a client, the data have 10", "pathological:10"),
         (balanced(20), "pathological:2", 4, "4 clients of 2 classes each cannot hold the 10", "5 or more"),
-        (table([0] * 19 + [1]), "pathological:2", 9, "was found that gives each of 9 clients", "lower"),
+        (table([0] * 19 + [1]), "pathological:2", 9, "9 clients cannot hold 2 classes each", "lower"),
         (NUMBERS, "dirichlet:0.3", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
         (NUMBERS, "pathological:2", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
         (balanced(20), "iid", 2, "the seed -5 is negative", "0 or more"),
