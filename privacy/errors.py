@@ -54,6 +54,12 @@ class StorageError(BractError):
     exit_code = 5
 
 
+class DivergedError(BractError):
+    """The model's parameters are no longer finite: nothing can be learned from it any more."""
+
+    exit_code = 7
+
+
 class RoundError(BractError):
     """Too few devices answered for the round to be released."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import StorageError
 
-HINT = "free some space or choose another --out; what was written before is intact, --resume continues"
+HINT = "free some space, then go on in the same folder: what was written before is intact"
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class Ledger:
         if header != self._header:
             raise StateError(
                 f"{self.path} was opened for another plan or budget",
-                "resume with the plan it was started with, or choose another --out",
+                "go on with the plan it was started with, or choose another folder for this one",
             )
 
     def __enter__(self) -> Ledger:

@@ -10,14 +10,14 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
-from ..privacy import DataError, Plan, PlanError, read_plan
+from ..privacy import BractError, DataError, Plan, PlanError, read_plan
 from ..privacy.arrays import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
 from .rounds import train
-from .training import Silent, Training
+from .training import Outcome, Silent, Training
 
 log = logging.getLogger("bract.server")
 app = ServerApp()
@@ -39,10 +39,23 @@ class Log(Silent):
         )
 
 
+def in_two_lines(record: logging.LogRecord) -> bool:
+    """Have Flower's report of a run that ended in a fault of ours say its two lines, without a traceback."""
+    fault = record.exc_info[1] if record.exc_info else None
+    if isinstance(fault, BractError):
+        record.msg, record.args, record.exc_info, record.exc_text = "%s", (str(fault),), None, None
+    return True
+
+
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the training that the run's configuration describes: `plan` and `out`, for secure aggregation `roster`,
-    to evaluate `test-data`, and `ledger` where plans over the same devices share one."""
+    to evaluate `test-data`, and `ledger` where plans over the same devices share one.
+
+    A fault leaves it as an exception, for that is how Flower learns that a run failed: `flwr list` then shows its
+    two lines, and so does the run's log.
+    """
+    logging.getLogger("flwr").addFilter(in_two_lines)
     plan = _plan(_setting(context, "plan"))
     folder = _setting(context, "out")
     roster = read_roster(_setting(context, "roster")) if plan.secure else None
@@ -51,9 +64,20 @@ def main(grid: Grid, context: Context) -> None:
     training = Training(
         plan, folder, evaluate, observer=Log(), run=context.run_id, roster=roster, shared_ledger=shared
     )
-    outcome = train(grid, training)
+    _end(plan, folder, train(grid, training))
+
+
+def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
+    """Write the model and say how the run ended; a run that released nothing has failed."""
+    stopped, last = outcome.stopped, outcome.state.round
+    if stopped is not None and not last:
+        raise stopped
     write_model(folder / "model.safetensors", plan, outcome.state)
-    log.warning("finished after round %d; the model is in %s", outcome.state.round, folder)
+    if stopped is None:
+        log.warning("finished after round %d; the model is in %s", last, folder)
+    else:
+        log.warning("stopped after round %d of %d: %s", last, plan.cohort.rounds, stopped.what)
+        log.warning("hint: %s; the model of round %d is in %s", stopped.hint, last, folder)
 
 
 def _setting(context: Context, name: str) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -32,8 +33,15 @@ from ..privacy.messages import (
 
 POLL_SECONDS = 0.1
 
+LATE = "late"
+"""What counts in the place of a code for a node that gave no answer in time, or was not there to be asked."""
+
 GIVEN = ("card", "sealed", "signature", "opened", "layers")
 """The sections that a device may answer with."""
+
+
+AWAY = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
+"""What Flower says in the place of a node that has gone, or did not answer before the message was over."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,10 +57,13 @@ class Request:
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """One node's answer to a request: its code and, with `ok`, its update, uint64 [words], and sections, secret."""
+    """What came of a request: the node's code and, with `ok`, its update, uint64 [words], and sections, secret.
+
+    The code of a node that did not answer is LATE.
+    """
 
     request: Request
-    code: Code
+    code: str
     update: NDArray[np.uint64] | None = None
     sections: Sections = field(default_factory=dict)
 
@@ -60,6 +71,11 @@ class Answer:
     def node(self) -> int:
         """Whose answer it is."""
         return self.request.node
+
+    @property
+    def late(self) -> bool:
+        """Whether the node did not answer."""
+        return self.code == LATE
 
 
 def nodes(
@@ -80,18 +96,22 @@ def nodes(
 def exchange(
     grid: Grid, plan: Plan, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
 ) -> Iterator[Answer]:
-    """Send every request and yield the answers as they arrive, until the deadline.
+    """Send every request and yield the answers as they arrive, until the deadline; then the nodes that were late.
 
     Requests to train carry the parameters, float32 [parameters]; one copy is made for all. `deadline` is in seconds.
-    A node that does not answer in time is not waited for; a malformed answer counts as its code.
+    A node that does not answer in time is not waited for; a malformed answer counts as its code. There is one answer
+    for each request.
     """
     data = parameters.astype("<f4").tobytes() if any(request.kind == TRAIN for request in requests) else b""
     array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
     offered, model = plan.offered(), ArrayRecord({PARAMETERS: array})
     messages = [_message(request, offered, model, deadline) for request in requests]
     words = plan.ring.words(plan.coordinates(len(parameters)))
+    unanswered = dict(enumerate(requests))
     for place, reply in _replies(grid, messages, deadline):
-        yield _answer(requests[place], reply, words)
+        yield _answer(unanswered.pop(place), reply, words)
+    for request in unanswered.values():
+        yield Answer(request, LATE)
 
 
 def _message(request: Request, plan: str, model: ArrayRecord, deadline: float) -> Message:
@@ -124,7 +144,7 @@ def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterat
 
 def _answer(request: Request, reply: Message, words: int) -> Answer:
     if reply.has_error():
-        return Answer(request, Code.FAILED)
+        return Answer(request, LATE if reply.error.code in AWAY else Code.FAILED)
     try:
         records = reply.content
         code = read_code(records.config_records[ANSWER])

@@ -20,8 +20,8 @@ class RoundRecord:
     """What a round came to. An epsilon is None where there is no guarantee.
 
     `figures`, by the keys of FIGURES, are None where the model was not tested; the loss also where it is not finite.
-    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code
-    they answered with; those that did not answer are missing from it.
+    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code they answered
+    with; those that gave no answer in time count as "late".
     """
 
     round: int

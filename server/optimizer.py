@@ -18,13 +18,15 @@ def step(
 ) -> tuple[NDArray[np.float32], Tensors]:
     """Return new parameters and optimizer tensors after one step on minus the release. Nothing is changed in place.
 
-    Takes nothing but a `Release`, so no sum that was not noised and paid for can reach the model.
+    Takes nothing but a `Release`, so no sum that was not noised and paid for can reach the model. Parameters that are
+    no longer finite are the caller's to refuse.
     """
     weights = torch.from_numpy(parameters.copy())
     stepper = _optimizer(plan, weights)
     if optimizer:
         stepper.state[weights] = {name: torch.from_numpy(value.copy()) for name, value in optimizer.items()}
-    weights.grad = torch.from_numpy(-release.vector.astype(np.float32))
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite: the caller finds it in the model
+        weights.grad = torch.from_numpy(-release.vector.astype(np.float32))
     stepper.step()
     tensors = {n: t.numpy().copy() for n, t in stepper.state[weights].items() if isinstance(t, torch.Tensor)}
     return weights.numpy().copy(), tensors

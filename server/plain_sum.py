@@ -41,7 +41,8 @@ class PlainSum:
             if answer.update is not None:
                 total += answer.update
                 survivors.append(answer.node)
-            link.answered()
+            if not answer.late:
+                link.answered()
         if len(survivors) < plan.least_survivors:
             raise too_few(len(survivors), len(cohort), plan.least_survivors, codes)
         if plan.privacy.noise != "local":

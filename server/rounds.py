@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from flwr.serverapp import Grid
 
 from ..models import build, read_flat
 from ..privacy import (
     BudgetError,
+    DivergedError,
     Entry,
     Event,
     Ledger,
@@ -44,6 +46,7 @@ def train(grid: Grid, training: Training) -> Outcome:
 
     Raises:
         RoundError: too few devices answered; the state on disk is that of the round before.
+        DivergedError: a step led to parameters that are not finite; the state on disk is that of the round before.
         StateError: the state on disk is damaged or of another plan.
         StorageError: the disk is full; the state on disk is that of the round before.
     """
@@ -82,7 +85,8 @@ def _resume(training: Training, ledger: Ledger) -> ServerState:
         write_checkpoint(training.checkpoint, state)
     if state.plan_digest != training.plan.digest:
         raise StateError(
-            f"{training.folder} holds a run of another plan", "resume with its own plan.toml, or choose another --out"
+            f"{training.folder} holds a run of another plan",
+            "go on with the plan.toml in it, or choose another folder for this one",
         )
     if not ledger.knows(state.ledger_head):
         raise StateError(
@@ -150,6 +154,8 @@ def _play_round(
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
     parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
     seconds = state.seconds + time.monotonic() - began
+    if not np.isfinite(parameters).all():
+        raise _diverged(number)
     model = average(plan, number, state.model, parameters)
     scale = next_scale(plan, state.scale, release)
     after = ServerState(
@@ -166,6 +172,14 @@ def _play_round(
         codes=collected.codes,
         seconds=round(seconds, 3),
         clip_norm=state.scale * plan.privacy.clip_norm if plan.adaptive else None,
+    )
+
+
+def _diverged(number: int) -> DivergedError:
+    return DivergedError(
+        f"after round {number} the model is no longer finite: it diverged",
+        "plan a lower learning rate (training.learning_rate, server.learning_rate) and start in another folder; "
+        "what was spent stays spent",
     )
 
 
@@ -200,7 +214,7 @@ def _no_cohort(plan: Plan, past: Past, available: Sequence[int]) -> BudgetError 
     if len(available) < minimum:
         return RoundError(
             f"{len(available)} devices are connected, the round needs {minimum}",
-            "start more devices, or lower cohort.minimum; then resume",
+            "start more devices and go on in the same folder, or plan a lower cohort.minimum from the start",
         )
     if len(left) < minimum:
         return BudgetError("every available client took part as often as planned", "plan for more rounds")
@@ -208,7 +222,7 @@ def _no_cohort(plan: Plan, past: Past, available: Sequence[int]) -> BudgetError 
         return BudgetError("no clients are left but those of the rounds just before", "plan for more rounds")
     return RoundError(
         f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
-        "start more devices and resume, or plan fewer privacy.bands from the start",
+        "start more devices and go on in the same folder, or plan fewer privacy.bands from the start",
     )
 
 

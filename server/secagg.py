@@ -96,7 +96,8 @@ class SecureSum:
         except TooFewShares:
             raise RoundError(
                 f"the shares that {len(opened)} of {len(survivors)} devices opened do not take the masks off",
-                "nothing was released, the round is paid for; look at the devices' own logs, then resume",
+                "nothing was released, the round is paid for; look at the devices' own logs, "
+                "then go on in the same folder",
             ) from None
         count = self._plan.coordinates(len(call.parameters))
         if layers:
@@ -188,7 +189,8 @@ class SecureSum:
                 cards[answer.node] = answer.sections["card"]
             if answer.request.kind == TRAIN:
                 codes[str(answer.code)] += 1
-                self._link.answered()
+                if not answer.late:
+                    self._link.answered()
             if answer.update is not None:
                 total += answer.update
                 survivors.append(members[answer.node])

@@ -20,7 +20,7 @@ from ..privacy.files import replace_file, storage
 PARAMETERS, MODEL = "parameters", "model"
 OPTIMIZER = "optimizer."
 WEIGHTS, NOISE = "noise.weights", "noise."
-HINT = "restore it from a copy, or start again with another --out; the ledger beside it still counts what was spent"
+HINT = "restore it from a copy, or start again in another folder; the ledger beside it still counts what was spent"
 
 
 @dataclass(frozen=True, repr=False)

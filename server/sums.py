@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from ..privacy import Plan, RoundError, Sum
+from .exchange import LATE
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,14 @@ class Collector(Protocol):
 
 def said(codes: Counter[str]) -> str:
     """Return in words how many devices answered what."""
-    return ", ".join(f"{count} said {code}" for code, count in sorted(codes.items())) or "none answered"
+    words = [f"{count} said {code}" for code, count in sorted(codes.items()) if code != LATE]
+    words += [f"{codes[LATE]} late"] if codes[LATE] else []
+    return ", ".join(words) or "nobody was asked"
 
 
 def too_few(survivors: int, cohort: int, minimum: int, codes: Counter[str], what: str = "an update") -> RoundError:
     """Return the error of a round that too few devices answered."""
     return RoundError(
         f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({said(codes)})",
-        "look at the devices' own logs; nothing was released, resume when they are ready",
+        "nothing was released; look at the devices' own logs, then go on in the same folder",
     )

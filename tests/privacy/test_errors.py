@@ -6,6 +6,7 @@ from bract.privacy import (
     BractError,
     BudgetError,
     DataError,
+    DivergedError,
     PlanError,
     RoundError,
     StateError,
@@ -13,7 +14,8 @@ from bract.privacy import (
 )
 from bract.privacy.accounting import AccountingError
 
-KINDS = [BractError, PlanError, DataError, BudgetError, StateError, StorageError, RoundError, AccountingError]
+KINDS = [BractError, PlanError, DataError, BudgetError, StateError, StorageError, RoundError, DivergedError]
+KINDS += [AccountingError]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,7 +33,8 @@ def test_every_error_is_caught_as_a_bract_error_and_none_as_an_operating_system_
 
 
 def test_exit_codes_tell_apart_what_a_script_would_do_next() -> None:
-    codes = {kind: kind.exit_code for kind in (BudgetError, StateError, StorageError, RoundError, PlanError)}
+    kinds = (BudgetError, StateError, StorageError, RoundError, DivergedError, PlanError)
+    codes = {kind: kind.exit_code for kind in kinds}
     assert len(set(codes.values())) == len(codes)
     assert 0 not in codes.values()
     assert DataError.exit_code == PlanError.exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ from zipfile import BadZipFile
 import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
+from flwr.supercore import log as flower_log
 
 from bract.models import read_flat
-from bract.privacy import DataError, Plan, PlanError
+from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError
 from bract.privacy.secagg.identity import new_identity, public_text, read_roster
 from bract.server import app as app_file
 from bract.server.app import main
@@ -59,6 +61,83 @@ def test_a_run_says_a_line_a_round(counter: Any, settings: dict[str, str], caplo
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines[:3]] == ["round 1", "round 2", "round 3"]
     assert all("accuracy " in line and "%" in line and "4 of 4 devices" in line for line in lines[:3])
+
+
+class Heard(logging.Handler):
+    """Formats what a logger is told, as its console does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += self.format(record).splitlines()
+
+
+def reported(fault: Exception) -> list[str]:
+    """What Flower's log says of a ServerApp that raised this, in the words of its `run_serverapp`."""
+    flower, heard = logging.getLogger("flwr"), Heard()
+    flower.addHandler(heard)
+    try:
+        flower_log(logging.ERROR, "%s raised an exception", "ServerApp", exc_info=fault)
+    finally:
+        flower.removeHandler(heard)
+    return heard.lines
+
+
+def test_a_fault_of_ours_is_two_lines_in_flowers_log_and_fails_the_run(
+    counter: Any, settings: dict[str, str]
+) -> None:
+    """An exception is all that makes Flower say that a run failed; its log then holds no traceback."""
+    with pytest.raises(PlanError) as caught:
+        main(LocalGrid(counter, 4), context(**(settings | {"plan": settings["plan"] + "x"})))
+    what, hint = reported(caught.value)
+    assert what == f"error: cannot read the plan {settings['plan']}x"
+    assert hint.startswith("hint: ")
+
+
+def test_a_fault_that_nobody_expected_keeps_its_traceback(counter: Any, settings: dict[str, str]) -> None:
+    main(LocalGrid(counter, 4), context(**settings))
+    with pytest.raises(KeyError) as caught:
+        raise KeyError("where")
+    assert any("Traceback" in line for line in reported(caught.value))
+
+
+def test_a_run_that_its_budget_ends_says_so_instead_of_finished(
+    make: Make, counter: Any, settings: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two of four clients are there, and each may take part in two rounds."""
+    plan = make(cohort={"size": 2, "rounds": 4, "deadline": 0.2})
+    Path(settings["plan"]).write_text(plan.to_toml())
+    with caplog.at_level(logging.WARNING, "bract.server"):
+        main(LocalGrid(counter, 2), context(**settings))
+    said = [record.getMessage() for record in caplog.records]
+    assert said[2:] == [
+        "stopped after round 2 of 4: every available client took part as often as planned",
+        f"hint: plan for more rounds; the model of round 2 is in {settings['out']}",
+    ]
+    assert (Path(settings["out"]) / "model.safetensors").exists()
+
+
+def test_a_run_that_its_budget_ends_before_a_round_has_failed_and_leaves_no_model(
+    counter: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spent(self: Ledger, entry: object) -> None:
+        raise BudgetError("the population's budget is used up", "stop here")
+
+    monkeypatch.setattr(Ledger, "spend", spent)
+    with pytest.raises(BudgetError, match="used up"):
+        main(LocalGrid(counter, 4), context(**settings))
+    assert not (Path(settings["out"]) / "model.safetensors").exists()
+
+
+def test_no_hint_that_a_server_can_give_names_an_option_of_the_command_line() -> None:
+    """Whoever reads a server's log, or a device's, cannot type --out or --resume."""
+    named = re.compile(r"--(out|resume|json|quiet|seed)\b")
+    root = Path(app_file.__file__).parents[1]
+    for folder in ("server", "privacy", "client"):
+        for path in sorted((root / folder).rglob("*.py")):
+            assert not named.search(path.read_text()), path
 
 
 def test_without_test_data_the_quality_is_not_measured(

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, TRAIN, UPDATE, Code, Offer, read_offer, read_parameters
 from bract.privacy.plan import Privacy
-from bract.server.exchange import Answer, Request, exchange, nodes
+from bract.server.exchange import LATE, Answer, Request, exchange, nodes
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
 COUNT = 5
@@ -87,25 +87,37 @@ def test_when_all_have_answered_nothing_is_waited_for(grid: Any, update: Update)
 
 def test_a_node_that_is_late_is_not_waited_for(grid: Any, update: Update) -> None:
     grid.pulls = [[grid.reply(5, update(words(5)))]]
-    assert [a.node for a in ask(grid, [5, 7], deadline=3.0)] == [5]
+    assert [(a.node, a.code) for a in ask(grid, [5, 7], deadline=3.0)] == [(5, Code.OK), (7, LATE)]
     assert 1003.0 <= grid.clock.now <= 1003.5
 
 
 def test_a_reply_that_arrives_after_the_deadline_is_not_taken(grid: Any, update: Update) -> None:
     grid.pulls = [[] for _ in range(100)] + [[grid.reply(5, update(words(5)))]]
-    assert ask(grid, [5], deadline=3.0) == []
+    assert ask(grid, [5], deadline=3.0) == [Answer(request(5), LATE)]
 
 
 def test_a_message_that_could_not_be_sent_is_not_waited_for(grid: Any, update: Update) -> None:
     grid.lost = {7}
     grid.pulls = [[grid.reply(5, update(words(5)))]]
-    assert [a.node for a in ask(grid, [5, 7])] == [5]
+    assert [(a.node, a.code) for a in ask(grid, [5, 7])] == [(5, Code.OK), (7, LATE)]
     assert grid.clock.now == 1000.0
 
 
 def test_an_empty_cohort_gives_no_answer(grid: Any) -> None:
     assert ask(grid, []) == []
     assert grid.clock.now == 1000.0
+
+
+@pytest.mark.parametrize("code", [3, 4, 5])
+def test_a_node_that_flower_lost_counts_as_late_and_not_as_failed(grid: Any, code: int) -> None:
+    """The message or its reply is over, or the node has gone: it may be asked again, unlike one that failed."""
+    grid.pulls = [[grid.reply(5, Error(code=code))]]
+    assert ask(grid, [5]) == [Answer(request(5), LATE)]
+
+
+def test_no_device_can_say_that_it_is_late(grid: Any) -> None:
+    grid.pulls = [[grid.reply(5, RecordDict({ANSWER: ConfigRecord({"code": LATE})}))]]
+    assert ask(grid, [5]) == [Answer(request(5), Code.MALFORMED)]
 
 
 def test_an_error_of_flower_counts_as_failed_and_its_text_is_dropped(grid: Any) -> None:

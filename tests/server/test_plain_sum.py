@@ -101,6 +101,15 @@ def test_the_survivors_are_charged_when_all_have_answered_where_the_server_noise
     assert collected.codes == {"ok": 3, "terms": 1}
 
 
+def test_devices_that_are_late_are_counted(make: Make, numbered: Any) -> None:
+    plan = make(cohort={"deadline": 0.01})
+    played = Round(plan, numbered(plan))
+    played.grid._executor = lambda app, work: (app(m, c) for m, c in work if c.node_id != NODES[1])
+    collected = played.collect()
+    assert collected.codes == {"ok": 3, "late": 1}
+    assert played.seen == ["offers", *["answer"] * 3, [NODES[0], *NODES[2:]]]
+
+
 def test_the_whole_cohort_is_charged_before_any_offer_where_devices_noise(
     make: Make, numbered: Any, refusing: Fixture
 ) -> None:

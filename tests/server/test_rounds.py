@@ -18,6 +18,7 @@ from bract.client.device import Device
 from bract.client.records import Records, make_records
 from bract.client.terms import Terms
 from bract.privacy import (
+    DivergedError,
     Ledger,
     Plan,
     PlanError,
@@ -239,6 +240,32 @@ class TestATraining:
         evaluate = make_evaluate(plan, features, labels)
         outcome = train(grid(app), Training(plan, tmp_path, evaluate=evaluate, entropy=SeededEntropy(1)))
         assert outcome.records[-1].figures["accuracy"] > 0.8
+
+
+class TestAModelThatDiverged:
+    @pytest.mark.parametrize("rate", [1e20, 1e39, 1e300])
+    def test_ends_the_training_with_two_lines_before_it_is_offered_and_keeps_the_last_one_that_was_finite(
+        self, make: Make, counter: App, tmp_path: Path, rate: float, spied: Call
+    ) -> None:
+        """One device after the other would say `malformed`, and nobody would know why."""
+        offered: list[bool] = []
+
+        def watching(message: Message, context: Context) -> Message:
+            [array] = message.content.array_records[PARAMETERS].values()
+            offered.append(bool(np.isfinite(np.frombuffer(array.data, "<f4")).all()))
+            return counter(message, context)
+
+        plan = make(training={"learning_rate": rate}, server={"learning_rate": 1e20})
+        with pytest.raises(DivergedError) as caught:
+            train(grid(watching), training(plan, tmp_path))
+        assert "no longer finite" in caught.value.what
+        assert "lower learning rate" in caught.value.hint
+        assert offered
+        assert all(offered)
+        state = read_checkpoint(tmp_path / "checkpoint.bract")
+        assert state is not None
+        assert np.isfinite(state.parameters).all()
+        assert charged_rounds(tmp_path) == list(range(1, state.round + 2))
 
 
 class TestAPlanThatCannotBeTrained:

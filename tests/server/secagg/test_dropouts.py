@@ -85,10 +85,10 @@ class TestADropout:
 
 
 SAYS = {
-    KEYS: r"3 of 6 devices showed keys that are of the roster, too few for a round of this plan \(3 said ok\)",
-    SHARES: r"3 of 6 devices sent shares of their keys, the round needs 4 \(3 said ok\)",
-    TRAIN: r"3 of 6 devices sent a masked update, the round needs 4 \(3 said ok\)",
-    CONSENT: r"3 of 6 devices sent their signature, the round needs 4 \(3 said ok\)",
+    KEYS: r"3 of 6 devices showed keys that are of the roster, .* \(3 said ok, 3 late\)",
+    SHARES: r"3 of 6 devices sent shares of their keys, the round needs 4 \(3 said ok, 3 late\)",
+    TRAIN: r"3 of 6 devices sent a masked update, the round needs 4 \(3 said ok, 3 late\)",
+    CONSENT: r"3 of 6 devices sent their signature, the round needs 4 \(3 said ok, 3 late\)",
     UNMASK: r"the shares that 3 of 6 devices opened do not take the masks off",
 }
 
