@@ -56,6 +56,11 @@ class Visit:
     device: Device
     plan: Plan
 
+    @property
+    def run(self) -> int:
+        """Flower's number of the run."""
+        return self.context.run_id
+
     def sections(self, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Sections:
         """Return what the message says of secure aggregation."""
         return read_sections(self.message.content.config_records.get(SECAGG, ConfigRecord()), needed, also)
@@ -75,18 +80,18 @@ class Visit:
             raise PlanError(
                 "the node lacks identity, roster or state", "give all three in --node-config, see the docs"
             )
-        session = make_session(self.plan, self.context.run_id, round)
+        session = make_session(self.plan, self.run, round)
         return SecureRound(session, self.plan, device.terms, who, whom, journal, state)
 
     def afford(self, round: int) -> None:
         """Refuse a round that the device's ledger would refuse; nothing is charged."""
         if self.device.spending is not None:
-            self.device.spending.check(self.plan, self.context.run_id, round)
+            self.device.spending.check(self.plan, self.run, round)
 
     def charge(self) -> None:
         """Charge the round to the device's ledger; when this returns, the charge is on disk."""
         if self.device.spending is not None:
-            self.device.spending.charge(self.plan, self.context.run_id, self.offer.round)
+            self.device.spending.charge(self.plan, self.run, self.offer.round)
 
 
 Reply = tuple[Masked | None, dict[str, bytes]]
@@ -120,6 +125,8 @@ def _answer(
         log.warning("round not taken part in (%s)", code, exc_info=fault if code is Code.FAILED else None)
         if isinstance(fault, Refused | BractError):
             log.warning("%s", fault)
+        if isinstance(fault, BudgetSpent):
+            log.warning("the device took part in this plan as often as its noise was sized for")
         if isinstance(fault, Repeated):
             log.warning("the node's state folder says that this was done before")
         return _reply(code)
@@ -156,8 +163,9 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
     device.terms.check(plan)
-    read_history(context, plan)
-    return Visit(message, context, offer, device, plan)
+    visit = Visit(message, context, offer, device, plan)
+    read_history(context, visit.run, plan)
+    return visit
 
 
 def _take_part(visit: Visit) -> Reply:
@@ -255,7 +263,7 @@ def _parameters(message: Message) -> np.ndarray:
 
 def _fresh(visit: Visit) -> None:
     """Refuse a round that the node took part in before, one too many, or one that its owner's limit forbids."""
-    rounds, last = read_history(visit.context, visit.plan)
+    rounds, last = read_history(visit.context, visit.run, visit.plan)
     if rounds >= visit.plan.participations:
         raise BudgetSpent
     if visit.offer.round <= last:
@@ -265,8 +273,8 @@ def _fresh(visit: Visit) -> None:
 
 def _count_round(visit: Visit) -> None:
     """Count this round in the node's own state."""
-    rounds, _ = read_history(visit.context, visit.plan)
-    write_history(visit.context, rounds + 1, visit.offer.round, visit.plan)
+    rounds, _ = read_history(visit.context, visit.run, visit.plan)
+    write_history(visit.context, rounds + 1, visit.offer.round, visit.run, visit.plan)
 
 
 def _reply(code: Code, update: Masked | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:

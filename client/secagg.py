@@ -281,11 +281,10 @@ class SecureRound:
         self.journal.first([digest("step", step.encode(), self.identity.public, self.session.digest, card)])
 
     def _take_part(self) -> None:
-        """Note that the device makes masks for this round, once, and that it is one more round of the run."""
+        """Note that the device makes masks for this round, once, and that it is one more round of the plan."""
         self._once("masks")
-        session, public = self.session, self.identity.public
         places = range(1, self.plan.participations + 1)
         try:
-            self.journal.first(digest("part", public, session.run, session.plan, place) for place in places)
+            self.journal.first(digest("part", self.session.plan, place) for place in places)
         except Repeated:
             raise BudgetSpent from None

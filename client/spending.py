@@ -51,7 +51,7 @@ class Spending:
 
         Raises:
             Repeated: it was charged before, so the device took part in it.
-            BudgetSpent: the device took part in as many rounds of the run as the plan's noise was sized for.
+            BudgetSpent: the device took part in as many rounds, of all runs, as the plan's noise was sized for.
             BudgetError: it would pass what the terms allow; nothing was charged.
             StateError: the ledger is damaged, or another process keeps it.
             StorageError: it could not be written; nothing was charged.
@@ -67,10 +67,13 @@ class Spending:
 
 
 def _new(ledger: Ledger, plan: Plan, run: int, round: int) -> Entry:
-    """Return the device's part in a round, named by the digest of run, plan and round, if it is a new one."""
+    """Return the device's part in a round, named by the digest of run, plan and round, if it is a new one.
+
+    Flower numbers a run anew after every crash, and a server may invent numbers: what counts is the plan alone.
+    """
     name = hashlib.sha256(f"bract device {run} {plan.digest} {round}".encode()).hexdigest()
     event, origin = charged_event(plan), Origin(plan.digest, str(run))
-    before = [entry.release for entry in ledger.entries if entry.origin == origin]
+    before = [entry.release for entry in ledger.entries if entry.origin and entry.origin.plan == plan.digest]
     if name in before:
         raise Repeated
     if len(before) >= plan.participations:

@@ -49,7 +49,7 @@ class LocalGrid(Grid):
     def restore(self, rounds: Mapping[int, int], last: int, plan: Plan) -> None:
         """Set how many rounds each node took part in, the last of them being `last`: what a resumed run needs."""
         for node, count in rounds.items():
-            write_history(self._contexts[node], count, last, plan)
+            write_history(self._contexts[node], count, last, RUN_ID, plan)
 
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""

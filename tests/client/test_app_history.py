@@ -66,7 +66,8 @@ class TestTheCountOfRounds:
     def test_holds_nothing_of_the_records(self, make: Make, node: Call, offer: Call) -> None:
         member = node()
         member.answer(offer(make(), 3))
-        assert dict(member.context.state) == {HISTORY: ConfigRecord({"rounds": 1, "last": 3, "plan": make().digest})}
+        expected = {"rounds": 1, "last": 3, "run": "1", "plan": make().digest}
+        assert dict(member.context.state) == {HISTORY: ConfigRecord(expected)}
 
     def test_includes_a_round_that_failed_after_it_began(
         self, make: Make, node: Call, offer: Call, said: Call

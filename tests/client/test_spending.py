@@ -40,6 +40,11 @@ def terms_for(plan: Plan, rounds: int, **more: Any) -> Terms:
     return free.model_copy(update={"max_epsilon": limit})
 
 
+def twin(plan: Plan, number: int) -> Plan:
+    """A plan that costs the same, of another study."""
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"seed": number})})
+
+
 @dataclass
 class Owner:
     """A device whose state folder outlives its processes: every offer meets a new process, or even a new server."""
@@ -99,7 +104,7 @@ class TestTheLimit:
         for number in (1, 3):
             assert is_update(device.answer(dear, number, run=11))
         for run in (12, 99):
-            assert said(device.answer(dear, 1, run=run)) is Code.SPENT
+            assert said(device.answer(twin(dear, run), 1, run=run)) is Code.SPENT
         assert device.charged == [1, 3]
         assert len(device.ran) == 2
         once, twice = (cost(dear, rounds, device.terms) for rounds in (1, 2))
@@ -116,7 +121,7 @@ class TestTheLimit:
         assert cost(dear, 3, device.terms) > 2.05
         for number in (1, 2):
             assert is_update(device.answer(dear, number, run=1))
-        assert said(device.answer(dear, 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.SPENT
         assert is_update(device.answer(cheap, 1, run=3))
         together = spent(((charged_event(dear), 2), (charged_event(cheap), 1)), device.terms.max_delta)
         with Spending(device.folder, device.terms)._open() as ledger:
@@ -126,11 +131,11 @@ class TestTheLimit:
         device = owner(terms_for(dear, 2))
         for number in (1, 2):
             assert is_update(device.answer(dear, number, run=1))
-        assert said(device.answer(dear, 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.SPENT
         device.terms = terms_for(dear, 3).model_copy(update={"max_epsilon": cost(dear, 3, device.terms)})
-        assert is_update(device.answer(dear, 1, run=3))
+        assert is_update(device.answer(twin(dear, 3), 1, run=3))
         device.terms = device.terms.model_copy(update={"max_epsilon": dear.privacy.epsilon})
-        assert said(device.answer(dear, 1, run=4)) is Code.SPENT
+        assert said(device.answer(twin(dear, 4), 1, run=4)) is Code.SPENT
 
     def test_of_one_plan_is_never_in_the_way_of_its_own_rounds(
         self, make: Make, owner: Call, is_update: Call
@@ -147,7 +152,7 @@ class TestTheLimit:
         plan = make(privacy={"noise": "central", "epsilon": 2.0, "noise_multiplier": None})
         device = owner(terms_for(plan, 2))
         assert [is_update(device.answer(plan, number)) for number in (1, 2)] == [True, True]
-        assert said(device.answer(plan, 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(plan, 2), 1, run=2)) is Code.SPENT
 
 
 class TestTheCharge:
@@ -215,12 +220,33 @@ class TestARoundThatWasTakenPartIn:
         assert len(device.ran) == 1
 
     def test_is_counted_against_the_plan_by_a_process_that_knows_nothing_of_it(
-        self, dear: Plan, owner: Call, said: Call, is_update: Call
+        self, dear: Plan, owner: Call, said: Call, is_update: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
         device = owner(Terms(clear_updates=True))
         assert [is_update(device.answer(dear, number)) for number in (1, 2)] == [True, True]
         assert [said(device.answer(dear, number)) for number in (3, 4)] == [Code.SPENT] * 2
-        assert is_update(device.answer(dear, 3, run=2))
+        assert "as often as its noise was sized for" in caplog.text
+
+    @pytest.mark.parametrize("noise", ["local", "central"])
+    def test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents(
+        self, make: Make, noise: str, owner: Call, said: Call, is_update: Call
+    ) -> None:
+        plan = make(cohort={"rounds": 6}, privacy={"noise": noise})
+        device = owner(Terms(max_epsilon=1e6, clear_updates=True, trusted_server=True))
+        offers = [(2, 1), (2, 2), (1, 3), (2, 4), (6, 1), (1, 2**64 - 1), (2, 1)]
+        answers = [is_update(device.answer(plan, number, run=run)) for number, run in offers]
+        assert answers == [True] * plan.participations + [False] * (len(offers) - plan.participations)
+        assert len(device.charged) == len(device.ran) == plan.participations == 3
+
+    def test_of_a_round_that_a_crash_lost_is_a_participation_more_with_fresh_noise(
+        self, dear: Plan, owner: Call, is_update: Call, sent: Call
+    ) -> None:
+        device = owner(Terms(clear_updates=True))
+        first, again = (device.answer(dear, 1, run=run) for run in (1, 2))
+        assert is_update(first)
+        assert is_update(again)
+        assert sent(first) != sent(again)
+        assert device.charged == [1, 1]
 
 
 class TestALedgerThatIsNotWhole:
@@ -243,7 +269,7 @@ def test_a_refusal_says_nothing_to_the_server_but_its_code(
     for number in (1, 2):
         device.answer(dear, number)
     with caplog.at_level(logging.WARNING):
-        reply = device.answer(dear, 1, run=2)
+        reply = device.answer(twin(dear, 2), 1, run=2)
     assert b"epsilon" not in sent(reply)
     assert "epsilon" in caplog.text
 
@@ -264,9 +290,9 @@ class TestSpending:
         spending.charge(dear, 1, 2)
         for refused in (spending.check, spending.charge):
             with pytest.raises(BudgetSpent):
-                refused(dear, 1, 3)
+                refused(dear, 2, 1)
             with pytest.raises(BudgetError):
-                refused(dear, 2, 3)
+                refused(twin(dear, 2), 2, 3)
 
     def test_cannot_be_done_while_another_process_keeps_the_ledger(
         self, dear: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

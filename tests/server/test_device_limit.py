@@ -55,6 +55,11 @@ def go(plan: Plan, grid: LocalGrid, folder: Path, seed: int) -> Any:
     return train(grid, Training(plan, folder, entropy=SeededEntropy(seed)))
 
 
+def twin(plan: Plan) -> Plan:
+    """A plan that costs the same, of another study."""
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"seed": 2})})
+
+
 def rounds(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -66,7 +71,7 @@ def test_devices_refuse_the_round_that_would_pass_their_limit_after_a_restart_an
     outcome = go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
     assert outcome.state.round == 3
     with pytest.raises(RoundError) as caught:
-        go(plan, devices(tmp_path / "state", limits, 77), tmp_path / "second", 2)
+        go(twin(plan), devices(tmp_path / "state", limits, 77), tmp_path / "second", 2)
     assert caught.value.what == "0 of 3 devices sent an update, the round needs 2 (3 said spent)"
     charges = [len(read_ledger(tmp_path / "state" / str(place) / FILE).entries) for place in range(CLIENTS)]
     assert charges == [3, 3, 3]
@@ -77,7 +82,7 @@ def test_a_round_goes_on_without_the_device_that_refuses_and_counts_it_by_its_co
 ) -> None:
     limits = [2.0] * CLIENTS
     go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
-    go(plan, devices(tmp_path / "state", [2.0, 10.0, 10.0], 77), tmp_path / "second", 2)
+    go(twin(plan), devices(tmp_path / "state", [2.0, 10.0, 10.0], 77), tmp_path / "second", 2)
     said = rounds(tmp_path / "second")
     assert [line["codes"] for line in said] == [{"ok": 2, "spent": 1}] * 3
     assert [line["survivors"] for line in said] == [2, 2, 2]
@@ -87,7 +92,7 @@ def test_a_second_training_gets_as_many_rounds_as_the_limit_has_left(plan: Plan,
     first, second = tmp_path / "first", tmp_path / "second"
     go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, RUN_ID), first, 1)
     with pytest.raises(RoundError, match="3 said spent"):
-        go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, 77), second, 2)
+        go(twin(plan), devices(tmp_path / "state", [2.6] * CLIENTS, 77), second, 2)
     done = len(rounds(second))
     assert 0 < done < 3
     entries = read_ledger(tmp_path / "state" / "0" / FILE).entries

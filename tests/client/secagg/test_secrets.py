@@ -112,7 +112,7 @@ class TestTheDevicesMemory:
         server.unmask(EVERY, **({"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}))
         for place, member in enumerate(server.members):
             assert list(member.context.state) == [HISTORY]
-            assert sorted(member.context.state[HISTORY]) == ["last", "plan", "rounds"]
+            assert sorted(member.context.state[HISTORY]) == ["last", "plan", "rounds", "run"]
             assert not any(holds(memory(server, place), secrets) for secrets in traced.values())
             assert not any(holds(b"".join(member.journal._steps), secrets) for secrets in traced.values())
 
