@@ -87,9 +87,9 @@ def test_a_forbidden_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(faults(bad)) == 3
 
 
-def test_no_file_is_over_300_lines() -> None:
-    files = [*sources(), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py")]
-    assert {str(path): lines for path in files if (lines := len(path.read_text().splitlines())) > 300} == {}
+def test_no_file_of_code_is_over_400_lines() -> None:
+    files = [*sources(), *ROOT.glob("benchmarks/*.py")]
+    assert {str(path): lines for path in files if (lines := len(path.read_text().splitlines())) > 400} == {}
 
 
 def test_the_package_list_is_the_folders() -> None:
