@@ -8,6 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ..privacy.errors import PlanError
+from .arguments import find_plan
+
+ASK = "name a file that ends in .html, as --plot budget.html"
+
 
 def budget(
     plan: Annotated[Path | None, typer.Argument(help="The plan, a TOML file, or the name of one that ships.")] = None,
@@ -24,9 +29,10 @@ def budget(
     """Say what a plan costs in privacy, what a budget buys, and whether training can stand the noise."""
     from ..privacy import override, read_tables
     from ..simulations.budget_answer import Question, answer, read_budget_plan, to_json
-    from .simulate import DEFAULT, _find
 
-    path = _find(plan or Path(DEFAULT))
+    if plot and plot.suffix.lower() not in (".html", ".htm"):
+        raise PlanError(f"--plot writes a page of HTML, not {plot.suffix or 'a file without an ending'}", ASK)
+    path = find_plan(plan)
     resolved = read_budget_plan(override(read_tables(path), settings or []), path.name, parameters)
     found = answer(path.stem, resolved, Question(epsilon, noise, rounds_for))
     if plot:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from .arguments import check_new, find_plan, read_asked
+
 
 def partition(
-    plan: Annotated[Path, typer.Argument(help="The plan, a TOML file.")],
+    plan: Annotated[Path, typer.Argument(help="The plan, a TOML file, or the name of one that ships.")],
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="Override a key: data.clients=2")] = None,
 ) -> None:
@@ -17,10 +19,11 @@ def partition(
 
     With secure aggregation each client also gets an identity, client-000.pem, and all of them the same roster.toml.
     """
-    from ..privacy import override, read_tables
     from ..simulations.shards import write_shards
     from ..simulations.study import make_study
 
-    study = make_study(override(read_tables(plan), settings or []), plan.name)
+    path = find_plan(plan)
+    study = make_study(read_asked(path, settings or []), path.name)
+    check_new(out, "choose another --out: what a device or a run has in there is not written over")
     count = write_shards(study, out)
     print(f"{count} clients and the test records are in {out}")

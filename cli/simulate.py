@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..privacy.errors import PlanError
-
-DEFAULT = "digits-distributed-eps8"
+from .arguments import check_new, find_plan, free_folder, read_asked
 
 
 def simulate(
@@ -44,37 +42,17 @@ def simulate(
 
 
 def _planned(plan: Path | None, settings: list[str], out: Path | None, seed: int | None):
-    from ..privacy import override, read_tables
     from ..simulations.study import make_study
 
-    path = _find(plan or Path(DEFAULT))
+    path = find_plan(plan)
     extra = [] if seed is None else [f"simulation.seed={seed}"]
-    study = make_study(override(read_tables(path), [*settings, *extra]), str(path.name))
-    folder = out or _free(Path("runs"), path.stem)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PlanError(f"{folder} is not empty", f"choose another --out, or go on with --resume {folder}")
+    study = make_study(read_asked(path, [*settings, *extra]), str(path.name))
+    folder = out or free_folder(path.stem)
+    check_new(folder, f"choose another --out, or go on with --resume {folder}")
     return study, folder
 
 
 def _resumed(folder: Path):
-    from ..privacy import read_tables
-    from ..simulations.study import make_study
+    from ..simulations.study import read_run
 
-    path = folder / "plan.toml"
-    if not path.exists():
-        raise PlanError(f"{folder} holds no run to resume", "start one: bract simulate --out " + str(folder))
-    return make_study(read_tables(path), str(path)), folder
-
-
-def _find(plan: Path) -> Path:
-    """Return the file itself, or the plan of that name that ships with the package."""
-    shipped = Path(str(files("bract.simulations.experiments") / f"{plan.name.removesuffix('.toml')}.toml"))
-    return shipped if not plan.exists() and len(plan.parts) == 1 and shipped.exists() else plan
-
-
-def _free(parent: Path, name: str) -> Path:
-    """Return the first of name-001, name-002, ... that is not there yet."""
-    number = 1
-    while (folder := parent / f"{name}-{number:03d}").exists():
-        number += 1
-    return folder
+    return read_run(folder), folder

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..privacy.errors import PlanError
+from .arguments import find_plan, free_folder, read_asked
 
 
 def sweep(
@@ -52,20 +53,18 @@ def sweep(
     request = read_request(resume) if resume else _asked(plan, over or [], settings or [], seeds or 1)
     if select:
         request = _selecting(request, tries, law or "logarithmic")
-    folder = resume or out or _free(request.name)
+    folder = resume or out or free_folder(f"sweep-{request.name}")
     outcome = run(request, folder, jobs or cores(), shown=not (as_json or quiet))
     print(json.dumps(to_json(outcome)) if as_json else summary(outcome))
     check_failures(outcome)
 
 
 def _asked(plan: Path | None, over: list[str], settings: list[str], seeds: int):
-    from ..privacy import override, read_tables
     from ..simulations.sweep.grid import read_axes
     from ..simulations.sweep.request import Request
-    from .simulate import DEFAULT, _find
 
-    path = _find(plan or Path(DEFAULT))
-    return Request(path.stem, override(read_tables(path), settings), read_axes(over), seeds)
+    path, axes = find_plan(plan), read_axes(over)
+    return Request(path.stem, read_asked(path, settings, [axis.key for axis in axes]), axes, seeds)
 
 
 def _selecting(request, tries: float | None, law: str):
@@ -80,9 +79,3 @@ def _selecting(request, tries: float | None, law: str):
     selection = Selection(law, float(grid) if tries is None else tries)
     selection.make_law()  # a law that there is not is refused before anything is written
     return replace(request, selection=selection)
-
-
-def _free(name: str) -> Path:
-    from .simulate import _free
-
-    return _free(Path("runs"), f"sweep-{name}")

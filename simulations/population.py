@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..client.records import Records, check_records, make_records
-from ..privacy import DataError, Plan
+from ..privacy import DataError
 from .datasets import load
 from .datasets.splits import holdout, partition
 from .datasets.table import Table
+from .study import Study
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +35,7 @@ class Population:
         return Records(self.records.features[part], self.records.labels[part])
 
 
-def make_population(plan: Plan, device: torch.device) -> Population:
+def make_population(plan: Study, device: torch.device) -> Population:
     """Return the population that the plan's data table describes.
 
     Where each client has test records of its own and the split is natural, the `data.clients` largest take part.
@@ -44,7 +44,7 @@ def make_population(plan: Plan, device: torch.device) -> Population:
         DataError: the data are missing or not as the plan says, or cannot be split so.
     """
     data = plan.data
-    source = load(data.name, Path(data.path) if data.path else None, data.shape, data.classes)
+    source = load(data.name, plan.data_path, data.shape, data.classes)
     if data.split == "natural":
         source = source.largest(data.clients)
     train, test = holdout(source, data.split, data.holdout, data.seed)

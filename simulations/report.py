@@ -19,6 +19,9 @@ from .report_quality import quality, score
 from .report_samples import samples
 from .study import Study
 
+PRIVATE = "folder"
+"""The key of the plan that tells where this machine has its files."""
+
 VAST = 12.0
 """An epsilon above which the factor e^epsilon is not written out: it bounds nothing that matters."""
 
@@ -272,7 +275,8 @@ def _group(name: str) -> Html:
 
 def _values(table: Mapping[str, object]) -> Iterator[tuple[str, Html]]:
     for key, value in table.items():
-        yield key, Html("not set") if value is None else element("code", json.dumps(value, ensure_ascii=False))
+        shown = element("code", json.dumps(value, ensure_ascii=False))
+        yield key, Html("not set") if value is None else Html("not shown") if key == PRIVATE else shown
 
 
 _ABOUT_LEDGER = (

@@ -113,7 +113,7 @@ def simulate(
         entropy=study.entropy,
         releases=OPEN_RELEASES,
         shared_ledger=ledger,
-        population=hashlib.sha256(study.data.model_dump_json().encode()).hexdigest(),
+        population=_population_name(study),
     )
     began = time.monotonic()
     outcome = train(grid, training)
@@ -122,6 +122,13 @@ def simulate(
     result = _result(study, population, outcome, folder, seconds, restoring.updates)
     write_report(folder / "report.html", study, outcome, result.records)
     return result
+
+
+def _population_name(study: Study) -> str:
+    """Return what a shared ledger knows the population by: the digest of the data table, with its path in full."""
+    path = None if study.data_path is None else str(study.data_path)
+    data = study.data.model_copy(update={"path": path})
+    return hashlib.sha256(data.model_dump_json(exclude={"records"}).encode()).hexdigest()
 
 
 def _opener(study: Study, population: Population):

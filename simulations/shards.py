@@ -18,6 +18,7 @@ def write_shards(study: Study, folder: Path) -> int:
     """Write client-000.npz ..., test.npz and plan.toml to the folder; return the number of clients.
 
     For a plan with secure aggregation also each client's identity, client-000.pem ..., and the roster of them all.
+    Files that hold records or keys are for their owner alone to read.
 
     Raises:
         DataError: as `make_population`.
@@ -28,8 +29,9 @@ def write_shards(study: Study, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(population.clients):
         records = population.client(number)
-        replace_file(folder / f"client-{number:03d}.npz", _npz(records.features.numpy(), records.labels.numpy()))
-    replace_file(folder / "test.npz", _npz(population.test.features, population.test.labels))
+        content = _npz(records.features.numpy(), records.labels.numpy())
+        replace_file(folder / f"client-{number:03d}.npz", content, private=True)
+    replace_file(folder / "test.npz", _npz(population.test.features, population.test.labels), private=True)
     replace_file(folder / "plan.toml", study.offered().encode())
     if study.secure:
         _write_identities(folder, population.clients)

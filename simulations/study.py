@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ..models import MODELS, count_parameters
-from ..privacy import Budget, Entropy, Event, Plan, PlanError, SystemEntropy, Unbounded, View, make_plan, parse_tables
+from ..privacy import (
+    Budget,
+    Entropy,
+    Event,
+    Plan,
+    PlanError,
+    SystemEntropy,
+    Unbounded,
+    View,
+    make_plan,
+    parse_tables,
+    read_tables,
+)
 from ..privacy.mechanisms import Local, Place
 from ..privacy.plan_file import Tables
 from ..privacy.sections import Privacy, Section
@@ -23,12 +38,14 @@ class Simulation(Section):
     """How the simulation runs. A seed makes the run repeatable, and its noise no secret.
 
     With `masks = false` a plan with secure aggregation is run without its masks and keys: the sums, and so the model
-    and the noise, are the same, and a round costs less time.
+    and the noise, are the same, and a round costs less time. `folder` is where a relative `data.path` starts: that of
+    the plan's file, written down when the run starts. It is no part of the plan's digest, and nobody is sent it.
     """
 
     executor: Literal["serial"] = "serial"
     seed: Annotated[int, Field(ge=0)] | None = None
     masks: bool = True
+    folder: str | None = None
 
 
 class OpenPrivacy(Privacy):
@@ -99,6 +116,12 @@ class Study(Plan):
         seed = self.simulation.seed
         return SystemEntropy() if seed is None else SeededEntropy(seed)
 
+    @property
+    def data_path(self) -> Path | None:
+        """Where the data lie: absolute if the study knows its folder, None if the plan names no path."""
+        path = self.data.path
+        return None if path is None else Path(self.simulation.folder or "") / os.path.expanduser(path)
+
 
 def make_study(tables: Tables, name: str = "the plan") -> Study:
     """Return the study of these tables, resolved.
@@ -114,6 +137,41 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
             "set simulation.masks = true, or privacy.shares = floor",
         )
     return study
+
+
+def anchor(tables: Tables, plan: Path, typed: Iterable[str]) -> Tables:
+    """Return the tables with the folder that a relative data.path starts from, if they have a path.
+
+    That is the current folder if data.path is among the keys that were `typed`, else what the tables say, else the
+    folder of the plan's file.
+    """
+    typed, simulation = set(typed), tables.get("simulation", {})
+    if "data.path" not in typed and "path" not in tables.get("data", {}):
+        return tables
+    said = "" if "data.path" in typed else simulation.get("folder", "")
+    start = Path.cwd() if {"data.path", "simulation.folder"} & typed else plan.parent
+    return tables | {"simulation": simulation | {"folder": str((start / str(said)).resolve())}}
+
+
+def read_run(folder: Path) -> Study:
+    """Return the study of a simulation that was begun in the folder.
+
+    Raises:
+        PlanError: there is none: the folder is another, or one of a sweep, a partition or a deployment.
+    """
+    path = folder / "plan.toml"
+    if (folder / "sweep.toml").exists():
+        raise PlanError(f"{folder} holds a sweep", f"go on with it: bract sweep --resume {folder}")
+    if not path.exists():
+        what = "is a file" if folder.is_file() else "holds no run to resume" if folder.exists() else "is not there"
+        raise PlanError(f"{folder} {what}", "give the folder of a run, or start one: bract simulate PLAN --out DIR")
+    tables = read_tables(path)
+    if "simulation" not in tables:  # every simulation writes this table, and nothing else does
+        raise PlanError(
+            f"{folder} holds no simulation: its plan.toml is that of a partition or of a deployment",
+            f"start a run of that plan: bract simulate {path} --out DIR",
+        )
+    return make_study(tables, str(path))
 
 
 def _count(name: str, shape: tuple[int, ...], classes: int) -> int:

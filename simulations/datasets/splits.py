@@ -122,7 +122,7 @@ def _count(table: Table, kind: str, clients: int | None) -> int:
         natural = len(np.unique(_owners(table)))
         if clients not in (None, natural):
             what = f"the data have {natural} natural clients, not {clients}"
-            raise DataError(what, f"remove data.clients or set it to {natural}")
+            raise DataError(what, f"set data.clients = {natural}, and cohort.size to no more, or another data.split")
         clients = natural
     if clients is None or clients < 1:
         what = f"the split {kind!r} needs a number of clients, 1 or more"

@@ -243,9 +243,8 @@ def _asked(outcome: Outcome) -> Iterator[Html]:
     yield _table(facts)
     yield element("p", "The rest of the plan, before defaults are put in:", class_="note")
     tables = outcome.request.tables.items()
-    yield _table(
-        [(f"{t}.{key}", element("code", show(value))) for t, table in tables for key, value in table.items()]
-    )
+    keys = [(f"{t}.{key}", element("code", show(value))) for t, table in tables for key, value in table.items()]
+    yield _table(pair for pair in keys if pair[0] != "simulation.folder")  # where this machine has its files
 
 
 def _table(pairs: Iterable[tuple[str, str]]) -> Html:

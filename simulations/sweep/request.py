@@ -125,12 +125,12 @@ def _places(where: list[Values]) -> str:
 
 
 def write_request(folder: Path, request: Request) -> None:
-    """Keep the request in the folder.
+    """Keep the request in the folder: for its owner alone where it holds what a private selection has drawn.
 
     Raises:
         StorageError: it cannot be written.
     """
-    replace_file(folder / FILE, to_toml(request).encode())
+    replace_file(folder / FILE, to_toml(request).encode(), private=request.selection is not None)
 
 
 def read_request(folder: Path) -> Request:
@@ -143,12 +143,17 @@ def read_request(folder: Path) -> Request:
     path = folder / FILE
     try:
         return from_toml(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise PlanError(
-            f"{folder} holds no sweep", f"start one: bract sweep PLAN --over ... --out {folder}"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_sweep(folder) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
         raise StateError(f"{path} is damaged", "restore it from a copy, or choose another --out") from fault
+
+
+def _no_sweep(folder: Path) -> PlanError:
+    if (folder / "plan.toml").exists():
+        return PlanError(f"{folder} holds no sweep", f"if it holds a run, go on: bract simulate --resume {folder}")
+    what = "is a file" if folder.is_file() else "holds no sweep" if folder.exists() else "is not there"
+    return PlanError(f"{folder} {what}", "give the folder of a sweep, or start one: bract sweep PLAN --out DIR")
 
 
 def same(request: Request, other: Request) -> bool:

@@ -151,10 +151,14 @@ def _outcome(
 @contextmanager
 def _opened(folder: Path, request: Request) -> Iterator[Request]:
     """Lock the folder, and yield the request as it is kept there: with what was drawn for it, once and for all."""
-    if folder.exists() and not (folder / FILE).exists() and (not folder.is_dir() or _used(folder)):
+    if folder.exists() and not folder.is_dir():
+        raise PlanError(f"{folder} is a file, a sweep takes a folder", "name a folder that is not there yet")
+    if folder.exists() and not (folder / FILE).exists() and _used(folder):
         raise PlanError(f"{folder} is not empty and holds no sweep", "choose another --out")
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if request.selection:  # how many tries there are, and what they came to, is a secret
+            folder.chmod(0o700)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(lock, folder)

@@ -101,10 +101,11 @@ class Worker:
         from ...client.records import torch_device
         from ..population import make_population
 
-        if study.data != self._data:
+        data = (study.data, study.data_path)
+        if data != self._data:
             self._data = self._population = None  # the old data go before the new ones come
             self._population = make_population(study, torch_device())
-            self._data = study.data
+            self._data = data
         return self._population
 
 

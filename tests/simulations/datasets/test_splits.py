@@ -226,7 +226,7 @@ def test_parse():
     ("data", "split", "clients", "what", "hint"),
     [
         (balanced(20), "natural", None, "whose each record is", "add a client column"),
-        (table([0, 1, 0], [4, 4, 6]), "natural", 3, "2 natural clients, not 3", "set it to 2"),
+        (table([0, 1, 0], [4, 4, 6]), "natural", 3, "2 natural clients, not 3", "set data.clients = 2"),
         (balanced(20), "iid", None, "needs a number of clients", "set data.clients"),
         (balanced(20), "iid", 0, "needs a number of clients", "set data.clients"),
         (balanced(20), "iid", 21, "21 clients are more than the 20 records", "to 20 or less"),
