@@ -246,6 +246,31 @@ SABOTAGE = {
         "from bract.simulations.seeded import SeededEntropy\nfresh = SeededEntropy.keystream\n"
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[:2] if 'sample' in p else p))",
     ),
+    "charge as if nobody dropped out": (
+        "client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring",
+        "import bract.client.spending as s\n"
+        "s.charged_event = lambda plan: plan.event(plan.budget.view, plan.cohort.size)",
+    ),
+    "let a budget be passed by a thousandth": (
+        "privacy/test_ledger.py::test_refuses_what_passes_the_budget_by_a_hundred_millionth",
+        "import bract.privacy.ledger as l\nl.SLACK = 1e-3",
+    ),
+    "leave out what a Fourier transform errs by": (
+        "privacy/test_losses.py::test_no_mass_of_a_composition_is_below_the_exact_one",
+        "import bract.privacy.losses as l\nl.BLUR = 0.0",
+    ),
+    "forget losses without bound": (
+        "privacy/test_losses.py::test_a_loss_without_bound_is_charged_for_every_step",
+        "import dataclasses, bract.privacy.losses as l\nfull = l.composed\n"
+        "without = lambda part: dataclasses.replace(part, infinite=0.0)\n"
+        "l.composed = lambda steps, delta: full([(without(part), count) for part, count in steps], delta)",
+    ),
+    "cut a seeded key to 32 bits": (
+        "simulations/test_seeded.py::test_every_bit_of_a_key_depends_on_the_seed",
+        "import bract.simulations.seeded as s\ndigest = s.hashlib.sha256\n"
+        "s.hashlib = type('Cut', (), {'sha256': lambda text: type('D', (), "
+        "{'digest': lambda self: digest(text).digest()[:4] + bytes(28)})()})",
+    ),
     "sample more than the plan says": (
         "test_guarantees.py::test_every_step_takes_a_fresh_poisson_sample",
         "from bract.privacy import Keystream\nplanned = Keystream.sample\n"

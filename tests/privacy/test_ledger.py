@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from bract.privacy import (
     PoissonSampled,
     Unbounded,
 )
+from bract.privacy.account import DEVICE
 from bract.privacy.accounting import epsilon, rdp_epsilon
+from bract.privacy.ledger import DeviceLedger
 
 DELTA, DIGEST = 1e-5, "d" * 64
 EVENT = PoissonSampled(0.5, Gaussian(4.0))
@@ -58,6 +61,24 @@ def test_refuses_past_the_budget_with_nothing_written(path: Path) -> None:
         assert ledger.spent("released") == cost(3)
     assert "round 4" in caught.value.what
     assert f"{cost(4):.4g}" in caught.value.what
+
+
+def test_refuses_what_passes_the_budget_by_a_hundred_millionth(path: Path) -> None:
+    """Only rounding in the last digits of a figure is forgiven."""
+    with Ledger(path, Budget(cost(3) / (1 + 1e-8), DELTA, "record", "released"), DIGEST) as ledger:
+        for number in (1, 2):
+            ledger.spend(entry(number))
+        with pytest.raises(BudgetError):
+            ledger.spend(entry(3))
+
+
+def test_a_device_refuses_what_passes_its_terms_by_a_hundred_millionth(path: Path) -> None:
+    event = Entry(3, "r3", (DEVICE,), EVENT, EVENT)
+    with DeviceLedger(path, Budget(cost(3) / (1 + 1e-8), DELTA, "record", "server"), 1.0) as ledger:
+        for number in (1, 2):
+            ledger.spend(replace(event, round=number, release=f"r{number}"))
+        with pytest.raises(BudgetError):
+            ledger.spend(event)
 
 
 def test_refuses_past_the_budget_after_a_restart_as_before_it(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -140,6 +142,100 @@ def test_rare_large_losses_do_not_drown_others_in_rounding(
     lowest = sum(step.lowest * count for step, count in steps)
     exact = epsilon_at(Losses(grid, lowest, masses, infinite), delta)
     assert exact <= epsilon_at(composed(steps, delta), delta) <= exact * 1.02
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 2**50), min_size=2, max_size=12), st.integers(1, 12)),
+        min_size=1,
+        max_size=2,
+    )
+)
+def test_no_mass_of_a_composition_is_below_the_exact_one(parts: list[tuple[list[int], int]]) -> None:
+    """Exact: sums of products of fractions. A Fourier transform alone lies below as often as above."""
+    logs = [(np.log(np.array(masses) / sum(masses)), count) for masses, count in parts]
+    exact = [Fraction(1)]
+    for log, count in logs:
+        factor = [Fraction(float(mass)) for mass in np.exp(log)]
+        for _ in range(count):
+            exact = [
+                sum(
+                    (exact[i] * factor[k - i] for i in range(max(0, k - len(factor) + 1), min(k + 1, len(exact)))),
+                    Fraction(),
+                )
+                for k in range(len(exact) + len(factor) - 1)
+            ]
+    found = losses._convolved(logs, 0, len(exact) - 1)
+    assert all(Fraction(float(mass)) >= least for mass, least in zip(found, exact, strict=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(1e-9, 1e-3), st.integers(1, 1000), st.integers(1, 3))
+def test_a_loss_without_bound_is_charged_for_every_step(infinite: float, count: int, kinds: int) -> None:
+    step = Losses(1e-2, -1, np.array([0.5, 0.2, 0.3]) * (1 - infinite), infinite)
+    together = composed([(step, count)] * kinds, 1e-5)
+    with mpmath.workdps(40):
+        exact = float(1 - (1 - mpmath.mpf(infinite)) ** (count * kinds))
+    assert exact * (1 - 1e-9) <= together.infinite <= exact + 1e-4
+    assert epsilon_at(together, exact / 2) == math.inf
+
+
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize(("rate", "noise_multiplier"), [(1.0, 1.0), (0.5, 2.0), (1e-3, 0.5)])
+def test_what_lies_beyond_a_grid_is_lost_without_bound(
+    rate: float, noise_multiplier: float, removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid that ends early, so that much lies beyond: delta is still no less than the exact one."""
+    monkeypatch.setattr(losses, "FARTHEST", 1.0)
+    sampled_gaussian.cache_clear()
+    step = sampled_gaussian(rate, noise_multiplier, 1e-2, removed)
+    sampled_gaussian.cache_clear()
+    last = (step.lowest + len(step.masses) - 1) * step.grid
+    assert step.infinite > 1e-6 or not removed
+    for epsilon in (0.0, last / 2, last - step.grid):
+        assert delta_at(step, epsilon) >= float(exact_delta(epsilon, rate, noise_multiplier, removed)) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize("rate", [1.0, 0.5, 0.1, 0.01])
+def test_the_roundings_of_a_steps_delta_are_allowed_for(rate: float, removed: bool) -> None:
+    """At fixed places it is nowhere short by more than a quarter of a unit in the last place of one."""
+    shortest = 0.0
+    for noise_multiplier in (0.5, 1.0, 2.0, 5.0, 20.0):
+        epsilons = np.linspace(-0.5, 1.5, 21) / noise_multiplier
+        found = step_delta(epsilons, rate, noise_multiplier, removed)
+        with mpmath.workdps(50):
+            for epsilon, delta in zip(epsilons, found, strict=True):
+                exact = exact_delta(float(epsilon), rate, noise_multiplier, removed)
+                shortest = min(shortest, float(mpmath.mpf(float(delta)) - exact))
+    assert shortest >= -5.6e-17
+
+
+def test_masses_that_are_off_in_their_last_digits_are_charged_for_every_step() -> None:
+    """Each mass 2^-41 of itself too small: over a million steps that would hide a part of delta."""
+    count, delta = 1_000_000, 1e-6
+    step = sampled_gaussian(1.0, 1000.0, 1e-4, True)
+    low = replace(step, masses=step.masses * (1 - 2.0**-41))
+    whole, short = (composed([(part, count)], delta) for part in (step, low))
+    epsilon = 1.05 * epsilon_at(whole, delta)
+    assert delta_at(short, epsilon) >= delta_at(whole, epsilon) - whole.infinite
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-4])
+def test_masses_that_a_composition_leaves_out_above_are_charged(
+    delta: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its grid ends early here; exact sums of positive masses show what lies beyond."""
+    monkeypatch.setattr(losses, "TAIL", 0.3)
+    step, count, exact = Losses(0.1, -2, np.array([0.1, 0.2, 0.4, 0.2, 0.1]), 0.0), 40, np.ones(1)
+    for _ in range(count):
+        exact = np.convolve(exact, step.masses)
+    together = composed([(step, count)], delta)
+    last = together.lowest + len(together.masses) - 1
+    beyond = float(exact[last - step.lowest * count + 1 :].sum())
+    assert beyond > 100 * losses.NOISE * count * delta
+    assert together.infinite >= beyond
 
 
 def dp_event(event: Event) -> DpEvent:

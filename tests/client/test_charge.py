@@ -1,0 +1,80 @@
+"""What a device charges itself for a round: what the fewest noise that may be left in its sum protects it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bract.client.spending import FILE, Spending
+from bract.client.terms import Terms
+from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan
+from bract.privacy.accounting import epsilon
+from bract.privacy.events import Skellam
+from bract.privacy.statement import read_ledger
+
+SIZE, DROPOUTS = 20, 0.3
+CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("local", "distributed", "central")]
+
+
+def make(unit: str, noise: str, shares: str = "floor") -> Plan:
+    secure = {"protocol": "secagg", "dropouts": DROPOUTS, "colluders": 0.2}
+    tables = {
+        "data": {"clients": 2 * SIZE},
+        "model": {"parameters": 64},
+        "cohort": {"rounds": 6, "size": SIZE},
+        "privacy": {
+            "unit": unit,
+            "noise": noise,
+            "epsilon": 4.0,
+            "delta": 1e-3,
+            "shares": shares,
+            "sampling_rate": 0.5 if unit == "record" else 1.0,
+        },
+        "aggregation": secure if noise == "distributed" else {},
+    }
+    return make_plan(tables, Plan)
+
+
+def charged(plan: Plan, folder: Path) -> Event:
+    """The event that a device writes to its ledger for one round."""
+    spending = Spending(folder, Terms(clear_updates=True, trusted_server=True))
+    spending.charge(plan, 1, 1)
+    [entry] = read_ledger(folder / FILE).entries
+    return entry.server
+
+
+def shared(event: Event) -> Skellam:
+    """The noise of the one sum of a round."""
+    while isinstance(event, Composed | PoissonSampled):
+        event = event.event
+    assert isinstance(event, Skellam)
+    return event
+
+
+@pytest.mark.parametrize("shares", ["floor", "xnoise"])
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring(
+    unit: str, shares: str, tmp_path: Path
+) -> None:
+    """From first principles: a fixed share each, of those who neither dropped out nor tell the server theirs."""
+    plan = make(unit, "distributed", shares)
+    fewest = plan.least_survivors
+    assert fewest < SIZE
+    honest = fewest - plan.colluders
+    share = (plan.place.share_variance + sum(plan.place.layers)) if shares == "xnoise" else plan.place.share_variance
+    noise = shared(charged(plan, tmp_path))
+    assert noise.variance == pytest.approx(honest * share, rel=1e-9)
+    moved = plan.sensitivity(64) / plan.grid_step
+    assert noise.noise_multiplier == pytest.approx((honest * share) ** 0.5 / moved, rel=1e-9)
+
+
+@pytest.mark.parametrize(("unit", "noise"), CELLS)
+def test_the_rounds_that_a_plan_allows_a_device_cost_it_the_epsilon_that_the_plan_claims(
+    unit: str, noise: str, tmp_path: Path
+) -> None:
+    plan = make(unit, noise)
+    assert plan.participations == 3
+    event = charged(plan, tmp_path)
+    assert epsilon(Composed(event, plan.participations), plan.privacy.delta) == pytest.approx(plan.cost(), rel=1e-9)
+    assert 0.9 * plan.privacy.epsilon < plan.cost() <= plan.privacy.epsilon
