@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
+from bract.client.journal import MemoryJournal
 from bract.client.protect import mask, protect
 from bract.client.secagg import SEAT, SecureRound
 from bract.client.terms import Terms
@@ -41,7 +42,7 @@ def make(devices: int) -> Plan:
     )
 
 
-class Forgetful:
+class Forgetful(MemoryJournal):
     """The journal of a device that is made to do its steps over and over."""
 
     def first(self, steps: Iterable[bytes]) -> None:

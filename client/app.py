@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,9 @@ from .train import Task
 
 log = logging.getLogger("bract.client")
 
+LATE = (CONSENT, UNMASK)
+"""The kinds of message that belong to a round which is paid for: a device that refuses its run still ends it."""
+
 
 @dataclass(frozen=True, repr=False)
 class Visit:
@@ -58,8 +62,18 @@ class Visit:
 
     @property
     def run(self) -> int:
-        """Flower's number of the run."""
-        return self.context.run_id
+        """Flower's number of the message's run; that of the context is that of the first run of a series."""
+        return self.message.metadata.run_id
+
+    @contextmanager
+    def final(self) -> Generator[None]:
+        """Note a refusal on disk before it leaves: the device then refuses the run for good, whatever is offered."""
+        try:
+            yield
+        except (Refused, BudgetError):
+            if self.device.journal is not None and self.message.metadata.message_type not in LATE:
+                self.device.journal.refuse(self.run)
+            raise
 
     def sections(self, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Sections:
         """Return what the message says of secure aggregation."""
@@ -119,7 +133,11 @@ def _answer(
 ) -> RecordDict:
     """Return the records of the reply: what was asked for, or a code that says why there is none."""
     try:
-        return _reply(Code.OK, *answer(_visit(message, context, open_device)))
+        visit = _visit(message, context, open_device)
+        with visit.final():
+            visit.device.terms.check(visit.plan)
+            read_history(context, visit.run, visit.plan)
+            return _reply(Code.OK, *answer(visit))
     except Exception as fault:
         code = _code(fault)
         log.warning("round not taken part in (%s)", code, exc_info=fault if code is Code.FAILED else None)
@@ -134,10 +152,8 @@ def _answer(
 
 def _code(fault: Exception) -> Code:
     match fault:
-        case Refused():
-            return Code.TERMS
-        case BudgetSpent() | BudgetError():
-            return Code.SPENT
+        case Refused() | BudgetSpent() | BudgetError():
+            return Code.REFUSED
         case Malformed() | Repeated():
             return Code.MALFORMED
         case PlanError():
@@ -153,19 +169,21 @@ def _code(fault: Exception) -> Code:
 
 
 def _visit(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Visit:
-    """Return the visit of a message, whose plan is one that the device accepts and the one of its run."""
+    """Return the visit of a message: its run is one that the device has not refused, its plan the run's only one."""
     try:
         offer = read_offer(message.content.config_records[OFFER])
     except KeyError as fault:
         raise Malformed("there is no offer") from fault
-    device = open_device(context)
+    device, run = open_device(context), message.metadata.run_id
+    journal = None if message.metadata.message_type in LATE else device.journal
+    if journal is not None:
+        journal.admit(run, device.terms)
     plan = device.read_plan(offer.plan)
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
-    device.terms.check(plan)
-    visit = Visit(message, context, offer, device, plan)
-    read_history(context, visit.run, plan)
-    return visit
+    if journal is not None:
+        journal.enter(run, plan.digest, device.terms)
+    return Visit(message, context, offer, device, plan)
 
 
 def _take_part(visit: Visit) -> Reply:
@@ -189,7 +207,7 @@ def _take_part(visit: Visit) -> Reply:
     task = Task(plan, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
     clipped = device.mechanisms[plan.cell](task)
     update = mask(clipped, plan, masks)
-    return update, _besides("card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
+    return update, _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
 
 
 def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:
@@ -240,13 +258,14 @@ def _unmask(visit: Visit) -> Reply:
     opened = {"opened": shares} | ({"layers": layers} if layers else {})
     if "cards" not in sections:
         return None, opened
-    return None, opened | _besides("sealed", lambda: visit.secure(number + 1).shares(sections["cards"]))
+    return None, opened | _besides(visit, "sealed", lambda: visit.secure(number + 1).shares(sections["cards"]))
 
 
-def _besides(name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
+def _besides(visit: Visit, name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
     """Return what a device gives for the next round; a fault there takes nothing from the round under way."""
     try:
-        return {name: prepare()}
+        with visit.final():
+            return {name: prepare()}
     except Exception as fault:
         code = _code(fault)
         log.warning("next round not prepared (%s)", code, exc_info=fault if code is Code.FAILED else None)

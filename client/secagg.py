@@ -94,6 +94,7 @@ class SecureRound:
         self._keep({self.session.round - 1, self.session.round})
         own = new_secrets()
         card = make_card(own, self.identity, self.session.digest, self.session.hybrid).to_bytes()
+        self.journal.show(self.session.digest, digest("card", card))
         self._sit(Seat(self.session.digest, "keys", card, own.mask.secret, own.own, own.channel.secret))
         return card
 
@@ -102,11 +103,13 @@ class SecureRound:
 
         Raises:
             Malformed, Stranger, Refused: the cards are not those of a cohort that the device may be part of.
-            Lost: it shows no card for the round, or has shared already.
+            Lost: it shows no card for the round, a later one than it remembers, or has shared already.
         """
         seat = self._seat("keys")
         view = read_seating(seating, self.session)
         self._check_cohort(view, seat)
+        if not self.journal.shows(self.session.digest, digest("card", seat.card)):
+            raise Lost
         self._once("shares", seat.card)
         own_secrets = seat.secrets
         held = split_secrets(own_secrets, view.graph.threshold, tuple(view.cards))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..privacy import Entry, Event, Ledger, Plan
 from ..privacy.account import DEVICE, Origin
-from ..privacy.files import storage, sync_folder
+from ..privacy.files import make_folder
 from ..privacy.ledger import DeviceLedger
 from .journal import Repeated
 from .secagg import BudgetSpent
@@ -61,7 +61,7 @@ class Spending:
 
     @contextmanager
     def _open(self) -> Generator[Ledger]:
-        _make_folder(self.folder)
+        make_folder(self.folder)
         with DeviceLedger(self.folder / FILE, self.terms.budget, WAIT_SECONDS) as ledger:
             yield ledger
 
@@ -79,12 +79,3 @@ def _new(ledger: Ledger, plan: Plan, run: int, round: int) -> Entry:
     if len(before) >= plan.participations:
         raise BudgetSpent
     return Entry(round, name, (DEVICE,), event, event, origin)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder, so that it is there after a power cut too."""
-    with storage(folder, "let the node write to the folder of its state setting"):
-        for path in [*reversed(folder.parents), folder]:
-            if not path.is_dir():
-                path.mkdir(exist_ok=True)
-                sync_folder(path.parent)

@@ -21,7 +21,8 @@ class Terms(BaseModel):
     server that sees sums without noise only if `trusted_server`; updates that leave without masks only with
     `clear_updates`. Under masks, `min_survivors` is the least number of devices whose sum it helps to open,
     `min_colluders` the share of colluding devices that the plan must at least withstand, and with `malicious_server`
-    the plan must hold against a server that lies.
+    the plan must hold against a server that lies. A day lets in at most `max_plans_a_day` new plans, and no new run
+    after `max_refused_runs_a_day` were refused: each answer tells the server something of what was spent before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,6 +35,8 @@ class Terms(BaseModel):
     min_colluders: float = Field(default=0.0, ge=0, lt=0.5)
     malicious_server: bool = False
     models: tuple[str, ...] | None = None
+    max_refused_runs_a_day: int = Field(default=3, ge=1, strict=True)
+    max_plans_a_day: int = Field(default=10, ge=1, strict=True)
 
     @property
     def budget(self) -> Budget:

@@ -24,6 +24,7 @@ NOTHING = "0" * 64
 
 POLL_SECONDS = 0.05
 WHICH = "give the path of a ledger"
+REMEDY = "restore the ledger from a copy; without it nothing more may be released from these data"
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,25 @@ class Lines:
     length: int
 
 
-def read_lines(path: Path, content: bytes) -> Lines:
+def read_lines(path: Path, content: bytes, remedy: str = REMEDY) -> Lines:
     """Return the whole lines in a chain's content; a torn last line is left out.
 
     Raises:
-        StateError: it is damaged; the line is named.
+        StateError: it is damaged; the line is named, and the hint is `remedy`.
     """
     complete, newline, tail = content.rpartition(b"\n")
     bodies: list[dict[str, Any]] = []
     heads = [NOTHING]
     for number, line in enumerate(complete.split(b"\n") if newline else [], 1):
-        body, head = _open(path, number, line, heads[-1])
+        body, head = _open(path, number, line, heads[-1], remedy)
         bodies.append(body)
         heads.append(head)
     if _is_whole(tail):
-        raise damaged(path, len(heads))
+        raise damaged(path, len(heads), remedy)
     return Lines(tuple(bodies), tuple(heads), len(complete) + len(newline))
 
 
-def _open(path: Path, number: int, line: bytes, previous: str) -> tuple[dict[str, Any], str]:
+def _open(path: Path, number: int, line: bytes, previous: str, remedy: str) -> tuple[dict[str, Any], str]:
     try:
         value = cast(dict[str, Any], json.loads(line))
         body = {key: part for key, part in value.items() if key not in ("previous", "hash")}
@@ -61,7 +62,7 @@ def _open(path: Path, number: int, line: bytes, previous: str) -> tuple[dict[str
         if line != _line(body, previous, digest):  # byte for byte: 1E-05 is the same number, and not what was written
             raise ValueError("hash")
     except (ValueError, AttributeError, TypeError, RecursionError) as fault:
-        raise damaged(path, number) from fault
+        raise damaged(path, number, remedy) from fault
     return body, digest
 
 
@@ -74,12 +75,9 @@ def _is_whole(tail: bytes) -> bool:
     return tail.startswith(b"{") and end < len(tail)
 
 
-def damaged(path: Path, number: int) -> StateError:
+def damaged(path: Path, number: int, remedy: str = REMEDY) -> StateError:
     """Return the error that names a damaged line."""
-    return StateError(
-        f"{path} is damaged at line {number}",
-        "restore the ledger from a copy; without it nothing more may be released from these data",
-    )
+    return StateError(f"{path} is damaged at line {number}", remedy)
 
 
 def empty(path: Path) -> StateError:
@@ -103,14 +101,21 @@ class Chain:
     `bodies` are those of the lines that were there when it was opened, the header first.
 
     Raises:
-        StateError: it stays locked, is damaged, or is not there and no header is given.
+        StateError: it stays locked, is damaged, or is not there and no header is given; `remedy` is what to do
+            about damage.
         StorageError: it cannot be opened or written; `hint` says what to do.
     """
 
     def __init__(
-        self, path: Path, header: Mapping[str, Any] | None, wait: float = 0.0, private: bool = False, hint: str = HINT
+        self,
+        path: Path,
+        header: Mapping[str, Any] | None,
+        wait: float = 0.0,
+        private: bool = False,
+        hint: str = HINT,
+        remedy: str = REMEDY,
     ) -> None:
-        self.path, self._hint = path, hint
+        self.path, self._hint, self._remedy = path, hint, remedy
         with storage(path, hint):
             create = 0 if header is None else os.O_CREAT
             self._file = os.open(path, os.O_RDWR | create, 0o600 if private else 0o644)
@@ -158,7 +163,7 @@ class Chain:
 
     def _read(self, header: Mapping[str, Any] | None) -> None:
         content = self._content()
-        lines = read_lines(self.path, content)
+        lines = read_lines(self.path, content, self._remedy)
         self.heads, self.bodies = list(lines.heads), lines.bodies
         if not lines.bodies and header is None:
             raise empty(self.path)

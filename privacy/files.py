@@ -57,6 +57,19 @@ def replace_file(path: Path, data: bytes, private: bool = False) -> None:
             raise
 
 
+def make_folder(folder: Path) -> None:
+    """Make a device's folder, so that it is there after a power cut too.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    with storage(folder, "let the node write to the folder of its state setting"):
+        for path in [*reversed(folder.parents), folder]:
+            if not path.is_dir():
+                path.mkdir(exist_ok=True)
+                sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -30,13 +30,16 @@ Scalar = str | int | float | bool
 
 
 class Code(StrEnum):
-    """All that a device ever says of how it went: an exception's text could hold data, so it never leaves."""
+    """All that a device ever says of how it went: an exception's text could hold data, so it never leaves.
+
+    `refused` does not say whether the plan goes past the owner's terms or past what was spent before: with two codes
+    a server could measure what the device spent elsewhere.
+    """
 
     OK = "ok"
     MALFORMED = "malformed"
     PLAN = "plan"
-    TERMS = "terms"
-    SPENT = "spent"
+    REFUSED = "refused"
     DATA = "data"
     ROSTER = "roster"
     LOST = "lost"

@@ -65,7 +65,7 @@ class TestTheDeployedApp:
     def test_answers_with_no_update_in_the_clear_under_the_default_terms(
         self, make: Make, shard: Path, offer: Call, message: Call, context: Call, said: Call
     ) -> None:
-        assert said(client_app.app(message(offer(make())), context(data=str(shard)))) is Code.TERMS
+        assert said(client_app.app(message(offer(make())), context(data=str(shard)))) is Code.REFUSED
 
     def test_answers_with_an_update_in_the_clear_under_terms_that_say_so(
         self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, is_update: Call
@@ -160,14 +160,14 @@ class TestTheDeployedApp:
     ) -> None:
         terms = tmp_path / "terms.toml"
         central = offer(make(privacy={"noise": "central"}))
-        assert said(client_app.app(message(central), context(data=str(shard)))) is Code.TERMS
+        assert said(client_app.app(message(central), context(data=str(shard)))) is Code.REFUSED
         for short in ("trusted_server = true\n", "clear_updates = true\n"):
             terms.write_text(short)
-            assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.TERMS
+            assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.REFUSED
         terms.write_text("trusted_server = true\nclear_updates = true\n")
         assert is_update(client_app.app(message(central), context(data=str(shard), terms=str(terms))))
         terms.write_text("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")
-        assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.TERMS
+        assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.REFUSED
 
     @pytest.mark.parametrize("text", ["max_epsilon = inf", "trust = true", "=", None])
     def test_takes_no_part_while_its_terms_cannot_be_read(
@@ -214,7 +214,7 @@ class TestTheDeployedApp:
         terms.write_text("trusted_server = true\nclear_updates = true\n")
         node = context(data=str(shard), terms=str(clear))
         node.run_config = {"terms": str(terms), "data": "other.npz", "trusted_server": True}
-        assert said(client_app.app(message(offer(make(privacy={"noise": "central"}))), node)) is Code.TERMS
+        assert said(client_app.app(message(offer(make(privacy={"noise": "central"}))), node)) is Code.REFUSED
 
     @pytest.mark.parametrize(
         ("old", "new"),

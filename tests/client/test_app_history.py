@@ -32,7 +32,7 @@ class TestTheCountOfRounds:
         assert plan.participations == 2
         assert is_update(member.answer(offer(plan, 1)))
         assert is_update(member.answer(offer(plan, 2)))
-        assert [said(member.answer(offer(plan, number))) for number in (3, 4, 1)] == [Code.SPENT] * 3
+        assert [said(member.answer(offer(plan, number))) for number in (3, 4, 1)] == [Code.REFUSED] * 3
         assert len(member.ran) == 2
 
     @pytest.mark.parametrize("number", [5, 6, 2**62])
@@ -61,7 +61,7 @@ class TestTheCountOfRounds:
         for number in (1, 2):
             first.answer(offer(make(), number))
         second.context.state = first.context.state
-        assert said(second.answer(offer(make(), 3))) is Code.SPENT
+        assert said(second.answer(offer(make(), 3))) is Code.REFUSED
 
     def test_holds_nothing_of_the_records(self, make: Make, node: Call, offer: Call) -> None:
         member = node()
@@ -77,7 +77,7 @@ class TestTheCountOfRounds:
 
         member = node(mechanisms={cell: fail for cell in MECHANISMS})
         codes = [said(member.answer(offer(make(), number))) for number in (1, 2, 3)]
-        assert codes == [Code.FAILED, Code.FAILED, Code.SPENT]
+        assert codes == [Code.FAILED, Code.FAILED, Code.REFUSED]
 
     def test_does_not_include_offers_that_were_refused(
         self, make: Make, node: Call, offer: Call, said: Call, is_update: Call

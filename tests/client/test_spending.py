@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message, RecordDict
 
 from bract.client.app import make_app
 from bract.client.device import Device
@@ -66,9 +66,9 @@ class Owner:
             mechanisms={cell: self._watched(cell) for cell in MECHANISMS},
             spending=Spending(self.folder, self.terms),
         )
-        context: Context = self.context()
-        context.run_id = run
-        return make_app(lambda _: device)(self.message(self.offered(plan, number)), context)
+        content = self.message(self.offered(plan, number))
+        content.metadata.__dict__["_run_id"] = run
+        return make_app(lambda _: device)(content, self.context())
 
     def _watched(self, cell: tuple[str, str]) -> Callable[[Task], Any]:
         def mechanism(task: Task) -> Any:
@@ -104,7 +104,7 @@ class TestTheLimit:
         for number in (1, 3):
             assert is_update(device.answer(dear, number, run=11))
         for run in (12, 99):
-            assert said(device.answer(twin(dear, run), 1, run=run)) is Code.SPENT
+            assert said(device.answer(twin(dear, run), 1, run=run)) is Code.REFUSED
         assert device.charged == [1, 3]
         assert len(device.ran) == 2
         once, twice = (cost(dear, rounds, device.terms) for rounds in (1, 2))
@@ -121,7 +121,7 @@ class TestTheLimit:
         assert cost(dear, 3, device.terms) > 2.05
         for number in (1, 2):
             assert is_update(device.answer(dear, number, run=1))
-        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.REFUSED
         assert is_update(device.answer(cheap, 1, run=3))
         together = spent(((charged_event(dear), 2), (charged_event(cheap), 1)), device.terms.max_delta)
         with Spending(device.folder, device.terms)._open() as ledger:
@@ -131,11 +131,11 @@ class TestTheLimit:
         device = owner(terms_for(dear, 2))
         for number in (1, 2):
             assert is_update(device.answer(dear, number, run=1))
-        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.REFUSED
         device.terms = terms_for(dear, 3).model_copy(update={"max_epsilon": cost(dear, 3, device.terms)})
         assert is_update(device.answer(twin(dear, 3), 1, run=3))
         device.terms = device.terms.model_copy(update={"max_epsilon": dear.privacy.epsilon})
-        assert said(device.answer(twin(dear, 4), 1, run=4)) is Code.SPENT
+        assert said(device.answer(twin(dear, 4), 1, run=4)) is Code.REFUSED
 
     def test_of_one_plan_is_never_in_the_way_of_its_own_rounds(
         self, make: Make, owner: Call, is_update: Call
@@ -152,7 +152,7 @@ class TestTheLimit:
         plan = make(privacy={"noise": "central", "epsilon": 2.0, "noise_multiplier": None})
         device = owner(terms_for(plan, 2))
         assert [is_update(device.answer(plan, number)) for number in (1, 2)] == [True, True]
-        assert said(device.answer(twin(plan, 2), 1, run=2)) is Code.SPENT
+        assert said(device.answer(twin(plan, 2), 1, run=2)) is Code.REFUSED
 
 
 class TestTheCharge:
@@ -170,7 +170,7 @@ class TestTheCharge:
         device.mechanisms = {cell: fail for cell in MECHANISMS}
         assert [said(device.answer(dear, number, run=number)) for number in (1, 2)] == [Code.FAILED] * 2
         assert device.charged == [1, 2]
-        assert said(device.answer(dear, 3, run=3)) is Code.SPENT
+        assert said(device.answer(dear, 3, run=3)) is Code.REFUSED
 
     def test_is_not_made_where_the_records_are_not_the_plans(self, dear: Plan, owner: Call, said: Call) -> None:
         device = owner(terms_for(dear, 2))
@@ -194,7 +194,7 @@ class TestTheCharge:
 
     def test_is_not_made_for_a_plan_past_the_terms(self, dear: Plan, owner: Call, said: Call) -> None:
         device = owner(Terms(max_epsilon=1.9, clear_updates=True))
-        assert said(device.answer(dear, 1)) is Code.TERMS
+        assert said(device.answer(dear, 1)) is Code.REFUSED
         assert device.charged == []
 
     def test_names_plan_and_run_and_holds_nothing_of_the_records(self, dear: Plan, owner: Call) -> None:
@@ -224,7 +224,7 @@ class TestARoundThatWasTakenPartIn:
     ) -> None:
         device = owner(Terms(clear_updates=True))
         assert [is_update(device.answer(dear, number)) for number in (1, 2)] == [True, True]
-        assert [said(device.answer(dear, number)) for number in (3, 4)] == [Code.SPENT] * 2
+        assert [said(device.answer(dear, number)) for number in (3, 4)] == [Code.REFUSED] * 2
         assert "as often as its noise was sized for" in caplog.text
 
     @pytest.mark.parametrize("noise", ["local", "central"])

@@ -71,7 +71,7 @@ def test_devices_refuse_another_server_once_their_limit_is_spent(
             logs = real.logs()
         rounds = lines(tmp_path / name / "metrics.jsonl")
         assert [line["codes"] for line in rounds] == ([{"ok": 2}] * 2 if name == "first" else []), logs
-    assert "2 said spent" in logs
+    assert "2 said refused" in logs
     assert "its terms allow 2 at delta 0.001" in logs
     assert [len(lines(shards / f"state-{number}" / "spent.jsonl")) for number in (0, 1)] == [1 + 2] * 2
     assert not (tmp_path / "second" / "model.safetensors").exists()

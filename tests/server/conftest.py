@@ -100,7 +100,7 @@ def counter(update: Answer) -> App:
 def refusing() -> Callable[..., App]:
     """A function: the app, but these nodes answer with a code."""
 
-    def made(app: App, nodes: set[int], code: str = "terms") -> App:
+    def made(app: App, nodes: set[int], code: str = "refused") -> App:
         def answer(message: Message, context: Context) -> Message:
             if context.node_id in nodes:
                 return Message(RecordDict({ANSWER: ConfigRecord({"code": code})}), reply_to=message)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from flwr.app import Context
+from flwr.supercore.task_identity import TaskIdentity
 
 from bract.client.app import make_app
 from bract.client.device import Device
@@ -45,10 +46,11 @@ def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
     def open_device(context: Context) -> Device:
         place = context.node_id - FIRST_NODE
         terms = Terms(max_epsilon=limits[place], clear_updates=True)
-        context.run_id = run
         return Device(records, terms, spending=Spending(folder / str(place), terms))
 
-    return LocalGrid(make_app(open_device), CLIENTS)
+    grid = LocalGrid(make_app(open_device), CLIENTS)
+    TaskIdentity.run_id = run
+    return grid
 
 
 def go(plan: Plan, grid: LocalGrid, folder: Path, seed: int) -> Any:
@@ -72,7 +74,7 @@ def test_devices_refuse_the_round_that_would_pass_their_limit_after_a_restart_an
     assert outcome.state.round == 3
     with pytest.raises(RoundError) as caught:
         go(twin(plan), devices(tmp_path / "state", limits, 77), tmp_path / "second", 2)
-    assert caught.value.what == "0 of 3 devices sent an update, the round needs 2 (3 said spent)"
+    assert caught.value.what == "0 of 3 devices sent an update, the round needs 2 (3 said refused)"
     charges = [len(read_ledger(tmp_path / "state" / str(place) / FILE).entries) for place in range(CLIENTS)]
     assert charges == [3, 3, 3]
 
@@ -84,14 +86,14 @@ def test_a_round_goes_on_without_the_device_that_refuses_and_counts_it_by_its_co
     go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
     go(twin(plan), devices(tmp_path / "state", [2.0, 10.0, 10.0], 77), tmp_path / "second", 2)
     said = rounds(tmp_path / "second")
-    assert [line["codes"] for line in said] == [{"ok": 2, "spent": 1}] * 3
+    assert [line["codes"] for line in said] == [{"ok": 2, "refused": 1}] * 3
     assert [line["survivors"] for line in said] == [2, 2, 2]
 
 
 def test_a_second_training_gets_as_many_rounds_as_the_limit_has_left(plan: Plan, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, RUN_ID), first, 1)
-    with pytest.raises(RoundError, match="3 said spent"):
+    with pytest.raises(RoundError, match="3 said refused"):
         go(twin(plan), devices(tmp_path / "state", [2.6] * CLIENTS, 77), second, 2)
     done = len(rounds(second))
     assert 0 < done < 3

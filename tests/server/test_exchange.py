@@ -133,8 +133,8 @@ def test_a_refusal_is_told_by_its_code(grid: Any, code: Code) -> None:
 
 
 def test_an_update_beside_a_refusal_is_not_read(grid: Any, update: Update) -> None:
-    grid.pulls = [[grid.reply(5, update(words(5), code="terms"))]]
-    assert ask(grid, [5]) == [Answer(request(5), Code.TERMS)]
+    grid.pulls = [[grid.reply(5, update(words(5), code="refused"))]]
+    assert ask(grid, [5]) == [Answer(request(5), Code.REFUSED)]
 
 
 OK = ConfigRecord({"code": "ok"})

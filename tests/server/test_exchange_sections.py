@@ -89,9 +89,9 @@ def test_an_update_in_answer_to_another_request_than_to_train_is_not_read(grid: 
 
 
 def test_sections_beside_a_refusal_are_not_read(grid: Any) -> None:
-    refusal = ConfigRecord({"code": "terms"})
+    refusal = ConfigRecord({"code": "refused"})
     grid.pulls = [[grid.reply(5, RecordDict({ANSWER: refusal, SECAGG: ConfigRecord({"card": b"x"})}))]]
-    assert ask_of(grid, [request(5, KEYS)]) == [Answer(request(5, KEYS), Code.TERMS)]
+    assert ask_of(grid, [request(5, KEYS)]) == [Answer(request(5, KEYS), Code.REFUSED)]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def record(number: int, **changes: Any) -> RoundRecord:
         "epsilon": {"server": None, "released": 0.1 * number},
         "cohort": 4,
         "survivors": 3,
-        "codes": {"ok": 3, "terms": 1},
+        "codes": {"ok": 3, "refused": 1},
         "seconds": 1.5 * number,
     }
     return RoundRecord(**(fields | changes))

@@ -98,7 +98,7 @@ def test_the_survivors_are_charged_when_all_have_answered_where_the_server_noise
     left = [NODES[0], *NODES[2:]]
     assert played.seen == ["offers", *["answer"] * 4, left]
     assert list(collected.survivors) == left
-    assert collected.codes == {"ok": 3, "terms": 1}
+    assert collected.codes == {"ok": 3, "refused": 1}
 
 
 def test_devices_that_are_late_are_counted(make: Make, numbered: Any) -> None:
@@ -125,7 +125,7 @@ def test_too_few_answers_are_an_error_and_charge_nothing_where_the_server_noises
 ) -> None:
     plan = make(cohort={"minimum": 3})
     played = Round(plan, refusing(numbered(plan), set(NODES[:2])))
-    says = r"2 of 4 devices sent an update, the round needs 3 \(2 said ok, 2 said terms\)"
+    says = r"2 of 4 devices sent an update, the round needs 3 \(2 said ok, 2 said refused\)"
     with pytest.raises(RoundError, match=says):
         played.collect()
     assert played.seen == ["offers", *["answer"] * 4]

@@ -124,7 +124,7 @@ class TestTooFewDevices:
     ) -> None:
         plan, opened = make(), []
         app = refusing(counter, {FIRST_NODE, FIRST_NODE + 1, FIRST_NODE + 2})
-        with pytest.raises(RoundError, match=r"1 of 4 devices .* needs 2 \(1 said ok, 3 said terms\)"):
+        with pytest.raises(RoundError, match=r"1 of 4 devices .* needs 2 \(1 said ok, 3 said refused\)"):
             train(grid(app), training(plan, tmp_path, releases=spied(plan, opened.append)))
         assert not opened
         assert entries(tmp_path) == []

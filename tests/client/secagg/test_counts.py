@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bract.client.terms import Terms
-from bract.privacy.messages import CONSENT, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine
@@ -41,13 +41,13 @@ class TestFewerThanTheLeast:
     def test_survivors_open_nothing(self, five_of_six: Any, said: Call) -> None:
         five_of_six.until("masked")
         for alive in ([0, 1, 2, 3], [0, 1], [0]):
-            assert said(five_of_six.tell(0, UNMASK, survivors=five_of_six.bits(alive))) is Code.TERMS
+            assert said(five_of_six.tell(0, UNMASK, survivors=five_of_six.bits(alive))) is Code.REFUSED
         assert len(five_of_six.unmask(range(5))) == 5
 
     def test_survivors_are_signed_by_nobody(self, five_of_six: Any, said: Call) -> None:
         five_of_six.until("masked")
         for alive in ([0, 1, 2, 3], [0, 1], [0]):
-            assert said(five_of_six.tell(0, CONSENT, survivors=five_of_six.bits(alive))) is Code.TERMS
+            assert said(five_of_six.tell(0, CONSENT, survivors=five_of_six.bits(alive))) is Code.REFUSED
 
     @pytest.mark.parametrize("members", [[0, 1, 2, 3], [0, 1], [0]])
     def test_members_get_no_update(self, five_of_six: Any, said: Call, members: list[int]) -> None:
@@ -55,7 +55,7 @@ class TestFewerThanTheLeast:
         five_of_six.shares()
         for absent in set(range(6)) - set(members):
             del five_of_six.cohort.boxes[absent]
-        assert said(five_of_six.tell(0, TRAIN, cohort=five_of_six.invitation(0))) is Code.TERMS
+        assert said(five_of_six.tell(0, TRAIN, cohort=five_of_six.invitation(0))) is Code.REFUSED
 
     def test_members_but_enough_get_one(self, five_of_six: Any, words: Call) -> None:
         five_of_six.keys()
@@ -69,10 +69,12 @@ class TestFewerThanTheLeast:
         tables["aggregation"] = {"protocol": "secagg", **tables["aggregation"]}
         server = lab(6, **tables)
         server.keys()
-        few = Cohort(server.session, server.cohort.cards[:4])
-        assert said(server.tell(0, SHARES, cards=few.seating(0).to_bytes())) is Code.TERMS
         enough = Cohort(server.session, server.cohort.cards[:5])
         server.section(server.tell(0, SHARES, cards=enough.seating(0).to_bytes()), "sealed")
+        server.keys()
+        few = Cohort(server.session, server.cohort.cards[:4])
+        assert said(server.tell(0, SHARES, cards=few.seating(0).to_bytes())) is Code.REFUSED
+        assert said(server.tell(0, KEYS)) is Code.REFUSED
 
 
 def test_a_device_alone_is_no_cohort(lab: Call, said: Call) -> None:
@@ -87,7 +89,7 @@ def test_of_two_devices_none_may_be_missing(lab: Call, said: Call) -> None:
     server = lab(2, cohort={"minimum": 1})
     server.until("masked")
     for place in (0, 1):
-        assert said(server.tell(place, UNMASK, survivors=server.bits([place]))) is Code.TERMS
+        assert said(server.tell(place, UNMASK, survivors=server.bits([place]))) is Code.REFUSED
 
 
 def test_fewer_shares_than_the_threshold_open_nothing(lab: Call) -> None:

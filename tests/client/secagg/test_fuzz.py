@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,14 @@ class Stage:
 
     def __init__(self, server: Any, kind: str, sections: dict[str, bytes]) -> None:
         self.server, self.kind, self.sections = server, kind, sections
-        self.steps = set(server.members[PLACE].journal._steps)
+        self.pages = deepcopy(server.members[PLACE].journal.pages)
         self.kept = recorddict_to_proto(server.members[PLACE].context.state)
         self.content = recorddict_to_proto(server.content(kind, sections))
 
     def rewind(self) -> RecordDict:
         """Take the device back; return a fresh copy of the honest message."""
         self.server.members[PLACE].context.state = recorddict_from_proto(self.kept)
-        self.server.members[PLACE].journal._steps = set(self.steps)
+        self.server.members[PLACE].journal.pages = deepcopy(self.pages)
         self.server.replies.clear()
         return recorddict_from_proto(self.content)
 

@@ -115,9 +115,9 @@ class TestARound:
             server.shares()
             server.train()
         server.number = 3
-        assert said(server.tell(0, KEYS)) is Code.SPENT
-        assert said(server.tell(0, SHARES, cards=b"")) is Code.SPENT
-        assert said(server.tell(0, TRAIN, cohort=b"")) is Code.SPENT
+        assert said(server.tell(0, KEYS)) is Code.REFUSED
+        assert said(server.tell(0, SHARES, cards=b"")) is Code.REFUSED
+        assert said(server.tell(0, TRAIN, cohort=b"")) is Code.REFUSED
 
     def test_more_than_a_device_may_take_part_in_gets_nothing_though_it_lost_its_count(
         self, lab: Call, said: Call, context: Call
@@ -130,7 +130,7 @@ class TestARound:
             server.shares()
             if number < 3:
                 server.train()
-        assert said(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.SPENT
+        assert said(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.REFUSED
 
     @pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN])
     def test_after_the_plans_last_gets_nothing(self, lab: Call, said: Call, kind: str) -> None:

@@ -114,7 +114,8 @@ class TestTheDevicesMemory:
             assert list(member.context.state) == [HISTORY]
             assert sorted(member.context.state[HISTORY]) == ["last", "plan", "rounds", "run"]
             assert not any(holds(memory(server, place), secrets) for secrets in traced.values())
-            assert not any(holds(b"".join(member.journal._steps), secrets) for secrets in traced.values())
+            noted = bytes.fromhex("".join([*member.journal.pages.steps, *member.journal.pages.cards.values()]))
+            assert not any(holds(noted, secrets) for secrets in traced.values())
 
     @pytest.mark.parametrize("mode", MODES)
     def test_holds_the_next_rounds_seat_alone_if_that_was_prepared(

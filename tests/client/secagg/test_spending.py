@@ -70,7 +70,7 @@ def test_a_device_that_cannot_pay_for_a_round_says_so_before_it_shows_or_shares_
     terms[0] = Terms(max_epsilon=1e-9)
     sections = {"cards": server.seating(0)} if kind == SHARES else {}
     reply = server.tell(0, kind, **sections)
-    assert code(reply) is Code.SPENT
+    assert code(reply) is Code.REFUSED
     assert SECAGG not in reply.content
 
 
@@ -95,7 +95,7 @@ def test_a_device_that_can_no_longer_pay_forgets_the_round(
     server.until("shares")
     monkeypatch.setattr(client_app.Visit, "afford", lambda visit, number: None)
     terms[0] = Terms(max_epsilon=1e-9)
-    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.SPENT
+    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.REFUSED
     assert charged(server, 0) == []
     assert not any(name.startswith("bract.secagg") for name in server.members[0].context.state)
     terms[0] = Terms()

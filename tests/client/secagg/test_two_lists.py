@@ -51,7 +51,7 @@ class TestADeviceThatSignedOneList:
     def test_opens_nothing_for_the_other(self, server: Any, said: Call) -> None:
         forged = signatures(server, [1, 2, 3, 5], OTHER)
         signatures(server, [0], ONE)
-        assert said(ask(server, 0, OTHER, forged)) is Code.TERMS
+        assert said(ask(server, 0, OTHER, forged)) is Code.REFUSED
 
     def test_opens_its_shares_for_that_one_all_the_same(self, server: Any) -> None:
         signed = signatures(server, ONE, ONE)
@@ -79,8 +79,8 @@ class TestTwoLists:
         context, colluder = context_of(server), server.members[0].identity
         first = signatures(server, (1, 2), ONE) | {0: consent(colluder, context, server.bits(ONE))}
         second = signatures(server, (3, 5), OTHER) | {0: consent(colluder, context, server.bits(OTHER))}
-        assert {code(ask(server, p, ONE, first)) for p in (1, 2)} == {Code.TERMS}
-        assert {code(ask(server, p, OTHER, second)) for p in (3, 5)} == {Code.TERMS}
+        assert {code(ask(server, p, ONE, first)) for p in (1, 2)} == {Code.REFUSED}
+        assert {code(ask(server, p, OTHER, second)) for p in (3, 5)} == {Code.REFUSED}
 
 
 class TestSignatures:
@@ -88,13 +88,13 @@ class TestSignatures:
         signed = signatures(server, range(6), range(6))
         for count in range(4):
             few = {p: signed[p] for p in range(count)}
-            assert said(ask(server, 0, range(6), few)) is Code.TERMS
+            assert said(ask(server, 0, range(6), few)) is Code.REFUSED
         enough = {p: signed[p] for p in (1, 2, 4, 5)}
         server.section(ask(server, 0, range(6), enough), "opened")
 
     def test_cannot_be_left_out(self, server: Any, said: Call) -> None:
         signatures(server, range(6), range(6))
-        assert said(server.tell(0, UNMASK, survivors=server.bits(range(6)))) is Code.TERMS
+        assert said(server.tell(0, UNMASK, survivors=server.bits(range(6)))) is Code.REFUSED
 
     def test_of_another_list_open_nothing(self, server: Any, said: Call) -> None:
         signatures(server, [0], ONE)

@@ -125,9 +125,9 @@ class TestTooFew:
 
     def test_are_told_by_their_codes(self, federation: Call, code_only: Call) -> None:
         server = federation(6)
-        for node, code in zip(server.nodes, ("terms", "terms", "lost"), strict=False):
+        for node, code in zip(server.nodes, ("refused", "refused", "lost"), strict=False):
             server.tamper[TRAIN, node, 0] = code_only(code)
-        with pytest.raises(RoundError, match=r"\(1 said lost, 3 said ok, 2 said terms\)"):
+        with pytest.raises(RoundError, match=r"\(1 said lost, 3 said ok, 2 said refused\)"):
             server.play()
 
     def test_leave_a_server_that_can_play_the_round_again(self, federation: Call) -> None:

@@ -218,7 +218,7 @@ class TestOpenedShares:
 
 class TestAnAnswer:
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("code", ["failed", "lost", "terms", "roster", "nonsense"])
+    @pytest.mark.parametrize("code", ["failed", "lost", "refused", "roster", "nonsense"])
     def test_that_is_a_code_counts_as_none(
         self, federation: Call, code_only: Call, place: int, kind: str, code: str
     ) -> None:

@@ -107,7 +107,7 @@ def test_a_server_without_a_roster_takes_whoever_signs(federation: Call) -> None
 
 def test_the_answers_to_the_offer_are_told_by_code(federation: Call, code_only: Call) -> None:
     server = federation(6)
-    server.tamper[TRAIN, FIRST_NODE, 0] = code_only("terms")
+    server.tamper[TRAIN, FIRST_NODE, 0] = code_only("refused")
     found = server.play()
-    assert found.codes == {"ok": 5, "terms": 1}
+    assert found.codes == {"ok": 5, "refused": 1}
     assert found.cohort == server.nodes

@@ -1,0 +1,33 @@
+"""What a device's journal keeps of a round: a refusal that leaves the round under way alone, and the last card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bract.privacy.messages import CONSENT, KEYS, SHARES, UNMASK, Code
+
+Call = Callable[..., Any]
+
+
+def test_a_device_that_refused_the_next_round_still_ends_the_one_that_is_paid_for(lab: Call, said: Call) -> None:
+    server = lab(3)
+    server.until("masked")
+    member = server.members[0]
+    member.journal.refuse(1)
+    assert said(server.tell(0, KEYS)) is Code.REFUSED
+    assert server.section(server.tell(0, UNMASK, survivors=server.bits(range(3))), "opened")
+    assert said(server.tell(0, CONSENT, survivors=server.bits(range(3)))) is Code.LOST
+
+
+def test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced(
+    lab: Call, said: Call
+) -> None:
+    server = lab(3)
+    server.keys()
+    state = server.members[0].context.state
+    earlier = dict(state)
+    server.tell(0, KEYS)
+    for name, record in earlier.items():
+        state[name] = record
+    assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.LOST

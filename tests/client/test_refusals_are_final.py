@@ -1,0 +1,149 @@
+"""What a refusal tells a server: one code for terms and for spending, final for its run, and few of them a day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message
+
+from bract.client import journal as journal_file
+from bract.client.app import make_app
+from bract.client.device import Device
+from bract.client.journal import DiskJournal
+from bract.client.records import Records
+from bract.client.spending import Spending
+from bract.client.terms import Terms
+from bract.privacy import Plan
+from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN, Code
+from bract.privacy.secagg.identity import Identity, new_identity, roster_of
+
+Make = Callable[..., Plan]
+Call = Callable[..., Any]
+
+
+@dataclass
+class Owner:
+    """A device whose state folder outlives its processes: each message meets a new one that knows nothing else."""
+
+    folder: Path
+    records: Records
+    terms: Terms
+    offer: Call
+    message: Call
+    context: Callable[..., Context]
+    identity: Identity
+
+    def answer(
+        self, plan: Plan | str, run: int = 1, number: int = 1, kind: str = TRAIN, **sections: bytes
+    ) -> Message:
+        device = Device(
+            self.records,
+            self.terms,
+            identity=self.identity,
+            roster=roster_of([self.identity]),
+            journal=DiskJournal(self.folder),
+            spending=Spending(self.folder, self.terms),
+        )
+        content = self.offer(plan, number)
+        if sections:
+            content[SECAGG] = ConfigRecord(sections)
+        message = self.message(content, kind)
+        message.metadata.__dict__["_run_id"] = run
+        return make_app(lambda _: device)(message, self.context())
+
+
+@pytest.fixture
+def owner(tmp_path: Path, sample: Call, offer: Call, message: Call, context: Call) -> Callable[..., Owner]:
+    """A function: a device of an owner with these terms."""
+    return lambda **terms: Owner(
+        tmp_path / "state", sample(12), Terms(clear_updates=True, **terms), offer, message, context, new_identity()
+    )
+
+
+@pytest.fixture
+def secure(make: Make) -> Make:
+    """A function: as `make`, a plan with secure aggregation of two devices."""
+    return lambda **tables: make(
+        **({"aggregation": {"protocol": "secagg"}, "cohort": {"size": 2, "rounds": 2}} | tables)
+    )
+
+
+def test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart(
+    make: Make, owner: Call, said: Call, is_update: Call
+) -> None:
+    device = owner(max_epsilon=8.0)
+    greedy, modest = make(privacy={"epsilon": 9.0}), make()
+    assert said(device.answer(greedy)) is Code.REFUSED
+    for plan in (modest, greedy, "no plan at all"):
+        assert said(device.answer(plan)) is Code.REFUSED
+    assert is_update(device.answer(modest, run=2))
+
+
+@pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN])
+def test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply(
+    secure: Make, make: Make, owner: Call, said: Call, kind: str
+) -> None:
+    plan, device = secure(privacy={"epsilon": 2.0, "noise_multiplier": None}), owner(max_epsilon=2.0)
+    over = secure(privacy={"epsilon": 2.5, "noise_multiplier": None})
+    spending = make(privacy={"epsilon": 2.0, "noise_multiplier": None})
+    for number in (1, 2):
+        device.answer(spending, run=7, number=number)
+    told = {KEYS: {}, SHARES: {"cards": b""}, TRAIN: {"cohort": b""}}[kind]
+    replies = [device.answer(over, run=1, kind=kind, **told), device.answer(plan, run=2, kind=kind, **told)]
+    assert [said(reply) for reply in replies] == [Code.REFUSED] * 2
+    for run in (1, 2):
+        assert said(device.answer(plan, run=run, kind=kind, **told)) is Code.REFUSED
+
+
+def test_a_server_learns_of_few_refusals_a_day(
+    make: Make,
+    owner: Call,
+    said: Call,
+    is_update: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = owner(max_epsilon=8.0, max_refused_runs_a_day=3)
+    assert is_update(device.answer(make(), run=50))
+    for run in (1, 2, 3):
+        assert said(device.answer(make(privacy={"epsilon": 9.0}), run=run)) is Code.REFUSED
+    assert said(device.answer(make(), run=4)) is Code.REFUSED
+    assert "3 runs were refused today" in caplog.text
+    assert is_update(device.answer(make(), run=50, number=2))  # a run that is under way goes on
+    tomorrow = journal_file.today() + 1
+    monkeypatch.setattr(journal_file, "today", lambda: tomorrow)
+    assert said(device.answer(make(), run=3)) is Code.REFUSED
+    assert is_update(device.answer(make(cohort={"rounds": 3}), run=4))
+
+
+def test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted(
+    secure: Make, owner: Call, said: Call
+) -> None:
+    """Each plan asks for a little more, up to what is left; a card is not charged."""
+    device = owner(max_epsilon=8.0, max_plans_a_day=4)
+    plans = [secure(privacy={"epsilon": 2.0 + step / 100, "noise_multiplier": None}) for step in range(8)]
+    replies = [device.answer(plan, run=run, kind=KEYS) for run, plan in enumerate(plans, 1)]
+    assert ["card" in reply.content.config_records.get(SECAGG, {}) for reply in replies] == [True] * 4 + [False] * 4
+    assert [said(reply) for reply in replies[4:]] == [Code.REFUSED] * 4
+
+
+def test_a_second_plan_in_one_run_is_refused_after_a_restart(
+    make: Make, owner: Call, said: Call, is_update: Call
+) -> None:
+    device = owner()
+    assert is_update(device.answer(make()))
+    assert said(device.answer(make(cohort={"rounds": 3}), number=2)) is Code.PLAN
+    assert is_update(device.answer(make(), number=2))
+
+
+def test_a_run_is_the_messages_own_though_flower_keeps_the_context_of_a_series(
+    make: Make, owner: Call, is_update: Call
+) -> None:
+    """The context names the first run of a series: here run 1 for every message."""
+    device = owner()
+    for run, rounds in ((11, 4), (12, 3)):
+        assert is_update(device.answer(make(cohort={"rounds": rounds}), run=run))
