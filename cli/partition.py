@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from . import signals
 from .arguments import check_new, find_plan, read_asked
 
 
@@ -25,5 +26,6 @@ def partition(
     path = find_plan(plan)
     study = make_study(read_asked(path, settings or []), path.name)
     check_new(out, "choose another --out: what a device or a run has in there is not written over")
+    signals.advise_to_delete(out)
     count = write_shards(study, out)
     print(f"{count} clients and the test records are in {out}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..privacy.errors import PlanError
+from . import signals
 from .arguments import check_new, find_plan, free_folder, read_asked
 
 
@@ -36,6 +37,7 @@ def simulate(
             f"there is no ledger {ledger}", f"make one: bract ledger new {ledger} --epsilon 6 --delta 1e-5"
         )
     study, folder = _resumed(resume) if resume else _planned(plan, settings or [], out, seed)
+    signals.advise_to_resume("simulate", folder, "plan.toml")
     with Progress(study, shown=not (as_json or quiet)) as progress:
         result = run(study, folder, progress, ledger=ledger)
     print(json.dumps(to_json(result)) if as_json else summary(result))

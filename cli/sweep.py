@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..privacy.errors import PlanError
+from . import signals
 from .arguments import find_plan, free_folder, read_asked
 
 
@@ -54,6 +55,7 @@ def sweep(
     if select:
         request = _selecting(request, tries, law or "logarithmic")
     folder = resume or out or free_folder(f"sweep-{request.name}")
+    signals.advise_to_resume("sweep", folder, "sweep.toml")
     outcome = run(request, folder, jobs or cores(), shown=not (as_json or quiet))
     print(json.dumps(to_json(outcome)) if as_json else summary(outcome))
     check_failures(outcome)
