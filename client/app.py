@@ -95,7 +95,7 @@ class Visit:
                 "the node lacks identity, roster or state", "give all three in --node-config, see the docs"
             )
         session = make_session(self.plan, self.run, round)
-        return SecureRound(session, self.plan, device.terms, who, whom, journal, state)
+        return SecureRound(session, self.plan, who, whom, journal, state)
 
     def afford(self, round: int) -> None:
         """Refuse a round that the device's ledger would refuse; nothing is charged."""

@@ -28,7 +28,7 @@ from ..privacy.secagg.shares import Held, seal, split_secrets, unseal
 from ..privacy.secagg.survivors import consent, count_consents
 from ..privacy.secagg.unmask import NO_SHARE
 from .journal import Journal, Repeated
-from .terms import Refused, Terms
+from .terms import Refused
 
 SEAT = "bract.secagg."
 NOTHING = Held(NO_SHARE, NO_SHARE)
@@ -83,14 +83,18 @@ class SecureRound:
 
     session: Session
     plan: Plan
-    terms: Terms
     identity: Identity
     roster: Roster
     journal: Journal
     state: RecordDict
 
     def keys(self) -> bytes:
-        """Return the device's card: fresh keys for this round, in place of any that it had for it."""
+        """Return the device's card: fresh keys for this round, in place of any that it had for it.
+
+        Raises:
+            Repeated: it masked a vector of this round before.
+        """
+        self._not_masked()
         self._keep({self.session.round - 1, self.session.round})
         own = new_secrets()
         card = make_card(own, self.identity, self.session.digest, self.session.hybrid).to_bytes()
@@ -104,12 +108,14 @@ class SecureRound:
         Raises:
             Malformed, Stranger, Refused: the cards are not those of a cohort that the device may be part of.
             Lost: it shows no card for the round, a later one than it remembers, or has shared already.
+            Repeated: it masked a vector of this round before.
         """
         seat = self._seat("keys")
         view = read_seating(seating, self.session)
         self._check_cohort(view, seat)
         if not self.journal.shows(self.session.digest, digest("card", seat.card)):
             raise Lost
+        self._not_masked()
         self._once("shares", seat.card)
         own_secrets = seat.secrets
         held = split_secrets(own_secrets, view.graph.threshold, tuple(view.cards))
@@ -200,37 +206,35 @@ class SecureRound:
     def _check_cohort(self, view: Seating, seat: Seat) -> None:
         if view.cards[view.position].to_bytes() != seat.card:
             raise Malformed("another card in the device's place")
-        self._check_count(view, view.graph.devices)
+        self._check_count(view.graph.devices)
         if not all(genuine(card, self.session.digest, self.roster) for card in view.cards.values()):
             raise Stranger
 
     def _check_members(self, view: Seating, members: tuple[int, ...]) -> None:
         if view.position not in members:
             raise Malformed("the device is not in its own round")
-        self._check_count(view, len(members))
+        self._check_count(len(members))
 
     def _check_survivors(self, seat: Seat, survivors: bytes) -> tuple[Seating, frozenset[int]]:
         view = read_seating(seat.seating, self.session)
         alive = frozenset(from_bits(survivors, view.graph.devices))
         if view.position not in alive or not alive <= set(from_bits(seat.members, view.graph.devices)):
             raise Malformed("not the survivors of this round")
-        self._check_count(view, len(alive))
+        self._check_count(len(alive))
         if seat.survivors and seat.survivors != survivors:
             raise Refused("there are two lists of survivors")
         return view, alive
 
-    def _check_count(self, view: Seating, count: int) -> None:
-        if count < self._least(view):
-            raise Refused(f"a sum of {count} devices, this device wants {self._least(view)}")
-
-    def _least(self, view: Seating) -> int:
-        return max(self.session.least_survivors(view.graph), self.plan.least_survivors, self.terms.min_survivors)
+    def _check_count(self, count: int) -> None:
+        """Refuse fewer devices than any sum of the plan opens over: those seated, in the round, left, or signing."""
+        if count < self.session.least:
+            raise Refused(f"{count} devices, a sum of this plan opens over {self.session.least} at least")
 
     def _check_signatures(
         self, seat: Seat, view: Seating, alive: frozenset[int], survivors: bytes, signatures: bytes | None
     ) -> None:
         signed = count_consents(signatures or b"", view.cards, alive, seat.context, survivors)
-        self._check_count(view, signed)
+        self._check_count(signed)
 
     def _known(self, view: Seating, members: tuple[int, ...]) -> list[int]:
         """Return the members that the device holds shares of, itself among them."""
@@ -283,9 +287,18 @@ class SecureRound:
     def _once(self, step: str, card: bytes = b"") -> None:
         self.journal.first([digest("step", step.encode(), self.identity.public, self.session.digest, card)])
 
+    @property
+    def _masking(self) -> bytes:
+        """The step of masking: one a round and run, in whatever seating and under whatever plan."""
+        return digest("masking", self.identity.public, self.session.run, self.session.round)
+
+    def _not_masked(self) -> None:
+        if self.journal.has(self._masking):
+            raise Repeated
+
     def _take_part(self) -> None:
         """Note that the device makes masks for this round, once, and that it is one more round of the plan."""
-        self._once("masks")
+        self.journal.first([self._masking])
         places = range(1, self.plan.participations + 1)
         try:
             self.journal.first(digest("part", self.session.plan, place) for place in places)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..privacy import Budget, Plan, PlanError
+from ..privacy.secagg.graph import COMPLETE
 
 
 class Refused(Exception):
@@ -19,9 +20,10 @@ class Terms(BaseModel):
 
     At most `max_epsilon` at `max_delta`, for each plan and for all rounds together that it ever takes part in; a
     server that sees sums without noise only if `trusted_server`; updates that leave without masks only with
-    `clear_updates`. Under masks, `min_survivors` is the least number of devices whose sum it helps to open,
-    `min_colluders` the share of colluding devices that the plan must at least withstand, and with `malicious_server`
-    the plan must hold against a server that lies. A day lets in at most `max_plans_a_day` new plans, and no new run
+    `clear_updates`. Under masks, `min_survivors` is the least number of devices that any sum of a plan may open over,
+    `min_colluders` the least number of devices that may work with the server without harm, and with
+    `malicious_server` the plan must hold against a server that lies. What `min_survivors` asks for a sparse graph
+    does not give: with it such plans are refused. A day lets in at most `max_plans_a_day` new plans, and no new run
     after `max_refused_runs_a_day` were refused: each answer tells the server something of what was spent before.
     """
 
@@ -31,8 +33,8 @@ class Terms(BaseModel):
     max_delta: float = Field(default=1e-3, gt=0, lt=1)
     trusted_server: bool = False
     clear_updates: bool = False
-    min_survivors: int = Field(default=2, ge=2)
-    min_colluders: float = Field(default=0.0, ge=0, lt=0.5)
+    min_survivors: int | None = Field(default=None, ge=2, strict=True)
+    min_colluders: int = Field(default=0, ge=0, strict=True)
     malicious_server: bool = False
     models: tuple[str, ...] | None = None
     max_refused_runs_a_day: int = Field(default=3, ge=1, strict=True)
@@ -64,15 +66,22 @@ class Terms(BaseModel):
             raise Refused(f"the plan trains {plan.model.name}, these terms allow {', '.join(self.models)}")
 
     def _check_masks(self, plan: Plan) -> None:
-        a = plan.aggregation
-        if a.colluders < self.min_colluders:
-            raise Refused(
-                f"the plan withstands colluders of {a.colluders:g}, these terms want {self.min_colluders:g}"
-            )
+        if plan.colluders < self.min_colluders:
+            raise Refused(f"the plan withstands {plan.colluders} colluders, these terms want {self.min_colluders}")
         if self.malicious_server and not plan.malicious:
             raise Refused("the plan trusts the server to follow the protocol, these terms do not")
-        if plan.cohort.size < self.min_survivors:
-            raise Refused(f"the plan sums {plan.cohort.size} devices, these terms want {self.min_survivors}")
+        if self.min_survivors is None:
+            return
+        if plan.least_survivors < self.min_survivors:
+            raise Refused(
+                f"the plan opens sums over {plan.least_survivors} devices, these terms want {self.min_survivors}: "
+                f"the plan needs cohort.minimum = {self.min_survivors} or more"
+            )
+        if plan.cohort.size > COMPLETE:
+            raise Refused(
+                f"a cohort of {plan.cohort.size} has a sparse graph, in which a server that lies can open fewer than "
+                f"min_survivors: these terms want at most {COMPLETE}"
+            )
 
 
 def read_terms(path: Path) -> Terms:

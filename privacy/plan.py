@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Self, cast
@@ -25,7 +24,7 @@ from .factorisation import coefficients, whole_weights
 from .mechanisms import PLACES, Place
 from .ring import WIDTHS, Ring
 from .secagg.derive import digest
-from .secagg.graph import choose_graph, most_colluders
+from .secagg.graph import COMPLETE, least_in_sum, most_colluders, most_dropouts
 from .sections import Aggregation, Cohort, Data, Model, Privacy, Server, Training
 
 ROUNDING_MARGIN = 2.0**-10
@@ -116,21 +115,22 @@ class Plan(BaseModel):
 
     @property
     def colluders(self) -> int:
-        """The most devices of a cohort that may work with the server."""
+        """c: how many devices, wherever in the roster they are, may work with the server."""
         return most_colluders(self.cohort.size, self.aggregation.colluders)
 
     @property
     def least_survivors(self) -> int:
-        """The fewest devices whose sum is opened.
+        """S: the fewest devices whose sum is opened, and so the fewest that are seated, however many there are.
 
-        Where devices share the noise it is what the noise is sized for: all but those that may drop out.
+        Under masks at least T, more than half of the planned cohort and the colluders together. Where devices share
+        the noise, and in a sparse graph, all but those that may drop out: noise and graph are sized for them.
         """
-        c, a = self.cohort, self.aggregation
-        if self.privacy.noise != "distributed":
-            return c.minimum
-        graph = choose_graph(c.size, self.colluders, a.dropouts)
-        present = c.size - math.floor(a.dropouts * c.size)
-        return max(c.minimum, present, graph.threshold if graph.complete else 0)
+        cohort, a = self.cohort, self.aggregation
+        if a.protocol != "secagg":
+            return cohort.minimum
+        present = cohort.size - most_dropouts(cohort.size, a.dropouts)
+        sized = self.privacy.noise == "distributed" or cohort.size > COMPLETE
+        return max(least_in_sum(cohort.size, self.colluders), cohort.minimum, present if sized else 0)
 
     @property
     def sums(self) -> int:

@@ -9,7 +9,7 @@ from .distributed import Distributed
 from .errors import PlanError
 from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
-from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, most_colluders
+from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, least_in_sum, most_colluders, most_dropouts
 from .sections import MOST_PARAMETERS
 from .skellam import LEAST_VARIANCE, MOST_VARIANCE
 
@@ -98,17 +98,36 @@ def _layers_are_shared(s: Sections) -> str | None:
     return None
 
 
-def _somebody_honest_is_left(s: Sections) -> str | None:
-    a, c = s["aggregation"], s["cohort"]
-    if s["privacy"].noise != "distributed" or a.protocol != "secagg" or _graph_exists(s):
+def _honest_devices_have_company(s: Sections) -> str | None:
+    size, colluders = s["cohort"].size, _colluders(s)
+    if s["aggregation"].protocol != "secagg" or size - colluders >= 2:
         return None
-    present = max(c.minimum, c.size - math.floor(a.dropouts * c.size))
-    if present <= most_colluders(c.size, a.colluders):
-        return (
-            f"aggregation.dropouts {a.dropouts:g} and colluders {a.colluders:g} may leave no honest device of "
-            f"{c.size} to bring the noise"
-        )
-    return None
+    return (
+        f"cohort.size is {size}, secure aggregation hides no sum of one: raise it to {colluders + 2} at least, for "
+        f"{colluders} may work with the server"
+    )
+
+
+def _enough_are_left(s: Sections) -> str | None:
+    size, colluders, dropouts = s["cohort"].size, _colluders(s), s["aggregation"].dropouts
+    least = least_in_sum(size, colluders)
+    if s["aggregation"].protocol != "secagg" or least > size or least <= size - most_dropouts(size, dropouts):
+        return None
+    return (
+        f"{size} devices that withstand {colluders} colluders need {least} in a sum, aggregation.dropouts "
+        f"{dropouts:g} may leave {size - most_dropouts(size, dropouts)}: lower it to {_share(size - least, size):g}, "
+        "or lower aggregation.colluders"
+    )
+
+
+def _share(dropouts: int, size: int) -> float:
+    """Return a share, of few digits, by which so many of the devices may drop out, or hardly fewer."""
+    share = math.ceil(1000 * dropouts / size) / 1000
+    return share if most_dropouts(size, share) <= dropouts else math.floor(1000 * dropouts / size) / 1000
+
+
+def _colluders(s: Sections) -> int:
+    return most_colluders(s["cohort"].size, s["aggregation"].colluders)
 
 
 def _malicious_is_complete(s: Sections) -> str | None:
@@ -118,19 +137,18 @@ def _malicious_is_complete(s: Sections) -> str | None:
     return None
 
 
-def _secagg_has_company(s: Sections) -> str | None:
-    secure, size = s["aggregation"].protocol == "secagg", s["cohort"].size
-    if secure and size > MOST_DEVICES:
-        return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}"
-    return "cohort.size is 1, secure aggregation hides no sum of one" if secure and size < 2 else None
+def _secagg_has_room(s: Sections) -> str | None:
+    size = s["cohort"].size
+    too_many = s["aggregation"].protocol == "secagg" and size > MOST_DEVICES
+    return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}" if too_many else None
 
 
 def _graph_exists(s: Sections) -> str | None:
     a, size = s["aggregation"], s["cohort"].size
-    if a.protocol != "secagg" or not 2 <= size <= MOST_DEVICES:
+    if a.protocol != "secagg" or not COMPLETE < size <= MOST_DEVICES:
         return None
     try:
-        choose_graph(size, most_colluders(size, a.colluders), a.dropouts)
+        choose_graph(size, _colluders(s), a.dropouts)
     except ValueError:
         return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
     return None
@@ -170,12 +188,13 @@ RULES = (
     _bands_are_for_sgd,
     _shared_noise_is_masked,
     _layers_are_shared,
-    _somebody_honest_is_left,
     _opacus_is_in_float32,
     _momentum_is_for_sgd,
     _files_have_a_path,
     _malicious_is_complete,
-    _secagg_has_company,
+    _honest_devices_have_company,
+    _enough_are_left,
+    _secagg_has_room,
     _graph_exists,
     _delta_is_small,
 )

@@ -203,14 +203,14 @@ def _cohort(grid: Grid, training: Training, past: Past, number: int) -> list[int
     out = past.resting(plan, number) | past.done(plan)
     available = nodes(grid, plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
     cohort = _choose(training, available, past, number)
-    if len(cohort) < plan.cohort.minimum:
+    if len(cohort) < plan.least_survivors:
         raise _no_cohort(plan, past, available)
     return cohort
 
 
 def _no_cohort(plan: Plan, past: Past, available: Sequence[int]) -> BudgetError | RoundError:
     """Return the error of a round for which too few devices are connected, or may take part."""
-    left, minimum = set(available) - past.done(plan), plan.cohort.minimum
+    left, minimum = set(available) - past.done(plan), plan.least_survivors
     if len(available) < minimum:
         return RoundError(
             f"{len(available)} devices are connected, the round needs {minimum}",

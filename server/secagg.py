@@ -75,7 +75,7 @@ class SecureSum:
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes whose keys for this round came with the round before, if they are enough."""
         table = self._coming
-        if table is None or table.round != round or len(table.cohort.boxes) < self._least(table):
+        if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
             return None
         return sorted(table.nodes)
 
@@ -109,22 +109,18 @@ class SecureSum:
         coming, ready = self._coming, self.prepared(call.round)
         return coming if coming and ready else self._prepare(call, cohort)
 
-    def _least(self, table: Table) -> int:
-        cohort = table.cohort
-        return max(cohort.session.least_survivors(cohort.graph), self._plan.least_survivors)
-
     def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, codes: Counter[str]) -> RoundError:
         session = make_session(self._plan, self._run, round)
         genuine = sum(self._card(data, session) is not None for data in cards.values())
         return RoundError(
-            f"{genuine} of {asked} devices showed keys that are of the roster, too few for a round of this plan "
-            f"({said(codes)})",
+            f"{genuine} of {asked} devices showed keys that are of the roster, the round needs "
+            f"{self._plan.least_survivors} ({said(codes)})",
             "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
         )
 
     def _require(self, table: Table, count: int, codes: Counter[str], what: str) -> None:
-        if count < self._least(table):
-            raise too_few(count, len(table.nodes), self._least(table), codes, what)
+        if count < self._plan.least_survivors:
+            raise too_few(count, len(table.nodes), self._plan.least_survivors, codes, what)
 
     def _exchange(self, call: Call, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
         return exchange(self._link.grid, self._plan, requests, call.parameters, deadline)
@@ -156,10 +152,7 @@ class SecureSum:
         order = sorted(seated)
         cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
         table = Table(cohort, tuple(seated[identity][1] for identity in order))
-        try:
-            return table if len(order) >= self._least(table) else None
-        except ValueError:  # there is no graph for so few
-            return None
+        return table if len(order) >= self._plan.least_survivors else None
 
     def _card(self, data: bytes, session: Session) -> Card | None:
         try:

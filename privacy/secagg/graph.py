@@ -1,7 +1,10 @@
 """Who shares with whom: how many neighbours each device has, which, and how many shares open a secret.
 
-Up to 256 devices everyone is everyone's neighbour, so there is no graph to trust. Beyond, neighbours are those next
-to one on a ring in random order (SecAgg+), as many as keep the round private and likely to finish.
+Up to `COMPLETE` devices everyone is everyone's neighbour, so there is no graph to trust. Beyond, neighbours are those
+next to one on a ring in random order (SecAgg+), as many as keep the round private and likely to finish.
+
+The server chooses whom it seats, so whatever counts here counts the planned cohort: how many devices collude, and how
+many must be in a sum.
 
 Reference: Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Overhead, CCS 2020.
 """
@@ -71,26 +74,48 @@ def most_colluders(devices: int, share: float) -> int:
     return max(math.ceil(share * devices - 1e-9) - 1, 0)
 
 
-@lru_cache(maxsize=64)
-def choose_graph(devices: int, colluders: int, dropping: float) -> Graph:
-    """Return the graph for so many devices, of which at most `colluders` work with the server.
+def most_dropouts(devices: int, share: float) -> int:
+    """Return how many of the devices may drop out if that share of them may.
 
-    In a complete graph more than half of all devices and colluders together must give shares, 2 t > n + c: then no
-    two lists of survivors can open both secrets of a device. In a sparse one, the least degree and threshold by
-    which, but for 2^-40, no device has a threshold of colluding neighbours and colluders and dropouts do not cut the
-    ring into parts, and, but for 2^-20, each has a threshold left if the share `dropping` drops out at random.
+    >>> [most_dropouts(n, 0.3) for n in (2, 3, 4, 10)]
+    [0, 0, 1, 3]
+    """
+    return math.floor(share * devices)
+
+
+def least_in_sum(devices: int, colluders: int) -> int:
+    """Return T, the fewest devices that any sum of a cohort planned for so many opens over: 2 T > n + c.
+
+    Two sums of one round that have no device in common would need T honest devices each, and there are n - c. The
+    same number of shares opens a secret in a complete graph: no two lists of survivors open both secrets of a device.
+
+    >>> [least_in_sum(*planned) for planned in ((2, 0), (3, 0), (10, 3), (100, 33))]
+    [2, 2, 7, 67]
+    """
+    return (devices + colluders) // 2 + 1
+
+
+@lru_cache(maxsize=64)
+def choose_graph(devices: int, colluders: int, dropping: float, seated: int | None = None) -> Graph:
+    """Return the graph for a cohort planned for `devices`, of which `seated` (all, if not given) are there.
+
+    At most `colluders` of them work with the server, and all of these can be seated. In a complete graph
+    `least_in_sum` of the planned cohort must give shares, however few are seated. In a sparse one, the least degree
+    and threshold by which, but for 2^-40, no device has a threshold of colluding neighbours and colluders and
+    dropouts do not cut the ring into parts, and, but for 2^-20, each has a threshold left if the share `dropping`
+    drops out at random.
 
     Raises:
-        ValueError: there are fewer than two devices or not more than colluders, or no sparse graph is that safe.
+        ValueError: too few or too many devices are seated, or no sparse graph is that safe.
     """
-    if devices < 2:
-        raise ValueError("a sum over fewer than two devices hides nothing")
-    if devices <= COMPLETE:
-        threshold = (devices + colluders) // 2 + 1
-        if threshold > devices:
-            raise ValueError("too many colluders for so few devices")
-        return Graph(devices, devices - 1, threshold)
-    gone = math.floor(dropping * devices)
+    seats, least = devices if seated is None else seated, least_in_sum(devices, colluders)
+    if not 2 <= least <= seats <= devices:
+        raise ValueError("too few devices are seated, or more than planned")
+    return Graph(seats, seats - 1, least) if seats <= COMPLETE else _sparse(seats, colluders, dropping)
+
+
+def _sparse(devices: int, colluders: int, dropping: float) -> Graph:
+    gone = most_dropouts(devices, dropping)
     for degree in range(2, min(devices - 1, MOST_NEIGHBOURS + 1), 2):
         if not _holds_together(devices, colluders + gone, degree):
             continue

@@ -56,7 +56,7 @@ def read_seating(data: bytes, session: Session) -> Seating:
     devices, position, digest = int.from_bytes(data[:4]), int.from_bytes(data[4:8]), data[8:HEAD]
     size = card_bytes(session.hybrid)
     count, rest = divmod(len(data) - HEAD, size)
-    if rest or not 2 <= count <= devices <= session.largest or position >= devices:
+    if rest or not 2 <= count <= devices <= session.planned or position >= devices:
         raise Malformed("not a seating")
     try:
         graph = session.graph(devices)

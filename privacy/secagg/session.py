@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .derive import digest
-from .graph import Graph, choose_graph, most_colluders
+from .graph import Graph, choose_graph
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -19,18 +18,22 @@ if TYPE_CHECKING:
 class Session:
     """One round of one run under one plan, which fixes ring, clip, noise, thresholds and the least cohort.
 
-    `run` and `round` are Flower's run number and the round's; `plan` is the plan's digest, 32 bytes. `largest` is the
-    planned cohort, of which at most `colluders` devices work with the server and the share `dropouts` may drop out:
-    it is the server that chooses whom to seat, so all colluders can be in a smaller cohort too.
+    `run` and `round` are Flower's run number and the round's; `plan` is the plan's digest, 32 bytes. `planned` is the
+    size of the planned cohort, of which at most `colluders` devices work with the server and the share `dropouts` may
+    drop out: it is the server that chooses whom to seat, so all colluders can be in a smaller cohort too. `least` is
+    the fewest devices that may be seated, take part, survive and sign. `sparse` stands for the graph that is chosen
+    where so many are seated: whoever tries the protocol on a small sparse graph gives one.
     """
 
     run: int
     round: int
     plan: bytes
     hybrid: bool
-    largest: int
+    planned: int
     colluders: int
     dropouts: float
+    least: int
+    sparse: Graph | None = None
 
     @cached_property
     def digest(self) -> bytes:
@@ -41,19 +44,11 @@ class Session:
         """Return who shares with whom among so many devices.
 
         Raises:
-            ValueError: they are too few for the plan's colluders and dropouts, or more than planned.
+            ValueError: they are too few for the plan, or more than planned.
         """
-        if devices > self.largest:
-            raise ValueError("more devices than planned")
-        return choose_graph(devices, self.colluders, self.dropouts)
-
-    def least_survivors(self, graph: Graph) -> int:
-        """Return the least number of devices whose sum may open: a threshold, or all that may not drop out.
-
-        A sparse graph is private only while no more drop out than it was chosen for.
-        """
-        allowed = math.floor(self.dropouts * graph.devices)
-        return graph.threshold if graph.complete else graph.devices - allowed
+        if self.sparse is not None and devices == self.sparse.devices:
+            return self.sparse
+        return choose_graph(self.planned, self.colluders, self.dropouts, devices)
 
     def cards_digest(self, cards: Sequence[bytes]) -> bytes:
         """Return the digest of the cards, in order of their identities, of those who share keys."""
@@ -70,7 +65,6 @@ class Session:
 
 def make_session(plan: Plan, run: int, round: int) -> Session:
     """Return the session of one round."""
-    a = plan.aggregation
-    hybrid, largest = a.key_exchange == "hybrid", plan.cohort.size
-    digest = bytes.fromhex(plan.digest)
-    return Session(run, round, digest, hybrid, largest, most_colluders(largest, a.colluders), a.dropouts)
+    a, digest = plan.aggregation, bytes.fromhex(plan.digest)
+    hybrid, planned = a.key_exchange == "hybrid", plan.cohort.size
+    return Session(run, round, digest, hybrid, planned, plan.colluders, a.dropouts, plan.least_survivors)

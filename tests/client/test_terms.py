@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from bract.client.terms import Refused, Terms, read_terms
 from bract.privacy import Plan, PlanError
+from bract.privacy.secagg.graph import COMPLETE
 
 Make = Callable[..., Plan]
 
@@ -110,13 +111,17 @@ def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Ma
 # Terms on secure aggregation
 
 
-def test_the_share_of_colluders_must_be_at_least_the_least_that_the_owner_wants(secure: Make) -> None:
-    plan = secure(aggregation={"colluders": 0.25})
-    for least in (0.0, 0.25):
+def test_the_number_of_colluders_must_be_at_least_the_least_that_the_owner_wants(secure: Make) -> None:
+    plan = secure(cohort={"size": 10}, data={"clients": 10}, aggregation={"colluders": 0.3})
+    for least in (0, 2):
         Terms(min_colluders=least).check(plan)
-    words = refusal(Terms(min_colluders=0.3), plan)
-    assert words == "the plan withstands colluders of 0.25, these terms want 0.3"
-    assert "these terms want 0.3" in refusal(Terms(min_colluders=0.3), secure(aggregation={"colluders": 0.0}))
+    words = refusal(Terms(min_colluders=3), plan)
+    assert words == "the plan withstands 2 colluders, these terms want 3"
+
+
+def test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one(secure: Make) -> None:
+    plan = secure(cohort={"size": 3}, data={"clients": 3}, aggregation={"colluders": 1 / 3})
+    assert refusal(Terms(min_colluders=1), plan) == "the plan withstands 0 colluders, these terms want 1"
 
 
 def test_a_plan_that_trusts_the_server_to_follow_the_protocol_is_refused_if_the_owner_does_not(secure: Make) -> None:
@@ -126,15 +131,31 @@ def test_a_plan_that_trusts_the_server_to_follow_the_protocol_is_refused_if_the_
         Terms(malicious_server=wants).check(secure(aggregation={"mode": "malicious-server"}))
 
 
-def test_a_cohort_below_the_least_survivors_that_the_owner_wants_is_refused(secure: Make) -> None:
+def test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_at_the_offer(secure: Make) -> None:
+    """Three devices of which one may go: with it gone the other two would train, pay, and then be refused."""
     plan = secure(cohort={"size": 3}, data={"clients": 3})
-    for least in (2, 3):
-        Terms(min_survivors=least).check(plan)
-    assert refusal(Terms(min_survivors=4), plan) == "the plan sums 3 devices, these terms want 4"
+    assert plan.least_survivors == 2
+    Terms(min_survivors=2).check(plan)
+    words = refusal(Terms(min_survivors=3), plan)
+    assert words.startswith("the plan opens sums over 2 devices, these terms want 3")
+    assert "cohort.minimum = 3" in words
+    Terms(min_survivors=3).check(secure(cohort={"size": 3, "minimum": 3}, data={"clients": 3}))
+
+
+def test_terms_that_want_a_number_of_survivors_or_a_lying_server_withstood_refuse_a_sparse_graph(
+    secure: Make,
+) -> None:
+    size = COMPLETE + 1
+    sparse = secure(cohort={"size": size}, data={"clients": size}, aggregation={"colluders": 0.05, "dropouts": 0.1})
+    full = secure(cohort={"size": COMPLETE}, data={"clients": COMPLETE}, aggregation={"colluders": 0.05})
+    Terms().check(sparse)
+    Terms(min_survivors=2).check(full)
+    assert "sparse graph" in refusal(Terms(min_survivors=2), sparse)
+    assert "trusts the server" in refusal(Terms(malicious_server=True), sparse)
 
 
 def test_clear_updates_do_not_loosen_what_the_owner_wants_of_masks(secure: Make) -> None:
-    for wants in ({"min_survivors": 4}, {"malicious_server": True}, {"min_colluders": 0.4}):
+    for wants in ({"min_survivors": 4}, {"malicious_server": True}, {"min_colluders": 4}):
         refusal(Terms(clear_updates=True, **wants), secure())
 
 
@@ -152,8 +173,8 @@ def test_a_file_of_terms_is_read(tmp_path: Path) -> None:
     path = tmp_path / "terms.toml"
     path.write_text('max_epsilon = 2\nmax_delta = 1e-6\ntrusted_server = true\nmodels = ["cnn"]\n')
     assert read_terms(path) == Terms(max_epsilon=2.0, max_delta=1e-6, trusted_server=True, models=("cnn",))
-    path.write_text("clear_updates = true\nmin_survivors = 5\nmin_colluders = 0.25\nmalicious_server = true\n")
-    found = Terms(clear_updates=True, min_survivors=5, min_colluders=0.25, malicious_server=True)
+    path.write_text("clear_updates = true\nmin_survivors = 5\nmin_colluders = 1\nmalicious_server = true\n")
+    found = Terms(clear_updates=True, min_survivors=5, min_colluders=1, malicious_server=True)
     assert read_terms(path) == found
 
 
@@ -161,7 +182,8 @@ def test_the_defaults_are_the_strict_ones() -> None:
     terms = Terms()
     assert not terms.trusted_server
     assert not terms.clear_updates
-    assert terms.min_survivors == 2
+    assert terms.min_survivors is None
+    assert terms.min_colluders == 0
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
@@ -187,8 +209,12 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         'clear_updates = "sometimes"',
         "min_survivors = 1",
         "min_survivors = 2.5",
-        "min_colluders = 0.5",
-        "min_colluders = -0.1",
+        "min_survivors = 3.0",
+        "min_survivors = true",
+        "min_colluders = 0.3",
+        "min_colluders = 3.0",
+        "min_colluders = true",
+        "min_colluders = -1",
         "min_colluders = nan",
         'malicious_server = "both"',
         'models = "cnn"',

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from bract.privacy import Plan, PlanError, Ring, make_plan, read_plan
 from bract.privacy.plan import Aggregation, Cohort, Privacy, Training
 from bract.privacy.ring import LARGEST, WIDTHS
+from bract.privacy.secagg import graph
+from bract.privacy.secagg.graph import COMPLETE, choose_graph
 
 GRID = 2**30
 
@@ -262,20 +264,25 @@ def test_secure_aggregation_of_one_device_is_refused_and_of_two_is_not() -> None
     assert made({"cohort": {"size": 1}}).cohort.size == 1
 
 
-def test_malicious_server_mode_takes_at_most_256_devices() -> None:
-    assert made(secure(256, mode="malicious-server")).malicious
-    assert "cohort.size is 257, aggregation.mode = malicious-server takes at most 256" in fault(
-        **secure(257, mode="malicious-server")
+def test_malicious_server_mode_takes_no_sparse_graph() -> None:
+    assert made(secure(COMPLETE, mode="malicious-server")).malicious
+    larger = COMPLETE + 1
+    assert f"cohort.size is {larger}, aggregation.mode = malicious-server takes at most {COMPLETE}" in fault(
+        **secure(larger, mode="malicious-server")
     )
-    assert made(secure(257)).secure
-    assert not made({**secure(257, mode="malicious-server"), "aggregation": {"mode": "malicious-server"}}).secure
+    assert made(secure(larger)).secure
+    assert not made({**secure(larger, mode="malicious-server"), "aggregation": {"mode": "malicious-server"}}).secure
 
 
-def test_colluders_and_dropouts_that_no_graph_withstands_are_refused() -> None:
-    says = fault(**secure(300, colluders=0.499, dropouts=0.499))
-    assert "aggregation.colluders 0.499 and dropouts 0.499 leave no safe graph" in says
-    assert made(secure(256, colluders=0.499, dropouts=0.499)).secure
-    assert made(secure(300, colluders=0.25, dropouts=0.25)).secure
+def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None with as many neighbours as a device may have; with the real limit all plans that may be have a graph."""
+    shares = {"colluders": 0.25, "dropouts": 0.25}
+    assert made(secure(COMPLETE + 44, **shares)).secure
+    choose_graph.cache_clear()
+    monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
+    says = fault(**secure(COMPLETE + 44, **shares))
+    assert "aggregation.colluders 0.25 and dropouts 0.25 leave no safe graph" in says
+    assert made(secure(COMPLETE, **shares)).secure
 
 
 @pytest.mark.parametrize(

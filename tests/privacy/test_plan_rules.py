@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy import Plan, PlanError, make_plan
-from bract.privacy.plan_rules import RULES
 from bract.privacy.secagg.graph import COMPLETE
-from bract.privacy.sections import Aggregation
 
 SECURE = {"protocol": "secagg"}
 CELLS = list(product(("record", "client"), ("local", "distributed", "central")))
@@ -95,14 +93,13 @@ def test_only_the_clip_of_clients_adapts(noise: str) -> None:
 def test_a_plan_with_shared_noise_that_is_accepted_has_an_honest_share(
     size: int, colluders: float, dropouts: float, minimum: int
 ) -> None:
-    """Fewer than half drop out and fewer than half collude, so it follows from the ranges of the two keys alone."""
+    """It needs more than half of devices and colluders together, and fewer than half collude."""
     cohort = {"size": size, "minimum": min(minimum, size), "rounds": 1}
     aggregation = {"colluders": colluders, "dropouts": dropouts}
     made = tables("client", "distributed", data={"clients": size}, cohort=cohort, aggregation=aggregation)
     found = plan_or_fault(made)
     if isinstance(found, PlanError):
-        assert size > COMPLETE
-        assert "leave no safe graph" in found.what
+        assert ("leave no safe graph" in found.what and size > COMPLETE) or " in a sum, " in found.what
     else:
         assert found.least_survivors - found.colluders >= 1
         assert 2 * found.least_survivors > size > 2 * found.colluders
@@ -115,19 +112,54 @@ def plan_or_fault(given_tables: dict[str, Any]) -> Plan | PlanError:
         return fault
 
 
-def test_a_cohort_that_might_hold_no_honest_device_is_refused_were_its_keys_to_allow_it() -> None:
-    """Shares of a half or more are no values of these keys; the rule stands behind their ranges."""
-    sections = {name: getattr(Plan(), name) for name in Plan.model_fields}
-    sections["privacy"] = sections["privacy"].model_copy(update={"noise": "distributed"})
-    sections["cohort"] = sections["cohort"].model_copy(update={"size": 10})
+@pytest.mark.parametrize(
+    ("size", "colluders", "dropouts", "says", "typed"),
+    [
+        (
+            10,
+            1 / 3,
+            0.4,
+            "10 devices that withstand 3 colluders need 7 in a sum, aggregation.dropouts 0.4 may leave 6",
+            0.3,
+        ),
+        (
+            10,
+            0.49,
+            0.3,
+            "10 devices that withstand 4 colluders need 8 in a sum, aggregation.dropouts 0.3 may leave 7",
+            0.2,
+        ),
+        (
+            7,
+            1 / 3,
+            0.45,
+            "7 devices that withstand 2 colluders need 5 in a sum, aggregation.dropouts 0.45 may leave 4",
+            0.286,
+        ),
+        (
+            2000,
+            0.4,
+            0.31,
+            "2000 devices that withstand 799 colluders need 1400 in a sum, aggregation.dropouts 0.31 may leave 1380",
+            0.3,
+        ),
+    ],
+)
+@pytest.mark.parametrize("noise", ["local", "central", "distributed"])
+def test_a_plan_whose_sum_could_not_open_if_as_many_drop_out_as_may_is_refused(
+    size: int, colluders: float, dropouts: float, says: str, typed: float, noise: str
+) -> None:
+    tall = {"data": {"clients": size}, "cohort": {"size": size, "minimum": 1, "rounds": 1}}
+    shares = {"protocol": "secagg", "colluders": colluders, "dropouts": dropouts}
+    found = [fault for fault in faults(tables("client", noise, aggregation=shares, **tall)) if " in a sum, " in fault]
+    assert found == [f"{says}: lower it to {typed:g}, or lower aggregation.colluders"]
+    mended = plan_or_fault(tables("client", noise, aggregation=shares | {"dropouts": typed}, **tall))
+    assert isinstance(mended, Plan) or " in a sum, " not in mended.what
 
-    def found(colluders: float, dropouts: float) -> list[str]:
-        loose = Aggregation.model_construct(protocol="secagg", colluders=colluders, dropouts=dropouts)
-        return [fault for rule in RULES if (fault := rule(sections | {"aggregation": loose}))]
 
-    assert found(0.6, 0.4) == []
-    [says] = found(0.7, 0.4)
-    assert says == "aggregation.dropouts 0.4 and colluders 0.7 may leave no honest device of 10 to bring the noise"
+def test_plans_without_masks_have_no_threshold() -> None:
+    shares = {"protocol": "sum", "colluders": 0.4, "dropouts": 0.45}
+    assert make_plan(tables("client", "central", aggregation=shares), Plan).least_survivors == 1
 
 
 def test_faults_of_all_rules_are_told_together() -> None:

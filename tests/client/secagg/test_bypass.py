@@ -157,8 +157,8 @@ class TestAParameterOfTheProtocol:
     @pytest.mark.parametrize(
         ("terms", "tables"),
         [
-            ({"min_colluders": 0.2}, {"aggregation": {"colluders": 0.1, "protocol": "secagg"}}),
-            ({"min_survivors": 4}, {}),
+            ({"min_colluders": 1}, {}),
+            ({"min_survivors": 3}, {}),
             ({"malicious_server": True}, {}),
         ],
     )

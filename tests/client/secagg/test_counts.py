@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.client.terms import Terms
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.seating import Cohort
@@ -19,7 +18,6 @@ Call = Callable[..., Any]
 MODES = ["semi-honest", "malicious-server"]
 LEAST = {
     "the plan's minimum": {"cohort": {"minimum": 5}, "aggregation": {"colluders": 0.0}},
-    "the owner's terms": {"terms": Terms(min_survivors=5), "aggregation": {"colluders": 0.0}},
     "the threshold": {"aggregation": {"colluders": 0.49}},
     "the shared noise": {
         "model": {"parameters": 51},
@@ -63,7 +61,7 @@ class TestFewerThanTheLeast:
         sent = five_of_six.train(range(5))
         assert np.array_equal(five_of_six.opened(sent, five_of_six.unmask(range(5))), five_of_six.true(range(5)))
 
-    @pytest.mark.parametrize("least", ["the plan's minimum", "the owner's terms", "the shared noise"])
+    @pytest.mark.parametrize("least", ["the plan's minimum", "the shared noise"])
     def test_cards_get_no_shares(self, lab: Call, said: Call, least: str) -> None:
         tables = dict(LEAST[least])
         tables["aggregation"] = {"protocol": "secagg", **tables["aggregation"]}

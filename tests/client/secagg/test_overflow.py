@@ -47,7 +47,7 @@ def test_saturated_vectors_of_both_signs_do_not_touch_each_others_lanes(lab: Cal
 def test_a_cohort_larger_than_the_ring_was_made_for_is_refused(lab: Call, said: Call) -> None:
     server = lab(4, cohort={"size": 3})
     server.keys()
-    larger = Cohort(replace(server.session, largest=4), server.cohort.cards)
+    larger = Cohort(replace(server.session, planned=4), server.cohort.cards)
     assert said(server.tell(0, SHARES, cards=larger.seating(0).to_bytes())) is Code.MALFORMED
     fitting = Cohort(server.session, server.cohort.cards[:3])
     server.section(server.tell(0, SHARES, cards=fitting.seating(0).to_bytes()), "sealed")

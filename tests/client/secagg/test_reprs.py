@@ -47,7 +47,7 @@ def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[o
         Mask(own.own),
         seat,
         seat.secrets,
-        SecureRound(session, plan, Terms(), identity, roster, MemoryJournal(), context.state),
+        SecureRound(session, plan, identity, roster, MemoryJournal(), context.state),
         Device(records, Terms(), identity=identity, roster=roster),
     ]
     private = identity.key.private_bytes_raw()

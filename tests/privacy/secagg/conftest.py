@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bract.privacy.ring import Ring
-from bract.privacy.secagg.graph import most_colluders
+from bract.privacy.secagg.graph import least_in_sum, most_colluders
 from bract.privacy.secagg.identity import Identity, new_identity
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets
 from bract.privacy.secagg.masking import Peer, masks_of
@@ -69,7 +69,8 @@ class Walk:
 
 
 def make_party(devices: int, hybrid: bool = False, colluders: float = 1 / 3, dropouts: float = 0.3) -> Party:
-    session = Session(5, 1, bytes(range(32)), hybrid, devices, most_colluders(devices, colluders), dropouts)
+    bad = most_colluders(devices, colluders)
+    session = Session(5, 1, bytes(range(32)), hybrid, devices, bad, dropouts, least_in_sum(devices, bad))
     identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
     secrets = [new_secrets() for _ in identities]
     cards = [make_card(s, i, session.digest, hybrid) for s, i in zip(secrets, identities, strict=True)]

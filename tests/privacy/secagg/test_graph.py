@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import COMPLETE, Graph, choose_graph, most_colluders
+from bract.privacy.secagg.graph import COMPLETE, Graph, choose_graph, least_in_sum, most_colluders, most_dropouts
 
 SHARES = ((0.05, 0.1), (0.1, 0.3), (0.2, 0.2), (1 / 3, 0.3))
 """Colluders and dropouts of the four columns of `TABLE`."""
@@ -89,9 +89,38 @@ def test_colluders_are_always_fewer_than_their_share() -> None:
     assert [most_colluders(n, 0.0) for n in (2, 100)] == [0, 0]
 
 
+@pytest.mark.parametrize(("devices", "least"), [(2, 2), (3, 2), (5, 4), (10, 7), (20, 14), (100, 67), (256, 171)])
+def test_more_than_half_of_devices_and_colluders_together_are_in_any_sum(devices: int, least: int) -> None:
+    colluders = most_colluders(devices, 1 / 3)
+    assert least_in_sum(devices, colluders) == least == choose_graph(devices, colluders, 0.3).threshold
+    assert 2 * (least - colluders) > devices - colluders  # two sums of strangers need more honest ones than there are
+
+
+def test_however_few_are_seated_the_threshold_stays_and_fewer_have_no_graph() -> None:
+    assert [choose_graph(10, 3, 0.3, seated) for seated in (7, 8, 10)] == [
+        Graph(7, 6, 7),
+        Graph(8, 7, 7),
+        Graph(10, 9, 7),
+    ]
+    for seated in (-1, 0, 1, 2, 4, 6, 11):
+        with pytest.raises(ValueError, match="too few"):
+            choose_graph(10, 3, 0.3, seated)
+
+
+def test_the_complete_graph_of_a_few_of_many_has_the_threshold_of_all() -> None:
+    many = COMPLETE + 50
+    assert choose_graph(many, 10, 0.3, COMPLETE) == Graph(COMPLETE, COMPLETE - 1, least_in_sum(many, 10))
+    assert not choose_graph(many, 10, 0.3).complete
+
+
+def test_with_the_default_shares_any_cohort_has_enough_left_for_a_sum() -> None:
+    for devices in range(2, 3000):
+        assert least_in_sum(devices, most_colluders(devices, 1 / 3)) <= devices - most_dropouts(devices, 0.3)
+
+
 @pytest.mark.parametrize("devices", [-1, 0, 1])
 def test_fewer_than_two_devices_have_no_graph(devices: int) -> None:
-    with pytest.raises(ValueError, match="fewer than two"):
+    with pytest.raises(ValueError, match="too few"):
         choose_graph(devices, 0, 0.1)
 
 
@@ -152,5 +181,5 @@ def test_neighbours_are_evenly_spread_over_the_devices() -> None:
 
 
 def test_where_all_could_collude_there_is_no_graph() -> None:
-    with pytest.raises(ValueError, match="too many colluders"):
+    with pytest.raises(ValueError, match="too few"):
         choose_graph(4, 4, 0.3)

@@ -148,7 +148,7 @@ def test_no_changed_byte_of_a_complete_seating_but_the_place_is_accepted(parties
 
 @given(st.binary(max_size=600))
 def test_random_bytes_are_malformed(data: bytes) -> None:
-    refused(data, Session(5, 1, bytes(32), False, 1 << 20, 1 << 18, 0.3))
+    refused(data, Session(5, 1, bytes(32), False, 1 << 20, 1 << 18, 0.3, 1 << 19))
 
 
 @BOTH
@@ -191,5 +191,5 @@ def test_a_context_changes_with_cards_members_and_model(party: Make) -> None:
 
 
 def test_a_cohort_of_one_has_no_graph(parties: Any) -> None:
-    with pytest.raises(ValueError, match="fewer than two"):
+    with pytest.raises(ValueError, match="too few"):
         _ = Cohort(parties[False].session, parties[False].cohort.cards[:1]).graph

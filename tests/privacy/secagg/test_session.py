@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from bract.privacy import Plan
-from bract.privacy.secagg.graph import Graph, most_colluders
+from bract.privacy.secagg.graph import Graph
 from bract.privacy.secagg.session import Session, make_session
 
-SESSION = Session(5, 1, bytes(32), False, 300, 0, 0.3)
+SESSION = Session(5, 1, bytes(32), False, 300, 0, 0.3, 151)
 
 
 def changed(section: str, **fields: object) -> Plan:
@@ -18,9 +18,9 @@ def changed(section: str, **fields: object) -> Plan:
 
 
 def test_a_session_is_that_of_its_plan() -> None:
-    plan = changed("aggregation", key_exchange="hybrid", colluders=0.1, dropouts=0.2)
+    plan = changed("aggregation", protocol="secagg", key_exchange="hybrid", colluders=0.1, dropouts=0.2)
     session = make_session(plan, 2**64 - 1, 9)
-    assert session == Session(2**64 - 1, 9, bytes.fromhex(plan.digest), True, 11, 1, 0.2)
+    assert session == Session(2**64 - 1, 9, bytes.fromhex(plan.digest), True, 11, 1, 0.2, 7)
     assert not make_session(Plan(), 1, 1).hybrid
 
 
@@ -64,34 +64,23 @@ def test_the_digest_of_cards_is_bound_to_their_number_and_order() -> None:
     assert len(made) == 5
 
 
-@pytest.mark.parametrize(("devices", "least"), [(2, 2), (3, 2), (5, 4), (20, 14), (100, 67), (256, 171)])
-def test_of_a_complete_graph_a_threshold_must_survive(devices: int, least: int) -> None:
-    session = replace(SESSION, largest=devices, colluders=most_colluders(devices, 1 / 3))
-    graph = session.graph(devices)
-    assert session.least_survivors(graph) == least == graph.threshold
-
-
-def test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one() -> None:
-    """With a threshold of 4 of 6, two colluders could have two lists of survivors open both secrets of a device."""
-    session = replace(SESSION, largest=9, colluders=2)
-    assert [session.graph(devices).threshold for devices in (3, 4, 5, 6, 7, 8, 9)] == [3, 4, 4, 5, 5, 6, 6]
-    with pytest.raises(ValueError, match="too many colluders"):
-        session.graph(2)
+def test_the_threshold_of_a_smaller_cohort_is_that_of_the_planned_one() -> None:
+    """Two colluders of nine can be among four that are seated, and the honest seven be cut into two sums."""
+    session = replace(SESSION, planned=9, colluders=2)
+    assert [session.graph(devices).threshold for devices in (6, 7, 8, 9)] == [6, 6, 6, 6]
+    for few in range(6):
+        with pytest.raises(ValueError, match="too few"):
+            session.graph(few)
 
 
 def test_more_devices_than_planned_have_no_graph() -> None:
-    with pytest.raises(ValueError, match="more devices than planned"):
-        replace(SESSION, largest=9).graph(10)
+    with pytest.raises(ValueError, match="more than planned"):
+        replace(SESSION, planned=9).graph(10)
 
 
-def test_of_a_sparse_graph_no_more_may_drop_out_than_it_was_chosen_for() -> None:
-    session = replace(SESSION, colluders=14, dropouts=0.1)
-    graph = session.graph(300)
-    assert graph.threshold < 30
-    assert session.least_survivors(graph) == 270
-    assert session.least_survivors(Graph(1000, 36, 19)) == 900
-
-
-def test_one_device_alone_has_no_graph() -> None:
-    with pytest.raises(ValueError, match="fewer than two"):
-        SESSION.graph(1)
+def test_a_small_sparse_graph_can_be_tried_and_no_plan_gives_one() -> None:
+    small = Graph(12, 4, 3)
+    session = replace(SESSION, planned=12, sparse=small)
+    assert session.graph(12) is small
+    assert session.graph(11).complete
+    assert make_session(Plan(), 1, 1).sparse is None

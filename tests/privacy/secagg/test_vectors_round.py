@@ -50,9 +50,8 @@ class Vectors:
     def __init__(self, case: dict[str, Any]) -> None:
         self.case, self.hybrid = case, case["hybrid"]
         count = len(case["cards"])
-        self.session = Session(
-            case["run"], case["round"], of(case["plan"]), self.hybrid, count, most_colluders(count, 1 / 3), 0.3
-        )
+        numbers = case["run"], case["round"], of(case["plan"]), self.hybrid
+        self.session = Session(*numbers, count, most_colluders(count, 1 / 3), 0.3, case["threshold"])
         secrets = [{name: of(text) for name, text in one.items()} for one in case["secrets"]]
         self.secrets = [RoundSecrets(Keypair(s["mask"]), s["own"], Keypair(s["channel"])) for s in secrets]
         self.identities = [Identity(Ed25519PrivateKey.from_private_bytes(s["identity"])) for s in secrets]

@@ -85,7 +85,7 @@ class TestADropout:
 
 
 SAYS = {
-    KEYS: r"3 of 6 devices showed keys that are of the roster, .* \(3 said ok, 3 late\)",
+    KEYS: r"3 of 6 devices showed keys that are of the roster, the round needs 4 \(3 said ok, 3 late\)",
     SHARES: r"3 of 6 devices sent shares of their keys, the round needs 4 \(3 said ok, 3 late\)",
     TRAIN: r"3 of 6 devices sent a masked update, the round needs 4 \(3 said ok, 3 late\)",
     CONSENT: r"3 of 6 devices sent their signature, the round needs 4 \(3 said ok, 3 late\)",

@@ -35,7 +35,7 @@ class TestTheTrips:
 
     def test_take_newcomers_keys_along(self, federation: Call) -> None:
         """Cohorts of three of five: who is new in the next round is asked for keys while this one trains."""
-        server = federation(5)
+        server = federation(5, cohort={"size": 3})
         first, second, third = [2, 3, 4], [4, 5, 6], [2, 3, 6]
         found = [
             server.play(1, first, second),
