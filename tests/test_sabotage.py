@@ -120,14 +120,11 @@ SABOTAGE = {
     ),
     "sum fewer than the noise needs": (
         "server/secagg/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged",
-        "import bract.server.secagg as s\n"
-        "s.SecureSum._least = lambda self, t: t.cohort.session.least_survivors(t.cohort.graph)",
+        "import bract.server.secagg as s\ns.SecureSum._require = lambda *a: None",
     ),
     "open a sum with too little noise": (
         "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
-        "import bract.client.secagg as c\n"
-        "c.SecureRound._least = lambda self, view: max(self.session.least_survivors(view.graph), "
-        "self.plan.cohort.minimum, self.terms.min_survivors)",
+        "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: max(4, self.cohort.minimum))",
     ),
     "let the number of rows vary": (
         "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
@@ -182,16 +179,36 @@ SABOTAGE = {
     ),
     "open a sum of too few": (
         "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
-        "import bract.client.secagg as c\nc.SecureRound._check_count = lambda self, view, count: None",
+        "import bract.client.secagg as c\nc.SecureRound._check_count = lambda self, count: None",
     ),
     "open without signatures": (
         "client/secagg/test_two_lists.py::TestSignatures::test_by_too_few_open_nothing",
         "import bract.client.secagg as c\nc.SecureRound._check_signatures = lambda self, *a: None",
     ),
     "count colluders of those who are seated alone": (
-        "privacy/secagg/test_session.py::test_the_colluders_of_the_planned_cohort_can_all_be_in_a_smaller_one",
+        "privacy/secagg/test_session.py::test_the_threshold_of_a_smaller_cohort_is_that_of_the_planned_one",
         "import bract.privacy.secagg.session as s\nchosen = s.choose_graph\n"
-        "s.choose_graph = lambda devices, bad, gone: chosen(devices, bad * devices // 9, gone)",
+        "s.choose_graph = lambda planned, bad, gone, seats: chosen(seats, bad * seats // planned, gone)",
+    ),
+    "count a sum's devices of those who are seated alone": (
+        "client/secagg/test_seatings.py::"
+        "test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none[semi-honest-local]",
+        "import bract.client.secagg as c, bract.privacy.secagg.session as s\n"
+        "c.SecureRound._check_count = lambda self, count: None\n"
+        "s.choose_graph = lambda planned, bad, gone, seats: s.Graph(seats, seats - 1, (seats + 3) // 2 + 1)",
+    ),
+    "mask in two seatings of a round": (
+        "client/secagg/test_seatings.py::test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first",
+        "import bract.client.secagg as c\nc.SecureRound._not_masked = lambda self: None",
+    ),
+    "take a share of colluders for a device": (
+        "client/test_terms.py::test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one",
+        "import math, bract.privacy.plan as p\np.most_colluders = lambda devices, share: math.ceil(share * devices)",
+    ),
+    "refuse too few survivors after the charge alone": (
+        "client/test_terms.py::"
+        "test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_at_the_offer",
+        "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: self.cohort.size)",
     ),
     "do a step again": (
         "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
