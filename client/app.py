@@ -39,10 +39,10 @@ from .device import Device, open_device
 from .history import read_history, write_history
 from .journal import Repeated
 from .protect import mask
-from .records import fitting
+from .records import check_kind, fitting
 from .secagg import BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
-from .train import Task
+from .train import Task, try_training
 
 log = logging.getLogger("bract.client")
 
@@ -190,13 +190,13 @@ def _take_part(visit: Visit) -> Reply:
     """Train on the offered parameters and return what may leave, with the card for the next round if asked for."""
     offer, plan, device = visit.offer, visit.plan, visit.device
     parameters = _parameters(visit.message)
-    if len(parameters) != (plan.model.parameters or len(parameters)):
-        raise Malformed("not as many parameters as the plan says")
     if offer.scale != 1.0 and not plan.adaptive:
         raise Malformed("a scale although the plan does not adapt its clip norm")
     sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
-    records = fitting(device.records, plan)
     _fresh(visit)
+    if len(parameters) != _able(visit):
+        raise Malformed("not as many parameters as the network has")
+    records = fitting(device.records, plan)
 
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
@@ -231,6 +231,7 @@ def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: byte
 def _keys(visit: Visit) -> Reply:
     visit.sections(())
     _fresh(visit)
+    _able(visit)
     return None, {"card": visit.secure(visit.offer.round).keys()}
 
 
@@ -243,6 +244,7 @@ def _card(visit: Visit, round: int) -> bytes:
 def _shares(visit: Visit) -> Reply:
     sections = visit.sections(("cards",))
     _fresh(visit)
+    _able(visit)
     return None, {"sealed": visit.secure(visit.offer.round).shares(sections["cards"])}
 
 
@@ -288,6 +290,17 @@ def _fresh(visit: Visit) -> None:
     if visit.offer.round <= last:
         raise Malformed("this round was offered before")
     visit.afford(visit.offer.round)
+
+
+def _able(visit: Visit) -> int:
+    """Refuse a plan that the device cannot train, or whose records its own are not like; nothing is charged.
+
+    Return how many parameters the plan's network has. All that can fail is tried on made-up records, and of the
+    device's own only shape and kind are looked at, so that whether a device answers tells nothing of a record.
+    """
+    count = try_training(visit.plan)
+    check_kind(visit.device.records, visit.plan)
+    return count
 
 
 def _count_round(visit: Visit) -> None:

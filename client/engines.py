@@ -16,7 +16,8 @@ from .bookkeeping.refusals import refuse, refuse_for_opacus
 from .bookkeeping.rules import RULES
 from .bookkeeping.steady import GRAIN, steady_rows
 from .bookkeeping.watching import trained_layers
-from .gradients import OpacusEngine
+from .gradients import HINT, OpacusEngine
+from .narrowing import Faulty, tell
 from .records import Precision, Records
 
 
@@ -28,8 +29,25 @@ class Engine(Protocol):
         """Return the network, whose parameters may be set between sums."""
         ...
 
-    def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
-        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters]."""
+    @property
+    def rows(self) -> int:
+        """Return how many records are treated at a time: public."""
+        ...
+
+    def rehearse(self, example: Records) -> None:
+        """Try all that a sum does on made-up records of the kind that is to come.
+
+        Raises:
+            PlanError: the network cannot be trained.
+        """
+        ...
+
+    def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
+        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
+
+        The network is passed through `passes` times at least. A record whose pass fails counts as zero, and `faulty`
+        is called with its place.
+        """
         ...
 
 
@@ -62,5 +80,4 @@ def make_engine(
     try:
         return OpacusEngine(model, clip_norm, loss)
     except NotImplementedError as fault:
-        hint = "use layers that book-keeping has rules for"
-        raise PlanError(f"Opacus cannot train the model: {fault}", hint) from fault
+        raise PlanError(f"Opacus cannot train the model: {fault}", HINT) from fault

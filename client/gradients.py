@@ -18,6 +18,8 @@ from torch import nn
 from ..models.objectives import Loss, cross_entropy
 from ..privacy import PlanError
 from .bookkeeping.steady import GRAIN, steady, steady_rows
+from .bookkeeping.watching import losses_of
+from .narrowing import Faulty, like, narrowed, tell
 from .records import Records
 
 CHUNK = GRAIN
@@ -25,6 +27,9 @@ CHUNK = GRAIN
 filled up with blanks to just this size: matrix kernels differ with the number of rows, and a server could choose
 parameters that blow such a difference in the last bits up into a difference of the other records' shares, past any
 clip. It also bounds memory."""
+
+
+HINT = "use layers that book-keeping has rules for, and training.engine = auto"
 
 
 class RecordClipper(DPOptimizer):
@@ -63,6 +68,7 @@ class OpacusEngine:
         if faults := ModuleValidator.validate(model, strict=False):
             raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
         self._clip_norm, self._loss, self._rows = clip_norm, loss, steady_rows(CHUNK)
+        self._rehearsed = False
         self._hook(model)
 
     def _hook(self, model: nn.Module) -> None:
@@ -75,33 +81,63 @@ class OpacusEngine:
             loss_reduction="sum",
         )
 
-    def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
+    @property
+    def rows(self) -> int:
+        """Return how many records are treated at a time."""
+        return self._rows
+
+    def rehearse(self, example: Records) -> None:
+        """Try a pass on made-up records of the kind that is to come.
+
+        Raises:
+            PlanError: Opacus cannot train the network.
+        """
+        try:
+            with steady(next(self.model.parameters()).device):
+                self._chunk_sum(example)
+        except Exception as fault:
+            what = str(fault).strip().partition("\n")[0] or type(fault).__name__
+            raise PlanError(f"Opacus cannot train the model: {what}", HINT) from fault
+        self._rehearsed = True
+
+    def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        An empty batch gives zeros; so do parameters that are not trained.
+        Parameters that are not trained have zeros. There are `passes` passes through the network at least, whatever
+        the batch: an empty one gives zeros. A record whose pass fails counts as zero, the others beside it stay;
+        `faulty` is called with its place.
 
         Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
         Reference: Abadi et al. 2016, algorithm 1.
+
+        Raises:
+            PlanError: Opacus cannot train the network, if that was not tried before; it does not depend on a record.
         """
+        if not self._rehearsed:
+            self.rehearse(like(batch))
         parameters = list(self.model.parameters())
         total = np.zeros(sum(p.numel() for p in parameters))
-        try:
-            with steady(parameters[0].device):
-                for chunk in batch.chunks(self._rows) if len(batch) else []:
-                    total += self._chunk_sum(chunk)
-        except Exception:
-            self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
-            raise
+        with steady(parameters[0].device):
+            for part in narrowed(batch.chunks(self._rows, passes), self._chunk_sum, faulty):
+                total += part
         return total
 
     def _chunk_sum(self, chunk: Records) -> NDArray[np.float64]:
+        try:
+            return self._pass(chunk)
+        except Exception:
+            self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
+            raise
+
+    def _pass(self, chunk: Records) -> NDArray[np.float64]:
         self._clipper.zero_grad(set_to_none=True)
-        count = len(chunk)
-        blanks = chunk.features.new_zeros(self._rows - count, *chunk.features.shape[1:])
+        filled = chunk.filled(self._rows)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
-            logits = self.model(torch.cat([chunk.features, blanks]))
-            self._loss(logits[:count], chunk.labels).sum().backward()
+            losses = losses_of(self.model, self._loss, filled.features, filled.labels)
+            chosen = torch.zeros_like(losses)
+            chosen[: len(chunk)] = 1.0
+            losses.backward(chosen)
         self._clipper.clip_and_accumulate()
         parts = [
             (p.summed_grad if p.requires_grad else torch.zeros_like(p)).flatten() for p in self.model.parameters()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,17 +15,21 @@ from ..models import Objective, objective_of
 from ..privacy import DataError, Plan
 from ..privacy.arrays import Features, Labels, read_arrays
 
+log = logging.getLogger("bract.client")
+
 
 @dataclass(frozen=True, repr=False)
 class Records:
     """Features, float32 [records, *shape], and labels, int64 [records]: they never leave the device.
 
     Runs of T tokens with a label at every place are both int64 [records, T]. Where a number is to be predicted, the
-    labels are float32 [records]; once a plan is known, they are what the network's outputs are compared with.
+    labels are float32 [records]; once a plan is known, they are what the network's outputs are compared with, and
+    `fits`, bool [records], is false for blanks: records outside the plan, which count for nothing.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
+    fits: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,14 +38,23 @@ class Records:
         return f"Records({len(self)})"
 
     def select(self, chosen: NDArray[np.bool_]) -> Records:
-        """Return the records where `chosen`, bool [records], is true."""
-        mask = torch.from_numpy(chosen).to(self.labels.device)
+        """Return the records where `chosen`, bool [records], is true, without the blanks."""
+        mask = torch.from_numpy(chosen if self.fits is None else chosen & self.fits).to(self.labels.device)
         return Records(self.features[mask], self.labels[mask])
 
-    def chunks(self, size: int) -> list[Records]:
-        """Return the records in order, cut into parts of at most `size`."""
+    def chunks(self, size: int, least: int = 0) -> list[Records]:
+        """Return the records in order, cut into parts of at most `size`; empty ones follow up to `least` parts."""
         parts = zip(self.features.split(size), self.labels.split(size), strict=True)
-        return [Records(features, labels) for features, labels in parts]
+        cut = [Records(features, labels) for features, labels in parts]
+        return cut + [Records(self.features[:0], self.labels[:0])] * (least - len(cut))
+
+    def filled(self, rows: int) -> Records:
+        """Return new tensors of the same records, filled up with blanks to `rows` rows."""
+        return Records(_fill(self.features, rows), _fill(self.labels, rows))
+
+
+def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:
+    return part.clone() if len(part) == rows else torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
 
 
 def torch_device() -> torch.device:
@@ -66,15 +80,12 @@ def objective(plan: Plan) -> Objective:
     return objective_of(plan.model.name, plan.data.shape)
 
 
-def check_records(records: Records, plan: Plan) -> None:
-    """Refuse records that are not what the plan's model and data table say.
+def check_kind(records: Records, plan: Plan) -> None:
+    """Refuse records that are not of the plan's shape and kind. No value of a record and no number of them counts.
 
     Raises:
-        DataError: kind, shape or labels differ from the plan. No records at all are fine: one may join or leave
-            unseen.
+        DataError: kind or shape differ from the plan, even where there are no records.
     """
-    if not len(records):
-        return
     learns, shape = objective(plan), tuple(records.features.shape[1:])
     if shape != plan.data.shape:
         raise DataError(
@@ -83,26 +94,42 @@ def check_records(records: Records, plan: Plan) -> None:
     if not learns.takes(records.features, records.labels):
         what = f"the model {plan.model.name} takes {learns.records}, which these records are not"
         raise DataError(what, "choose another model.name, or other data")
-    if not bool(learns.known(records.features, records.labels, plan.data.classes).all()):
+
+
+def check_records(records: Records, plan: Plan) -> None:
+    """Refuse records that are not what the plan's model and data table say, as a simulation does.
+
+    Raises:
+        DataError: kind, shape or labels differ from the plan.
+    """
+    check_kind(records, plan)
+    if not bool(objective(plan).known(records.features, records.labels, plan.data.classes).all()):
         name = "label or token" if records.labels.dim() > 1 else "label"
         raise DataError(f"a {name} lies outside 0..{plan.data.classes - 1}", "set data.classes to match the labels")
 
 
 def fitting(records: Records, plan: Plan) -> Records:
-    """Return the records whose labels, and tokens, the plan knows, with the targets of the plan's network as labels.
+    """Return as many records, with the targets of the plan's network as labels; those outside the plan as blanks.
 
-    Others count for nothing, as if not there. To refuse them aloud would tell the server, which chooses the number of
-    classes, what labels there are.
+    A record is outside if the plan, which the server chooses, does not know its label or one of its tokens. It is
+    sampled like the others, so that what a device does follows from the size of its file, and counts for nothing:
+    neither its label nor a token of it reaches the network. Only the owner's log says how many there are.
 
     Raises:
         DataError: the records have another kind or shape than the plan's.
     """
-    learns, kept = objective(plan), records
-    if len(records) and learns.takes(records.features, records.labels):
-        fits = learns.known(records.features, records.labels, plan.data.classes)
-        kept = records if bool(fits.all()) else Records(records.features[fits], records.labels[fits])
-    check_records(kept, plan)
-    return Records(kept.features, learns.targets(kept.features, kept.labels))
+    check_kind(records, plan)
+    learns = objective(plan)
+    known = learns.known(records.features, records.labels, plan.data.classes)
+    features, labels = (
+        part if part.is_floating_point() else part.where(known.view(-1, *[1] * (part.dim() - 1)), 0)
+        for part in (records.features, records.labels)
+    )
+    fits = known.cpu().numpy()
+    if outside := int((~fits).sum()):
+        what = f"{outside} of {len(fits)} records have a label or token outside the plan's 0..{plan.data.classes - 1}"
+        log.warning("%s and count for nothing; padding such as -100 is not known either", what)
+    return Records(features, learns.targets(features, labels), fits)
 
 
 def read_records(path: Path, device: torch.device) -> Records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import build, load_flat, objective_of
-from ..privacy import Clipped, Keystream, Plan, Update
+from ..privacy import Clipped, Keystream, Plan, PlanError, Update
 from ..privacy.quantize import dequantize
 from .engines import Engine, make_engine
 from .protect import add_made, add_noise, add_share, clip_and_tell, noises, protect
 from .records import Precision, Records, precision_of, torch_device
-from .updates import local_change
+from .trial import example, tried
+from .updates import local_change, network_for
+
+log = logging.getLogger("bract.client")
 
 FEW = 32
 MOST, MOST_ON_GPU = 128, 256
-"""Records that book-keeping takes at a time: as many as a device is expected to sample, up to the most: on a CPU few,
-twice or four times as many; on a GPU, which is slow to start and quick to work, a multiple of few."""
+"""Records that book-keeping takes at a time are a multiple of few, up to the most."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,20 +48,57 @@ class Task:
 Mechanism = Callable[[Task], Clipped]
 
 
+DEVIATIONS = 4.0
+"""How many standard deviations above its mean a sample is made room for. A larger one, which fewer than one in three
+thousand are, takes a pass more."""
+
+
+def try_training(plan: Plan) -> int:
+    """Try all of a training that can fail on made-up records: build the network, its engine, and make one sum.
+
+    Return how many parameters the network has. The trial is made once for plans alike in this, and sees no record.
+
+    Raises:
+        PlanError: this machine cannot train the plan, or the plan is mistaken in the number of its parameters.
+    """
+    model = engine_for(plan).model if plan.privacy.unit == "record" else network_for(plan)
+    count, said = sum(p.numel() for p in model.parameters()), plan.model.parameters
+    if said not in (None, count):
+        raise PlanError(f"model.parameters is {said}, {plan.model.name} has {count}", "leave model.parameters out")
+    return count
+
+
 def engine_for(plan: Plan) -> Engine:
-    """Return the engine for the plan's network and clip norm, kept from round to round."""
+    """Return the engine for the plan's network and clip norm, tried on made-up records, kept from round to round.
+
+    Raises:
+        PlanError: there is none.
+    """
     data, training, device = plan.data, plan.training, torch_device()
     model = plan.model.name, data.shape, data.classes
     return _engine(*model, plan.safe_clip_norm, training.engine, rows_of(plan, device), precision_of(plan, device))
 
 
+def most_sampled(expected: float, rate: float) -> int:
+    """Return the size that a Poisson sample at `rate` hardly ever passes, if its mean is `expected`."""
+    return math.ceil(expected + DEVIATIONS * math.sqrt(expected * (1 - rate)))
+
+
 def rows_of(plan: Plan, device: torch.device) -> int:
-    """Return how many records to take at a time, public: by how many a device is expected to sample."""
+    """Return how many records to take at a time, public: room for what a device is expected to sample."""
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
-    expected = math.ceil(plan.training.batch_size / devices)
-    if device.type == "cuda":
-        return min(-(-expected // FEW) * FEW, MOST_ON_GPU)
-    return next((rows for rows in (FEW, 2 * FEW) if expected <= rows), MOST)
+    most = most_sampled(plan.training.batch_size / devices, plan.privacy.sampling_rate)
+    passes = math.ceil(most / (MOST_ON_GPU if device.type == "cuda" else MOST))
+    return math.ceil(most / passes / FEW) * FEW
+
+
+def passes_of(plan: Plan, records: int, rows: int) -> int:
+    """Return through how many passes a device with so many records sums its samples, at least one.
+
+    It follows from the plan and the size of the device's file, not from what was sampled nor from what any record is.
+    """
+    rate = plan.privacy.sampling_rate
+    return max(1, math.ceil(most_sampled(rate * records, rate) / rows))
 
 
 @lru_cache(maxsize=2)
@@ -71,16 +111,28 @@ def _engine(
     rows: int,
     precision: Precision,
 ) -> Engine:
-    model = build(name, shape, classes).to(torch_device())
-    return make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
+    with tried(name):
+        model = build(name, shape, classes).to(torch_device())
+        made = make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
+        made.rehearse(example(name, shape, classes, torch_device()))
+    return made
 
 
 def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Update:
-    """Return the clipped gradient sum over a fresh Poisson sample of the records, at the given parameters."""
-    engine = engine_for(task.plan)
+    """Return the clipped gradient sum over a fresh Poisson sample of the records, at the given parameters.
+
+    Blanks are sampled too, and count for nothing. A record whose pass fails counts as zero; the owner's log names it.
+    """
+    engine, records, rate = engine_for(task.plan), task.records, task.plan.privacy.sampling_rate
     load_flat(engine.model, parameters)
-    chosen = task.draw("sample", step).sample(task.plan.privacy.sampling_rate, len(task.records))
-    return Update(engine.clipped_sum(task.records.select(chosen)))
+    chosen = task.draw("sample", step).sample(rate, len(records))
+    passes = max(passes_of(task.plan, len(records), engine.rows), math.ceil(chosen.sum() / engine.rows))
+
+    def faulty(place: int, fault: Exception) -> None:
+        which = np.flatnonzero(chosen if records.fits is None else chosen & records.fits)[place]
+        log.warning("record %d of the data counts for nothing: its pass failed", which, exc_info=fault)
+
+    return Update(engine.clipped_sum(records.select(chosen), passes, faulty))
 
 
 def central_step(task: Task) -> Clipped:

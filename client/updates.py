@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
@@ -12,8 +14,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..models import build, load_flat, objective_of
+from ..models.objectives import Loss
 from ..privacy import Keystream, Plan, Update
-from .records import Records, precision_of, torch_device
+from .bookkeeping.steady import own_randomness
+from .records import Precision, Records, precision_of, torch_device
+from .trial import ROWS, example, tried
+
+log = logging.getLogger("bract.client")
+
+MOST, MOST_ON_GPU = 128, 256
+"""The most records that plain training takes at a time."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -22,46 +32,86 @@ def local_change(
 ) -> Update:
     """Return the change of the parameters after the plan's local steps of SGD, float64 [parameters], of any size.
 
-    Each step averages over the next `batch_size` records of the device's, shuffled anew when all were seen; without
-    records nothing changes.
+    Each step averages over the next `batch_size` records of the device's, shuffled anew when all were seen, blanks
+    left out; without records nothing changes. Whatever the records are, there are as many steps and passes, of as
+    many rows. If a pass fails the whole change is zero.
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
-    training, moved = plan.training, parameters.astype(np.float64)
-    if len(records):
+    training, moved, sound = plan.training, parameters.astype(np.float64), True
+    load_flat(network_for(plan), parameters)  # a vector of another length is no record's fault
+    rows, passes = _rows_and_passes(training.batch_size, len(records), records.labels.device)
+    with own_randomness(records.labels.device):
         for batch in islice(_batches(records, training.batch_size, draw), training.local_steps):
-            gradient = gradient_sum(plan, moved.astype(np.float32), batch) / len(batch)
-            moved -= training.learning_rate * gradient
-    return Update(moved - parameters)
+            try:
+                gradient = gradient_sum(plan, moved.astype(np.float32), batch, rows, passes) / max(1, len(batch))
+            except Exception as fault:
+                log.warning("the change of the model counts as zero: a pass failed", exc_info=fault)
+                sound = False
+            else:
+                moved -= training.learning_rate * gradient
+    return Update(moved - parameters if sound else np.zeros(len(moved)))
+
+
+def _rows_and_passes(size: int, records: int, device: torch.device) -> tuple[int, int]:
+    """Return of how many rows, and how many, the passes of a step are: from the plan and the size of the file."""
+    rows = min(size, MOST_ON_GPU if device.type == "cuda" else MOST)
+    return rows, max(1, math.ceil(min(size, records) / rows))
 
 
 def _batches(records: Records, size: int, draw: Callable[..., Keystream]) -> Iterator[Records]:
+    """Yield batches without an end; where there are no records, empty ones."""
     epoch = 0
     while True:
-        order = torch.from_numpy(draw("order", epoch).permutation(len(records))).to(records.labels.device)
-        for chosen in order.split(size):
-            yield Records(records.features[chosen], records.labels[chosen])
+        order = draw("order", epoch).permutation(len(records))
+        for start in range(0, max(1, len(order)), size):
+            chosen = order[start : start + size]
+            real = torch.from_numpy(chosen if records.fits is None else chosen[records.fits[chosen]])
+            real = real.to(records.labels.device)
+            yield Records(records.features[real], records.labels[real])
         epoch += 1
 
 
-def gradient_sum(plan: Plan, parameters: NDArray[np.float32], batch: Records) -> NDArray[np.float64]:
+def gradient_sum(
+    plan: Plan, parameters: NDArray[np.float32], batch: Records, rows: int = 0, passes: int = 1
+) -> NDArray[np.float64]:
     """Return the sum over the batch of the gradients of the loss at `parameters`, float64 [parameters].
 
-    Parameters that are not trained have zeros.
+    Parameters that are not trained, or not used, have zeros. The batch is taken `rows` records at a time, filled up
+    with blanks, in `passes` passes at least; with `rows` zero as it is.
     """
-    model = _model(plan.model.name, plan.data.shape, plan.data.classes)
+    model = network_for(plan)
     load_flat(model, parameters)
-    weights = list(model.parameters())
-    if not len(batch):
-        return np.zeros(sum(p.numel() for p in weights))
-    device = batch.labels.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision_of(plan, device) == "bfloat16"):
-        losses = objective_of(plan.model.name, plan.data.shape).loss(model(batch.features), batch.labels)
+    rows = rows or max(1, len(batch))
+    loss, narrow = objective_of(plan.model.name, plan.data.shape).loss, precision_of(plan, batch.labels.device)
+    return np.sum([_pass(model, loss, part, rows, narrow) for part in batch.chunks(rows, passes)], axis=0)
+
+
+def _pass(model: nn.Module, loss: Loss, part: Records, rows: int, precision: Precision) -> NDArray[np.float64]:
+    weights, filled = list(model.parameters()), part.filled(rows)
+    with torch.autocast(part.labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        losses = loss(model(filled.features), filled.labels)
     trained = [p for p in weights if p.requires_grad]
-    found = dict(zip(trained, torch.autograd.grad(losses.sum(), trained), strict=True))
-    return torch.cat([found.get(p, torch.zeros_like(p)).flatten() for p in weights]).cpu().numpy().astype(np.float64)
+    gradients = torch.autograd.grad(losses[: len(part)].sum(), trained, allow_unused=True)
+    found = dict(zip(trained, gradients, strict=True))
+    each = [torch.zeros_like(p) if (g := found.get(p)) is None else g for p in weights]
+    return torch.cat([g.flatten() for g in each]).cpu().numpy().astype(np.float64)
+
+
+def network_for(plan: Plan) -> nn.Module:
+    """Return the plan's network, tried on made-up records, kept from round to round.
+
+    Raises:
+        PlanError: it cannot be trained.
+    """
+    device = torch_device()
+    return _network(plan.model.name, plan.data.shape, plan.data.classes, precision_of(plan, device))
 
 
 @lru_cache(maxsize=2)
-def _model(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    return build(name, shape, classes).to(torch_device())
+def _network(name: str, shape: tuple[int, ...], classes: int, precision: Precision) -> nn.Module:
+    device = torch_device()
+    with tried(name), own_randomness(device):
+        model = build(name, shape, classes).to(device)
+        _pass(model, objective_of(name, shape).loss, example(name, shape, classes, device), ROWS, precision)
+    return model

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+Shape = tuple[int, ...]
 Tensors = tuple[torch.Tensor, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A function of outputs [rows, ...] and targets [rows, ...] to losses [rows], each of its own row alone."""
@@ -41,8 +43,8 @@ class Objective:
     """What a network learns.
 
     `name` is that of the task, `records` says which records it takes. `takes` tells whether features and labels are
-    of that kind, `known` which rows, bool [rows], lie within so many classes, and `targets` gives what the outputs
-    for them are compared with.
+    of that kind, `known` which rows, bool [rows], lie within so many classes, `targets` gives what the outputs
+    for them are compared with, and `example` makes records up: of a shape, so many classes, so many rows.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Objective:
     takes: Callable[[torch.Tensor, torch.Tensor], bool]
     known: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
     targets: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    example: Callable[[Shape, int, int], Tensors]
 
 
 def _within(numbers: torch.Tensor, classes: int) -> torch.Tensor:
@@ -59,6 +62,25 @@ def _within(numbers: torch.Tensor, classes: int) -> torch.Tensor:
 
 def _all(features: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
     return torch.ones(len(features), dtype=torch.bool, device=features.device)
+
+
+def _classified(shape: Shape, classes: int, rows: int) -> Tensors:
+    return _numbers(rows, *shape), torch.arange(rows).clamp(max=classes - 1)
+
+
+def _tokens(shape: Shape, classes: int, rows: int) -> Tensors:
+    tokens = torch.arange(rows).clamp(max=classes - 1)[:, None].expand(rows, *shape)
+    return tokens.clone(), tokens.clone()
+
+
+def _predicted(shape: Shape, classes: int, rows: int) -> Tensors:
+    return _numbers(rows, *shape), _numbers(rows)
+
+
+def _numbers(*shape: int) -> torch.Tensor:
+    """Return float32 numbers around zero, no two alike."""
+    numbers = torch.arange(math.prod(shape), dtype=torch.float32)
+    return torch.sin(numbers + 1.0).view(shape)
 
 
 def _is_number(tensor: torch.Tensor) -> bool:
@@ -72,6 +94,7 @@ CLASSIFICATION = Objective(
     takes=lambda features, labels: _is_number(features) and not _is_number(labels) and labels.dim() == 1,
     known=lambda features, labels, classes: _within(labels[:, None], classes),
     targets=lambda features, labels: labels,
+    example=_classified,
 )
 NEXT_TOKEN = Objective(
     "next token",
@@ -80,6 +103,7 @@ NEXT_TOKEN = Objective(
     takes=lambda features, labels: not _is_number(features) and labels.shape == features.shape,
     known=lambda features, labels, classes: _within(features, classes) & _within(labels, classes),
     targets=lambda features, labels: labels,
+    example=_tokens,
 )
 REGRESSION = Objective(
     "regression",
@@ -88,6 +112,7 @@ REGRESSION = Objective(
     takes=lambda features, labels: _is_number(features) and labels.dim() == 1,
     known=_all,
     targets=lambda features, labels: labels.to(features.dtype),
+    example=_predicted,
 )
 RECONSTRUCTION = Objective(
     "reconstruction",
@@ -96,6 +121,7 @@ RECONSTRUCTION = Objective(
     takes=lambda features, labels: _is_number(features),
     known=_all,
     targets=lambda features, labels: features,
+    example=_classified,
 )
 GENERATION = Objective(
     "generation",
@@ -104,4 +130,5 @@ GENERATION = Objective(
     takes=lambda features, labels: _is_number(features),
     known=_all,
     targets=lambda features, labels: labels,
+    example=_classified,
 )

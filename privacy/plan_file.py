@@ -77,7 +77,7 @@ def _value(text: str) -> Any:
 def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
     """Return the plan of these tables, resolved. Every fault found is in the one error.
 
-    `count` tells how many parameters a network has, for a plan that does not say.
+    `count` tells how many parameters a network has: a plan that says otherwise is refused.
 
     Raises:
         PlanError: a key is unknown, a value is out of range, keys contradict each other, or the rounds cost more
@@ -107,9 +107,9 @@ def read_plan(text: str, count: Counter | None = None) -> Plan:
 
 
 def _counted(sections: Sections, count: Counter | None) -> Sections:
-    """Return the sections with the number of parameters filled in."""
+    """Return the sections with the number of parameters filled in, which must be the network's where it is given."""
     model, data = sections["model"], sections["data"]
-    if count is None or model.parameters is not None:
+    if count is None:
         return sections
     try:
         parameters = count(model.name, data.shape, data.classes)
@@ -117,6 +117,9 @@ def _counted(sections: Sections, count: Counter | None) -> Sections:
         raise PlanError(f"there is no model {model.name}", "set model.name to cnn") from None
     except ValueError as fault:
         raise PlanError(str(fault), "set data.shape and data.classes to match the model") from None
+    if model.parameters not in (None, parameters):
+        what = f"model.parameters is {model.parameters}, {model.name} has {parameters}"
+        raise PlanError(what, "leave model.parameters out")
     return sections | {"model": model.model_copy(update={"parameters": parameters})}
 
 

@@ -16,6 +16,7 @@ from ..privacy.secagg.identity import read_roster
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
+from .network import check_trainable
 from .rounds import train
 from .training import Outcome, Silent, Training
 
@@ -109,6 +110,8 @@ def _known(plan: Plan, features: Features, labels: Labels) -> bool:
 
 def _plan(path: Path) -> Plan:
     try:
-        return read_plan(path.read_text("utf-8"), count_parameters)
+        plan = read_plan(path.read_text("utf-8"), count_parameters)
+        check_trainable(plan)
+        return plan
     except (OSError, UnicodeDecodeError) as fault:
         raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan on the server") from fault

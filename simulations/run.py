@@ -18,6 +18,7 @@ from ..client.device import Device
 from ..client.journal import MemoryJournal
 from ..client.records import torch_device
 from ..client.terms import Terms
+from ..client.train import try_training
 from ..privacy import Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.evaluate import make_evaluate
@@ -102,6 +103,7 @@ def simulate(
     Raises:
         BractError: bad data, damaged state, a full disk; what is in the folder stays usable.
     """
+    try_training(study)
     population = population or make_population(study, torch_device())
     grid = LocalGrid(make_app(_opener(study, population)), population.clients, EXECUTORS[study.simulation.executor])
     restoring = _Restoring(grid, study, observer or Silent())

@@ -28,6 +28,7 @@ from ..privacy import (
 from ..privacy.mechanisms import Local, Place
 from ..privacy.plan_file import Tables
 from ..privacy.sections import Privacy, Section
+from ..server.network import check_trainable
 from .seeded import SeededEntropy
 
 OPEN_RANGE, OPEN_STEP = 2.0**16, 2.0**-25
@@ -127,10 +128,11 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     """Return the study of these tables, resolved.
 
     Raises:
-        PlanError: a fault in the tables, as in `make_plan`, a model that there is not, or a simulation that leaves
-            out what the plan needs.
+        PlanError: a fault in the tables, as in `make_plan`, a model that there is not or that cannot be trained, or a
+            simulation that leaves out what the plan needs.
     """
     study = make_plan(tables, Study, name, _count)
+    check_trainable(study)
     if study.privacy.shares == "xnoise" and not study.simulation.masks:
         raise PlanError(
             "privacy.shares = xnoise takes noise off with the masks, which simulation.masks = false leaves out",

@@ -128,13 +128,70 @@ SABOTAGE = {
     ),
     "let the number of rows vary": (
         "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "import bract.client.bookkeeping.engine as e\ne._fill = lambda part, rows: part",
+        "from bract.client.bookkeeping.engine import BookKeepingEngine as E\nfull = E._parts\n"
+        "def varying(self, chunk):\n"
+        "    rows, self._rows = self._rows, max(1, len(chunk))\n"
+        "    parts, self._rows = full(self, chunk), rows\n"
+        "    return parts\n"
+        "E._parts = varying",
     ),
     "let the number of Opacus' rows vary": (
         "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "import torch, types, bract.client.gradients as g\n"
-        "varying = lambda parts: torch.cat(parts[:1] if len(parts) == 2 else parts)\n"
-        "g.torch = types.SimpleNamespace(**{**vars(torch), 'cat': varying})",
+        "from bract.client.gradients import OpacusEngine as E\nfull = E._pass\n"
+        "def varying(self, chunk):\n"
+        "    rows, self._rows = self._rows, max(1, len(chunk))\n"
+        "    part, self._rows = full(self, chunk), rows\n"
+        "    return part\n"
+        "E._pass = varying",
+    ),
+    "leave records outside the plan out before they are sampled": (
+        "client/test_oracle.py::TestOneRecordMore::"
+        "test_makes_as_many_passes_whatever_the_labels_of_a_file_are[record-central]",
+        "import bract.client.app as a, numpy as np\nfull = a.fitting\n"
+        "def filtered(records, plan):\n"
+        "    kept = full(records, plan)\n"
+        "    return kept.select(np.ones(len(kept), dtype=bool))\n"
+        "a.fitting = filtered",
+    ),
+    "look at the shape of such records alone as the plan knows": (
+        "client/test_oracle.py::TestOneRecordMore::"
+        "test_of_another_shape_or_kind_is_refused_by_what_the_file_is_and_not_by_what_is_in_it",
+        "import bract.client.app as a, bract.client.records as r\nfull = r.check_kind\n"
+        "a.check_kind = r.check_kind = lambda records, plan: full(records, plan) "
+        "if bool((records.labels < plan.data.classes).any()) else None",
+    ),
+    "try no network before the records are read": (
+        "client/test_oracle.py::TestOneRecordMore::test_of_a_network_that_opacus_cannot_train_is_not_looked_at",
+        "import bract.client.gradients as g, bract.client.bookkeeping.refusals as f, bract.client.engines as e\n"
+        "e.refuse_for_opacus = lambda model: None\ng.OpacusEngine.rehearse = lambda self, example: None",
+    ),
+    "pass only if something was sampled": (
+        "client/test_oracle.py::TestOneRecordMore::"
+        "test_makes_no_pass_more_though_its_sample_fills_a_pass_the_better[record-central]",
+        "import bract.client.train as t\nt.passes_of = lambda plan, records, rows: 0",
+    ),
+    "let a record's fault out of its pass": (
+        "client/test_oracle.py::TestARecordWhosePassFails::test_is_seen_in_the_owners_log_alone",
+        "import bract.client.bookkeeping.engine as e, bract.client.gradients as g\n"
+        "e.narrowed = g.narrowed = lambda chunks, make, faulty: map(make, chunks)",
+    ),
+    "make the whole sum zero for one record's fault": (
+        "client/test_oracle.py::TestARecordWhosePassFails::test_takes_only_its_own_part_from_a_sum",
+        "import bract.client.narrowing as n\nn._alone = lambda chunk, make, faulty: iter(())",
+    ),
+    "divide by how many were sampled": (
+        "client/test_train.py::test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample",
+        "import bract.client.train as t\nfrom bract.privacy import Update\nfull = t.sampled_sum\n"
+        "def mean(task, parameters, step):\n"
+        "    sampled = task.draw('sample', step).sample(task.plan.privacy.sampling_rate, len(task.records)).sum()\n"
+        "    scale = task.plan.training.batch_size / max(1, sampled)\n"
+        "    return Update(full(task, parameters, step).vector * scale)\n"
+        "t.sampled_sum = mean",
+    ),
+    "do not divide a change by the adaptive scale": (
+        "client/test_train_cells.py::test_a_change_is_divided_by_the_scale_of_the_clip_norm",
+        "import dataclasses, bract.client.train as t\nfull = t.clipped_change\n"
+        "t.clipped_change = lambda task: full(dataclasses.replace(task, scale=1.0))",
     ),
     "let a fault out of the device": (
         "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_and_nothing_else",

@@ -1,7 +1,7 @@
 """The last line: a network's records must be apart, and its rules right, on a small random batch.
 
-It runs once, on a copy with random parameters in float64, and sees nothing of the data but its shape: it tells what
-no list of layers can, such as a mean over the batch written by hand.
+It runs once, on a copy with random parameters in float64 and on made-up records: it tells what no list of layers can,
+such as a mean over the batch written by hand.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ def _random_copy(model: nn.Module) -> nn.Module:
 
 
 def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return random rows: float64 normal numbers, or where features or labels are whole numbers zeros and ones."""
+    """Return random rows: float64 normal numbers, or whole numbers: zeros, and ones if some are not zero now."""
     shape = (rows, *like.shape[1:])
     if like.is_floating_point():
         return torch.randn(shape, dtype=torch.float64)
-    return torch.randint(0, 2, shape, dtype=like.dtype)
+    return torch.randint(0, 2 if bool(like.any()) else 1, shape, dtype=like.dtype)
 
 
 def _alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -9,9 +9,10 @@ from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
 from ...privacy import PlanError
+from ..narrowing import Faulty, like, narrowed, tell
 from ..records import Records
 from .checks import check_model
-from .clipping import clipped_parts
+from .clipping import Part, clipped_parts
 from .refusals import refuse
 from .rules import RULES
 from .steady import steady
@@ -58,7 +59,7 @@ class BookKeepingEngine:
     Reference: Abadi et al. 2016, algorithm 1; Bu et al. 2023, book-keeping.
 
     Raises:
-        PlanError: a layer has no rule or mixes records; see `refuse` and, at the first batch, `check_model`.
+        PlanError: a layer has no rule or mixes records; see `refuse` and `rehearse`.
     """
 
     def __init__(
@@ -74,24 +75,51 @@ class BookKeepingEngine:
         self.model, self._clip_norm, self._loss, self._rows, self._narrow = model, clip_norm, loss, rows, narrow
         self._watch()
 
-    def clipped_sum(self, batch: Records) -> NDArray[np.float64]:
-        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
+    @property
+    def rows(self) -> int:
+        """Return how many records are treated at a time."""
+        return self._rows
 
-        The order is that of `model.parameters()`. An empty batch gives zeros; so do parameters that are not trained.
+    def rehearse(self, example: Records) -> None:
+        """Try all that a sum does on made-up records of the kind that is to come.
+
+        Raises:
+            PlanError: the network cannot be trained; see `check_model`.
         """
         if self._marks != self._now():
             self._watch()
+        with steady(self._parameters[0].device):
+            check_model(self.model, self._loss, example.features, example.labels)
+            with self._watching:
+                self._parts(example)
+        self._rehearsed = True
+
+    def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
+        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
+
+        The order is that of `model.parameters()`. Parameters that are not trained have zeros. There are `passes`
+        passes through the network at least, whatever the batch: an empty one gives zeros. A record whose pass fails
+        counts as zero, the others beside it stay; `faulty` is called with its place.
+
+        Raises:
+            PlanError: the network cannot be trained, if that was not tried before; it does not depend on a record.
+        """
+        if self._marks != self._now():
+            self._watch()
+        if not self._rehearsed:
+            self.rehearse(like(batch))
         sums, device = Sums(self._parameters), self._parameters[0].device
-        if not len(batch):
-            return sums.total()
-        self._check(batch, device)
-        with steady(device), self._watching as watching:
-            for chunk in batch.chunks(self._rows):
-                filled = _fill(chunk.features, self._rows), _fill(chunk.labels, self._rows)
-                uses = watching.uses(self._loss, *filled, len(chunk))
-                with torch.no_grad():
-                    sums.add(clipped_parts(uses, self._clip_norm, self._rows, device))
+        with steady(device), self._watching:
+            for parts in narrowed(batch.chunks(self._rows, passes), self._parts, faulty):
+                sums.add(parts)
         return sums.total()
+
+    def _parts(self, chunk: Records) -> list[Part]:
+        """Return the parts of the sum over at most so many records as there are rows: one pass."""
+        filled = chunk.filled(self._rows)
+        uses = self._watching.uses(self._loss, filled.features, filled.labels, len(chunk))
+        with torch.no_grad():
+            return list(clipped_parts(uses, self._clip_norm, self._rows, self._parameters[0].device))
 
     def _watch(self) -> None:
         """Make watches of what is trained; whatever has no rule, or not as it is set up, is refused."""
@@ -99,7 +127,7 @@ class BookKeepingEngine:
         for name, layer in trained_layers(self.model).items():
             if type(layer) not in RULES:
                 raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
-        self._checked, self._watching = False, Watching(self.model, self._narrow)
+        self._rehearsed, self._watching = False, Watching(self.model, self._narrow)
         self._parameters = list(self.model.parameters())
         self._owners = [owner for m in self.model.modules() for owner in (m._modules, m._parameters)]
         self._marks = self._now()
@@ -108,15 +136,3 @@ class BookKeepingEngine:
         """Return what tells which layers and parameters the network has now, and which of them are trained."""
         owned = [id(part) for owner in self._owners for part in owner.values()]
         return [*owned, *(parameter.requires_grad for parameter in self._parameters)]
-
-    def _check(self, batch: Records, device: torch.device) -> None:
-        """Check the network at its first batch, whose shape is all that is used of it."""
-        if not self._checked:
-            with steady(device):
-                check_model(self.model, self._loss, batch.features, batch.labels)
-        self._checked = True
-
-
-def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return a new tensor, filled up with blanks to `rows` rows."""
-    return part.clone() if len(part) == rows else torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])

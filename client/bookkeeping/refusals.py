@@ -7,6 +7,7 @@ from collections import defaultdict
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ...models import opacus_fault
 from ...privacy import PlanError
 
 INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -69,6 +70,8 @@ def refuse_for_opacus(model: nn.Module) -> None:
     Raises:
         PlanError: a layer has an option for which Opacus' gradients, norms or network are not the plain ones.
     """
+    if why := opacus_fault(model):
+        raise PlanError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")
     for name, layer in model.named_modules():
         if fault := _opacus_fault(layer):
             what, instead = fault

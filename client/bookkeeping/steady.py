@@ -26,24 +26,36 @@ def steady(device: torch.device) -> Iterator[None]:
     """Work on one thread, and with random numbers of our own.
 
     Threads share out the numbers of a batch regardless of rows, and what is left over at the end of a thread's part
-    has other last bits, as in `GRAIN`. Dropout is drawn row by row: were it known, or the same in every sum, then a
-    record that comes or goes would change the others' by shifting them. Drawn from the operating system's entropy
-    and told to nobody, it is as likely for any record as for any other.
+    has other last bits, as in `GRAIN`.
     """
-    threads, seed = torch.get_num_threads(), secrets.randbits(63)
-    generators = [torch.default_generator]
+    threads = torch.get_num_threads()
+    with own_randomness(device):
+        if threads > 1:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if threads > 1:
+                torch.set_num_threads(threads)
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Work with random numbers of our own, and leave torch's as they were, whatever happens.
+
+    Dropout is drawn row by row: were it known, or the same in every sum, then a record that comes or goes would
+    change the others' by shifting them. Drawn from the operating system's entropy and told to nobody, it is as likely
+    for any record as for any other.
+    """
+    seed, generators = secrets.randbits(63), [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])
     states = [generator.get_state() for generator in generators]
     for generator in generators:  # torch.manual_seed also keeps a note for each kind of device that is not there
         generator.manual_seed(seed)
-    if threads > 1:
-        torch.set_num_threads(1)
     try:
         yield
     finally:
-        if threads > 1:
-            torch.set_num_threads(threads)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
 

@@ -103,7 +103,9 @@ class TestAnUpdate:
 class TestAVectorOfAnotherLength:
     def test_is_answered_with_a_code(self, make: Make, node: Call, offer: Call, packed: Call, said: Call) -> None:
         for count in (1, COUNT - 1, COUNT + 1):
-            assert said(node().answer(offer(make(), array=packed(np.zeros(count))))) is Code.FAILED
+            member = node()
+            assert said(member.answer(offer(make(), array=packed(np.zeros(count))))) is Code.MALFORMED
+            assert (member.ran, member.counted) == ([], 0)
 
     def test_does_not_hinder_the_next_round(
         self, make: Make, node: Call, offer: Call, packed: Call, said: Call, is_update: Call

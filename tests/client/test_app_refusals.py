@@ -31,7 +31,11 @@ def refused(said: Call) -> Callable[..., None]:
     def check(member: Any, content: RecordDict, code: Code, accepted: Plan | None = None) -> None:
         assert said(member.answer(content)) is code
         assert not member.ran
-        kept = {} if accepted is None else {HISTORY: ConfigRecord({"rounds": 0, "last": 0, "plan": accepted.digest})}
+        kept = (
+            {}
+            if accepted is None
+            else {HISTORY: ConfigRecord({"rounds": 0, "last": 0, "run": "1", "plan": accepted.digest})}
+        )
         assert dict(member.context.state) == kept
 
     return check

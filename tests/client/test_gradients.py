@@ -245,12 +245,40 @@ def test_a_layer_that_mixes_records_is_refused_as_a_fault_of_the_plan(layer: nn.
     assert hint == "hint: choose another model.name"
 
 
-def test_a_batch_that_fails_does_not_spoil_the_batches_after_it() -> None:
-    engine, records = OpacusEngine(network(), CLIP), images(4)
+@pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
+def test_a_record_whose_pass_fails_counts_as_zero_and_the_others_stay(kind: type[Engine]) -> None:
+    engine, records, faulty = kind(network(), CLIP), images(2 * CHUNK + 5), list[int]()
+    spoilt = Records(records.features, records.labels.clone())
+    spoilt.labels[[3, CHUNK + 1]] = CLASSES
+    keep = np.ones(len(records), dtype=np.bool_)
+    keep[[3, CHUNK + 1]] = False
+    expected = engine.clipped_sum(records.select(keep))
+    found = engine.clipped_sum(spoilt, faulty=lambda place, fault: faulty.append(place))
+    assert faulty == [3, CHUNK + 1]
+    assert distance(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
+def test_a_batch_that_fails_does_not_spoil_the_batches_after_it(kind: type[Engine]) -> None:
+    engine, records = kind(network(), CLIP), images(4)
     expected = engine.clipped_sum(records)
-    with pytest.raises(IndexError):
-        engine.clipped_sum(Records(records.features, records.labels + CLASSES))
+    assert not engine.clipped_sum(Records(records.features, records.labels + CLASSES)).any()
+    assert all("forward" not in vars(layer) for layer in engine.model.modules())
     assert np.array_equal(engine.clipped_sum(records), expected)
+
+
+@pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
+def test_passes_and_their_shapes_do_not_tell_how_many_records_there_are(kind: type[Engine]) -> None:
+    model, shapes = network(), list[tuple[int, ...]]()
+    engine = kind(model, CLIP)
+    engine.rehearse(images(2))
+    model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    seen = []
+    for count in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK):
+        engine.clipped_sum(images(count), 3)
+        seen.append(shapes.copy())
+        shapes.clear()
+    assert all(each == [(engine.rows, *SHAPE)] * 3 for each in seen)
 
 
 def test_warnings_of_training_reach_nobody(recwarn: pytest.WarningsRecorder) -> None:

@@ -69,9 +69,22 @@ def test_no_records_at_all_are_accepted_as_one_may_join_or_leave_unseen(make: Ma
     check_records(sample(5).select(np.zeros(5, dtype=np.bool_)), make())
 
 
+@pytest.mark.parametrize("label", [3, -1, -100])
+def test_the_owner_is_told_in_the_log_how_many_records_count_for_nothing(
+    make: Make, sample: Sample, caplog: pytest.LogCaptureFixture, label: int
+) -> None:
+    records = sample(5)
+    fitting(records, make())
+    assert not caplog.records
+    records.labels[[1, 3]] = label
+    fitting(records, make())
+    assert "2 of 5 records have a label or token outside the plan's 0..2" in caplog.text
+
+
+@pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 2), (4,), (2, 2, 1), ()])
-def test_records_of_another_shape_than_the_plans_are_refused(make: Make, shape: tuple[int, ...]) -> None:
-    records = Records(torch.zeros(3, *shape), torch.zeros(3, dtype=torch.int64))
+def test_records_of_another_shape_than_the_plans_are_refused(make: Make, shape: tuple[int, ...], count: int) -> None:
+    records = Records(torch.zeros(count, *shape), torch.zeros(count, dtype=torch.int64))
     what = refusal(lambda: check_records(records, make()))
     assert str(list(shape)) in what
     assert "[1, 2, 2]" in what
@@ -256,8 +269,12 @@ def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(
     getattr(records, name)[1, 2] = value
     assert refusal(lambda: check_records(records, plan)) == "error: a label or token lies outside 0..2"
     kept = fitting(records, plan)
-    assert kept.features.tolist() == TOKENS[[0, 2]].tolist()
-    assert kept.labels.tolist() == TOKENS[[2, 0]].tolist()
+    assert len(kept) == 3
+    assert int(torch.stack([kept.features, kept.labels]).min()) >= 0
+    assert int(torch.stack([kept.features, kept.labels]).max()) <= 2
+    taken = kept.select(np.ones(3, dtype=np.bool_))
+    assert taken.features.tolist() == TOKENS[[0, 2]].tolist()
+    assert taken.labels.tolist() == TOKENS[[2, 0]].tolist()
 
 
 def test_floats_with_each_record_are_numbers_to_predict(

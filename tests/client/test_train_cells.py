@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,20 @@ class TestWithoutItsNoise:
         records = sample(5)
         records.features[1] = np.nan
         assert not MECHANISMS[plan.cell](work(plan, records)).vector.any()
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+def test_a_change_is_divided_by_the_scale_of_the_clip_norm(
+    planned: Make, sample: Sample, work: Callable[..., Task], noise: str
+) -> None:
+    """The server multiplies the sum by it: so clip and noise are those of the round's clip norm."""
+    plan = planned(("client", noise), privacy={"clip_norm": 10.0, "clip_quantile": 0.5})
+    plain = work(plan, sample(9))
+    one, half = (clipped_change(replace(plain, scale=scale)).vector[:-1] for scale in (1.0, 2.0))
+    assert 0 < np.linalg.norm(one) < 10.0
+    assert np.allclose(half, one / 2)
+    short = clipped_change(replace(plain, scale=1e-6)).vector[:-1]
+    assert np.linalg.norm(short) == pytest.approx(plan.safe_clip_norm)
 
 
 @pytest.mark.parametrize("noise_multiplier", [1.0, 9.0])

@@ -1,0 +1,36 @@
+"""What is tried on made-up records before a device reads its own, so that no fault can depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+
+from ..models import objective_of
+from ..privacy import BractError, PlanError
+from .records import Records
+
+ROWS = 2
+"""Made-up records of a trial: of tokens and labels the first has the least, the last the next."""
+
+
+def example(name: str, shape: tuple[int, ...], classes: int, device: torch.device) -> Records:
+    """Return made-up records as the network takes them, with what its outputs are compared with as labels."""
+    learns = objective_of(name, shape)
+    features, labels = learns.example(shape, classes, ROWS)
+    return Records(features.to(device), learns.targets(features, labels).to(device))
+
+
+@contextmanager
+def tried(name: str) -> Generator[None]:
+    """Make a fault that the network brings up, of whatever kind, one of the plan."""
+    try:
+        yield
+    except BractError:
+        raise
+    except KeyError:
+        raise PlanError(f"there is no model {name}", "set model.name to one that is installed here") from None
+    except Exception as fault:
+        what = str(fault).strip().partition("\n")[0] or type(fault).__name__
+        raise PlanError(f"{name} cannot be trained: {what}", "set data.shape and data.classes to match it") from fault

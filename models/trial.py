@@ -1,0 +1,73 @@
+"""Whether a network can be trained at all, known without data, memory or a device: from one pass on no device."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .registry import Shape, build, objective_of
+
+BOOK_KEPT: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.Embedding,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RNN,
+    nn.GRU,
+    nn.LSTM,
+)
+"""Layers, by exact type, whose per-record gradients book-keeping makes; a network with another goes to Opacus."""
+
+
+def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
+    """Refuse a network that cannot be trained on records of that shape, with `by_opacus` also one that Opacus cannot.
+
+    Raises:
+        KeyError: there is no network of that name.
+        ValueError: it cannot be trained, and why.
+    """
+    with torch.device("meta"):
+        model, learns = build(name, shape, classes), objective_of(name, shape)
+        features, labels = (part.to("meta") for part in learns.example(shape, classes, 2))
+        try:
+            losses = learns.loss(model(features), learns.targets(features, labels))
+        except Exception as fault:
+            raise ValueError(f"{name} takes no records of shape {list(shape)}: {_first_line(fault)}") from fault
+    if losses.shape != (2,):
+        raise ValueError(f"{name} has losses of shape {list(losses.shape)} for 2 records, and not one a record")
+    named = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    if by_opacus:
+        found = torch.autograd.grad(losses.sum(), list(named.values()), allow_unused=True)
+        unused = [key for (key, _), gradient in zip(named.items(), found, strict=True) if gradient is None]
+        if why := opacus_fault(model) or (unused and f"{unused[0]} is not used"):
+            raise ValueError(f"Opacus cannot train {name}: {why}")
+
+
+def needs_opacus(name: str, shape: Shape, classes: int) -> bool:
+    """Return whether a layer that is trained is none that book-keeping knows."""
+    with torch.device("meta"):
+        layers = build(name, shape, classes).modules()
+    return any(type(layer) not in BOOK_KEPT for layer in layers if _trained(layer))
+
+
+def opacus_fault(model: nn.Module) -> str | None:
+    """Return what Opacus cannot do in a network, of what can be seen from its layers."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase) and _trained(layer):
+            return f"the layer {name} ({type(layer).__name__}) has no per-record gradient there"
+        if isinstance(layer, nn.LayerNorm) and _trained(layer) and layer.bias is None:  # pyright: ignore
+            return f"the layer {name} (LayerNorm) has no bias"
+        if any(p.dim() == 0 for p in _trained(layer)):
+            return f"a parameter of the layer {name} ({type(layer).__name__}) is a single number without a dimension"
+    return None
+
+
+def _trained(layer: nn.Module) -> list[nn.Parameter]:
+    return [p for p in layer.parameters(recurse=False) if p.requires_grad]
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).strip().partition("\n")[0] or type(fault).__name__

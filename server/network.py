@@ -1,0 +1,23 @@
+"""Whether the devices can train a plan's network, as far as a server can know before it asks them."""
+
+from __future__ import annotations
+
+from ..models import check_network, needs_opacus
+from ..privacy import Plan, PlanError
+
+
+def check_trainable(plan: Plan) -> None:
+    """Refuse a plan whose network no device could train, before a run of it is begun.
+
+    Raises:
+        PlanError: the network cannot be trained on such records, or not by the engine that the plan leads to.
+    """
+    network, asked = (plan.model.name, plan.data.shape, plan.data.classes), plan.training.engine == "opacus"
+    try:
+        by_opacus = plan.privacy.unit == "record" and (asked or needs_opacus(*network))
+        check_network(*network, by_opacus)
+    except KeyError:
+        raise PlanError(f"there is no model {plan.model.name}", "set model.name to cnn") from None
+    except ValueError as fault:
+        hint = "set training.engine to auto" if asked else "choose another model.name, or set data.shape to match it"
+        raise PlanError(str(fault), hint) from fault
