@@ -9,6 +9,7 @@ import numpy as np
 
 from ...privacy.errors import DataError
 from .fields import check_filled, class_numbers, client_numbers, fitted, predicted, reading
+from .notices import column_notices, owner_notices
 from .table import Source, Table
 
 NAMES = ("x", "y", "client", "x_test", "y_test")
@@ -16,27 +17,45 @@ _HINT = "save it with numpy.savez(path, x=features, y=labels, client=owners)"
 
 
 def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
-    """The arrays x [N, ...] and y [N], with client [N] and x_test, y_test where the file has them.
+    """The arrays x [N, ...] and y [N], with client [N] and x_test, y_test where the file has them, and no others.
 
-    uint8 features are divided by 255, others are taken as they are. Labels that are integers are classes; where `y`
-    holds floats, they are numbers to predict. Clients are integers or strings.
+    uint8 features are divided by 255, others are taken as they are; x and x_test are of one kind. Labels that are
+    integers are classes; where `y` holds floats, they are numbers to predict. Clients are integers or strings.
 
-    Raises: DataError where an array is missing, pickled, of the wrong kind, or holds a wrong value.
+    Raises: DataError where an array is missing, unknown, pickled, of the wrong kind, or holds a wrong value.
     """
     arrays = _read(path)
     train = _table(arrays, "x", "y", path, shape, classes)
     tested = "x_test" in arrays or "y_test" in arrays
-    return Source(train, _table(arrays, "x_test", "y_test", path, shape, classes) if tested else None)
+    test = _table(arrays, "x_test", "y_test", path, shape, classes) if tested else None
+    if test is not None:
+        _check_alike(arrays["x"], arrays["x_test"], path)
+    columns = [f"x[:, {column}]" for column in range(train.features[0].size)] if arrays["x"].ndim <= 2 else None
+    owners = _names(arrays["client"], path) if "client" in arrays else []
+    return Source(train, test, (*column_notices(train, columns, classes), *owner_notices(owners)))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays we know, by name. Objects are never unpickled."""
+    """The arrays by name. Objects are never unpickled."""
     with reading(path), path.open("rb") as stream:  # numpy leaves a file open that it fails to read
         file = np.load(stream, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is not an .npz file", _HINT)
         with file:
-            return {name: _member(file, name, path) for name in NAMES if name in file}
+            _check_names(file.files, path)
+            return {name: _member(file, name, path) for name in file.files}
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    for name in ("x", "y"):
+        if name not in names:
+            raise DataError(f"{path} has no array {name!r}", _HINT)
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        what = f"{path} holds an array {unknown[0]!r}, which is none of {', '.join(NAMES)}"
+        raise DataError(what, "rename it to what it is, or leave it out")
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} holds two arrays of one name", _HINT)
 
 
 def _member(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
@@ -57,7 +76,7 @@ def _table(arrays: dict[str, np.ndarray], x: str, y: str, path: Path, shape: tup
     check_filled(features.shape[0] if features.ndim else 0, path)
     are_numbers = arrays["y"].dtype.kind == "f"
     _check_column(labels, len(features), y, "iuf" if are_numbers else "iu", "numbers" if are_numbers else "integers")
-    clients = _clients(arrays, len(features)) if x == "x" else None
+    clients = _clients(arrays, len(features), path) if x == "x" else None
     place = partial(_place, y, path)
     told = predicted(labels, place) if are_numbers else class_numbers(labels, classes, place)
     return Table(fitted(features, shape, partial(_place, x, path)), told, clients)
@@ -67,11 +86,17 @@ def _place(name: str, path: Path, row: int) -> str:
     return f"{name}[{row}] of {path.name}"
 
 
-def _clients(arrays: dict[str, np.ndarray], length: int) -> np.ndarray | None:
+def _clients(arrays: dict[str, np.ndarray], length: int, path: Path) -> np.ndarray | None:
     if "client" not in arrays:
         return None
     _check_column(arrays["client"], length, "client", "iuUS", "integers or strings")
-    return client_numbers(arrays["client"])
+    return client_numbers(_names(arrays["client"], path), partial(_place, "client", path))
+
+
+def _names(clients: np.ndarray, path: Path) -> list[str]:
+    """Integers and strings as text; bytes are UTF-8."""
+    with reading(path):
+        return (np.char.decode(clients, "utf-8") if clients.dtype.kind == "S" else clients.astype(str)).tolist()
 
 
 def _check_column(array: np.ndarray, length: int, name: str, kinds: str, words: str) -> None:
@@ -80,3 +105,11 @@ def _check_column(array: np.ndarray, length: int, name: str, kinds: str, words: 
     if array.shape != (length,):
         what = f"the array {name!r} has the shape {list(array.shape)}, there are {length} records"
         raise DataError(what, f"give {name} one value for each record")
+
+
+def _check_alike(x: np.ndarray, x_test: np.ndarray, path: Path) -> None:
+    """Nothing where both are scaled by one rule."""
+    kinds = ["uint8" if array.dtype == np.uint8 else array.dtype.kind.replace("u", "i") for array in (x, x_test)]
+    if kinds[0] != kinds[1]:
+        what = f"x of {path} is {x.dtype.name}, x_test is {x_test.dtype.name}: they may be scaled differently"
+        raise DataError(what, "save both as one type: uint8 is divided by 255, others are taken as they are")

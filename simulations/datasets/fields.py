@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import numpy as np
 from ...privacy.errors import DataError
 
 Place = Callable[[int], str]  # how the reader of an error finds record i: never what is in it
+
+WHOLE = 2**24  # up to this size float32 holds every whole number
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_FILL = "fill in or leave out the missing and infinite values"
 
 
 @contextmanager
@@ -27,22 +33,65 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def fitted(features: np.ndarray, shape: tuple[int, ...], place: Place) -> np.ndarray:
-    """float32 [N, *shape] from numbers [N, ...] of as many values a record; uint8 is divided by 255.
+    """float32 [N, *shape] from numbers [N, ...]; uint8 is divided by 255.
 
-    Raises: DataError where sizes do not fit, the axes are in another order, or a value is not finite.
+    A record may have the plan's shape but for axes of length 1, or be flat where the plan's shape is not, or the
+    reverse: then its values are in C order, the last axis running fastest.
+
+    Raises: DataError where shapes do not fit so, or a value is not one of float32.
     """
-    _check_sizes(features.shape[1:], shape)
+    _check_axes(features.shape[1:], shape)
     if features.dtype.kind not in "biuf":
         raise DataError("the features are not numbers", "save them as an array of floats or of uint8 pixels")
-    with np.errstate(over="ignore"):
-        numbers = features.astype(np.float32).reshape(len(features), *shape)
+    numbers = as_float32(features, place).reshape(len(features), *shape)
     if features.dtype == np.uint8:
         numbers /= 255
-    faults = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
-    if faults.any():
-        what = f"{place(int(faults.argmax()))} holds a value that is not a finite number"
-        raise DataError(what, "fill in or leave out the missing and infinite values")
     return numbers
+
+
+def as_float32(values: np.ndarray, place: Place) -> np.ndarray:
+    """float32 [N, ...] from numbers [N, ...].
+
+    Raises: DataError that names the first record with a value that is missing, infinite, too large for float32, or a
+    whole number whose digits float32 cannot hold.
+    """
+    if values.dtype.kind in "iu":
+        refuse_rounded(_first(loses_digits(values)), place)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32)
+    row = _first(~np.isfinite(numbers))
+    if row is None:
+        return numbers
+    if np.isnan(values[row]).any():
+        raise DataError(f"{place(row)} holds a missing value (NaN)", _FILL)
+    if np.isinf(values[row]).any():
+        raise DataError(f"{place(row)} holds an infinite value", _FILL)
+    what = f"{place(row)} holds a value beyond 3.4e38, the largest that float32 can hold"
+    raise DataError(what, "scale the feature, for example to -1..1")
+
+
+def loses_digits(values: np.ndarray) -> np.ndarray:
+    """bool [N, ...]: where float32 cannot hold the whole number in `values`, of an integer type.
+
+    It can where the number without its factors of two is below 2^24.
+
+    >>> loses_digits(np.array([2**24, 2**24 + 1, 10 * 2**30, -(2**63)])).tolist()
+    [False, True, False, False]
+    """
+    if values.dtype.itemsize < 4:
+        return np.zeros(values.shape, dtype=bool)
+    size = np.where(values < 0, np.negative(values), values).astype(np.uint64)
+    return size // np.maximum(size & (~size + np.uint64(1)), 1) > WHOLE
+
+
+def refuse_rounded(row: int | None, place: Place) -> None:
+    """Nothing where `row` is None; else it is the first record with a whole number that loses digits.
+
+    Raises: DataError that names it.
+    """
+    if row is not None:
+        what = f"{place(row)} holds a whole number above 2^24 that float32 would round"
+        raise DataError(what, "leave the feature out if it is an id; else scale it, for example to -1..1")
 
 
 def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
@@ -57,24 +106,65 @@ def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def named_classes(labels: Sequence[str], classes: int, place: Place) -> np.ndarray:
+    """int64 [N] from labels that are all numbers, taken as they are, or all words, numbered in sorted order.
+
+    Blanks around a label count for nothing.
+
+    Raises: DataError where a label is missing or not one of the classes, where numbers and words are mixed, or where
+    one label is written in two ways.
+    """
+    spelled = [clean(label) for label in labels]
+    names = sorted(set(spelled))
+    if "" in names:
+        raise DataError(f"{place(spelled.index(''))} is missing", "give every record a label")
+    numeric = {name for name in names if _NUMBER.fullmatch(name)}
+    if 0 < len(numeric) < len(names):
+        odd = len(numeric) <= len(names) / 2  # whether the numbers are the fewer
+        row = next(row for row, name in enumerate(spelled) if (name in numeric) == odd)
+        what = f"{place(row)} is {'a number' if odd else 'no number'}, which most others are{' not' if odd else ''}"
+        raise DataError(what, "write all labels as whole numbers, or all as words, for example class-10")
+    _check_spelling(spelled, (lambda name: str(float(name))) if numeric else str.casefold, place)
+    if numeric:
+        return class_numbers(np.array([float(name) for name in spelled]), classes, place)
+    if len(names) > classes:
+        what = f"there are {len(names)} different labels, the plan has {classes} classes"
+        raise DataError(what, f"set data.classes = {len(names)} in the plan, or mend the labels")
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return np.array([ranks[name] for name in spelled], dtype=np.int64)
+
+
 def predicted(values: np.ndarray, place: Place) -> np.ndarray:
     """float32 [N] from numbers [N]: what is to be predicted.
 
-    Raises: DataError that names the first record whose number is not finite.
+    Raises: DataError that names the first record whose number is not one of float32.
     """
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32)
-    faults = ~np.isfinite(numbers)
-    if faults.any():
-        what = f"{place(int(faults.argmax()))} is not a finite number"
-        raise DataError(what, "fill in or leave out the missing and infinite values")
-    return numbers
+    return as_float32(values, place)
 
 
-def client_numbers(names: np.ndarray) -> np.ndarray:
-    """int64 [N] in 0..K-1: the rank of each record's client among the sorted distinct names."""
-    sortable = names.astype(str) if names.dtype == object else names
-    return np.unique(sortable, return_inverse=True)[1].reshape(-1).astype(np.int64)
+def client_numbers(names: Sequence[str | None], place: Place) -> np.ndarray:
+    """int64 [N] in 0..K-1: the rank of each record's client among the distinct names, numbers first and by size.
+
+    Names are text: 7 and 007 are two clients. Blanks around a name and the Unicode form of its letters make no
+    difference. Only an empty name is missing.
+
+    Raises: DataError that names the first record without a client.
+    """
+    written = {name: clean(name or "") for name in set(names)}
+    missing = next((row for row, name in enumerate(names) if not written[name]), None)
+    if missing is not None:
+        raise DataError(f"{place(missing)} is missing", "name the owner of every record, or leave all owners out")
+    ranks = {name: rank for rank, name in enumerate(sorted(set(written.values()), key=_by_size))}
+    return np.array([ranks[written[name]] for name in names], dtype=np.int64)
+
+
+def clean(name: str) -> str:
+    """The name in Unicode's form NFC, without blanks around it, each run of blanks in it as one.
+
+    >>> clean("  Ange\\u0301le   B. ")
+    'Angéle B.'
+    """
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def check_filled(count: int, path: Path) -> None:
@@ -86,18 +176,41 @@ def check_filled(count: int, path: Path) -> None:
         raise DataError(f"{path} holds no records", "set data.path to data that hold at least one record")
 
 
-def _check_sizes(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def _first(faults: np.ndarray) -> int | None:
+    """The first record [N, ...] with a fault."""
+    rows = faults.reshape(len(faults), math.prod(faults.shape[1:])).any(axis=1)
+    return int(rows.argmax()) if rows.any() else None
+
+
+def _by_size(name: str) -> tuple[bool, int, str]:
+    is_number = re.fullmatch("-?[0-9]{1,99}", name) is not None
+    return not is_number, int(name) if is_number else 0, name
+
+
+def _check_spelling(spelled: Sequence[str], key: Callable[[str], str], place: Place) -> None:
+    """Nothing where no two labels have one key."""
+    first: dict[str, str] = {}
+    for row, name in enumerate(spelled):
+        if first.setdefault(key(name), name) != name:
+            what = f"{place(row)} is a label that another record writes in another way"
+            raise DataError(what, "write each label in one way everywhere, also in upper and lower case")
+
+
+def _check_axes(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if math.prod(found) != math.prod(shape):
         raise DataError(
             f"a record has {math.prod(found)} values {_listed(found)}, the plan's shape {_listed(shape)} "
             f"wants {math.prod(shape)}",
             "set data.shape to the shape of one record, or leave out what is no feature",
         )
-    if len(shape) == 3 and found != shape and found == (*shape[1:], shape[0]) and shape[0] > 1:
-        raise DataError(
-            f"the channels come last {_listed(found)}, the plan's shape {_listed(shape)} has them first",
-            "move them: x.transpose(0, 3, 1, 2)",
-        )
+    axes, wanted = [tuple(size for size in sizes if size != 1) for sizes in (found, shape)]
+    if axes == wanted or len(axes) <= 1 or len(wanted) <= 1:
+        return
+    if len(shape) == 3 and found == (*shape[1:], shape[0]):
+        what = f"the channels come last {_listed(found)}, the plan's shape {_listed(shape)} has them first"
+        raise DataError(what, "move them: x.transpose(0, 3, 1, 2)")
+    what = f"a record has the shape {_listed(found)}, the plan says {_listed(shape)}"
+    raise DataError(what, f"set data.shape = {_listed(found)}, or bring the axes into the plan's order")
 
 
 def _listed(shape: tuple[int, ...]) -> str:

@@ -29,7 +29,8 @@ def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
         return load_images(path, shape, classes)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        hint = f"convert it to one of {', '.join(READERS)}, or give a folder of images"
+        unpack = "unpack it, and " if path.suffix.lower() in (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar") else ""
+        hint = f"{unpack}convert it to one of {', '.join(READERS)}, or give a folder of images"
         raise DataError(f"{path} is of an unknown kind: {path.suffix or 'no suffix'}", hint)
     check_filled(size, path)
     return reader(path, shape, classes)

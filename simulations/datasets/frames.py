@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import Place, check_filled, class_numbers, client_numbers, fitted, predicted, reading
+from .columns import Columns, read_csv, read_parquet
+from .fields import Place, as_float32, check_filled, class_numbers, client_numbers, fitted, predicted, refuse_rounded
+from .notices import column_notices, owner_notices
 from .table import Source, Table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _HINT = (
     "name the columns in the file: label (or target), client where there are owners, and one name for each feature"
@@ -24,53 +22,44 @@ def load_frame(path: Path, shape: tuple[int, ...], classes: int) -> Source:
 
     A column target, in place of label, holds numbers to predict.
 
-    Rows in errors are counted from 1, below the names of the columns.
+    Rows in errors are counted from 1, below the names of the columns, empty lines left out.
 
     Raises: DataError where a column is missing, or a cell is missing, not a number, or out of range.
     """
-    frame = _read(path)
-    told = [name for name in ("label", "target") if name in frame]
+    columns = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    told = [name for name in ("label", "target") if name in columns.numbers]
     if not told:
         raise DataError(f"{path} has no column 'label'", _HINT)
     if len(told) > 1:
         raise DataError(f"{path} has a column 'label' and a column 'target'", "rename one of them, or leave it out")
-    check_filled(len(frame), path)
-    names = [name for name in frame.columns if name not in (*told, "client")]
-    columns = [_numbers(frame, name, path) for name in names]
-    features = np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
-    fitting = fitted(features, shape, lambda row: f"row {row + 1} of {path.name}")
-    return Source(Table(fitting, _labels(frame, told[0], path, classes), _clients(frame, path)), None)
+    check_filled(columns.rows, path)
+    names = [name for name in columns.numbers if name not in told]
+    features = [_feature(columns, name, path) for name in names]
+    stacked = np.stack(features, axis=1) if features else np.empty((columns.rows, 0))
+    fitting = fitted(stacked, shape, lambda row: f"row {row + 1} of {path.name}")
+    table = Table(fitting, _labels(columns, told[0], path, classes), _clients(columns, path))
+    odd = [*column_notices(table, names, classes), *owner_notices(name or "" for name in columns.clients or [])]
+    return Source(table, None, (*columns.notices, *odd))
 
 
-def _labels(frame: pd.DataFrame, name: str, path: Path, classes: int) -> np.ndarray:
-    values, place = _numbers(frame, name, path), _place(path, name)
-    return predicted(values, place) if name == "target" else class_numbers(values, classes, place)
+def _labels(columns: Columns, name: str, path: Path, classes: int) -> np.ndarray:
+    values, place = _filled(columns, name, path), _place(path, name)
+    if name == "label":
+        return class_numbers(values, classes, place)
+    refuse_rounded(columns.numbers[name].rounded, place)
+    return predicted(values, place)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    is_parquet = path.suffix.lower() == ".parquet"
-    with reading(path):
-        frame = pd.read_parquet(path) if is_parquet else pd.read_csv(path, low_memory=False)
-    if not frame.columns.is_unique:
-        raise DataError(f"{path} has two columns of one name", _HINT)
-    if not is_parquet and not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"the rows of {path} have more values than there are columns named", _HINT)
-    return frame
+def _feature(columns: Columns, name: str, path: Path) -> np.ndarray:
+    """One column as float32 [N]."""
+    values, place = _filled(columns, name, path), _place(path, name)
+    refuse_rounded(columns.numbers[name].rounded, place)
+    return as_float32(values, place)
 
 
-def _numbers(frame: pd.DataFrame, name: str, path: Path) -> np.ndarray:
+def _filled(columns: Columns, name: str, path: Path) -> np.ndarray:
     """One column as float64 [N], all finite."""
-    import pandas as pd
-
-    column = cast("pd.Series", frame[name])
-    is_text = pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
-    if not is_text and not pd.api.types.is_numeric_dtype(column):
-        raise DataError(f"the column {name!r} of {path} does not hold numbers", "leave the column out")
-    with reading(path):
-        numeric = cast("pd.Series", pd.to_numeric(column, errors="coerce") if is_text else column)
-        values = numeric.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = columns.numbers[name].values
     faults = ~np.isfinite(values)
     if faults.any():
         what = f"{_place(path, name)(int(faults.argmax()))} is missing or not a finite number"
@@ -78,15 +67,8 @@ def _numbers(frame: pd.DataFrame, name: str, path: Path) -> np.ndarray:
     return values
 
 
-def _clients(frame: pd.DataFrame, path: Path) -> np.ndarray | None:
-    if "client" not in frame:
-        return None
-    missing = frame["client"].isna().to_numpy()
-    if missing.any():
-        what = f"{_place(path, 'client')(int(missing.argmax()))} is missing"
-        raise DataError(what, "name the owner of every record, or leave the column out")
-    with reading(path):
-        return client_numbers(frame["client"].to_numpy())
+def _clients(columns: Columns, path: Path) -> np.ndarray | None:
+    return None if columns.clients is None else client_numbers(columns.clients, _place(path, "client"))
 
 
 def _place(path: Path, name: str) -> Place:

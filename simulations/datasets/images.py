@@ -1,35 +1,29 @@
-"""Records from a folder of images: CLIENT/LABEL/picture, LABEL/picture, or a labels.csv."""
+"""Records from a folder of images, laid out by client and label, by label, or as its labels.csv says."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import check_filled, class_numbers, client_numbers, reading
+from .fields import client_numbers, named_classes, reading
+from .folders import Listing, listings
+from .notices import column_notices, owner_notices
 from .table import Source, Table
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+if TYPE_CHECKING:
+    from PIL import Image
+
 _MODES = {1: "L", 3: "RGB"}
-_LAYOUT = "lay them out as CLIENT/LABEL/name.png or LABEL/name.png, or add a labels.csv with file,label,client"
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What is to be read: files (below the folder), the name of each one's label and of its client."""
-
-    files: Sequence[str]
-    labels: Sequence[str]
-    clients: Sequence[str] | None
+_NARROW = 0.1  # by what share a picture's proportions may differ from the plan's before it is called stretched
 
 
 def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
-    """Every image as gray ([1, H, W]) or RGB ([3, H, W]), resized, in [0, 1]; files in the order of their names.
+    """Every image as gray ([1, H, W]) or RGB ([3, H, W]), turned upright, resized, in [0, 1]; in the order of names.
 
     Labels that are all whole numbers are taken as they are; other labels are numbered in sorted order.
 
@@ -38,96 +32,69 @@ def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
     if len(shape) != 3 or shape[0] not in _MODES:
         what = f"images cannot take the plan's shape {list(shape)}"
         raise DataError(what, "set data.shape to [1, height, width] for gray or [3, height, width] for colour")
-    with reading(folder):
-        listing = _listed(folder) if (folder / "labels.csv").is_file() else _walked(folder)
-    labels = _label_numbers(listing, classes)
-    clients = None if listing.clients is None else client_numbers(np.array(listing.clients))
-    return Source(Table(_pixels(folder, listing.files, shape), labels, clients), None)
+    train, test, notices = listings(folder)
+    both = [train] if test is None else [train, test]
+    files = [file for part in both for file in part.files]
+    names = [label for part in both for label in part.labels]
+    labels = named_classes(names, classes, lambda row: f"the label of {files[row]}")
+    clients = _clients(train)
+    pixels, stretched = _pixels(folder, files, shape)
+    tables = [Table(pixels[: len(train.files)], labels[: len(train.files)], clients)]
+    if test is not None:
+        tables.append(Table(pixels[len(train.files) :], labels[len(train.files) :]))
+    odd = [*column_notices(tables[0], None, classes), *owner_notices(train.clients or [])]
+    if stretched:
+        odd.append(f"{stretched} of {len(files)} pictures have other proportions than data.shape and are stretched")
+    return Source(tables[0], tables[1] if test is not None else None, (*notices, *odd))
 
 
-def _walked(folder: Path) -> _Listing:
-    """The listing that the names of the folders give."""
-    paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    shown = [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
-    depths = {len(path.parts) for path in shown}
-    check_filled(len(shown), folder)
-    if 1 in depths:
-        raise DataError(f"{folder} holds images without labels", _LAYOUT)
-    if depths not in ({2}, {3}):
-        raise DataError(f"the images of {folder} lie at different or too deep levels", _LAYOUT)
-    clients = [path.parts[0] for path in shown] if depths == {3} else None
-    return _Listing([path.as_posix() for path in shown], [path.parts[-2] for path in shown], clients)
+def _clients(listing: Listing) -> np.ndarray | None:
+    if listing.clients is None:
+        return None
+    return client_numbers(listing.clients, lambda row: f"the client of {listing.files[row]}")
 
 
-def _listed(folder: Path) -> _Listing:
-    """The listing that labels.csv gives."""
-    import pandas as pd
-
-    path = folder / "labels.csv"
-    with reading(path):
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for name in ("file", "label"):
-        if name not in frame:
-            hint = "its first line must be: file,label or file,label,client"
-            raise DataError(f"{path} has no column {name!r}", hint)
-    check_filled(len(frame), path)
-    columns = {name: list(frame[name]) for name in ("file", "label", "client") if name in frame}
-    _check_cells(columns)
-    return _Listing(columns["file"], columns["label"], columns.get("client"))
-
-
-def _check_cells(columns: dict[str, list[str]]) -> None:
-    """Nothing where every cell is filled, every file lies below the folder and is listed once."""
-    for name, cells in columns.items():
-        for row, cell in enumerate(cells, start=1):
-            if not isinstance(cell, str) or not cell.strip():
-                raise DataError(f"column {name!r}, row {row} of labels.csv is missing", "fill in every cell")
-    seen: set[PurePosixPath] = set()
-    for row, file in enumerate(columns["file"], start=1):
-        place = PurePosixPath(file)
-        if place.is_absolute() or ".." in place.parts:
-            what = f"row {row} of labels.csv names a file outside its folder"
-            raise DataError(what, "write file names relative to the folder, without ..")
-        if place in seen:
-            raise DataError(f"row {row} of labels.csv names a file again", "list every file once")
-        seen.add(place)
-
-
-def _label_numbers(listing: _Listing, classes: int) -> np.ndarray:
-    names = sorted(set(listing.labels))
-    if all(re.fullmatch("[0-9]{1,9}", name) for name in names):
-        numbers = np.array([int(name) for name in listing.labels])
-        return class_numbers(numbers, classes, lambda row: f"the label of {listing.files[row]}")
-    if len(names) > classes:
-        what = f"there are {len(names)} different labels, the plan has {classes} classes"
-        raise DataError(what, f"set data.classes = {len(names)} in the plan, or mend the labels")
-    ranks = {name: rank for rank, name in enumerate(names)}
-    return np.array([ranks[name] for name in listing.labels], dtype=np.int64)
-
-
-def _pixels(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
-    """float32 [N, *shape] in [0, 1]."""
-    pixels = np.empty((len(files), *shape), dtype=np.float32)
+def _pixels(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """float32 [N, *shape] in [0, 1], and how many images had other proportions."""
+    pixels, stretched = np.empty((len(files), *shape), dtype=np.float32), 0
     for row, file in enumerate(files):
         path = folder / file
         if not path.is_file():
             raise DataError(f"{path} does not exist", "mend labels.csv, or put the image back")
         with reading(path):
-            pixels[row] = _image(path, shape)
+            pixels[row], is_narrow = _image(path, shape)
+        stretched += is_narrow
     pixels /= 255
-    return pixels
+    return pixels, stretched
 
 
-def _image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 [*shape]."""
-    from PIL import Image
+def _image(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """uint8 [*shape], and whether the image had other proportions."""
+    from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
-                hint = "scale the image to 8 bits and save it again"
-                raise DataError(f"{path} has more than 8 bits a channel", hint)
-            small = image.convert(_MODES[shape[0]]).resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-    return np.asarray(small).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+            _check_one(image, path)
+            upright = ImageOps.exif_transpose(image)
+            _check_opaque(upright, path)
+            small = upright.convert(_MODES[shape[0]]).resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
+    ratio = upright.width * shape[1] / (upright.height * shape[2])
+    pixels = np.asarray(small).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+    return pixels, not 1 - _NARROW <= ratio <= 1 / (1 - _NARROW)
+
+
+def _check_one(image: Image.Image, path: Path) -> None:
+    """Nothing where the file holds one picture of 8 bits a channel."""
+    if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
+        raise DataError(f"{path} has more than 8 bits a channel", "scale the image to 8 bits and save it again")
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's JPEG with a preview of itself
+        raise DataError(f"{path} holds more than one picture", "save each picture as a file of its own")
+
+
+def _check_opaque(image: Image.Image, path: Path) -> None:
+    """Nothing where no pixel lets a background through, which would decide what it looks like."""
+    may_be = "transparency" in image.info or not {"A", "a"}.isdisjoint(image.getbands())
+    if may_be and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
+        raise DataError(f"{path} is transparent in places", "put the picture on a background, and save it again")

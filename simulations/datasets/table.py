@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,10 +84,12 @@ class Source:
     """A data set: its training part and its official test part, None where the data have none.
 
     Where the test part has clients too, they are the training part's, and each client's test records are its own.
+    `notices` are short lines about what is odd in the data, for their owner.
     """
 
     train: Table
     test: Table | None
+    notices: tuple[str, ...] = ()
 
     def largest(self, clients: int) -> Source:
         """The training and test records of the `clients` clients with the most training records, then lowest numbers.
@@ -98,7 +100,9 @@ class Source:
             return self
         chosen = np.argsort(-np.bincount(self.train.clients), kind="stable")[:clients]
         train, test = np.isin(self.train.clients, chosen), np.isin(self.test.clients, chosen)
-        return Source(self.train.select(np.flatnonzero(train)), self.test.select(np.flatnonzero(test)))
+        return replace(
+            self, train=self.train.select(np.flatnonzero(train)), test=self.test.select(np.flatnonzero(test))
+        )
 
 
 def _check_types(table: Table) -> None:

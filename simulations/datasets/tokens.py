@@ -58,11 +58,11 @@ def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
     Raises: DataError where no client's text is long enough.
     """
     cut = [parts(text) for text in texts]
-    tables = [_table(part, length) for part in zip(*cut, strict=True)]
-    if not all(map(len, tables)):
+    train, test = (_table(part, length) for part in zip(*cut, strict=True))
+    if not (len(train) and len(test)):
         what = f"no test part of a client of {name} holds a run of {length} tokens and one more"
         raise DataError(what, "set data.shape to a smaller number, for example to [20]")
-    return Source(*tables)
+    return Source(train, test)
 
 
 def _table(texts: Sequence[Text], length: int) -> Table:

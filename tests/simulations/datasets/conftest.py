@@ -43,6 +43,29 @@ def refused():
     return check
 
 
+@pytest.fixture
+def meant(refused):
+    """A function: a source is as wanted, or refused with these words where two are given.
+
+    Wanted are lists: features, labels, perhaps clients, perhaps the test part's features and labels, and `notice`,
+    words of what is noticed.
+    """
+
+    def check(load, wanted):
+        if isinstance(wanted, tuple):
+            refused(load, *wanted)
+            return
+        source = load()
+        train, test = source.train, source.test
+        assert train.features.tolist() == wanted["features"]
+        assert train.labels.tolist() == wanted["labels"]
+        assert (None if train.clients is None else train.clients.tolist()) == wanted.get("clients")
+        assert (None if test is None else [test.features.tolist(), test.labels.tolist()]) == wanted.get("test")
+        assert wanted.get("notice", "") in "\n".join(source.notices)
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def known_wheels(tmp_path_factory):
     """The folder of the two known wheels, fetched unless $BRACT_DATA has them."""

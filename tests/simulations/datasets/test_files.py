@@ -131,10 +131,10 @@ class TestNpz:
             ({"x": X, "y": Y, "x_test": X, "y_test": Y / 2}, "'y_test' does not hold integers", "numpy.savez"),
             (
                 {"x": X, "y": np.where(Y == 2, np.nan, Y)},
-                "y[1] of d.npz is not a finite number",
+                "y[1] of d.npz holds a missing value",
                 "missing and infinite",
             ),
-            ({"x": X, "y": Y * 1e300}, "y[1] of d.npz is not a finite number", "missing and infinite"),
+            ({"x": X, "y": Y * 1e300}, "y[1] of d.npz holds a value beyond 3.4e38", "scale"),
             ({"x": X, "y": Y[:, None] / 2}, "'y' has the shape [4, 1]", "one value for each record"),
             ({"x": X, "y": Y, "client": X[:, 0]}, "'client' does not hold integers or strings", "numpy.savez"),
             ({"x": X, "y": Y + 1}, "y[1] of d.npz is not one of the classes 0..2", "number the classes from 0"),
@@ -142,8 +142,12 @@ class TestNpz:
             ({"x": X[:, :5], "y": Y}, "has 5 values [5], the plan's shape [6] wants 6", "set data.shape"),
             ({"x": X.astype(str), "y": Y}, "the features are not numbers", "floats or of uint8"),
             ({"x": X.astype(complex), "y": Y}, "the features are not numbers", "floats or of uint8"),
-            ({"x": np.where(X == 13, np.nan, X), "y": Y}, "x[2] of d.npz holds a value", "missing and infinite"),
-            ({"x": X * 1e300, "y": Y}, "x[0] of d.npz holds a value", "missing and infinite"),
+            (
+                {"x": np.where(X == 13, np.nan, X), "y": Y},
+                "x[2] of d.npz holds a missing value",
+                "missing and infinite",
+            ),
+            ({"x": X * 1e300, "y": Y}, "x[0] of d.npz holds a value beyond 3.4e38", "scale"),
             ({"x": X, "y": Y, "x_test": X, "y_test": Y + 9}, "y_test[0] of d.npz is not one", "data.classes"),
         ],
     )
@@ -198,10 +202,10 @@ class TestFrames:
             ("a,label\n1,0\nlots,1\n", "column 'a', row 2 of d.csv is missing or not a finite", "a number"),
             ("a,label\n1,0\n,1\n", "column 'a', row 2 of d.csv is missing", "a number"),
             ("a,label\ninf,0\n1,1\n", "column 'a', row 1 of d.csv is missing or not a finite", "a number"),
-            ("a,label\n1e300,0\n", "row 1 of d.csv holds a value that is not a finite number", "infinite"),
+            ("a,label\n1e300,0\n", "column 'a', row 1 of d.csv holds a value beyond 3.4e38", "scale"),
             ("a,label,target\n1,0,0.5\n", "has a column 'label' and a column 'target'", "rename one"),
             ("a,target\n1,0\n1,\n", "column 'target', row 2 of d.csv is missing", "a number"),
-            ("a,target\n1,0\n1,1e300\n", "column 'target', row 2 of d.csv is not a finite number", "infinite"),
+            ("a,target\n1,0\n1,1e300\n", "column 'target', row 2 of d.csv holds a value beyond 3.4e38", "scale"),
             ("a,label\n1,\n", "column 'label', row 1 of d.csv is missing", "a number"),
             ("a,label\n1,cat\n", "column 'label', row 1 of d.csv is missing or not", "a number"),
             ("a,label\n1,0\n1,0.5\n", "column 'label', row 2 of d.csv is not one of the classes 0..2", "classes"),
@@ -210,9 +214,9 @@ class TestFrames:
             ("a,label,client\n1,0,x\n1,0,\n", "column 'client', row 2 of d.csv is missing", "owner"),
             ("a,b,label\n1,2,0\n", "a record has 2 values [2], the plan's shape [1] wants 1", "no feature"),
             ("label\n1\n", "a record has 0 values [0]", "data.shape"),
-            ("a,label\n1,0,7\n", "more values than there are columns", "name the columns"),
-            ("a,label\n1,0\n1,0,7\n", "cannot read", "check"),
-            ('a,label\n1,"0\n', "cannot read", "check"),
+            ("a,label\n1,0,7\n", "line 2 of d.csv has 3 values, the first line names 2", "name every column"),
+            ("a,label\n1,0\n1,0,7\n", "line 3 of d.csv has 3 values", "quotes"),
+            ('a,label\n1,"0\n', "line 2 of d.csv is not CSV: a quote", "close every quote"),
         ],
     )
     def test_faults(self, refused, csv, text, what, hint):
@@ -225,7 +229,7 @@ class TestFrames:
 
     def test_wrong_encoding(self, refused, tmp_path):
         (tmp_path / "d.csv").write_bytes(b"a,label\n\xff\xfe,0\n")
-        refused(lambda: read(tmp_path / "d.csv", (1,)), "cannot read", "check")
+        refused(lambda: read(tmp_path / "d.csv", (1,)), "line 2 of d.csv is not UTF-8", "save the file as UTF-8")
 
     def test_dates_are_no_numbers(self, refused, tmp_path):
         frame = pd.DataFrame({"born": pd.to_datetime(["2001-01-01"]), "label": [0]})

@@ -1,0 +1,253 @@
+"""The named columns of a .csv or .parquet file, each as numbers or as text."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...privacy.errors import DataError
+from .fields import WHOLE, check_filled, clean, loses_digits, reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESERVED = ("label", "target", "client")
+"""Names that mean something: in another case they are refused, since a feature would be made of them."""
+
+_CHUNK = 16_384  # lines of a .csv that are in memory as text at a time
+_NAME = (
+    "name every column in the first line, each once: label (or target), client where there are owners, and features"
+)
+_INDEX = "save it without the index: df.reset_index(drop=True), or as a column of a name: df.reset_index()"
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """float64 [N], NaN where a cell holds no number; and the first row of a whole number that float32 would round."""
+
+    values: np.ndarray
+    rounded: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The columns in the order of the file: numbers of all but `client`, whose cells are text, None where missing."""
+
+    numbers: dict[str, Numbers]
+    clients: list[str | None] | None
+    rows: int
+    notices: tuple[str, ...] = ()
+
+
+def read_csv(path: Path) -> Columns:
+    """The columns of a CSV file in UTF-8, with or without its mark, separated by commas.
+
+    Lines end in LF, CRLF or CR; empty ones count for nothing. True and false are 1 and 0, in any case.
+
+    Raises: DataError that names the line where it is not such a file.
+    """
+    lines = csv_lines(path)
+    names = next(lines)
+    parts: dict[str, list[_Part]] = {name: [] for name in names if name != "client"}
+    clients: list[str | None] = []
+    rows = 0
+    while chunk := list(islice(lines, _CHUNK)):
+        for name, cells in zip(names, zip(*chunk, strict=True), strict=True):
+            if name == "client":
+                clients += cells
+            else:
+                parts[name].append(_part(cells, rows))
+        rows += len(chunk)
+    joined = {name: _joined(found) for name, found in parts.items()}
+    return Columns(joined, clients if "client" in names else None, rows)
+
+
+def csv_lines(path: Path) -> Iterator[list[str]]:
+    """The names in the first line, cleaned, then the cells of each line that is not empty: as many as names.
+
+    Raises: DataError that names the line where the file is not UTF-8, not CSV, or has more or fewer cells.
+    """
+    line, names = 1, []
+    with reading(path), path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream, strict=True)
+        try:
+            for cells in reader:
+                if len(cells) > 1 or (cells and cells[0].strip()):
+                    if names:
+                        _check_cells(cells, names, line, path)
+                    yield cells if names else (names := _header(cells, path))
+                line = reader.line_num + 1
+        except UnicodeDecodeError:
+            what = f"line {_not_utf8(path)} of {path.name} is not UTF-8 text"
+            raise DataError(what, "save the file as UTF-8, with commas between the values") from None
+        except csv.Error as fault:
+            what = f"line {line} of {path.name} is not CSV: a quote is not closed, or a value is too long"
+            raise DataError(what, "close every quote, and write a quote inside a value twice") from fault
+    check_filled(len(names), path)
+
+
+def read_parquet(path: Path) -> Columns:
+    """The columns of a Parquet file. Of an index that pandas kept, label, target and client are columns too.
+
+    An index of whole numbers without a name is left out, with a notice unless it counts the rows.
+
+    Raises: DataError where a column is of a kind that is no number, or where an index is of another name or kind.
+    """
+    import pyarrow.parquet as pq
+
+    with reading(path), pq.ParquetFile(path) as file:
+        table, notices = _without_index(file.read(), path)
+        names = [clean(name) for name in table.column_names]
+        _check_names(names, path)
+        columns = dict(zip(names, table.columns, strict=True))
+        clients = _texts(columns.pop("client"), path) if "client" in columns else None
+        numbers = {name: _numbers(column, name, path) for name, column in columns.items()}
+    return Columns(numbers, clients, table.num_rows, notices)
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    """The names of the columns."""
+    names = [clean(cell) for cell in cells]
+    if len(names) == 1 and re.search(r"[;\t|]", cells[0]):
+        what = f"the first line of {path.name} has no commas: its values seem to be separated by another mark"
+        raise DataError(what, "separate values by commas, and write numbers with a point: 1.5")
+    _check_names(names, path)
+    return names
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    for number, name in enumerate(names, start=1):
+        if not name:
+            hint = f"{_NAME}; pandas leaves its index out with df.to_csv(path, index=False)"
+            raise DataError(f"column {number} of {path.name} has no name", hint)
+        if name in names[: number - 1]:
+            raise DataError(f"{path.name} has two columns of one name, {name!r}", _NAME)
+        if name not in RESERVED and name.casefold() in RESERVED:
+            what = f"the column {name!r} of {path.name} differs from {name.casefold()!r} in upper and lower case"
+            raise DataError(what, f"write {name.casefold()}, or give the column another name")
+
+
+def _check_cells(cells: list[str], names: list[str], line: int, path: Path) -> None:
+    if len(cells) != len(names):
+        what = f"line {line} of {path.name} has {len(cells)} values, the first line names {len(names)} columns"
+        raise DataError(what, f"{_NAME}; put a value that holds a comma in quotes")
+
+
+def _not_utf8(path: Path) -> int:
+    """The first line that is not UTF-8."""
+    with path.open("rb") as stream:
+        for line, content in enumerate(stream, start=1):
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError:
+                return line
+    return 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Numbers of some rows, and whether they were written as true and false."""
+
+    numbers: Numbers
+    flags: bool = False
+
+
+def _part(cells: Sequence[str], start: int) -> _Part:
+    """The cells of one column from row `start` on."""
+    import pandas as pd
+
+    values = np.asarray(pd.to_numeric(np.array(cells, dtype=object), errors="coerce"), dtype=np.float64)
+    if np.isnan(values).all():
+        written = [cell.strip().casefold() for cell in cells]
+        if set(written) <= {"true", "false"}:
+            return _Part(Numbers(np.array([float(cell == "true") for cell in written])), flags=True)
+    large = np.flatnonzero(np.abs(values) > WHOLE).tolist()
+    return _Part(Numbers(values, next((start + row for row in large if _is_rounded(cells[row])), None)))
+
+
+def _is_rounded(cell: str) -> bool:
+    """Whether the cell is a whole number, written in digits, that float32 would round."""
+    if not re.fullmatch("[+-]?[0-9]{1,400}", cell.strip()):
+        return False
+    size = abs(int(cell))
+    return size // (size & -size) > WHOLE
+
+
+def _joined(parts: list[_Part]) -> Numbers:
+    """The whole column. True and false among numbers are no numbers."""
+    mixed = len({part.flags for part in parts}) > 1
+    values = [part.numbers.values + (np.nan if mixed and part.flags else 0) for part in parts]
+    rounded = next((part.numbers.rounded for part in parts if part.numbers.rounded is not None), None)
+    return Numbers(np.concatenate(values) if values else np.zeros(0), rounded)
+
+
+def _without_index(table: pa.Table, path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """The table with the parts of its index that are columns, and a notice where another was left out."""
+    import pyarrow as pa
+
+    left_out = False
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", []):
+        is_range = isinstance(index, dict)  # which is not stored
+        name = index.get("name") if is_range else None if index.startswith("__index_level_") else index
+        is_whole = is_range or pa.types.is_integer(table.schema.field(index).type)
+        if name in RESERVED and is_range:
+            rows = range(index["start"], index["stop"], index["step"])
+            table = table.append_column(name, pa.array(rows, pa.int64()))
+        elif name is None and is_whole:
+            left_out = left_out or not is_range or (index["start"], index["step"]) != (0, 1)
+            table = table if is_range else table.drop_columns([index])
+        elif name not in RESERVED:
+            what = f"the index {'without a name' if name is None else repr(name)} of {path.name}"
+            raise DataError(f"{what} is none of {', '.join(RESERVED)}", _INDEX)
+    return table, (f"the index of {path.name}, which has no name, is left out",) if left_out else ()
+
+
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
+    """One column of a Parquet file."""
+    import pyarrow as pa
+
+    column = _decoded(column)
+    kind = column.type
+    if _is_text(kind):
+        return _part([cell or "" for cell in column.to_pylist()], 0).numbers
+    if pa.types.is_null(kind) or pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise DataError(f"the column {name!r} of {path} does not hold numbers", "leave the column out")
+    if not pa.types.is_integer(column.type):
+        return Numbers(np.asarray(column.to_numpy(), dtype=np.float64))
+    whole, missing = column.fill_null(0).to_numpy(), column.is_null().to_numpy()
+    rounded = np.flatnonzero(loses_digits(whole))
+    return Numbers(np.where(missing, np.nan, whole), int(rounded[0]) if len(rounded) else None)
+
+
+def _texts(column: pa.ChunkedArray, path: Path) -> list[str | None]:
+    """The owners in a Parquet file: text, or whole numbers as text."""
+    import pyarrow as pa
+
+    column = _decoded(column)
+    if not (_is_text(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
+        what = f"the column 'client' of {path} holds neither text nor whole numbers"
+        raise DataError(what, "save the owners as text: df['client'].astype(str)")
+    return [None if cell is None else str(cell) for cell in column.to_pylist()]
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
