@@ -133,7 +133,7 @@ def fitting(records: Records, plan: Plan) -> Records:
 
 
 def read_records(path: Path, device: torch.device) -> Records:
-    """Return the records in an .npz file with float32 `x` [records, *shape] and int64 `y` [records], or tokens.
+    """Return the records in an .npz file with `x` [records, *shape] and `y` [records], or tokens, as `read_arrays`.
 
     Floats `y` are numbers to predict.
 
@@ -142,11 +142,5 @@ def read_records(path: Path, device: torch.device) -> Records:
     Raises:
         DataError: the file is missing or holds something else.
     """
-    hint = "point the node's data setting at an .npz file with arrays x and y, as `bract partition` writes"
-    try:
-        features, labels = read_arrays(path)
-    except FileNotFoundError:
-        raise DataError(f"there is no data file {path}", hint) from None
-    except Exception as fault:  # numpy raises whatever a damaged zip brings up
-        raise DataError(f"cannot read the data file {path}", hint) from fault
+    features, labels = read_arrays(path)
     return make_records(features, labels, device)

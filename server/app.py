@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -92,12 +93,12 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
     if not context.run_config.get("test-data"):
         return None
     path = _setting(context, "test-data")
-    try:
-        features, labels = read_arrays(path)
-    except Exception as fault:  # numpy raises whatever a damaged zip brings up
-        raise DataError(f"cannot read the test data {path}", "give an .npz file with arrays x and y") from fault
+    features, labels = read_arrays(path, "test data file")
     if features.shape[1:] != plan.data.shape or not _known(plan, features, labels):
         raise DataError(f"the test data {path} are not of the plan's shape and classes", "give data as the plan's")
+    if not (np.isfinite(features).all() and np.isfinite(labels).all()):
+        what = f"the test data {path} hold a value that is missing, infinite, or beyond what float32 can hold"
+        raise DataError(what, "fill in or leave out such records: no figure can be measured with them")
     return make_evaluate(plan, features, labels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,6 @@ from .datasets import load
 from .datasets.splits import holdout, partition
 from .datasets.table import Table
 from .study import Study
-
-log = logging.getLogger("bract.simulations")
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +40,7 @@ def make_population(plan: Study, device: torch.device) -> Population:
     """Return the population that the plan's data table describes.
 
     Where each client has test records of its own and the split is natural, the `data.clients` largest take part.
-    What is odd about the user's own data is logged, a short line each.
+    What is odd about the user's own data is printed to stderr, a short line each.
 
     Raises:
         DataError: the data are missing or not as the plan says, or cannot be split so.
@@ -50,7 +48,7 @@ def make_population(plan: Study, device: torch.device) -> Population:
     data = plan.data
     source = load(data.name, plan.data_path, data.shape, data.classes)
     for notice in source.notices:
-        log.warning("notice: %s", notice)
+        print(f"notice: {notice}", file=sys.stderr)
     if data.split == "natural":
         source = source.largest(data.clients)
     train, test = holdout(source, data.split, data.holdout, data.seed)

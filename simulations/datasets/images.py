@@ -75,7 +75,8 @@ def _image(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        # Opened as a stream: Pillow maps a file that it opens itself, and turns some mapped TIFFs into garbage.
+        with path.open("rb") as stream, Image.open(stream) as image:
             _check_one(image, path)
             upright = ImageOps.exif_transpose(image)
             _check_opaque(upright, path)

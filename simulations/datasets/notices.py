@@ -56,9 +56,9 @@ def _scale_notices(table: Table, names: Sequence[str] | None) -> list[str]:
     found, largest = [], sizes.max(initial=0.0)
     if largest > _LARGE or 0 < largest < _SMALL:
         which = "" if names is None else f", {names[int(sizes.argmax())]} the largest"
-        found.append(f"features are not scaled{which}, about {largest:.2g}: scale each to about -1..1")
+        found.append(f"features are not scaled{which}, about {largest:.3g}: scale each to about -1..1")
     if table.has_numbers and (size := float(np.abs(table.labels).mean(dtype=np.float64))) > _LARGE:
-        found.append(f"the numbers to predict are about {size:.2g}: scale them to about -1..1")
+        found.append(f"the numbers to predict are about {size:.3g}: scale them to about -1..1")
     return found
 
 

@@ -228,12 +228,25 @@ def pickled(path: Path) -> None:
     np.savez(path, x=np.array([{"a": 1}], dtype=object), y=np.zeros(1))
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, without_y, of_words, pickled])
+def with_training_data(path: Path) -> None:
+    x, y = np.zeros((5, 1, 2, 2)), np.arange(5) % 3
+    np.savez(path, x=x, y=y, x_test=x, y_test=y)
+
+
+def with_a_missing_value(path: Path) -> None:
+    x = np.zeros((5, 1, 2, 2))
+    x[3, 0, 1, 1] = np.nan
+    np.savez(path, x=x, y=np.arange(5) % 3)
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, without_y, of_words, pickled, with_training_data, with_a_missing_value]
+)
 def test_test_data_that_cannot_be_read_are_refused_before_the_training(
     counter: Any, settings: dict[str, str], damage: Callable[[Path], None]
 ) -> None:
     damage(Path(settings["test-data"]))
-    with pytest.raises(DataError, match="cannot read the test data"):
+    with pytest.raises(DataError, match="test data"):
         main(LocalGrid(counter, 4), context(**settings))
     assert not Path(settings["out"]).exists()
 
