@@ -14,6 +14,7 @@ from ..models import count_parameters, objective_of
 from ..privacy import BractError, DataError, Plan, PlanError, read_plan
 from ..privacy.arrays import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
+from .answers import Unfinished
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
 from .model_file import write_model
@@ -25,15 +26,23 @@ log = logging.getLogger("bract.server")
 app = ServerApp()
 
 
+PAUSES = (10.0, 30.0, 90.0, 270.0)
+"""Seconds before each further try, in a row, of a round that came to nothing; after the last of them the run ends."""
+
+
 class Log(Silent):
-    """Writes a line a round to the log."""
+    """Writes a line a round to the log, and what else an operator should know."""
+
+    def said(self, line: str) -> None:
+        """Write it down."""
+        log.warning("%s", line)
 
     def finished_round(self, record: RoundRecord) -> None:
         """Write what the round came to."""
         log.warning(
             "round %d: %s, epsilon %s, %d of %d devices, answers %s",
             record.round,
-            record.quality,
+            "lost, nothing was released" if record.lost else record.quality,
             dict(record.epsilon),
             record.survivors,
             record.cohort,
@@ -64,7 +73,14 @@ def main(grid: Grid, context: Context) -> None:
     evaluate = _evaluate(plan, context)
     shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
     training = Training(
-        plan, folder, evaluate, observer=Log(), run=context.run_id, roster=roster, shared_ledger=shared
+        plan,
+        folder,
+        evaluate,
+        observer=Log(),
+        run=context.run_id,
+        roster=roster,
+        shared_ledger=shared,
+        pauses=PAUSES,
     )
     _end(plan, folder, train(grid, training))
 
@@ -72,9 +88,15 @@ def main(grid: Grid, context: Context) -> None:
 def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
     """Write the model and say how the run ended; a run that released nothing has failed."""
     stopped, last = outcome.stopped, outcome.state.round
-    if stopped is not None and not last:
-        raise stopped
+    if not outcome.releases:
+        raise stopped or Unfinished(
+            f"all {last} rounds were lost: nothing was released",
+            "look at the devices' own logs; what was spent stays spent",
+        )
     write_model(folder / "model.safetensors", plan, outcome.state)
+    lost = [str(record.round) for record in outcome.records if record.lost]
+    if lost:
+        log.warning("%d releases of %d planned: lost round %s", outcome.releases, plan.cohort.rounds, ", ".join(lost))
     if stopped is None:
         log.warning("finished after round %d; the model is in %s", last, folder)
     else:

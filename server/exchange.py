@@ -93,6 +93,12 @@ def nodes(
         time.sleep(POLL_SECONDS)
 
 
+def wait(seconds: float) -> None:
+    """Do nothing for so long."""
+    if seconds > 0:
+        time.sleep(seconds)
+
+
 def exchange(
     grid: Grid, plan: Plan, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
 ) -> Iterator[Answer]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ class RoundRecord:
 
     `figures`, by the keys of FIGURES, are None where the model was not tested; the loss also where it is not finite.
     `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code they answered
-    with; those that gave no answer in time count as "late".
+    with when they were asked to train, `opening` when asked to take the masks off; those that gave no answer in time
+    count as "late". A round that was `lost` released nothing, though it is paid for; its codes are those of the trip
+    that too few answered.
     """
 
     round: int
@@ -33,6 +35,8 @@ class RoundRecord:
     codes: Mapping[str, int]
     seconds: float
     clip_norm: float | None = None
+    opening: Mapping[str, int] = field(default_factory=dict[str, int])
+    lost: bool = False
 
     @property
     def score(self) -> Score | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..privacy import Sum
 from ..privacy.messages import TRAIN
+from .answers import Answers, too_few
 from .exchange import Request, exchange
-from .sums import Call, Collected, Link, too_few
+from .sums import Call, Collected, Link
 
 
 class PlainSum:
@@ -34,17 +34,20 @@ class PlainSum:
         count = plan.coordinates(len(call.parameters))
         total = np.zeros(plan.ring.words(count), dtype=np.uint64)
         survivors: list[int] = []
-        codes: Counter[str] = Counter()
+        answers = Answers()
         requests = [Request(node, TRAIN, call.round, scale=call.scale) for node in cohort]
         for answer in exchange(link.grid, plan, requests, call.parameters, plan.cohort.deadline):
-            codes[str(answer.code)] += 1
+            answers.take(answer)
             if answer.update is not None:
                 total += answer.update
                 survivors.append(answer.node)
             if not answer.late:
                 link.answered()
+        link.tell(call.round, answers)
         if len(survivors) < plan.least_survivors:
-            raise too_few(len(survivors), len(cohort), plan.least_survivors, codes)
+            trained = set(cohort) - answers.untouched
+            paid = plan.privacy.noise == "local"
+            raise too_few(len(survivors), len(cohort), plan.least_survivors, answers, took_part=trained, paid=paid)
         if plan.privacy.noise != "local":
             call.charge(survivors)
-        return Collected(Sum(plan.ring.decode(total, count)), sorted(cohort), sorted(survivors), dict(codes))
+        return Collected(Sum(plan.ring.decode(total, count)), sorted(cohort), sorted(survivors), answers.codes)

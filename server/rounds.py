@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,6 @@ from ..privacy import (
     Plan,
     PlanError,
     Release,
-    RoundError,
     StateError,
     Sum,
     Unbounded,
@@ -27,6 +26,7 @@ from ..privacy import (
 )
 from ..privacy.factorisation import Correlation, check_separation
 from ..privacy.files import replace_file, storage
+from .answers import Unfinished
 from .cohort import Past, choose_cohort
 from .evaluate import Quality
 from .exchange import nodes
@@ -39,13 +39,14 @@ from .secagg import SecureSum
 from .state import ServerState, read_checkpoint, write_checkpoint
 from .sums import Call, Collector, Link
 from .training import Outcome, Training
+from .tries import Tries
 
 
 def train(grid: Grid, training: Training) -> Outcome:
     """Run the training from where its folder stands to its last round, or to the end of its budget.
 
     Raises:
-        RoundError: too few devices answered; the state on disk is that of the round before.
+        Unfinished: too few devices answered, however often they were asked; the state on disk is whole.
         DivergedError: a step led to parameters that are not finite; the state on disk is that of the round before.
         StateError: the state on disk is damaged or of another plan.
         StorageError: the disk is full; the state on disk is that of the round before.
@@ -57,14 +58,20 @@ def train(grid: Grid, training: Training) -> Outcome:
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
         collector = _collector(grid, training)
+        tries = Tries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:
             try:
-                state, record = _play_round(grid, training, ledger, collector, state)
+                state, record, fault = _try_round(grid, training, ledger, collector, state, tries)
             except BudgetError as spent:
                 return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent)
-            metrics.write(record)
-            write_checkpoint(training.checkpoint, state)
-            observer.finished_round(record)
+            if record is not None:
+                metrics.write(record)
+                write_checkpoint(training.checkpoint, state)
+                observer.finished_round(record)
+            if fault is None:
+                tries.succeeded()
+            else:
+                tries.failed(fault, state.round + (record is None), plan.cohort.rounds)
         return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger))
 
 
@@ -128,12 +135,57 @@ def _release_id(training: Training, state: ServerState) -> str:
 
 
 def _collector(grid: Grid, training: Training) -> Collector:
-    link = Link(grid, training.plan, training.observer.answered)
+    observer = training.observer
+    link = Link(grid, training.plan, observer.answered, observer.said, training.pauses)
     return SecureSum(link, training.run, training.roster) if training.plan.secure else PlainSum(link)
 
 
+def _try_round(
+    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
+) -> tuple[ServerState, RoundRecord | None, Unfinished | None]:
+    """Return the state to go on from, what the round came to, and why it came to nothing, if it did.
+
+    There is no record of a round that may be tried again under its number.
+    """
+    try:
+        return (*_play_round(grid, training, ledger, collector, state, tries), None)
+    except Unfinished as fault:
+        if not fault.lost:
+            return state, None, fault
+        return (*_lose_round(training, ledger, state, fault), fault)
+
+
+def _lose_round(
+    training: Training, ledger: Ledger, state: ServerState, fault: Unfinished
+) -> tuple[ServerState, RoundRecord]:
+    """Return the state after a round that released nothing, and its record.
+
+    The devices that took part charged themselves and will not do so again in it, so it is charged here too, and the
+    next round has the next number. Noise that takes back earlier rounds' begins afresh: a client's rounds are told
+    apart by their numbers, and this one has no noise of its own.
+    """
+    plan, number = training.plan, state.round + 1
+    if not fault.paid:
+        name = _release_id(training, state)
+        ledger.spend(Entry(number, name, fault.took_part, plan.server_event, plan.round_event))
+    after = replace(state, round=number, ledger_head=ledger.head)
+    if state.noise is not None:
+        after = replace(after, noise=Correlation(state.noise.weights), block=ledger.head)
+    return after, RoundRecord(
+        round=number,
+        loss=None,
+        figures=None,
+        epsilon=_epsilons(plan, ledger),
+        cohort=fault.cohort,
+        survivors=fault.survivors,
+        codes=fault.answers.codes,
+        seconds=round(state.seconds, 3),
+        lost=True,
+    )
+
+
 def _play_round(
-    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState
+    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after one more round, and what the round came to. What it releases is paid for first."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
@@ -148,7 +200,7 @@ def _play_round(
     def following(cohort: Sequence[int]) -> list[int]:
         return _following(grid, training, past.then(number, cohort), number + 1)
 
-    cohort = collector.prepared(number) or _cohort(grid, training, past, number)
+    cohort = collector.prepared(number) or _cohort(grid, training, past, number, tries)
     collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
     release, noise = _release(training, state, collected.total)
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
@@ -172,6 +224,7 @@ def _play_round(
         codes=collected.codes,
         seconds=round(seconds, 3),
         clip_norm=state.scale * plan.privacy.clip_norm if plan.adaptive else None,
+        opening=collected.opening,
     )
 
 
@@ -197,30 +250,43 @@ def _release(training: Training, state: ServerState, total: Sum) -> tuple[Releas
     return release_correlated(total, plan, noise, state.noise)
 
 
-def _cohort(grid: Grid, training: Training, past: Past, number: int) -> list[int]:
-    """Return the cohort of a round, once enough devices that may be in it are connected or the deadline is over."""
+def _cohort(grid: Grid, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
+    """Return the cohort of a round, once enough devices that may be in it are connected or the deadline is over.
+
+    Those that answered wrongly in the tries before are in it only if the others are too few.
+    """
     plan = training.plan
-    out = past.resting(plan, number) | past.done(plan)
-    available = nodes(grid, plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
-    cohort = _choose(training, available, past, number)
+    out = past.resting(plan, number) | past.done(plan) | tries.refusing | tries.wrong
+    connected = nodes(grid, plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
+    available = [node for node in connected if node not in tries.refusing]
+    cohort = _choose(training, [node for node in available if node not in tries.wrong], past, number)
     if len(cohort) < plan.least_survivors:
-        raise _no_cohort(plan, past, available)
+        cohort = _choose(training, available, past, number)
+    if len(cohort) < plan.least_survivors:
+        raise _no_cohort(plan, past, connected, tries.refusing)
     return cohort
 
 
-def _no_cohort(plan: Plan, past: Past, available: Sequence[int]) -> BudgetError | RoundError:
+def _no_cohort(
+    plan: Plan, past: Past, connected: Sequence[int], refusing: Collection[int] = ()
+) -> BudgetError | Unfinished:
     """Return the error of a round for which too few devices are connected, or may take part."""
-    left, minimum = set(available) - past.done(plan), plan.least_survivors
-    if len(available) < minimum:
-        return RoundError(
-            f"{len(available)} devices are connected, the round needs {minimum}",
+    left, minimum = set(connected) - past.done(plan), plan.least_survivors
+    if len(connected) < minimum:
+        return Unfinished(
+            f"{len(connected)} devices are connected, the round needs {minimum}",
             "start more devices and go on in the same folder, or plan a lower cohort.minimum from the start",
         )
     if len(left) < minimum:
         return BudgetError("every available client took part as often as planned", "plan for more rounds")
-    if len(available) >= plan.data.clients:
+    if len(left - set(refusing)) < minimum:
+        return Unfinished(
+            f"of {len(left)} connected devices {len(left & set(refusing))} refuse, the round needs {minimum}",
+            "look at the devices' own logs, then go on in the same folder",
+        )
+    if len(connected) >= plan.data.clients:
         return BudgetError("no clients are left but those of the rounds just before", "plan for more rounds")
-    return RoundError(
+    return Unfinished(
         f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
         "start more devices and go on in the same folder, or plan fewer privacy.bands from the start",
     )

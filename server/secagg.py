@@ -7,14 +7,13 @@ malicious-server mode a third trip, between the two, has the survivors sign thei
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..privacy import RoundError, Sum
+from ..privacy import Sum
 from ..privacy.layers import SEED_BYTES, layer_noise, split_seeds
 from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ..privacy.ring import Words
@@ -26,8 +25,9 @@ from ..privacy.secagg.session import Session, make_session
 from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.survivors import consents, pack_consents
 from ..privacy.secagg.unmask import TooFewShares, unmask
+from .answers import Answers, Unfinished, too_few
 from .exchange import Answer, Request, exchange
-from .sums import Call, Collected, Link, said, too_few
+from .sums import Call, Collected, Link
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +61,24 @@ class Table:
             self.cohort.boxes[position] = sealed
 
 
+@dataclass(frozen=True, repr=False)
+class Opened:
+    """What devices opened of a round, by their positions: shares, and `spare` bytes of seeds of noise; secret."""
+
+    table: Table
+    spare: int
+    shares: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    layers: dict[int, bytes] = field(default_factory=dict[int, bytes])
+
+    def take(self, position: int, answer: Answer) -> None:
+        """Note what a device gave, if it has the right size."""
+        shares, seeds = (answer.sections.get(name, b"") for name in ("opened", "layers"))
+        if len(shares) == SHARE_BYTES * len(self.table.cohort.among(position)):
+            self.shares[position] = shares
+            if 0 < len(seeds) == self.spare:
+                self.layers[position] = seeds
+
+
 class SecureSum:
     """The server's half of secure aggregation over the rounds of one run.
 
@@ -71,6 +89,7 @@ class SecureSum:
         self._link, self._run, self._roster = link, run, roster
         self._plan = link.plan
         self._coming: Table | None = None
+        self._identities: dict[int, bytes] = {}
 
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes whose keys for this round came with the round before, if they are enough."""
@@ -86,69 +105,77 @@ class SecureSum:
             RoundError: too few devices answered at some stage; the sum stays masked.
         """
         table = self._table(call, cohort)
-        total, survivors, cards, codes = self._masked_sum(call, table)
+        total, survivors, cards, answers = self._masked_sum(call, table)
         signatures = self._consents(call, table, survivors) if self._plan.malicious else None
         call.charge([table.nodes[position] for position in survivors])
         self._coming = self._seat(call.round + 1, cards)
-        opened, layers = self._opened(call, table, survivors, signatures)
-        try:
-            unmask(total, table.cohort, opened, survivors, _model(call))
-        except TooFewShares:
-            raise RoundError(
-                f"the shares that {len(opened)} of {len(survivors)} devices opened do not take the masks off",
-                "nothing was released, the round is paid for; look at the devices' own logs, "
-                "then go on in the same folder",
-            ) from None
+        opening = Answers(UNMASK)
+        layers = self._open(call, table, total, survivors, signatures, opening)
         count = self._plan.coordinates(len(call.parameters))
         if layers:
             total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
         summed = Sum(self._plan.ring.decode(total, count))
-        return Collected(summed, sorted(cohort), sorted(table.nodes[p] for p in survivors), dict(codes))
+        nodes = sorted(table.nodes[position] for position in survivors)
+        return Collected(summed, sorted(cohort), nodes, answers.codes, opening.codes)
 
     def _table(self, call: Call, cohort: Sequence[int]) -> Table:
         coming, ready = self._coming, self.prepared(call.round)
         return coming if coming and ready else self._prepare(call, cohort)
 
-    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, codes: Counter[str]) -> RoundError:
+    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, answers: Answers) -> Unfinished:
         session = make_session(self._plan, self._run, round)
         genuine = sum(self._card(data, session) is not None for data in cards.values())
-        return RoundError(
+        return Unfinished(
             f"{genuine} of {asked} devices showed keys that are of the roster, the round needs "
-            f"{self._plan.least_survivors} ({said(codes)})",
+            f"{self._plan.least_survivors} ({answers})",
             "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
+            answers,
         )
 
-    def _require(self, table: Table, count: int, codes: Counter[str], what: str) -> None:
+    def _require(
+        self, table: Table, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
+    ) -> None:
         if count < self._plan.least_survivors:
-            raise too_few(count, len(table.nodes), self._plan.least_survivors, codes, what)
+            raise too_few(count, len(table.nodes), self._plan.least_survivors, answers, what, took_part)
 
     def _exchange(self, call: Call, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
         return exchange(self._link.grid, self._plan, requests, call.parameters, deadline)
 
-    def _ask(self, call: Call, requests: Sequence[Request], codes: Counter[str]) -> Iterator[Answer]:
-        """Yield the answers to requests that need no training, and count their codes."""
+    def _ask(self, call: Call, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
+        """Yield the answers to requests that need no training; note those of the kind that is asked about, and tell
+        who did not do as asked."""
         for answer in self._exchange(call, requests, self._plan.aggregation.deadline):
-            codes[str(answer.code)] += 1
+            if answer.request.kind == answers.kind:
+                answers.take(answer)
             yield answer
+        self._link.tell(call.round, answers, self._name)
+
+    def _name(self, node: int) -> str:
+        """Return the name that the roster gives a node's identity, if it showed any."""
+        identity = self._identities.get(node)
+        if identity is None:
+            return f"node {node}"
+        return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
     def _prepare(self, call: Call, cohort: Sequence[int]) -> Table:
         """Return the table of a round whose keys did not come with the round before: two light trips."""
-        codes: Counter[str] = Counter()
+        answers = Answers(KEYS)
         asked = [Request(node, KEYS, call.round) for node in cohort]
-        cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, codes)}
+        cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, answers)}
         table = self._seat(call.round, cards)
         if table is None:
-            raise self._no_cohort(call.round, cards, len(cohort), codes)
-        codes.clear()
-        for answer in self._ask(call, table.requests(table.nodes), codes):
+            raise self._no_cohort(call.round, cards, len(cohort), answers)
+        answers = Answers(SHARES)
+        for answer in self._ask(call, table.requests(table.nodes), answers):
             table.take_boxes(answer)
-        self._require(table, len(table.cohort.boxes), codes, "shares of their keys")
+        self._require(table, len(table.cohort.boxes), answers, "shares of their keys")
         return table
 
     def _seat(self, round: int, cards: Mapping[int, bytes]) -> Table | None:
         """Return the table of those nodes whose cards are genuine, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
         seated = {card.identity: (card, node) for node, data in cards.items() if (card := self._card(data, session))}
+        self._identities |= {node: identity for identity, (_, node) in seated.items()}
         order = sorted(seated)
         cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
         table = Table(cohort, tuple(seated[identity][1] for identity in order))
@@ -162,8 +189,8 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
-    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, list[int], dict[int, bytes], Counter[str]]:
-        """Return the sum of the masked vectors, whose it is, cards for the next round, and the answers by code.
+    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, list[int], dict[int, bytes], Answers]:
+        """Return the sum of the masked vectors, whose it is, cards for the next round, and who answered what.
 
         Vectors are folded as they arrive: the memory for them does not grow with their number.
         """
@@ -176,62 +203,97 @@ class SecureSum:
         total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
         survivors: list[int] = []
         cards: dict[int, bytes] = {}
-        codes: Counter[str] = Counter()
+        answers = Answers(TRAIN)
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):
             if "card" in answer.sections and answer.node in following:
                 cards[answer.node] = answer.sections["card"]
             if answer.request.kind == TRAIN:
-                codes[str(answer.code)] += 1
+                answers.take(answer)
                 if not answer.late:
                     self._link.answered()
             if answer.update is not None:
                 total += answer.update
                 survivors.append(members[answer.node])
-        self._require(table, len(survivors), codes, "a masked update")
-        return total, sorted(survivors), cards, codes
+        self._link.tell(call.round, answers, self._name)
+        self._require(table, len(survivors), answers, "a masked update", set(members) - answers.untouched)
+        return total, sorted(survivors), cards, answers
 
     def _invitation(self, table: Table, position: int, again: bool) -> Sections:
         return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
 
     def _consents(self, call: Call, table: Table, survivors: Sequence[int]) -> dict[int, bytes]:
-        """Return the survivors' signatures, by position, of the list of survivors."""
-        bits, codes = to_bits(survivors, len(table.nodes)), Counter[str]()
+        """Return the survivors' signatures, by position, of the list of survivors.
+
+        If they are too few, those that were late are asked again for the same list: a device signs no other.
+        """
+        bits, signatures = to_bits(survivors, len(table.nodes)), dict[int, bytes]()
         model = _model(call)
-        context, cards, signatures = table.cohort.context(model), table.cohort.cards, dict[int, bytes]()
-        requests = [Request(table.nodes[p], CONSENT, call.round, {"survivors": bits}) for p in survivors]
-        for answer in self._ask(call, requests, codes):
-            position, signature = table.nodes.index(answer.node), answer.sections.get("signature", b"")
-            if consents(cards[position], signature, context, bits):
-                signatures[position] = signature
-        self._require(table, len(signatures), codes, "their signature")
+        context, cards = table.cohort.context(model), table.cohort.cards
+        asked, answers = {table.nodes[p]: p for p in survivors}, Answers(CONSENT)
+        for _ in self._link.tries(f"round {call.round}: those that were late are asked again to sign"):
+            answers = Answers(CONSENT)
+            requests = [Request(node, CONSENT, call.round, {"survivors": bits}) for node in asked]
+            for answer in self._ask(call, requests, answers):
+                position, signature = asked[answer.node], answer.sections.get("signature", b"")
+                if consents(cards[position], signature, context, bits):
+                    signatures[position] = signature
+            asked = {node: p for node, p in asked.items() if node in answers.late}
+            if not asked or len(signatures) >= self._plan.least_survivors:
+                break
+        self._require(table, len(signatures), answers, "their signature", [table.nodes[p] for p in survivors])
         return signatures
 
-    def _opened(
-        self, call: Call, table: Table, survivors: Sequence[int], signatures: Mapping[int, bytes] | None
-    ) -> tuple[dict[int, bytes], list[bytes]]:
-        """Return the shares that devices opened, by position, and the seeds of noise that each gave up.
+    def _open(
+        self,
+        call: Call,
+        table: Table,
+        total: Words,
+        survivors: Sequence[int],
+        signatures: Mapping[int, bytes] | None,
+        answers: Answers,
+    ) -> list[bytes]:
+        """Take the masks off the sum, in place; return the seeds of noise that each device gave up.
 
-        The noise of a device that gives up none, or not those it should, stays in the sum: too much is no harm.
-        Boxes for the next round come with them, and are taken.
+        If the shares do not suffice, those that were late are asked again, by the same request to the last byte: a
+        device answers no other. The noise of a device that gives up none, or not those it should, stays in the sum:
+        too much is no harm. Boxes for the next round come with the shares, and are taken.
         """
-        spare = SEED_BYTES * len(self._spare(len(survivors)))
-        bits, coming = to_bits(survivors, len(table.nodes)), self._coming
-        asked = {table.nodes[p]: p for p in (survivors if signatures is None else sorted(signatures))}
-        signed = {} if signatures is None else {"signatures": pack_consents(signatures)}
-        seats = set(coming.nodes) if coming else set[int]()
-        requests = [
-            Request(node, UNMASK, call.round, {"survivors": bits, **signed, **self._cards(node)}) for node in asked
-        ]
-        requests += coming.requests(sorted(seats - set(asked))) if coming else []
-        opened: dict[int, bytes] = {}
-        layers: list[bytes] = []
-        for answer in self._ask(call, requests, Counter()):
-            if answer.request.kind == UNMASK and self._fits(table, asked[answer.node], answer):
-                opened[asked[answer.node]] = answer.sections["opened"]
-                layers += [seeds for seeds in [answer.sections.get("layers", b"")] if 0 < len(seeds) == spare]
-            if coming and answer.node in seats:
-                coming.take_boxes(answer)
-        return opened, layers
+        opened = Opened(table, SEED_BYTES * len(self._spare(len(survivors))))
+        positions = survivors if signatures is None else sorted(signatures)
+        asked = {table.nodes[position]: position for position in positions}
+        sections: Sections = {"survivors": to_bits(survivors, len(table.nodes))}
+        sections |= {} if signatures is None else {"signatures": pack_consents(signatures)}
+        also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
+        for _ in self._link.tries(f"round {call.round}: those that were late are asked again for shares"):
+            requests = [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]
+            trip = Answers(UNMASK)
+            for answer in self._ask(call, [*requests, *also], trip):
+                self._take(opened, asked.get(answer.node), answer)
+            answers.update(trip)
+            try:
+                unmask(total, table.cohort, opened.shares, survivors, _model(call))
+                return list(opened.layers.values())
+            except TooFewShares:
+                asked, also = {node: position for node, position in asked.items() if node in trip.late}, []
+            if not asked:
+                break
+        raise Unfinished(
+            f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not take the masks off "
+            f"({answers})",
+            "nothing was released, the round is paid for; look at the devices' own logs, "
+            "then go on in the same folder",
+            answers,
+            paid=True,
+            cohort=len(table.nodes),
+            survivors=len(survivors),
+        )
+
+    def _take(self, opened: Opened, position: int | None, answer: Answer) -> None:
+        """Take the shares that a device opens at its position, and its boxes for the next round."""
+        if position is not None:
+            opened.take(position, answer)
+        if self._coming and answer.node in self._coming.nodes:
+            self._coming.take_boxes(answer)
 
     def _spare(self, survivors: int) -> Sequence[float]:
         """Return the variances of the layers of noise that so many survivors do not need."""
@@ -247,10 +309,6 @@ class SecureSum:
 
     def _cards(self, node: int) -> Sections:
         return self._coming.cards(node) if self._coming and node in self._coming.nodes else {}
-
-    def _fits(self, table: Table, position: int, answer: Answer) -> bool:
-        count = len(table.cohort.among(position))
-        return len(answer.sections.get("opened", b"")) == SHARE_BYTES * count
 
 
 def _model(call: Call) -> bytes:

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from ..privacy import Plan, RoundError, Sum
-from .exchange import LATE
+from ..privacy import Plan, Sum
+from .answers import Answers
+from .exchange import wait
 
 
 @dataclass(frozen=True)
 class Link:
-    """The way to the devices: the grid, the plan they are offered, and whom to tell that one has answered."""
+    """The way to the devices: the grid, the plan they are offered, whom to tell that one has answered, or something
+    that an operator should know, and the seconds to wait before each further try."""
 
     grid: Grid
     plan: Plan
     answered: Callable[[], None]
+    say: Callable[[str], None] = lambda line: None
+    pauses: Sequence[float] = ()
+
+    def tell(self, round: int, answers: Answers, name: Callable[[int], str] = lambda node: f"node {node}") -> None:
+        """Say who did not do as asked."""
+        for line in answers.lines(round, name):
+            self.say(line)
+
+    def tries(self, what: str) -> Iterator[None]:
+        """Yield once for each try; before all but the first say `what` is done, and wait."""
+        yield
+        for number, pause in enumerate(self.pauses, 2):
+            self.say(f"{what}, in {pause:g} s: try {number} of {len(self.pauses) + 1}")
+            wait(pause)
+            yield
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,12 +59,16 @@ class Call:
 
 @dataclass(frozen=True, repr=False)
 class Collected:
-    """A round's exact sum, paid for; the nodes that were asked and those in the sum, sorted; answers by code."""
+    """A round's exact sum, paid for; the nodes that were asked and those in the sum, sorted; answers by code.
+
+    `opening` counts the answers of those that were asked to take the masks off.
+    """
 
     total: Sum
     cohort: Sequence[int]
     survivors: Sequence[int]
     codes: Mapping[str, int]
+    opening: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Collector(Protocol):
@@ -62,22 +82,7 @@ class Collector(Protocol):
         """Return the sum over the cohort, paid for.
 
         Raises:
-            RoundError: too few devices answered; nothing was opened.
+            Unfinished: too few devices answered; nothing was opened.
             BudgetError: the budget does not cover the release; nothing was opened.
         """
         ...
-
-
-def said(codes: Counter[str]) -> str:
-    """Return in words how many devices answered what."""
-    words = [f"{count} said {code}" for code, count in sorted(codes.items()) if code != LATE]
-    words += [f"{codes[LATE]} late"] if codes[LATE] else []
-    return ", ".join(words) or "nobody was asked"
-
-
-def too_few(survivors: int, cohort: int, minimum: int, codes: Counter[str], what: str = "an update") -> RoundError:
-    """Return the error of a round that too few devices answered."""
-    return RoundError(
-        f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({said(codes)})",
-        "nothing was released; look at the devices' own logs, then go on in the same folder",
-    )

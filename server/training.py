@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,10 @@ class Observer(Protocol):
         """Be told that one more device has answered."""
         ...
 
+    def said(self, line: str) -> None:
+        """Be told something that an operator should know."""
+        ...
+
     def finished_round(self, record: RoundRecord) -> None:
         """Be told what a round came to."""
         ...
@@ -44,6 +48,9 @@ class Silent:
         """Do nothing."""
 
     def answered(self) -> None:
+        """Do nothing."""
+
+    def said(self, line: str) -> None:
         """Do nothing."""
 
     def finished_round(self, record: RoundRecord) -> None:
@@ -83,7 +90,8 @@ class Training:
 
     `run` is Flower's number of the run, and `roster` says which devices may take part in secure aggregation.
     `shared_ledger` is a population's ledger that the run is charged to in place of one of its own, and `population`
-    says who its clients are: runs that share a ledger must say the same.
+    says who its clients are: runs that share a ledger must say the same. `pauses` are the seconds to wait before each
+    further try, in a row, of a round that came to nothing; by default there is no other.
     """
 
     plan: Plan
@@ -96,6 +104,7 @@ class Training:
     roster: Roster | None = None
     shared_ledger: Path | None = None
     population: str = ""
+    pauses: Sequence[float] = ()
 
     @property
     def ledger(self) -> Path:
@@ -157,3 +166,8 @@ class Outcome:
     records: tuple[RoundRecord, ...]
     epsilon: Mapping[str, float | None]
     stopped: BudgetError | None = None
+
+    @property
+    def releases(self) -> int:
+        """How many rounds released something."""
+        return sum(not record.lost for record in self.records)

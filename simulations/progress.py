@@ -48,6 +48,9 @@ class Progress:
         """Count a device."""
         self._answered += 1
 
+    def said(self, line: str) -> None:
+        """Do nothing: what a simulation's devices do is told by its end."""
+
     def finished_round(self, record: RoundRecord) -> None:
         """Show what the round came to."""
         self._quality = self._quality if record.figures is None else record.quality

@@ -84,6 +84,9 @@ class _Restoring:
         self.updates += 1
         self._observer.answered()
 
+    def said(self, line: str) -> None:
+        self._observer.said(line)
+
     def finished_round(self, record: RoundRecord) -> None:
         self._observer.finished_round(record)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import stat
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -44,10 +44,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Roster:
-    """Whom a device sums with: the listed public keys, and all that the authority's key has certified."""
+    """Whom a device sums with: the listed public keys, and all that the authority's key has certified.
+
+    `names` are those that the roster's file gives its keys, for a log.
+    """
 
     devices: frozenset[bytes] = frozenset()
     authority: bytes | None = None
+    names: Mapping[bytes, str] = field(default_factory=dict[bytes, str], compare=False)
 
     def admits(self, public: bytes, certificate: bytes) -> bool:
         """Whether the owner of this public key may take part."""
@@ -133,8 +137,9 @@ def read_roster(path: Path) -> Roster:
         fields = tomllib.loads(path.read_text("utf-8"))
         named = cast(dict[str, Any], fields.pop("devices", {}))
         authority = fields.pop("authority", None)
-        devices = frozenset(_public(text) for text in named.values())
-        roster = Roster(devices, None if authority is None else _public(authority))
+        names = {_public(text): name for name, text in named.items()}
+        devices = frozenset(names)
+        roster = Roster(devices, None if authority is None else _public(authority), names)
     except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the roster {path}", hint) from fault
     if fields or len(devices) != len(named) or not (devices or authority):

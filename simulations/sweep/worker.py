@@ -43,6 +43,9 @@ class Watcher:
     def answered(self) -> None:
         """Do nothing."""
 
+    def said(self, line: str) -> None:
+        """Do nothing."""
+
     def finished_round(self, record: RoundRecord) -> None:
         """Tell of the round."""
         self._say(record.round, record.seconds)

@@ -18,7 +18,7 @@ from flwr.app import Context, RecordDict
 from flwr.supercore import log as flower_log
 
 from bract.models import read_flat
-from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError
+from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError, RoundError
 from bract.privacy.secagg.identity import new_identity, public_text, read_roster
 from bract.server import app as app_file
 from bract.server.app import main
@@ -61,6 +61,43 @@ def test_a_run_says_a_line_a_round(counter: Any, settings: dict[str, str], caplo
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines[:3]] == ["round 1", "round 2", "round 3"]
     assert all("accuracy " in line and "%" in line and "4 of 4 devices" in line for line in lines[:3])
+
+
+def test_a_round_that_is_lost_does_not_end_the_run_and_is_said_in_the_log(
+    counter: Any,
+    refusing: Any,
+    settings: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_file, "PAUSES", (0.0, 0.0))
+    asked: list[int] = []
+
+    def app(message: Any, context: Context) -> Any:
+        asked.append(context.node_id)
+        broken = 4 < len(asked) <= 8 and len(asked) != 6  # all but one fail in round 2
+        return (refusing(counter, {context.node_id}, "failed") if broken else counter)(message, context)
+
+    with caplog.at_level(logging.WARNING, "bract.server"):
+        main(LocalGrid(app, 4), context(**settings))
+    said = [record.getMessage() for record in caplog.records]
+    assert "round 2, asked to train: said failed: node 2, node 4, node 5" in said
+    assert any(line.startswith("round 2: lost, nothing was released") for line in said)
+    assert said[-2:] == [
+        "2 releases of 3 planned: lost round 2",
+        f"finished after round 3; the model is in {settings['out']}",
+    ]
+    assert (Path(settings["out"]) / "model.safetensors").exists()
+
+
+def test_a_run_of_lost_rounds_alone_has_failed_and_leaves_no_model(
+    counter: Any, refusing: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_file, "PAUSES", (0.0,) * 9)
+    app = refusing(counter, {2, 3, 4}, "failed")
+    with pytest.raises(RoundError, match="all 3 rounds were lost"):
+        main(LocalGrid(app, 4), context(**settings))
+    assert not (Path(settings["out"]) / "model.safetensors").exists()
 
 
 class Heard(logging.Handler):

@@ -15,7 +15,7 @@ from bract.privacy.ledger import PopulationLedger, new_population
 from bract.privacy.statement import read_ledger
 from bract.server.app import main
 from bract.server.rounds import train
-from bract.server.training import Training
+from bract.server.training import Silent, Training
 from bract.simulations.grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -143,11 +143,7 @@ class TestTwoTrainings:
         class Cut(Exception):
             pass
 
-        class Cutting:
-            def started(self, state: Any, ledger: Any) -> None: ...
-
-            def answered(self) -> None: ...
-
+        class Cutting(Silent):
             def finished_round(self, record: Any) -> None:
                 if record.round == 2:
                     raise Cut
