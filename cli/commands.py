@@ -9,6 +9,7 @@ from .ledger import ledger
 from .partition import partition
 from .simulate import simulate
 from .sweep import sweep
+from .terms import terms
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Federated learning under a stated (epsilon, delta)."
@@ -18,6 +19,7 @@ app.command()(sweep)
 app.command()(budget)
 app.command()(partition)
 app.add_typer(ledger, name="ledger")
+app.add_typer(terms, name="terms")
 
 
 @app.callback()

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     """Return the exit code of a command line; faults are printed to stderr in two lines."""
     import click
 
-    from ..privacy.errors import BractError
+    from ..privacy.errors import BractError, printable
     from .commands import app
 
     try:
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as fault:
         verb = fault.ctx.info_name if fault.ctx and fault.ctx.parent else None
         command = f"bract {verb} --help" if verb else "bract --help"
-        return _say(fault.format_message().rstrip(".").lower(), f"see `{command}`", 2)
+        return _say(printable(fault.format_message()).rstrip(".").lower(), f"see `{command}`", 2)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", "what was finished is on disk; `bract simulate --resume DIR` goes on", 130)
     except OSError as fault:

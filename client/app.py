@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
+from ..privacy.errors import printable
 from ..privacy.layers import SEED_BYTES, split_seeds
 from ..privacy.messages import (
     ANSWER,
@@ -94,6 +96,11 @@ class Visit:
             raise PlanError(
                 "the node lacks identity, roster or state", "give all three in --node-config, see the docs"
             )
+        if not whom.admits(who.public, who.certificate):
+            raise DataError(
+                "the node's own identity is not on its roster",
+                "add its public key to the roster, or give the node the identity or the certificate that is meant",
+            )
         session = make_session(self.plan, self.run, round)
         return SecureRound(session, self.plan, who, whom, journal, state)
 
@@ -140,14 +147,27 @@ def _answer(
             return _reply(Code.OK, *answer(visit))
     except Exception as fault:
         code = _code(fault)
-        log.warning("round not taken part in (%s)", code, exc_info=fault if code is Code.FAILED else None)
-        if isinstance(fault, Refused | BractError):
-            log.warning("%s", fault)
-        if isinstance(fault, BudgetSpent):
-            log.warning("the device took part in this plan as often as its noise was sized for")
-        if isinstance(fault, Repeated):
-            log.warning("the node's state folder says that this was done before")
+        _log("round not taken part in", code, fault)
         return _reply(code)
+
+
+def _log(what: str, code: Code, fault: Exception) -> None:
+    """Say in the device's own log what is wrong, in characters that neither end a line nor steer a terminal."""
+    log.warning("%s (%s)", what, code)
+    match fault:
+        case Repeated():
+            log.warning("the node's state folder says that this was done before")
+        case BudgetSpent():
+            log.warning("the device took part in this plan as often as its noise was sized for")
+        case BractError():
+            log.warning("%s", fault)
+        case Refused() | Malformed():
+            log.warning("%s", printable(fault))
+        case _ if code is Code.FAILED:
+            for line in "".join(traceback.format_exception(fault)).splitlines():
+                log.warning("| %s", printable(line))
+        case _:
+            pass
 
 
 def _code(fault: Exception) -> Code:
@@ -270,7 +290,7 @@ def _besides(visit: Visit, name: str, prepare: Callable[[], bytes]) -> dict[str,
             return {name: prepare()}
     except Exception as fault:
         code = _code(fault)
-        log.warning("next round not prepared (%s)", code, exc_info=fault if code is Code.FAILED else None)
+        _log("next round not prepared", code, fault)
         return {}
 
 

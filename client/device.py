@@ -9,7 +9,9 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy, read_plan
+from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy
+from ..privacy.files import exposed
+from ..privacy.plan_file import read_offered
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from .journal import DiskJournal, Journal
 from .records import Records, read_records, torch_device
@@ -29,7 +31,7 @@ class Device:
     records: Records
     terms: Terms
     entropy: Entropy = field(default_factory=SystemEntropy)
-    read_plan: Callable[[str], Plan] = read_plan
+    read_plan: Callable[[str], Plan] = read_offered
     mechanisms: Mapping[tuple[str, str], Mechanism] = field(default_factory=lambda: MECHANISMS)
     identity: Identity | None = None
     roster: Roster | None = None
@@ -45,7 +47,7 @@ def open_device(context: Context) -> Device:
 
     Raises:
         DataError: records, identity or roster cannot be read.
-        PlanError: the terms cannot be read, or there is no state: without a ledger nothing is answered.
+        PlanError: there are no terms or they cannot be read, or there is no state: nothing is answered without both.
     """
     settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
     if "data" not in settings:
@@ -54,7 +56,13 @@ def open_device(context: Context) -> Device:
         raise PlanError(
             "the node has no state", "give it a folder of its own: --node-config 'state=\"/var/lib/bract\"'"
         )
-    terms = read_terms(settings["terms"]) if "terms" in settings else Terms()
+    if "terms" not in settings:
+        raise PlanError(
+            "the node has no terms", "type: bract terms init, and give it --node-config 'terms=\"terms.toml\"'"
+        )
+    terms = read_terms(settings["terms"])
+    if settings["state"].exists() and (place := exposed(settings["state"])):
+        raise DataError(f"others can change the node's state: see {place}", f"type: chmod go-w {place}")
     return Device(
         _records_of(str(settings["data"])),
         terms,

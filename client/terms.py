@@ -7,8 +7,31 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..privacy import Budget, Plan, PlanError
+from ..privacy import Budget, Composed, Plan, PlanError
+from ..privacy.accounting import epsilon
+from ..privacy.errors import printable
+from ..privacy.files import read_owned, write_new
 from ..privacy.secagg.graph import COMPLETE
+
+MOST_BYTES = 1 << 16
+"""The largest file of terms."""
+
+SAFE_TERMS = """\
+# terms.toml: what this device accepts, whatever the server asks
+max_epsilon = 8.0             # the most that any plan may spend, and all plans together
+max_delta = 1e-4              # the delta of that, and the largest of any plan
+trusted_server = false        # true also accepts plans whose noise the server adds
+clear_updates = false         # true also accepts plans whose updates leave without masks
+malicious_server = true       # only plans whose masks hold against a server that lies
+min_survivors = 3             # the least number of devices that any sum of a plan may open over
+min_colluders = 1             # the number of devices that may work with the server without harm, at least
+hybrid_keys = false           # true: only plans whose keys also hold against a quantum computer
+min_round_epsilon = 0.001     # the least that a round must be worth: one that costs nothing is a probe
+max_plans_a_day = 10          # the most new plans that it takes up a day
+max_refused_runs_a_day = 3    # after so many refused runs it takes up no new one that day
+# models = ["cnn"]            # the only networks that it trains; without this line any
+"""
+"""What `bract terms init` writes."""
 
 
 class Refused(Exception):
@@ -25,6 +48,8 @@ class Terms(BaseModel):
     `malicious_server` the plan must hold against a server that lies. What `min_survivors` asks for a sparse graph
     does not give: with it such plans are refused. A day lets in at most `max_plans_a_day` new plans, and no new run
     after `max_refused_runs_a_day` were refused: each answer tells the server something of what was spent before.
+    A round must be worth `min_round_epsilon`, its share of what all rounds of the plan cost at `max_delta`: rounds
+    that cost nothing are of use to nobody but a server that probes. With `hybrid_keys` keys must be hybrid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +62,8 @@ class Terms(BaseModel):
     min_colluders: int = Field(default=0, ge=0, strict=True)
     malicious_server: bool = False
     models: tuple[str, ...] | None = None
+    hybrid_keys: bool = False
+    min_round_epsilon: float = Field(default=1e-3, ge=0)
     max_refused_runs_a_day: int = Field(default=3, ge=1, strict=True)
     max_plans_a_day: int = Field(default=10, ge=1, strict=True)
 
@@ -62,12 +89,22 @@ class Terms(BaseModel):
             self._check_masks(plan)
         elif not self.clear_updates:
             raise Refused("the plan has updates leave without masks, these terms do not")
+        if self.min_round_epsilon:
+            self._check_worth(plan)
         if self.models is not None and plan.model.name not in self.models:
-            raise Refused(f"the plan trains {plan.model.name}, these terms allow {', '.join(self.models)}")
+            raise Refused(f"the plan trains {printable(plan.model.name)}, these terms allow {', '.join(self.models)}")
+
+    def _check_worth(self, plan: Plan) -> None:
+        rounds = plan.participations
+        worth = epsilon(Composed(plan.event(plan.budget.view), rounds), self.max_delta) / rounds
+        if worth < self.min_round_epsilon:
+            raise Refused(f"a round is worth epsilon {worth:.2g}, these terms want {self.min_round_epsilon:g}")
 
     def _check_masks(self, plan: Plan) -> None:
         if plan.colluders < self.min_colluders:
             raise Refused(f"the plan withstands {plan.colluders} colluders, these terms want {self.min_colluders}")
+        if self.hybrid_keys and plan.aggregation.key_exchange != "hybrid":
+            raise Refused(f"the plan's keys are {plan.aggregation.key_exchange}, these terms want hybrid")
         if self.malicious_server and not plan.malicious:
             raise Refused("the plan trusts the server to follow the protocol, these terms do not")
         if self.min_survivors is None:
@@ -88,15 +125,29 @@ def read_terms(path: Path) -> Terms:
     """Return the terms in a TOML file.
 
     Raises:
-        PlanError: the file is missing, not TOML, or has a key or value that terms do not know.
+        PlanError: the file is missing, not TOML, too large, or has a key or value that terms do not know.
+        DataError: others than its owner can change it.
     """
-    hint = "write the keys that docs/deployment.md shows, such as max_epsilon = 8.0"
+    hint = "mend it: bract terms init NEW.toml writes all keys that there are, with what they mean"
     try:
-        return Terms.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Terms.model_validate(tomllib.loads(read_owned(path, MOST_BYTES).decode("utf-8")))
     except (OSError, UnicodeDecodeError):
-        raise PlanError(f"cannot read the terms {path}", hint) from None
-    except tomllib.TOMLDecodeError as fault:
-        raise PlanError(f"the terms {path} are not valid: {fault}", hint) from None
+        raise PlanError(f"cannot read the terms {path}", f"write some: bract terms init {path}") from None
     except ValidationError as fault:
-        keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in fault.errors())
+        keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in fault.errors()[:10])
         raise PlanError(f"the terms {path} are not valid at: {keys}", hint) from None
+    except (ValueError, RecursionError) as fault:
+        raise PlanError(f"the terms {path} are not valid: {fault}", hint) from None
+
+
+def write_terms(path: Path) -> None:
+    """Write a file of safe terms for an owner to read and change.
+
+    Raises:
+        PlanError: there is a file already.
+        StorageError: it cannot be written.
+    """
+    try:
+        write_new(path, SAFE_TERMS.encode())
+    except FileExistsError:
+        raise PlanError(f"{path} is there already", "read it, or give another name; nothing was written") from None

@@ -12,16 +12,22 @@ class BractError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str) -> None:
-        self.what, self.hint = _line(what), _line(hint)
+        self.what, self.hint = printable(what), printable(hint)
         super().__init__(self.what, self.hint)
 
     def __str__(self) -> str:
         return f"error: {self.what}\nhint: {self.hint}"
 
 
-def _line(text: str) -> str:
-    """Return the text on one line, whatever it quotes: control characters become question marks."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+def printable(text: object) -> str:
+    """Return any text on one line that a terminal or a log shows as it is, whoever wrote it.
+
+    Control characters, escapes, and marks that turn the direction of text become question marks, blanks a space.
+
+    >>> printable("a\\x1b[2J\\nb\\u202ec")
+    'a?[2J b?c'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))
 
 
 class PlanError(BractError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import StorageError
+from .errors import DataError, StorageError
 
 HINT = "free some space, then go on in the same folder: what was written before is intact"
 
@@ -29,6 +30,28 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def write_new(path: Path, data: bytes, private: bool = False) -> None:
+    """Write a new file; when this returns, it is on disk. Others than its owner can read it unless `private`.
+
+    Raises:
+        FileExistsError: there is a file already.
+        StorageError: it cannot be written; nothing is left of it.
+    """
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(path)
+    with storage(path, "choose a folder that is there and that you can write to"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        except BaseException:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
 
 
 def replace_file(path: Path, data: bytes, private: bool = False) -> None:
@@ -57,6 +80,44 @@ def replace_file(path: Path, data: bytes, private: bool = False) -> None:
             raise
 
 
+def exposed(path: Path) -> Path | None:
+    """Return the file or folder, of `path` and all that it lies in, that others than its user and root can change.
+
+    Whoever can change a folder can put another file in the place of one that he cannot change; in a folder with the
+    sticky bit, such as /tmp, only his own.
+
+    Raises:
+        OSError: it is not there, or cannot be looked at.
+    """
+    real = path.resolve(strict=True)
+    for place in dict.fromkeys((real, *real.parents, *path.absolute().parents)):
+        found = place.stat()
+        sticky = place != real and found.st_mode & stat.S_ISVTX
+        if found.st_uid not in (0, os.geteuid()) or (found.st_mode & 0o022 and not sticky):
+            return place
+    return None
+
+
+def read_owned(path: Path, most: int) -> bytes:
+    """Return the content of a file that its user wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has more than `most` bytes.
+        DataError: others can change it.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError("too large")
+    if place := exposed(path):
+        raise DataError(
+            f"others than its owner can change {path}: see {place}",
+            f"let it be yours, or root's, and type: chmod go-w {place}",
+        )
+    return content
+
+
 def make_folder(folder: Path) -> None:
     """Make a device's folder, so that it is there after a power cut too.
 
@@ -66,7 +127,7 @@ def make_folder(folder: Path) -> None:
     with storage(folder, "let the node write to the folder of its state setting"):
         for path in [*reversed(folder.parents), folder]:
             if not path.is_dir():
-                path.mkdir(exist_ok=True)
+                path.mkdir(mode=0o755, exist_ok=True)
                 sync_folder(path.parent)
 
 

@@ -33,7 +33,7 @@ class Data(Section):
     clients: Count = 11
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
-    shape: Annotated[tuple[Count, ...], Field(strict=False)] = (1, 28, 28)
+    shape: Annotated[tuple[Count, ...], Field(strict=False, max_length=8)] = (1, 28, 28)
     classes: Count = 10
 
 

@@ -138,7 +138,9 @@ def _population_name(study: Study) -> str:
 
 def _opener(study: Study, population: Population):
     p = study.privacy
-    terms = Terms(max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True)
+    terms = Terms(
+        max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True, min_round_epsilon=0
+    )
     identities = [new_identity() for _ in range(population.clients if study.secure else 0)]
     journals = [MemoryJournal() for _ in identities]
     roster, entropy = roster_of(identities), study.entropy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,10 +17,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..errors import DataError
+from ..files import read_owned, write_new
 from .derive import digest
 
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 NO_CERTIFICATE = bytes(SIGNATURE_BYTES)
+MOST_KEY_BYTES, MOST_ROSTER_BYTES = 1 << 14, 1 << 22
+"""The largest file of a key or a certificate, and of a roster: some 40,000 devices."""
+
+PRIME = 2**255 - 19
+"""Ed25519 counts modulo it (RFC 8032, 5.1)."""
+
+CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
+EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER = frozenset((0, 1, PRIME - 1, EIGHTH, PRIME - EIGHTH))
+"""The y of all points whose order divides 8."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,11 +94,31 @@ def _certified(public: bytes) -> bytes:
 @lru_cache(maxsize=1 << 14)
 def verified(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether the signature of the message is by the owner of the public key; all three are public."""
+    if not sound(public):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=1 << 14)
+def sound(public: bytes) -> bool:
+    """Whether these 32 bytes are a public key that only one who knows a secret can sign for.
+
+    That is the canonical encoding of a point on the curve whose order does not divide 8: for a point of small order
+    anybody finds a signature that fits many messages.
+
+    Reference: RFC 8032, 5.1.3; Chalkias, Garillot, Nikolaenko 2020, "Taming the many EdDSAs", table 1.
+    """
+    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    if len(public) != PUBLIC_BYTES or y >= PRIME or y in SMALL_ORDER:
+        return False
+    like_x_squared = (
+        (y * y - 1) * (CURVE_D * y * y + 1) % PRIME
+    )  # x^2 is the quotient: a square if the product is one
+    return pow(like_x_squared, (PRIME - 1) // 2, PRIME) == 1
 
 
 def read_identity(path: Path, certificate: Path | None = None) -> Identity:
@@ -100,8 +132,8 @@ def read_identity(path: Path, certificate: Path | None = None) -> Identity:
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise DataError(f"others than its owner can read the identity {path}", f"type: chmod 600 {path}")
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        proof = NO_CERTIFICATE if certificate is None else base64.b64decode(certificate.read_bytes(), validate=False)
+        key = serialization.load_pem_private_key(read_owned(path, MOST_KEY_BYTES), password=None)
+        proof = NO_CERTIFICATE if certificate is None else _certificate(certificate)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the identity {path}", "make one: see docs/deployment.md") from fault
     if not isinstance(key, Ed25519PrivateKey) or len(proof) != SIGNATURE_BYTES:
@@ -109,15 +141,31 @@ def read_identity(path: Path, certificate: Path | None = None) -> Identity:
     return Identity(key, proof)
 
 
+def _certificate(path: Path) -> bytes:
+    """Return the certificate in a file, in lines of base64 as `base64` or `openssl base64` writes."""
+    return _base64(b"".join(read_owned(path, MOST_KEY_BYTES).splitlines()))
+
+
+def _base64(text: bytes) -> bytes:
+    """Return what is written in base64.
+
+    Raises:
+        ValueError: it is not written as base64 writes it: there is something before, between or after.
+    """
+    data = binascii.a2b_base64(text, strict_mode=True)
+    if binascii.b2a_base64(data, newline=False) != text:
+        raise ValueError("not as base64 writes it")
+    return data
+
+
 def write_identity(path: Path, identity: Identity) -> None:
-    """Write an identity to a new PEM file that only its owner can read.
+    """Write an identity to a new PEM file that only its owner can read; when this returns, it is on disk.
 
     Raises:
         FileExistsError: there is a file already.
     """
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(identity.key.private_bytes(encoding, form, serialization.NoEncryption()))
+    write_new(path, identity.key.private_bytes(encoding, form, serialization.NoEncryption()), private=True)
 
 
 def public_text(public: bytes) -> str:
@@ -134,13 +182,13 @@ def read_roster(path: Path) -> Roster:
     """
     hint = "list each device's public key under [devices], as docs/deployment.md shows"
     try:
-        fields = tomllib.loads(path.read_text("utf-8"))
+        fields = tomllib.loads(read_owned(path, MOST_ROSTER_BYTES).decode("utf-8"))
         named = cast(dict[str, Any], fields.pop("devices", {}))
         authority = fields.pop("authority", None)
         names = {_public(text): name for name, text in named.items()}
         devices = frozenset(names)
         roster = Roster(devices, None if authority is None else _public(authority), names)
-    except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as fault:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the roster {path}", hint) from fault
     if fields or len(devices) != len(named) or not (devices or authority):
         raise DataError(f"the roster {path} has unknown keys, a device twice, or nobody in it", hint)
@@ -148,7 +196,10 @@ def read_roster(path: Path) -> Roster:
 
 
 def _public(text: Any) -> bytes:
-    key = serialization.load_der_public_key(base64.b64decode(text, validate=True))
+    key = serialization.load_der_public_key(_base64(text.encode("ascii")))
     if not isinstance(key, Ed25519PublicKey):
         raise TypeError("not an ed25519 key")
-    return key.public_bytes_raw()
+    public = key.public_bytes_raw()
+    if public_text(public) != text or not sound(public):
+        raise ValueError("not a key that only its owner can sign for")
+    return public

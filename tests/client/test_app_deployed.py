@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord
 
 from bract.client import app as client_app
 from bract.client import device as device_file
@@ -24,8 +25,10 @@ Call = Callable[..., Any]
 
 @pytest.fixture
 def context(context: Call, tmp_path: Path) -> Call:
-    """A function: the context of a node with a state folder and these settings."""
-    return lambda **settings: context(**({"state": str(tmp_path / "state")} | settings))
+    """A function: the context of a node with a state folder, terms that change no default, and these settings."""
+    (tmp_path / "default.toml").write_text("")
+    usual = {"state": str(tmp_path / "state"), "terms": str(tmp_path / "default.toml")}
+    return lambda **settings: context(**(usual | settings))
 
 
 @pytest.fixture
@@ -115,6 +118,87 @@ class TestTheDeployedApp:
         assert "the node has no state" in caplog.text
         assert "--node-config" in caplog.text
 
+    @pytest.mark.parametrize("kind", ["train", KEYS])
+    def test_answers_nothing_without_terms_and_names_the_command_that_writes_them(
+        self,
+        make: Make,
+        shard: Path,
+        member: dict[str, str],
+        kind: str,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        content = offer(make(**SECURE))
+        reply = client_app.app(message(content, kind), context(data=str(shard), **(member | {"terms": ""})))
+        assert said(reply) is Code.PLAN
+        assert "the node has no terms" in caplog.text
+        assert "bract terms init" in caplog.text
+        assert not Path(member["state"]).exists()
+
+    @pytest.mark.parametrize("name", ["own.pem", "roster.toml", "default.toml", "state", "."])
+    def test_answers_nothing_while_others_can_change_what_it_goes_by(
+        self,
+        make: Make,
+        shard: Path,
+        tmp_path: Path,
+        member: dict[str, str],
+        name: str,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+        is_update: Call,
+    ) -> None:
+        def answer() -> Any:
+            return client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
+
+        (tmp_path / "state").mkdir()
+        kept = (tmp_path / name).stat().st_mode
+        for more in (0o020, 0o002):
+            (tmp_path / name).chmod(kept | more)
+            assert said(answer()) is Code.DATA
+        (tmp_path / name).chmod(kept)
+        assert is_update(answer())
+
+    def test_answers_in_a_folder_where_all_may_put_files_but_nobody_anothers(
+        self,
+        make: Make,
+        shard: Path,
+        tmp_path: Path,
+        member: dict[str, str],
+        offer: Call,
+        message: Call,
+        context: Call,
+        is_update: Call,
+    ) -> None:
+        tmp_path.chmod(0o1777)
+        assert is_update(client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member)))
+
+    @pytest.mark.parametrize("kind", [KEYS, "train"])
+    def test_takes_no_part_while_its_own_identity_is_not_on_its_roster(
+        self,
+        make: Make,
+        shard: Path,
+        tmp_path: Path,
+        member: dict[str, str],
+        kind: str,
+        offer: Call,
+        message: Call,
+        context: Call,
+        said: Call,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        write_identity(tmp_path / "new.pem", new_identity())
+        content = offer(make(**SECURE))
+        if kind == "train":
+            content[SECAGG] = ConfigRecord({"cohort": b""})
+        settings = member | {"identity": str(tmp_path / "new.pem")}
+        assert said(client_app.app(message(content, kind), context(data=str(shard), **settings))) is Code.DATA
+        assert "own identity is not on its roster" in caplog.text
+
     def test_answers_nothing_where_its_ledger_cannot_be_written(
         self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, said: Call
     ) -> None:
@@ -160,14 +244,16 @@ class TestTheDeployedApp:
     ) -> None:
         terms = tmp_path / "terms.toml"
         central = offer(make(privacy={"noise": "central"}))
-        assert said(client_app.app(message(central), context(data=str(shard)))) is Code.REFUSED
-        for short in ("trusted_server = true\n", "clear_updates = true\n"):
-            terms.write_text(short)
-            assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.REFUSED
-        terms.write_text("trusted_server = true\nclear_updates = true\n")
-        assert is_update(client_app.app(message(central), context(data=str(shard), terms=str(terms))))
-        terms.write_text("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")
-        assert said(client_app.app(message(central), context(data=str(shard), terms=str(terms)))) is Code.REFUSED
+
+        def answer(text: str) -> Any:
+            terms.write_text(text)
+            state = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
+            return client_app.app(message(central), context(data=str(shard), terms=str(terms), state=str(state)))
+
+        for short in ("", "trusted_server = true\n", "clear_updates = true\n"):
+            assert said(answer(short)) is Code.REFUSED
+        assert is_update(answer("trusted_server = true\nclear_updates = true\n"))
+        assert said(answer("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")) is Code.REFUSED
 
     @pytest.mark.parametrize("text", ["max_epsilon = inf", "trust = true", "=", None])
     def test_takes_no_part_while_its_terms_cannot_be_read(

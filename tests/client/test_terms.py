@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from bract.client.terms import Refused, Terms, read_terms
-from bract.privacy import Plan, PlanError
+from bract.models import count_parameters
+from bract.privacy import DataError, Plan, PlanError, make_plan, read_tables
 from bract.privacy.secagg.graph import COMPLETE
 
 Make = Callable[..., Plan]
+EXPERIMENTS = Path(__file__).parents[2] / "simulations" / "experiments"
 
 
 CLEAR = Terms(clear_updates=True)
@@ -41,7 +43,7 @@ def fault(path: Path) -> str:
     what, hint = str(caught.value).split("\n")
     assert what.startswith("error: ")
     assert str(path) in what
-    assert hint == "hint: write the keys that docs/deployment.md shows, such as max_epsilon = 8.0"
+    assert "bract terms init" in hint
     return what
 
 
@@ -164,6 +166,35 @@ def test_the_device_may_ever_spend_what_the_terms_allow_a_plan() -> None:
     assert (budget.epsilon, budget.delta) == (2.5, 1e-4)
 
 
+def test_keys_that_are_not_hybrid_are_refused_if_the_owner_wants_them_so(secure: Make) -> None:
+    words = refusal(Terms(hybrid_keys=True), secure())
+    assert words == "the plan's keys are x25519, these terms want hybrid"
+    for wants in (True, False):
+        Terms(hybrid_keys=wants).check(secure(aggregation={"key_exchange": "hybrid"}))
+
+
+def test_rounds_that_are_worth_next_to_nothing_are_refused(make: Make) -> None:
+    probe = make(privacy={"noise_multiplier": 1e4})
+    assert refusal(CLEAR, probe) == "a round is worth epsilon 0, these terms want 0.001"
+    Terms(clear_updates=True, min_round_epsilon=0).check(probe)
+    CLEAR.check(make())
+    assert "these terms want 0.5" in refusal(Terms(clear_updates=True, min_round_epsilon=0.5), make())
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_no_plan_that_ships_is_taken_for_a_probe(path: Path) -> None:
+    tables = {name: table for name, table in read_tables(path).items() if name in Plan.model_fields}
+    plan = make_plan(tables, Plan, count=count_parameters)
+    Terms(trusted_server=True, clear_updates=True).check(plan)
+
+
+def test_the_name_of_a_model_steers_no_terminal(make: Make) -> None:
+    plan = make()
+    named = plan.model_copy(update={"model": plan.model.model_copy(update={"name": "a\x1b[2J\nerror: b\u202e"})})
+    words = refusal(Terms(clear_updates=True, models=("cnn",)), named)
+    assert words == "the plan trains a?[2J error: b?, these terms allow cnn"
+
+
 def test_terms_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Terms().trusted_server = True
@@ -220,6 +251,13 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         'models = "cnn"',
         "models = [1]",
         "maxepsilon = 1",
+        "max_plans_a_day = 0",
+        "max_refused_runs_a_day = 0",
+        "min_round_epsilon = -1",
+        "min_round_epsilon = nan",
+        "hybrid_keys = 2",
+        "a = " + "[" * 30_000,
+        "# " + "a" * 70_000,
         "[terms]\nmax_epsilon = 1",
         "max_epsilon",
         "max_epsilon = 1\nmax_epsilon = 2",
@@ -236,6 +274,16 @@ def test_a_refused_value_is_named(tmp_path: Path) -> None:
     path = tmp_path / "terms.toml"
     path.write_text("max_epsilon = -1")
     assert "max_epsilon" in fault(path)
+
+
+@pytest.mark.parametrize("more", [0o020, 0o002])
+def test_a_file_that_others_can_change_is_refused(tmp_path: Path, more: int) -> None:
+    path = tmp_path / "terms.toml"
+    path.write_text("")
+    path.chmod(0o600 | more)
+    with pytest.raises(DataError, match="others than its owner can change") as caught:
+        read_terms(path)
+    assert caught.value.hint.endswith(f"chmod go-w {path}")
 
 
 def test_a_missing_file_is_refused_and_never_read_as_the_defaults(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bract.privacy.secagg.identity import (
     read_identity,
     read_roster,
     roster_of,
+    sound,
     verified,
     write_identity,
 )
@@ -245,3 +247,127 @@ def test_a_key_of_a_kind_that_nobody_knows_is_a_fault_in_two_lines(tmp_path: Pat
     roster.write_text(f'[devices]\na = "{encoded}"\n')
     with pytest.raises(DataError, match="cannot read the roster"):
         read_roster(roster)
+
+
+SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+"""All encodings, canonical or not, of the 8 points of small order (Chalkias et al. 2020, table 1)."""
+
+
+def der_text(public: bytes) -> str:
+    return base64.b64encode(bytes.fromhex("302a300506032b6570032100") + public).decode()
+
+
+class TestAKeyThatAnybodyCanSignFor:
+    @pytest.mark.parametrize("encoded", SMALL_ORDER)
+    def test_is_in_no_roster_as_a_device_or_an_authority(self, tmp_path: Path, encoded: str) -> None:
+        path = tmp_path / "roster.toml"
+        text = der_text(bytes.fromhex(encoded))
+        for line in (f'[devices]\na = "{text}"', f'authority = "{text}"'):
+            path.write_text(line)
+            assert "cannot read the roster" in fault(read_roster, path)
+
+    @pytest.mark.parametrize("encoded", SMALL_ORDER)
+    def test_has_signed_nothing(self, encoded: str) -> None:
+        """R the neutral point and S zero: the signature that such keys make fit one message in eight at least."""
+        forged = bytes([1, *[0] * 31]) + bytes(32)
+        assert not any(verified(bytes.fromhex(encoded), forged, bytes([n])) for n in range(64))
+
+    def test_is_told_from_a_true_one_and_a_point_from_what_is_none(self) -> None:
+        assert all(sound(new_identity().public) for _ in range(50))
+        on_curve = sum(sound(y.to_bytes(32, "little")) for y in range(2, 102))
+        assert 30 < on_curve < 70
+        assert not sound(b"")
+
+
+class TestBase64:
+    @pytest.fixture
+    def listed(self) -> str:
+        return public_text(new_identity().public)
+
+    @pytest.mark.parametrize(
+        ("before", "after"), [("", "AAAA"), ("", "="), ("", " "), (" ", ""), ("", "!"), ("", "\\n")]
+    )
+    def test_of_a_roster_has_nothing_around_it(self, tmp_path: Path, listed: str, before: str, after: str) -> None:
+        path = tmp_path / "roster.toml"
+        path.write_text(f'[devices]\na = "{listed}"\n')
+        assert len(read_roster(path).devices) == 1
+        path.write_text(f'[devices]\na = "{before}{listed}{after}"\n')
+        assert "cannot read the roster" in fault(read_roster, path)
+
+    @pytest.mark.parametrize("more", [b"QUJD", b"=", b"!", b"\nand more", b"\x00"])
+    def test_of_a_certificate_has_nothing_around_it(self, key_file: Path, tmp_path: Path, more: bytes) -> None:
+        proof = base64.encodebytes(bytes(range(64)))
+        assert read_identity(key_file, store(tmp_path / "certificate", proof)).certificate == bytes(range(64))
+        fault(read_identity, key_file, store(tmp_path / "certificate", proof + more))
+
+    def test_says_each_key_in_one_way_only(self, tmp_path: Path) -> None:
+        """The last character of 44 bytes holds four bits that say nothing."""
+        listed = public_text(new_identity().public)
+        assert listed.endswith("=")
+        twin = listed[:-2] + chr(ord(listed[-2]) + 1) + "="
+        path = tmp_path / "roster.toml"
+        path.write_text(f'[devices]\na = "{twin}"\n')
+        assert "cannot read the roster" in fault(read_roster, path)
+
+
+@pytest.mark.parametrize("name", ["identity.pem", "."])
+@pytest.mark.parametrize("more", [0o020, 0o002])
+def test_an_identity_that_others_can_replace_is_refused(key_file: Path, name: str, more: int) -> None:
+    place = key_file.parent / name
+    place.chmod(0o700 | more)
+    fault(read_identity, key_file)
+    place.chmod(0o1700 | more) if name == "." else place.chmod(0o600)
+    read_identity(key_file)
+
+
+def test_an_identity_of_another_user_is_refused(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    if key_file.stat().st_uid:
+        assert "others than its owner can change" in fault(read_identity, key_file)
+    else:
+        read_identity(key_file)
+
+
+def test_a_link_to_an_identity_is_looked_at_on_both_sides(key_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    (folder / "link").symlink_to(key_file)
+    read_identity(folder / "link")
+    folder.chmod(0o777)
+    assert "others than its owner can change" in fault(read_identity, folder / "link")
+
+
+def test_a_new_identity_is_on_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        synced.append(path.read_bytes() if path.is_file() else str(path).encode())
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_identity(tmp_path / "identity.pem", new_identity())
+    assert synced == [(tmp_path / "identity.pem").read_bytes(), str(tmp_path).encode()]
+
+
+def test_a_roster_that_is_too_large_or_too_deep_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "roster.toml"
+    for text in ("#" * (1 << 22) + "\n", "a = " + "[" * 30_000):
+        path.write_text(text)
+        assert "cannot read the roster" in fault(read_roster, path)
