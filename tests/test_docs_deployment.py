@@ -1,0 +1,43 @@
+"""The walk-through of a deployment: its terms are what the command writes, and they accept its plan."""
+
+from __future__ import annotations
+
+import textwrap
+import tomllib
+from pathlib import Path
+
+from bract.client.terms import SAFE_TERMS, Terms
+from bract.models import count_parameters
+from bract.privacy import read_plan
+
+DOCS = (Path(__file__).parent.parent / "docs" / "deployment.md").read_text()
+
+
+def block(name: str) -> str:
+    """The indented block that begins with this file's name as a comment."""
+    start = DOCS.index(f"    # {name}: ")
+    lines: list[str] = []
+    for line in DOCS[start:].splitlines():
+        if line and not line.startswith("    "):
+            break
+        lines.append(line)
+    return textwrap.dedent("\n".join(lines)).strip() + "\n"
+
+
+def test_the_documented_terms_are_those_that_the_command_writes() -> None:
+    assert block("terms.toml") == SAFE_TERMS
+
+
+def test_the_documented_terms_accept_the_documented_plan_and_cover_all_its_rounds() -> None:
+    terms = Terms.model_validate(tomllib.loads(block("terms.toml")))
+    plan = read_plan(block("plan.toml"), count_parameters)
+    terms.check(plan)
+    assert plan.privacy.epsilon <= terms.max_epsilon
+    assert plan.privacy.delta <= terms.max_delta
+
+
+def test_the_documented_superlink_can_be_reached_and_outlives_a_crash() -> None:
+    start = DOCS.index("    flower-superlink ")
+    command = DOCS[start : DOCS.index("\n\n", start)]
+    for option in ("--host 0.0.0.0", "--database", "--ssl-certfile"):
+        assert option in command
