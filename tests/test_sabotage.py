@@ -345,6 +345,15 @@ SABOTAGE = {
         "s.hashlib = type('Cut', (), {'sha256': lambda text: type('D', (), "
         "{'digest': lambda self: digest(text).digest()[:4] + bytes(28)})()})",
     ),
+    "take one owner for two where the name has another form": (
+        "simulations/datasets/test_odd_csv.py::test_an_odd_csv_is_read_as_meant_or_refused",
+        "import bract.simulations.datasets.fields as f\nf.clean = str.strip",
+    ),
+    "refuse a device's file for a value in it": (
+        "privacy/test_arrays.py::test_no_value_of_a_record_decides_whether_a_device_reads_its_file",
+        "import bract.privacy.arrays as a, numpy as np\nfull = a._fault\n"
+        "a._fault = lambda x, y: full(x, y) or (None if np.isfinite(x).all() else 'a value is missing')",
+    ),
     "sample more than the plan says": (
         "test_guarantees.py::test_every_step_takes_a_fresh_poisson_sample",
         "from bract.privacy import Keystream\nplanned = Keystream.sample\n"

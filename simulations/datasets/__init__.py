@@ -45,6 +45,9 @@ def _check_fit(name: str, table: Table, shape: tuple[int, ...], classes: int) ->
     if found != shape:
         what = f"records of {name} have the shape {list(found)}, the plan says {list(shape)}"
         raise DataError(what, f"set data.shape = {list(found)} in the plan")
+    if table.has_numbers and classes > 1:
+        what = f"{name} holds numbers to predict, the plan has {classes} classes"
+        raise DataError(what, "set data.classes = 1, or save the labels as whole numbers if they are classes")
     if table.classes > classes:
         what = f"{name} has {table.classes} classes, the plan says {classes}"
         raise DataError(what, f"set data.classes = {table.classes} in the plan")

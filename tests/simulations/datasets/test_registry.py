@@ -43,3 +43,12 @@ added = {"sklearn", "pandas", "PIL", "datasets", "flwr_datasets", "torch"} & (se
 sys.exit(", ".join(added) or None)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_to_predict_are_not_taken_for_classes(refused, tmp_path):
+    """Classes that pandas or NumPy made floats of would be told as numbers."""
+    np.savez(tmp_path / "d.npz", x=np.zeros((2, 3)), y=np.array([0.0, 1.0]))
+    refused(
+        lambda: datasets.load("files", tmp_path / "d.npz", (3,), 2), "holds numbers to predict", "as whole numbers"
+    )
+    assert datasets.load("files", tmp_path / "d.npz", (3,), 1).train.has_numbers
