@@ -16,7 +16,7 @@ from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bract.privacy import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded, losses
+from bract.privacy import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded, accounting, losses
 from bract.privacy.accountants import gaussian_epsilon
 from bract.privacy.accounting import VAST, Spending, pld_epsilon, rdp_epsilon
 from bract.privacy.losses import Losses, composed, epsilon_at, sampled_gaussian, step_delta
@@ -320,3 +320,19 @@ def test_nothing_costs_nothing_and_what_no_noise_protects_infinitely_much() -> N
 def test_an_event_without_a_proven_distribution_has_no_figure(event: Event) -> None:
     with pytest.raises(ValueError, match="no loss distribution is proven"):
         pld_epsilon(((event, 1),), 1e-5)
+
+
+@pytest.mark.parametrize("dearer", [True, False])
+def test_the_figure_is_of_that_direction_which_costs_more(dearer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removing a unit, or adding one; with Poisson samples of Gaussian noise it is as a rule the first."""
+    event, less = Composed(PoissonSampled(0.2, Gaussian(3.0)), 10), Composed(PoissonSampled(0.2, Gaussian(1.5)), 10)
+
+    def lopsided(rate: float, noise_multiplier: float, grid: float, removed: bool) -> Losses:
+        return sampled_gaussian(rate, noise_multiplier / (2 if removed == dearer else 1), grid, True)
+
+    monkeypatch.setattr(accounting, "sampled_gaussian", lopsided)
+    accounting._pld_epsilon.cache_clear()
+    found = pld_epsilon(((event, 1),), 1e-5)
+    monkeypatch.undo()
+    accounting._pld_epsilon.cache_clear()
+    assert found == pytest.approx(pld_epsilon(((less, 1),), 1e-5), rel=1e-9)
