@@ -20,7 +20,7 @@ from ..privacy.budgeting import (
 from ..privacy.curves import Point, over_cohort, over_dropouts, over_noise, over_rounds
 from ..privacy.plan_file import Tables
 from ..privacy.signal import Remedy, Signal, remedies, signal
-from .sizes import count_parameters
+from .sizes import NOT_FOR_OPACUS, count_parameters
 
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e4
 """The least and the most noise that a plan can have."""
@@ -75,7 +75,8 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
     """Return the plan of these tables with the number of parameters filled in where it is known; without torch.
 
     Raises:
-        PlanError: as `make_plan`; the plan protects nothing; or the number is needed and not known.
+        PlanError: as `make_plan`; the plan protects nothing; Opacus, which it asks for, cannot train its network; or
+            the number is needed and not known.
     """
     tables = {section: dict(table) for section, table in tables.items() if section != "simulation"}
     if tables.get("privacy", {}).get("unit") == "none":
@@ -83,12 +84,19 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
     if parameters is not None:
         tables.setdefault("model", {})["parameters"] = parameters
     try:
-        return make_plan(tables, Plan, name, _count)
+        return _able(make_plan(tables, Plan, name, _count))
     except _UnknownError as fault:
-        if tables["privacy"].get("noise") != "distributed":
+        if tables["privacy"].get("noise") != "distributed" or "parameters" in tables.get("model", {}):
             return make_plan(tables, Plan, name)
         what = f"how many parameters the model {fault} has is not known here"
         raise PlanError(what, "give their number with --parameters") from None
+
+
+def _able(plan: Plan) -> Plan:
+    name = plan.model.name
+    if plan.privacy.unit == "record" and plan.training.engine == "opacus" and name in NOT_FOR_OPACUS:
+        raise PlanError(f"Opacus cannot train {name}: it is recurrent", "set training.engine to auto")
+    return plan
 
 
 class _UnknownError(Exception):

@@ -8,6 +8,9 @@ from itertools import pairwise
 
 Shape = tuple[int, ...]
 
+NOT_FOR_OPACUS = frozenset({"gru-lm", "lstm", "rnn"})
+"""Documented networks that Opacus cannot train, whatever their records are."""
+
 
 def count_parameters(name: str, shape: Shape, classes: int) -> int | None:
     """Return what `models.count_parameters` does, for networks whose sum is known here; else None.

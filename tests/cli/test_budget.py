@@ -190,7 +190,12 @@ def test_a_network_that_is_not_known_has_no_forecast_until_its_size_is_given(
     assert "give --parameters" in capsys.readouterr().out
     assert answered(capsys, *plan, "--parameters", 500)["signal"]["parameters"] == 500
     assert "--parameters" in refused(capsys, "digits-distributed-eps8", *words("model.name=mine"))
-    assert answered(capsys, "digits-distributed-eps8", *words("model.parameters=99"))["signal"]["parameters"] == 99
+    assert (
+        answered(capsys, "digits-distributed-eps8", *words("model.name=mine", "model.parameters=99"))["signal"][
+            "parameters"
+        ]
+        == 99
+    )
 
 
 @pytest.mark.parametrize(

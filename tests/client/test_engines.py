@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from bract.client.bookkeeping.engine import BookKeepingEngine
+from bract.client.bookkeeping.rules import RULES
 from bract.client.engines import make_engine
 from bract.client.gradients import OpacusEngine
 from bract.client.records import Records
 from bract.models import MODELS, objective_of
 from bract.models.objectives import Loss
+from bract.models.trial import BOOK_KEPT
 from bract.privacy import PlanError
 
 RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
@@ -107,3 +109,46 @@ def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
         make_engine(model, 1.0, engine="opacus")
     with pytest.raises(PlanError, match="in place fails under Opacus"):
         make_engine(nn.Sequential(model, nn.PReLU()), 1.0)
+
+
+def test_the_layers_that_a_server_knows_to_be_book_kept_are_those_with_a_rule() -> None:
+    assert set(BOOK_KEPT) == set(RULES)
+
+
+class Idle(nn.Sequential):
+    """A network with a layer that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 2), nn.PReLU())
+        self.idle = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+        return self[1](self[0](x))
+
+
+class Scalar(Scaled):
+    """A layer whose parameter is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4, bias=False), nn.PReLU()),
+        nn.Sequential(Scalar(), nn.Linear(4, 2)),
+        Idle(),
+        nn.Sequential(nn.Unflatten(1, (1, 4)), nn.GRU(4, 4), nn.PReLU()),
+    ],
+)
+def test_what_opacus_fails_at_is_refused_before_the_first_record(model: nn.Module) -> None:
+    with pytest.raises(PlanError, match="Opacus cannot train"):
+        make_engine(model, 1.0).rehearse(RECORDS)
+
+
+def test_what_opacus_fails_at_does_not_wait_for_a_record() -> None:
+    for count in (0, 5):
+        with pytest.raises(PlanError, match="Opacus cannot train"):
+            make_engine(Idle(), 1.0).clipped_sum(RECORDS.select(np.arange(5) < count))
