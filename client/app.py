@@ -42,7 +42,7 @@ from .history import read_history, write_history
 from .journal import Repeated
 from .protect import mask
 from .records import check_kind, fitting
-from .secagg import BudgetSpent, Lost, SecureRound, Stranger
+from .secagg import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
 from .train import Task, try_training
 
@@ -148,7 +148,7 @@ def _answer(
     except Exception as fault:
         code = _code(fault)
         _log("round not taken part in", code, fault)
-        return _reply(code)
+        return _reply(code, sections={"senders": fault.senders} if isinstance(fault, BadlySealed) else None)
 
 
 def _log(what: str, code: Code, fault: Exception) -> None:
@@ -184,6 +184,8 @@ def _code(fault: Exception) -> Code:
             return Code.ROSTER
         case Lost():
             return Code.LOST
+        case BadlySealed():
+            return Code.SEALED
         case _:
             return Code.FAILED
 

@@ -9,6 +9,7 @@ Whatever it does with a secret it first notes in its journal, which is on disk, 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 from flwr.app import ConfigRecord, RecordDict
 
@@ -20,18 +21,16 @@ from ..privacy.secagg.identity import Identity, Roster
 from ..privacy.secagg.keys import Keypair, RoundSecrets, genuine, make_card, new_secrets
 from ..privacy.secagg.masking import Peer, masks_of
 from ..privacy.secagg.masks import Mask
-from ..privacy.secagg.members import from_bits
+from ..privacy.secagg.members import from_bits, to_bits
 from ..privacy.secagg.seating import Seating, read_seating
 from ..privacy.secagg.session import Session
 from ..privacy.secagg.shamir import SHARE_BYTES
-from ..privacy.secagg.shares import Held, seal, split_secrets, unseal
+from ..privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from ..privacy.secagg.survivors import consent, count_consents
-from ..privacy.secagg.unmask import NO_SHARE
 from .journal import Journal, Repeated
 from .terms import Refused
 
 SEAT = "bract.secagg."
-NOTHING = Held(NO_SHARE, NO_SHARE)
 
 
 class Lost(Exception):
@@ -40,6 +39,14 @@ class Lost(Exception):
 
 class BudgetSpent(Exception):
     """The device took part in as many rounds as the plan's noise was sized for."""
+
+
+class BadlySealed(Exception):
+    """Boxes do not open, or to something else than their senders gave hashes of; `senders` names these, as bits."""
+
+    def __init__(self, senders: bytes) -> None:
+        super().__init__()
+        self.senders = senders
 
 
 class Stranger(Exception):
@@ -127,18 +134,18 @@ class SecureRound:
             for card, share in zip(view.cards.values(), held, strict=True)
             if card is not me
         )
-        return b"".join(boxes)
+        return b"".join((*boxes, hashes(own, me, me, self.session.digest)))
 
     def join(self, invitation: bytes, model: bytes, layers: bytes = b"") -> list[Mask]:
         """Return the masks for the device's vector, and forget the secrets that they were made of.
 
         `model` is the digest of the parameters that the device was offered, `layers` the seeds, secret, that those
-        layers of its noise are made from which it may have to give up. A neighbour whose box does not open is
-        in the round all the same; the device then holds no share of its secrets. (With hybrid keys the box carries
-        what the pair's masks are made of: the device then drops out.)
+        layers of its noise are made from which it may have to give up. A device that cannot
+        help to open a neighbour's secrets takes no part, so that none is lost after it was paid for.
 
         Raises:
             Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
+            BadlySealed: neighbours' boxes do not open to shares of their hashes.
         """
         self._keep({self.session.round, self.session.round + 1})
         seat = self._seat("shares")
@@ -247,22 +254,19 @@ class SecureRound:
         sizes = view.box_sizes(senders, self.session.hybrid)
         if len(boxes) != sum(sizes):
             raise Malformed("not a box of each neighbour")
-        held: dict[int, Held] = {}
-        peers: list[Peer] = []
-        start = 0
-        for sender, size in zip(senders, sizes, strict=True):
-            card, given = view.cards[sender], b""
+        held, peers, bad = dict[int, Held](), list[Peer](), list[int]()
+        me, ends = view.cards[view.position], list(accumulate(sizes))
+        for sender, size, end in zip(senders, sizes, ends, strict=True):
+            card = view.cards[sender]
             try:
-                parcel = unseal(
-                    own, card, view.cards[view.position], boxes[start : start + size], self.session.digest
-                )
-                held[sender], given = parcel.held, parcel.contribution
+                parcel = unseal(own, card, me, boxes[end - size : end], self.session.digest)
             except Malformed:
-                if self.session.hybrid:  # without the sender's contribution the masks of the pair would not cancel
-                    raise
-                held[sender] = NOTHING
-            peers.append(Peer(card, given))
-            start += size
+                bad.append(sender)
+                continue
+            held[sender] = parcel.held
+            peers.append(Peer(card, parcel.contribution))
+        if bad:
+            raise BadlySealed(to_bits(bad, view.graph.devices))
         return held, peers
 
     @property

@@ -1,7 +1,8 @@
 """Secret randomness: bytes, words and uniform numbers from an AES-256 keystream.
 
 A keystream's key comes from the operating system, one fresh key for every use. (Simulations can derive keys
-from a seed; that code lives with them and no deployment imports it.)
+from a seed; that code lives with them and no deployment imports it.) Counter blocks begin at zero; those of masks,
+`bract.privacy.secagg.masks`, hold the name of their purpose instead.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Code(StrEnum):
     DATA = "data"
     ROSTER = "roster"
     LOST = "lost"
+    SEALED = "sealed"
     FAILED = "failed"
 
 

@@ -12,7 +12,7 @@ from .exchange import LATE, Answer
 REFUSALS = frozenset({Code.PLAN, Code.REFUSED, Code.DATA, Code.ROSTER})
 """Codes of a device that takes no part, and would say so again."""
 
-UNTOUCHED = REFUSALS | {Code.LOST}
+UNTOUCHED = REFUSALS | {Code.LOST, Code.SEALED}
 """Codes of a device that gave nothing of what it gives but once a round."""
 
 STAGES = {

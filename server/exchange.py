@@ -155,7 +155,9 @@ def _answer(request: Request, reply: Message, words: int) -> Answer:
         records = reply.content
         code = read_code(records.config_records[ANSWER])
         if code is not Code.OK:
-            return Answer(request, code)
+            named = ("senders",) if (code, request.kind) == (Code.SEALED, TRAIN) else ()
+            said = records.config_records.get(SECAGG, ConfigRecord()) if named else {}
+            return Answer(request, code, None, read_sections(said, named))
         sections = read_sections(records.config_records.get(SECAGG, ConfigRecord()), (), GIVEN)
         if request.kind != TRAIN:
             return Answer(request, code, None, sections)

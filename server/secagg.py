@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..privacy import Sum
 from ..privacy.layers import SEED_BYTES, layer_noise, split_seeds
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
+from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections, model_digest
 from ..privacy.ring import Words
 from ..privacy.secagg.identity import Roster
 from ..privacy.secagg.keys import Card, genuine, read_card, usable
@@ -27,6 +27,7 @@ from ..privacy.secagg.survivors import consents, pack_consents
 from ..privacy.secagg.unmask import TooFewShares, unmask
 from .answers import Answers, Unfinished, too_few
 from .exchange import Answer, Request, exchange
+from .sealers import Sealers
 from .sums import Call, Collected, Link
 
 
@@ -90,11 +91,14 @@ class SecureSum:
         self._plan = link.plan
         self._coming: Table | None = None
         self._identities: dict[int, bytes] = {}
+        self._sealers = Sealers(self._plan.colluders)
 
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes whose keys for this round came with the round before, if they are enough."""
         table = self._coming
         if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
+            return None
+        if any(self._sealers.left_out(card.identity) for card in table.cohort.cards):
             return None
         return sorted(table.nodes)
 
@@ -120,6 +124,7 @@ class SecureSum:
 
     def _table(self, call: Call, cohort: Sequence[int]) -> Table:
         coming, ready = self._coming, self.prepared(call.round)
+        self._coming = None  # a round that fails and is tried again needs other keys
         return coming if coming and ready else self._prepare(call, cohort)
 
     def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, answers: Answers) -> Unfinished:
@@ -174,8 +179,9 @@ class SecureSum:
     def _seat(self, round: int, cards: Mapping[int, bytes]) -> Table | None:
         """Return the table of those nodes whose cards are genuine, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
-        seated = {card.identity: (card, node) for node, data in cards.items() if (card := self._card(data, session))}
-        self._identities |= {node: identity for identity, (_, node) in seated.items()}
+        genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
+        self._identities |= {node: card.identity for node, card in genuine.items()}
+        seated = {c.identity: (c, node) for node, c in genuine.items() if not self._sealers.left_out(c.identity)}
         order = sorted(seated)
         cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
         table = Table(cohort, tuple(seated[identity][1] for identity in order))
@@ -211,6 +217,8 @@ class SecureSum:
                 answers.take(answer)
                 if not answer.late:
                     self._link.answered()
+                if answer.code is Code.SEALED:
+                    self._sealers.take(table.cohort, members[answer.node], answer.sections["senders"])
             if answer.update is not None:
                 total += answer.update
                 survivors.append(members[answer.node])
@@ -273,8 +281,11 @@ class SecureSum:
             try:
                 unmask(total, table.cohort, opened.shares, survivors, _model(call))
                 return list(opened.layers.values())
-            except TooFewShares:
+            except TooFewShares as fault:
                 asked, also = {node: position for node, position in asked.items() if node in trip.late}, []
+                if fault.dealer is not None:
+                    self._sealers.catch(table.cohort.cards[fault.dealer].identity)
+                    break
             if not asked:
                 break
         raise Unfinished(

@@ -7,7 +7,7 @@ import hashlib
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-VERSION = b"bract secagg 1"
+VERSION = b"bract secagg 2"
 KEY_BYTES = 32
 
 
@@ -17,7 +17,7 @@ def digest(label: str, *parts: bytes | int) -> bytes:
     Lengths and numbers are big-endian and unsigned.
 
     >>> digest("a", b"b", 1).hex()[:16]
-    'd22c287ba7119012'
+    'd3d7caec74855480'
     """
     hashed = hashlib.sha256()
     for part in (VERSION, label.encode(), *parts):

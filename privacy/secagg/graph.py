@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from ..keystream import Keystream
 
-COMPLETE = 256
+COMPLETE = 1024
 """The most devices that are all neighbours of one another."""
 
 MOST_DEVICES = 100_000
@@ -86,8 +86,8 @@ def most_dropouts(devices: int, share: float) -> int:
 def least_in_sum(devices: int, colluders: int) -> int:
     """Return T, the fewest devices that any sum of a cohort planned for so many opens over: 2 T > n + c.
 
-    Two sums of one round that have no device in common would need T honest devices each, and there are n - c. The
-    same number of shares opens a secret in a complete graph: no two lists of survivors open both secrets of a device.
+    Two sums of one round hold T - c honest devices each at least, together more than the n - c there are: one is in
+    both. As many shares open a secret in a complete graph: no two lists of survivors open both secrets of a device.
 
     >>> [least_in_sum(*planned) for planned in ((2, 0), (3, 0), (10, 3), (100, 33))]
     [2, 2, 7, 67]
@@ -95,15 +95,12 @@ def least_in_sum(devices: int, colluders: int) -> int:
     return (devices + colluders) // 2 + 1
 
 
-@lru_cache(maxsize=64)
 def choose_graph(devices: int, colluders: int, dropping: float, seated: int | None = None) -> Graph:
     """Return the graph for a cohort planned for `devices`, of which `seated` (all, if not given) are there.
 
     At most `colluders` of them work with the server, and all of these can be seated. In a complete graph
-    `least_in_sum` of the planned cohort must give shares, however few are seated. In a sparse one, the least degree
-    and threshold by which, but for 2^-40, no device has a threshold of colluding neighbours and colluders and
-    dropouts do not cut the ring into parts, and, but for 2^-20, each has a threshold left if the share `dropping`
-    drops out at random.
+    `least_in_sum` of the planned cohort must give shares, however few are seated. Beyond `COMPLETE`
+    that are seated the graph is a sparse one.
 
     Raises:
         ValueError: too few or too many devices are seated, or no sparse graph is that safe.
@@ -111,10 +108,19 @@ def choose_graph(devices: int, colluders: int, dropping: float, seated: int | No
     seats, least = devices if seated is None else seated, least_in_sum(devices, colluders)
     if not 2 <= least <= seats <= devices:
         raise ValueError("too few devices are seated, or more than planned")
-    return Graph(seats, seats - 1, least) if seats <= COMPLETE else _sparse(seats, colluders, dropping)
+    return Graph(seats, seats - 1, least) if seats <= COMPLETE else sparse_graph(seats, colluders, dropping)
 
 
-def _sparse(devices: int, colluders: int, dropping: float) -> Graph:
+@lru_cache(maxsize=64)
+def sparse_graph(devices: int, colluders: int, dropping: float) -> Graph:
+    """Return the sparse graph of least degree, and its least threshold, that is safe for so many devices.
+
+    But for 2^-40, no device has a threshold of colluding neighbours, and colluders and dropouts do not cut the ring
+    into parts; but for 2^-20, each has a threshold left if the share `dropping` drops out at random.
+
+    Raises:
+        ValueError: none is that safe.
+    """
     gone = most_dropouts(devices, dropping)
     for degree in range(2, min(devices - 1, MOST_NEIGHBOURS + 1), 2):
         if not _holds_together(devices, colluders + gone, degree):

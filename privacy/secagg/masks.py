@@ -1,9 +1,10 @@
 """Masks: AES-256 keystream, added to the words of a vector.
 
-The format is AES-256 in counter mode (NIST SP 800-38A, 6.5) with a first counter block of twelve zero bytes and the
-number 2, big-endian; words are little-endian. AES-GCM of zeros under a zero nonce is the same stream (NIST SP
+The format is AES-256 in counter mode (NIST SP 800-38A, 6.5) with a first counter block of the twelve bytes `PURPOSE`
+and the number 2, big-endian; words are little-endian. AES-GCM of zeros under that nonce is the same stream (NIST SP
 800-38D, 7.1), and faster where OpenSSL has vector code for it, so whichever is faster here makes it. GCM's tag
-is never computed.
+is never computed. No block of it is one of `bract.privacy.keystream`, whose counter begins at zero: were a key ever
+used for both, the two streams would still be as good as independent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 
 from ..ring import Words
 from .derive import KEY_BYTES
+
+PURPOSE = b"secagg masks"
+"""The upper twelve bytes of every counter block: what the stream is for."""
 
 CHUNK_BYTES = 1 << 17
 """Keystream made at once: it is added while it is in the cache."""
@@ -69,12 +73,12 @@ def _add(streams: Sequence[tuple[CipherContext, int]], words: Words) -> None:
 
 def gcm_stream(key: bytes) -> CipherContext:
     """Return the mask stream of a key by GCM: encrypted zeros are the keystream."""
-    return Cipher(algorithms.AES(key), modes.GCM(bytes(12))).encryptor()
+    return Cipher(algorithms.AES(key), modes.GCM(PURPOSE)).encryptor()
 
 
 def ctr_stream(key: bytes) -> CipherContext:
     """Return the mask stream of a key by CTR: encrypted zeros are the keystream."""
-    return Cipher(algorithms.AES(key), modes.CTR(bytes(15) + b"\x02")).encryptor()
+    return Cipher(algorithms.AES(key), modes.CTR(PURPOSE + (2).to_bytes(4))).encryptor()
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from .graph import Graph
 from .keys import Card, card_bytes, read_card
 from .members import to_bits
 from .session import Session
-from .shares import box_bytes
+from .shares import HASH_BYTES, box_bytes
 
 HEAD = 4 + 4 + 32
 
@@ -76,8 +76,9 @@ def read_seating(data: bytes, session: Session) -> Seating:
 class Cohort:
     """All cards of a round in the order of their owners' identities, and the boxes they sealed: the server's view.
 
-    `boxes` holds, by position, all boxes of one sender in one piece, in the order of its neighbours. Who is in it
-    has shared its keys: those are the round's members.
+    `boxes` holds, by position, all boxes of one sender in one piece, each with its hashes, in the order of its
+    neighbours, and then the hashes of what it keeps of its own. Who is in it has shared its keys: those are the
+    round's members.
     """
 
     session: Session
@@ -117,16 +118,22 @@ class Cohort:
         return Seating(self.graph, position, self.digest, {seat: self.cards[seat] for seat in seats})
 
     def sealed_bytes(self, position: int) -> int:
-        """How long the boxes of one sender are together."""
-        return sum(box_bytes(self.session.hybrid, position < other) for other in self.neighbours(position))
+        """How long the boxes of one sender are together, with all hashes."""
+        boxes = sum(box_bytes(self.session.hybrid, position < other) for other in self.neighbours(position))
+        return boxes + 2 * HASH_BYTES
 
     def box(self, sender: int, receiver: int) -> bytes:
-        """Return the box that one member sealed for another."""
+        """Return the box that one member sealed for another, with its hashes."""
         down, up = (box_bytes(self.session.hybrid, upward) for upward in (False, True))
         order = self.neighbours(sender)
         place, below = bisect_left(order, receiver), bisect_left(order, sender)
         start = min(place, below) * down + max(place - below, 0) * up
         return self.boxes[sender][start : start + (up if sender < receiver else down)]
+
+    def share_hash(self, sender: int, holder: int, kind: str) -> bytes:
+        """Return the hash of the share, `own` or `mask`, of one member's secret that another or it itself holds."""
+        both = (self.boxes[sender] if sender == holder else self.box(sender, holder))[-2 * HASH_BYTES :]
+        return both[:HASH_BYTES] if kind == "own" else both[HASH_BYTES:]
 
     def invitation(self, position: int) -> bytes:
         """Return what a member is told with the round: who is in it, and the boxes its neighbours sealed for it."""

@@ -9,11 +9,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ..messages import Malformed
-from .derive import derive
+from .derive import derive, digest
 from .keys import CIPHERTEXT_BYTES, Card, Keypair, RoundSecrets, channel_key, contribution
 from .shamir import SHARE_BYTES, is_share, split
 
-TAG_BYTES, CONTRIBUTION_BYTES = 16, 32
+TAG_BYTES, CONTRIBUTION_BYTES, HASH_BYTES = 16, 32, 32
 NONCE = bytes(12)
 """A channel key seals one message, so its nonce is zero."""
 
@@ -41,9 +41,24 @@ class Parcel:
 
 
 def box_bytes(hybrid: bool, upward: bool) -> int:
-    """How long a sealed box is; `upward` if it goes from the lower identity of the two to the higher one."""
+    """How long a sealed box and its hashes are; `upward` if from the lower identity of the two to the higher one."""
     kem = CIPHERTEXT_BYTES * (2 if upward else 1) + CONTRIBUTION_BYTES * upward
-    return 2 * SHARE_BYTES + TAG_BYTES + kem * hybrid
+    return 2 * SHARE_BYTES + TAG_BYTES + kem * hybrid + 2 * HASH_BYTES
+
+
+def share_hash(kind: str, share: bytes, sender: Card, receiver: Card, session: bytes) -> bytes:
+    """Return the hash, 32 bytes, by which everyone knows a share once it is opened; `kind` is `own` or `mask`.
+
+    A share is uniform over a field of 2^256 elements, whatever the threshold less two others are, so its hash tells
+    nothing of it; session, sender and receiver are in it, so no hash is of use elsewhere.
+    """
+    return digest("share", session, sender.identity, receiver.identity, kind.encode(), share)
+
+
+def hashes(held: Held, sender: Card, receiver: Card, session: bytes) -> bytes:
+    """Return the hashes of what the receiver is to hold: of the sender's own mask, and of its mask keys."""
+    shares = {"own": held.own, "mask": held.mask}
+    return b"".join(share_hash(kind, share, sender, receiver, session) for kind, share in shares.items())
 
 
 def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -> list[Held]:
@@ -54,7 +69,9 @@ def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -
 
 
 def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: bytes) -> bytes:
-    """Return the sealed box for one receiver. It opens for the receiver alone, and only as from this sender.
+    """Return the sealed box for one receiver, and the hashes of the shares in it, which are for the server as well.
+
+    The box opens for the receiver alone, and only as from this sender.
 
     ChaCha20-Poly1305 (RFC 8439) under a key that both cards and the session fix; what goes with it of the KEM is
     authenticated too. A pair of cards must be used for one box in each direction.
@@ -64,20 +81,23 @@ def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: b
         kem, carrier = receiver.channel.encapsulate()
         wrapped = carrier + (_wrap(own.mask, receiver, session) if _upward(sender, receiver) else b"")
     key = channel_key(own.channel, receiver.channel, sender, receiver, session, kem)
-    return wrapped + ChaCha20Poly1305(key).encrypt(NONCE, held.own + held.mask, wrapped)
+    sealed = ChaCha20Poly1305(key).encrypt(NONCE, held.own + held.mask, wrapped)
+    return wrapped + sealed + hashes(held, sender, receiver, session)
 
 
 def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session: bytes) -> Parcel:
     """Return what the sender put into a box for the receiver, who owns the secrets.
 
     Raises:
-        Malformed: the box was not sealed by the sender for the receiver in this session, or holds no shares.
+        Malformed: the box was not sealed by the sender for the receiver in this session, or does not hold shares
+            with the hashes that came with it.
     """
     hybrid, upward = bool(receiver.channel.mlkem), _upward(sender, receiver)
     if len(box) != box_bytes(hybrid, upward):
         raise Malformed("not a sealed box")
-    inner = 2 * SHARE_BYTES + TAG_BYTES
-    wrapped, sealed = box[:-inner], box[-inner:]
+    inner, shown = 2 * SHARE_BYTES + TAG_BYTES, box[-2 * HASH_BYTES :]
+    body = box[: -2 * HASH_BYTES]
+    wrapped, sealed = body[:-inner], body[-inner:]
     kem = own.channel.decapsulate(wrapped[:CIPHERTEXT_BYTES]) if hybrid else b""
     key = channel_key(own.channel, sender.channel, sender, receiver, session, kem)
     try:
@@ -87,6 +107,8 @@ def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session:
     held = Held(opened[:SHARE_BYTES], opened[SHARE_BYTES:])
     if not (is_share(held.own) and is_share(held.mask)):
         raise Malformed("not shares")
+    if hashes(held, sender, receiver, session) != shown:
+        raise Malformed("not the shares of these hashes")
     given = unwrap(own.mask, receiver, box, session) if hybrid and upward else b""
     return Parcel(held, given)
 

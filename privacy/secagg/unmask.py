@@ -10,18 +10,20 @@ from .keys import Card, Keypair, commitment, own_key
 from .masking import Peer, pair_masks
 from .masks import Mask, add_masks
 from .seating import Cohort
-from .shamir import SHARE_BYTES, combine, is_share
-from .shares import unwrap
-
-NO_SHARE = b"\xff" * SHARE_BYTES
-"""What stands for a share that a device does not hold: no field element is that large."""
-
-MOST_FAILURES = 512
-"""How often, in one round, shares may be put together that do not fit: what liars can cost the server."""
+from .shamir import SHARE_BYTES, combine
+from .shares import share_hash, unwrap
 
 
 class TooFewShares(Exception):
-    """Not enough shares were opened, or they fit nothing: the sum stays masked."""
+    """Not enough shares were opened, or they fit nothing: the sum stays masked.
+
+    `dealer` is the position of the member whose shares are right by their hashes and do not give its secret, if that
+    is why: nobody else can have done that.
+    """
+
+    def __init__(self, dealer: int | None = None) -> None:
+        super().__init__()
+        self.dealer = dealer
 
 
 def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors: Sequence[int], model: bytes) -> None:
@@ -31,7 +33,7 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
     where the member survived, of its mask keys where it dropped out.
 
     Raises:
-        TooFewShares: a secret has fewer shares than the threshold, or shares that do not give what its card shows.
+        TooFewShares: a secret has fewer right shares than the threshold, or they do not give what its card shows.
             The sum stays masked.
     """
     context, alive = cohort.context(model), set(survivors)
@@ -40,10 +42,10 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
     for member in cohort.members:
         card = cohort.cards[member]
         if member in alive:
-            own = opening.secret(member, lambda secret, card=card: _is_own(secret, card))
+            own = opening.secret(member, "own", lambda secret, card=card: _is_own(secret, card))
             masks.append(Mask(own_key(own, card.identity, context), -1))
         else:
-            mask = opening.secret(member, lambda secret, card=card: _is_mask(secret, card))
+            mask = opening.secret(member, "mask", lambda secret, card=card: _is_mask(secret, card))
             masks += _masks_of_dropout(cohort, member, Keypair(mask), alive, context)
     add_masks(total, masks)
 
@@ -51,48 +53,51 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
 class Opening:
     """The secrets of a round, put together from what devices opened, whatever some of them opened instead.
 
-    The share of one who opened a wrong share before is tried last: it may be right, for who sealed it can have lied
-    as well. The work that all of this takes is bounded.
+    A share that misses the hash which its sealer gave out is passed over, however many do; who opened one is asked
+    last for the others, so that most secrets are put together from the same devices' shares.
     """
 
     def __init__(self, cohort: Cohort, opened: Mapping[int, bytes]) -> None:
         self._cohort, self._opened = cohort, opened
         self._known = {position: cohort.among(position) for position in opened}
-        self._suspects: set[int] = set()
-        self._failures = 0
+        self._wrong: set[int] = set()
 
-    def secret(self, member: int, fits: Callable[[bytes], bool]) -> bytes:
-        """Return the secret of a member that some threshold of neighbouring shares gives and that fits its card.
-
-        Where one choice of shares does not fit and the next does, the share that only the first holds is wrong.
+    def secret(self, member: int, kind: str, fits: Callable[[bytes], bool]) -> bytes:
+        """Return the secret of a member, `own` or `mask`, that a threshold of right shares gives and that fits it.
 
         Raises:
-            TooFewShares: there is none, or too many choices of the round did not fit.
+            TooFewShares: fewer are right, or they do not give what the member's card shows.
         """
-        shares, threshold = self._shares(member), self._cohort.graph.threshold
-        points = sorted(shares, key=lambda point: (point in self._suspects, point))
-        for first in range(len(points) if len(points) > threshold else len(points) == threshold):
-            chosen = (points + points)[first : first + threshold]
-            secret = combine({point: shares[point] for point in chosen})
-            if secret is not None and fits(secret):
-                if first:
-                    self._suspects.add(points[first - 1])
-                return secret
-            self._failures += 1
-            if self._failures > MOST_FAILURES:
+        shares, threshold = dict[int, bytes](), self._cohort.graph.threshold
+        for holder in self._holders(member):
+            share = self._share(member, holder)
+            if self._is_right(share, member, holder, kind):
+                shares[holder + 1] = share
+            else:
+                self._wrong.add(holder)
+            if len(shares) == threshold:
                 break
-        raise TooFewShares
+        else:
+            raise TooFewShares
+        secret = combine(shares)
+        if secret is None or not fits(secret):
+            raise TooFewShares(dealer=member)
+        return secret
 
-    def _shares(self, member: int) -> dict[int, bytes]:
-        """Return the shares that were opened of a member's secret, by their point."""
-        shares: dict[int, bytes] = {}
-        for holder in (*self._cohort.neighbours(member), member):
-            if holder in self._opened:
-                start = SHARE_BYTES * bisect_left(self._known[holder], member)
-                share = self._opened[holder][start : start + SHARE_BYTES]
-                if is_share(share):
-                    shares[holder + 1] = share
-        return shares
+    def _holders(self, member: int) -> list[int]:
+        """Return who opened a share of a member's secret: itself, its neighbours, and last who opened wrong ones."""
+        holders = (p for p in (member, *self._cohort.neighbours(member)) if p in self._opened)
+        return sorted(holders, key=lambda holder: (holder in self._wrong, holder))
+
+    def _share(self, member: int, holder: int) -> bytes:
+        start = SHARE_BYTES * bisect_left(self._known[holder], member)
+        return self._opened[holder][start : start + SHARE_BYTES]
+
+    def _is_right(self, share: bytes, member: int, holder: int, kind: str) -> bool:
+        cohort = self._cohort
+        sealer, keeper = cohort.cards[member], cohort.cards[holder]
+        found = share_hash(kind, share, sealer, keeper, cohort.session.digest)
+        return found == cohort.share_hash(member, holder, kind)
 
 
 def _is_own(secret: bytes, card: Card) -> bool:

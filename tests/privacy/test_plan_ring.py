@@ -16,7 +16,7 @@ from bract.privacy import Plan, PlanError, Ring, make_plan, read_plan
 from bract.privacy.plan import Aggregation, Cohort, Privacy, Training
 from bract.privacy.ring import LARGEST, WIDTHS
 from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import COMPLETE, choose_graph
+from bract.privacy.secagg.graph import COMPLETE, sparse_graph
 
 GRID = 2**30
 
@@ -278,11 +278,12 @@ def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch
     """None with as many neighbours as a device may have; with the real limit all plans that may be have a graph."""
     shares = {"colluders": 0.25, "dropouts": 0.25}
     assert made(secure(COMPLETE + 44, **shares)).secure
-    choose_graph.cache_clear()
+    sparse_graph.cache_clear()
     monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
     says = fault(**secure(COMPLETE + 44, **shares))
     assert "aggregation.colluders 0.25 and dropouts 0.25 leave no safe graph" in says
     assert made(secure(COMPLETE, **shares)).secure
+    sparse_graph.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from primitives import mlkem_encapsulate, mlkem_rejected, x25519
 from protocol import (
+    MASKS,
     PRIME,
     Device,
     Entry,
@@ -37,6 +38,7 @@ from protocol import (
     ring_neighbours,
     sealed_box,
     share,
+    share_hashes,
     sparse_graph,
 )
 
@@ -109,6 +111,7 @@ class Round:
                 [{"to": j, "box": boxes[i, j][0].hex(), "messages": boxes[i, j][1]} for j in everyone if j != i]
                 for i in everyone
             ],
+            "kept_hashes": [share_hashes(d, d, b"".join(pieces(i, i))).hex() for i, d in enumerate(devices)],
             "invitation_0": (members + b"".join(boxes[i, 0][0] for i in everyone if i)).hex(),
             "model": model.hex(),
             "context": context.hex(),
@@ -185,7 +188,7 @@ def streams() -> list[Entry]:
     entries = []
     for count in (1, 5, 40_000):
         key = given(f"stream {count}")
-        data = aes_ctr(key, 2, 8 * count)
+        data = aes_ctr(key, MASKS, 8 * count)
         ends = {"first": data[:32].hex(), "last": data[-32:].hex(), "sha256": hashlib.sha256(data).hexdigest()}
         entries.append({"key": key.hex(), "words": count, **ends})
     return entries
@@ -236,7 +239,7 @@ def sets() -> list[Entry]:
 
 def vectors() -> Entry:
     return {
-        "protocol": "bract secagg 1",
+        "protocol": "bract secagg 2",
         "digests": digests(),
         "derivations": derivations(),
         "keypairs": keypairs(),

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from primitives import hkdf, mlkem_encapsulate, mlkem_public, x25519
 
 PRIME = 2**256 + 297
+MASKS = int.from_bytes(b"secagg masks" + (2).to_bytes(4, "big"), "big")
 Entry = dict[str, Any]
 
 
@@ -29,7 +30,7 @@ def number(name: str) -> int:
 
 def digest(label: str, *parts: bytes | int) -> bytes:
     data = b""
-    for part in (b"bract secagg 1", label.encode(), *parts):
+    for part in (b"bract secagg 2", label.encode(), *parts):
         written = part.to_bytes(8, "big") if isinstance(part, int) else part
         data += len(written).to_bytes(8, "big") + written
     return hashlib.sha256(data).digest()
@@ -133,7 +134,7 @@ def contribution(low: Device, high: Device) -> bytes:
 
 
 def sealed_box(sender: Device, receiver: Device, shares: bytes) -> tuple[bytes, list[str]]:
-    """The box, and the messages of the encapsulations in it."""
+    """The box with the hashes of its shares, and the messages of the encapsulations in it."""
     kem, ahead, drawn = b"", b"", list[str]()
 
     def encapsulate(public: bytes, use: str) -> tuple[bytes, bytes]:
@@ -148,7 +149,15 @@ def sealed_box(sender: Device, receiver: Device, shares: bytes) -> tuple[bytes, 
             pad = derive(inner, sender.session, "wrap", receiver.identity)
             ahead += carrier + xor(contribution(sender, receiver), pad)
     key = channel_key(sender, receiver, sender, receiver, kem)
-    return ahead + ChaCha20Poly1305(key).encrypt(bytes(12), shares, ahead), drawn
+    return ahead + ChaCha20Poly1305(key).encrypt(bytes(12), shares, ahead) + share_hashes(
+        sender, receiver, shares
+    ), drawn
+
+
+def share_hashes(sender: Device, receiver: Device, shares: bytes) -> bytes:
+    parts = zip((b"own", b"mask"), (shares[:33], shares[33:]), strict=True)
+    ends = sender.session, sender.identity, receiver.identity
+    return b"".join(digest("share", *ends, kind, piece) for kind, piece in parts)
 
 
 def pair_key(a: Device, b: Device, context: bytes) -> bytes:
@@ -167,7 +176,7 @@ def masked(device: Device, peers: Sequence[Device], words: Sequence[int], contex
     signed += [(pair_key(device, peer, context), 1 if device.identity < peer.identity else -1) for peer in peers]
     total = list(words)
     for key, sign in signed:
-        stream = to_words(aes_ctr(key, 2, 8 * len(words)))
+        stream = to_words(aes_ctr(key, MASKS, 8 * len(words)))
         total = [(word + sign * mask) % 2**64 for word, mask in zip(total, stream, strict=True)]
     return total
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
-from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.keys import read_card
-from bract.privacy.secagg.shamir import SHARE_BYTES
-from bract.privacy.secagg.unmask import NO_SHARE
 
 Call = Callable[..., Any]
 MALICIOUS = {"protocol": "secagg", "mode": "malicious-server"}
@@ -232,27 +230,22 @@ class TestADeviceStartedAnew:
             assert said(server.tell(place, KEYS)) is Code.MALFORMED
 
 
-@pytest.mark.parametrize("byte", [0, -1])
-def test_a_box_that_was_tampered_with_costs_one_share_and_no_more(lab: Call, byte: int) -> None:
-    server, alive = lab(6), range(5)
-    server.until("shares")
-    tamper(server, 5, 0, byte)
-    sent = server.train(alive)
-    opened = server.unmask(alive)
-    assert [opened[p][-SHARE_BYTES:] == NO_SHARE for p in alive] == [True, False, False, False, False]
-    assert np.array_equal(server.opened(sent, opened), server.true(alive))
-
-
-@pytest.mark.parametrize("byte", [0, -1])
+@pytest.mark.parametrize("byte", [0, 75, -33, -1])
 @pytest.mark.parametrize(("sender", "receiver"), [(5, 0), (0, 5)])
-def test_a_hybrid_box_that_was_tampered_with_costs_its_receivers_part(
-    lab: Call, said: Call, sender: int, receiver: int, byte: int
+@pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
+def test_a_box_or_hash_that_was_tampered_with_is_refused_before_the_receiver_masks_and_its_sender_named(
+    lab: Call, code: Call, exchange: str, sender: int, receiver: int, byte: int
 ) -> None:
-    """It may carry what their masks are made of, so without it the receiver's masks might not cancel."""
-    server = lab(6, aggregation={"protocol": "secagg", "key_exchange": "hybrid"})
+    """It could not help to open the sender's secrets, or (hybrid) their masks might not cancel."""
+    server = lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
     server.until("shares")
     tamper(server, sender, receiver, byte)
-    assert said(server.tell(receiver, TRAIN, cohort=server.invitation(receiver))) is Code.MALFORMED
+    before = set(server.members[receiver].journal.pages.steps)
+    reply = server.tell(receiver, TRAIN, cohort=server.invitation(receiver))
+    assert code(reply) is Code.SEALED
+    assert dict(reply.content.config_records[SECAGG]) == {"senders": server.bits([sender])}
+    assert set(reply.content) == {ANSWER, SECAGG}
+    assert set(server.members[receiver].journal.pages.steps) == before
     others = [p for p in range(6) if p != receiver]
     sent = server.train(others)
     assert np.array_equal(server.opened(sent, server.unmask(others)), server.true(others))
@@ -265,3 +258,34 @@ def tamper(server: Any, sender: int, receiver: int, byte: int) -> None:
     sealed = bytearray(server.cohort.boxes[sender])
     sealed[at] ^= 1
     server.cohort.boxes[sender] = bytes(sealed)
+
+
+def test_all_whose_boxes_do_not_open_are_named_and_nothing_else_is_code(lab: Call, code: Call) -> None:
+    server = lab(6)
+    server.until("shares")
+    for sender in (1, 4):
+        tamper(server, sender, 0, -1)
+    reply = server.tell(0, TRAIN, cohort=server.invitation(0))
+    assert code(reply) is Code.SEALED
+    assert dict(reply.content.config_records[SECAGG]) == {"senders": server.bits([1, 4])}
+
+
+def test_a_device_that_refused_boxes_takes_part_once_keys_are_asked_for_anew(lab: Call, code: Call) -> None:
+    server = lab(6)
+    server.until("shares")
+    tamper(server, 5, 0, 0)
+    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.SEALED
+    server.keys()
+    server.shares()
+    sent = server.train()
+    assert np.array_equal(server.opened(sent, server.unmask(range(6))), server.true(range(6)))
+
+
+def test_boxes_of_a_seating_before_keys_were_asked_for_anew_are_masked_by_nobody(lab: Call, code: Call) -> None:
+    server = lab(6)
+    server.until("shares")
+    old = [server.invitation(p) for p in range(6)]
+    server.keys()
+    server.shares()
+    for place in range(6):
+        assert code(server.tell(place, TRAIN, cohort=old[place])) is Code.SEALED

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from bract.privacy.ring import Ring
-from bract.privacy.secagg.graph import least_in_sum, most_colluders
+from bract.privacy.secagg.graph import Graph, least_in_sum, most_colluders
 from bract.privacy.secagg.identity import Identity, new_identity
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
 from bract.privacy.secagg.seating import Cohort, read_seating
 from bract.privacy.secagg.session import Session
-from bract.privacy.secagg.shares import Held, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
 
 
@@ -41,7 +41,8 @@ class Party:
             seal(self.secrets[position], cards[position], cards[other], held[other], session.digest)
             for other in view.neighbours
         ]
-        self.cohort.boxes[position] = b"".join(boxes)
+        kept = hashes(held[position], cards[position], cards[position], session.digest)
+        self.cohort.boxes[position] = b"".join((*boxes, kept))
         return held[position]
 
 
@@ -68,9 +69,17 @@ class Walk:
         return self.ring.decode(self.total, len(self.plain))
 
 
-def make_party(devices: int, hybrid: bool = False, colluders: float = 1 / 3, dropouts: float = 0.3) -> Party:
+def make_party(
+    devices: int,
+    hybrid: bool = False,
+    colluders: float = 1 / 3,
+    dropouts: float = 0.3,
+    sparse: tuple[int, int] | None = None,
+) -> Party:
+    """Devices that are all neighbours, or have so many and a threshold: `sparse`."""
     bad = most_colluders(devices, colluders)
-    session = Session(5, 1, bytes(range(32)), hybrid, devices, bad, dropouts, least_in_sum(devices, bad))
+    graph = None if sparse is None else Graph(devices, *sparse)
+    session = Session(5, 1, bytes(range(32)), hybrid, devices, bad, dropouts, least_in_sum(devices, bad), graph)
     identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
     secrets = [new_secrets() for _ in identities]
     cards = [make_card(s, i, session.digest, hybrid) for s, i in zip(secrets, identities, strict=True)]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from math import comb, floor
 
@@ -9,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import COMPLETE, Graph, choose_graph, least_in_sum, most_colluders, most_dropouts
+from bract.privacy.secagg.graph import (
+    COMPLETE,
+    Graph,
+    choose_graph,
+    least_in_sum,
+    most_colluders,
+    most_dropouts,
+    sparse_graph,
+)
 
 SHARES = ((0.05, 0.1), (0.1, 0.3), (0.2, 0.2), (1 / 3, 0.3))
 """Colluders and dropouts of the four columns of `TABLE`."""
@@ -27,19 +34,9 @@ TABLE = {
 """Degree and threshold by number of devices, computed apart from this code."""
 
 
-@pytest.fixture
-def always_sparse(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let small graphs be sparse too; none chosen so may be remembered."""
-    choose_graph.cache_clear()
-    monkeypatch.setattr(graph, "COMPLETE", 2)
-    yield
-    choose_graph.cache_clear()
-
-
-@pytest.mark.usefixtures("always_sparse")
 @pytest.mark.parametrize("devices", TABLE)
 def test_degrees_and_thresholds_are_those_of_the_table(devices: int) -> None:
-    chosen = [choose_graph(devices, floor(bad * devices), gone) for bad, gone in SHARES]
+    chosen = [sparse_graph(devices, floor(bad * devices), gone) for bad, gone in SHARES]
     assert [(one.degree, one.threshold) for one in chosen] == list(TABLE[devices])
 
 
@@ -61,7 +58,7 @@ def test_a_sparse_graph_is_safe_in_exact_arithmetic_and_no_smaller_one_is(
     devices: int, shares: tuple[float, float]
 ) -> None:
     bad, gone = (floor(share * devices) for share in shares)
-    chosen = choose_graph(devices, bad, shares[1])
+    chosen = sparse_graph(devices, bad, shares[1])
     assert is_safe(devices, bad, gone, chosen.degree, chosen.threshold)
     assert not is_safe(devices, bad, gone, chosen.degree, chosen.threshold - 1)
     assert not any(is_safe(devices, bad, gone, chosen.degree - 2, t) for t in range(1, chosen.degree - 1))
@@ -78,9 +75,10 @@ def test_in_a_complete_graph_no_two_lists_of_survivors_can_both_open(share: floa
         assert bad < chosen.threshold <= devices
 
 
-def test_the_graph_is_complete_up_to_256_devices() -> None:
-    assert choose_graph(256, 85, 0.3) == Graph(256, 255, 171)
-    assert not choose_graph(257, 85, 0.3).complete
+def test_the_graph_is_complete_up_to_1024_devices() -> None:
+    assert choose_graph(1024, 341, 0.3) == Graph(1024, 1023, 683)
+    assert choose_graph(1025, 341, 0.3) == sparse_graph(1025, 341, 0.3)
+    assert not sparse_graph(1025, 341, 0.3).complete
 
 
 def test_colluders_are_always_fewer_than_their_share() -> None:
@@ -126,17 +124,18 @@ def test_fewer_than_two_devices_have_no_graph(devices: int) -> None:
 
 def test_where_no_sparse_graph_is_safe_there_is_none() -> None:
     with pytest.raises(ValueError, match="no graph is safe"):
-        choose_graph(300, 149, 0.499)
+        sparse_graph(300, 149, 0.499)
 
 
-@pytest.mark.usefixtures("always_sparse")
 def test_a_graph_of_more_neighbours_than_are_searched_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
-    assert choose_graph(500, 25, 0.1).degree == 32
-    choose_graph.cache_clear()
+    sparse_graph.cache_clear()
+    assert sparse_graph(500, 25, 0.1).degree == 32
+    sparse_graph.cache_clear()
     monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 31)
     with pytest.raises(ValueError, match="no graph is safe"):
-        choose_graph(500, 25, 0.1)
+        sparse_graph(500, 25, 0.1)
+    sparse_graph.cache_clear()
 
 
 def test_in_a_complete_graph_everyone_is_a_neighbour() -> None:

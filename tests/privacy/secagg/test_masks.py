@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bract.privacy import Keystream
 from bract.privacy.secagg import masks
 from bract.privacy.secagg.masks import AT_ONCE, CHUNK_BYTES, Mask, add_masks, ctr_stream, fastest_stream, gcm_stream
 
@@ -23,9 +24,9 @@ def key(number: int) -> bytes:
 
 
 def stream(secret: bytes, count: int) -> np.ndarray:
-    """The mask as its format says, in one piece: a block cipher applied to counters from 2."""
+    """The mask as its format says, in one piece: a block cipher applied to counters from 2 beside their purpose."""
     block = Cipher(algorithms.AES(secret), modes.ECB()).encryptor()
-    counters = b"".join(i.to_bytes(16, "big") for i in range(2, 2 + -(-count // 2)))
+    counters = b"".join(b"secagg masks" + i.to_bytes(4, "big") for i in range(2, 2 + -(-count // 2)))
     return np.frombuffer(block.update(counters), dtype="<u8")[:count]
 
 
@@ -41,6 +42,25 @@ def test_gcm_and_ctr_make_the_same_stream_however_it_is_cut(secret: bytes, cuts:
     made = b"".join(ctr.update(bytes(cut)) for cut in cuts)
     assert b"".join(gcm.update(bytes(cut)) for cut in cuts) == made
     assert made == stream(secret, -(-len(made) // 8)).tobytes()[: len(made)]
+
+
+@pytest.mark.parametrize("make", [gcm_stream, ctr_stream])
+def test_a_key_that_served_masks_and_noise_alike_would_make_two_streams_that_have_nothing_in_common(
+    make: Callable[[bytes], CipherContext],
+) -> None:
+    """They were one stream, two blocks apart. Of 2^13 blocks each no two are equal: false alarm 2^-100. And the bits
+    of one at any such distance agree with those of the other as often as a coin says, within 6 deviations.
+    """
+    count = 1 << 13
+    masks, noise = make(key(1)).update(bytes(16 * count)), Keystream(key(1)).bytes(16 * count)
+    cut = [{data[at : at + 16] for at in range(0, len(data), 16)} for data in (masks, noise)]
+    assert len(cut[0] | cut[1]) == 2 * count
+    bits = [np.unpackbits(np.frombuffer(data, dtype=np.uint8)).astype(np.int64) for data in (masks, noise)]
+    for blocks in range(-4, 5):
+        one, other = bits[0][max(0, 128 * blocks) :], bits[1][max(0, -128 * blocks) :]
+        size = min(len(one), len(other))
+        agree = int(np.count_nonzero(one[:size] == other[:size]))
+        assert abs(agree - size / 2) < 6 * size**0.5 / 2
 
 
 @pytest.mark.usefixtures("maker")

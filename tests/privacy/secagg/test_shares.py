@@ -39,7 +39,7 @@ def test_a_box_opens_for_its_receiver_and_is_as_long_as_it_should_be(
     mine, theirs, sender, receiver, session = ends(parties[hybrid], way)
     box = seal(mine, sender, receiver, HELD, session)
     upward = way == (0, 1)
-    assert len(box) == box_bytes(hybrid, upward) == 82 + hybrid * (2208 if upward else 1088)
+    assert len(box) == box_bytes(hybrid, upward) == 146 + hybrid * (2208 if upward else 1088)
     parcel = unseal(theirs, sender, receiver, box, session)
     assert parcel.held == HELD
     assert parcel.contribution == (contribution(mine.mask, session, receiver.identity) if hybrid and upward else b"")

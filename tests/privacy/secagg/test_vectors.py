@@ -14,7 +14,7 @@ import pytest
 
 from bract.privacy.ring import WIDTHS, Ring
 from bract.privacy.secagg.derive import VERSION, derive, digest
-from bract.privacy.secagg.graph import choose_graph
+from bract.privacy.secagg.graph import sparse_graph
 from bract.privacy.secagg.identity import Roster
 from bract.privacy.secagg.keys import Keypair, PublicKeys
 from bract.privacy.secagg.masks import Mask, add_masks, ctr_stream, gcm_stream
@@ -117,7 +117,7 @@ def test_shamir_shares(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cases("graphs")
 def test_graphs(case: Any) -> None:
-    graph = choose_graph(case["devices"], case["colluders"], case["dropouts"])
+    graph = sparse_graph(case["devices"], case["colluders"], case["dropouts"])
     assert (graph.degree, graph.threshold) == (case["degree"], case["threshold"])
     for position, neighbours in case["neighbours"].items():
         assert list(graph.neighbours(int(position), of(case["seed"]))) == neighbours

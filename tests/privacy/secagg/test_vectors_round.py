@@ -31,7 +31,7 @@ from bract.privacy.secagg.masks import add_masks
 from bract.privacy.secagg.members import from_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.session import Session
-from bract.privacy.secagg.shares import Held, Parcel, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import Held, Parcel, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.survivors import consent, count_consents, pack_consents
 from bract.privacy.secagg.unmask import unmask
 
@@ -58,7 +58,8 @@ class Vectors:
         self.cards = [read_card(of(card), self.hybrid) for card in case["cards"]]
         self.everyone = range(len(self.cards))
         self.boxes = {(i, b["to"]): of(b["box"]) for i in self.everyone for b in case["sealed"][i]}
-        sealed = {i: b"".join(of(b["box"]) for b in case["sealed"][i]) for i in self.everyone}
+        kept = [of(text) for text in case["kept_hashes"]]
+        sealed = {i: b"".join(of(b["box"]) for b in case["sealed"][i]) + kept[i] for i in self.everyone}
         self.cohort = Cohort(self.session, tuple(self.cards), sealed)
         self.survivors = from_bits(of(case["survivors"]), len(self.cards))
 
@@ -120,6 +121,12 @@ def test_boxes_as_their_senders_seal_them(vectors: Vectors, monkeypatch: pytest.
                 monkeypatch.setattr(PublicKeys, "encapsulate", lambda self, drawn=drawn: next(drawn))
             cards, session = vectors.cards, vectors.session.digest
             assert seal(vectors.secrets[sender], cards[sender], cards[receiver], held[receiver], session) == box
+
+
+def test_hashes_of_the_shares_that_devices_keep(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    for p, card in enumerate(vectors.cards):
+        kept = hashes(vectors.held(p, monkeypatch)[p], card, card, vectors.session.digest)
+        assert kept.hex() == vectors.case["kept_hashes"][p]
 
 
 def test_boxes_as_their_receivers_open_them(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:

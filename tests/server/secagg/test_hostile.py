@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bract.client import secagg
 from bract.privacy import RoundError
 from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE
 from bract.privacy.secagg.identity import new_identity
-from bract.privacy.secagg.keys import PublicKeys, make_card, new_secrets, read_card
+from bract.privacy.secagg.keys import PublicKeys, commitment, make_card, new_secrets, read_card
 from bract.privacy.secagg.session import make_session
-from bract.privacy.secagg.unmask import NO_SHARE
+from bract.privacy.secagg.shares import Held
 
 Call = Callable[..., Any]
 KINDS = [KEYS, SHARES, TRAIN, CONSENT, UNMASK]
@@ -118,12 +119,79 @@ class TestSealedBoxes:
         server.tamper[SHARES, server.nodes[place], 0] = saying("sealed", GARBAGE[how])
         expect(server, server.play(), others(server, place))
 
-    def test_that_do_not_open_end_the_round_unopened(self, federation: Call, saying: Call, place: int) -> None:
-        """Nobody holds a share of the sender's secrets, so its masks stay on."""
-        server = federation(6)
+    @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
+    def test_that_do_not_open_are_paid_for_by_nobody_and_their_sender_is_left_out(
+        self, federation: Call, saying: Call, place: int, exchange: str
+    ) -> None:
+        """Five of six name it, one may lie. The others take part once it is gone: none of them has masked."""
+        server = federation(6, aggregation={"protocol": "secagg", "deadline": 0.01, "key_exchange": exchange})
         server.tamper[SHARES, server.nodes[place], 0] = saying("sealed", lambda sealed: bytes(len(sealed)))
-        with pytest.raises(RoundError, match="do not take the masks off"):
+        with pytest.raises(RoundError, match="1 of 6 devices sent a masked update, the round needs 4"):
             server.play()
+        assert server.charges == []
+        expect(server, server.play(), others(server, place))
+
+    @pytest.mark.parametrize("spoilt", [1, 2])
+    def test_that_fewer_than_may_lie_name_leave_nobody_out(
+        self, federation: Call, saying: Call, place: int, spoilt: int
+    ) -> None:
+        """Their receivers drop out of the round; with one colluder more than one must name a sender."""
+        server = federation(6)
+        sender = server.nodes[place]
+        server.tamper[SHARES, sender, 0] = saying(
+            "sealed", lambda sealed: bytes(146 * spoilt) + sealed[146 * spoilt :]
+        )
+        first = server.play(1)
+        assert len(first.survivors) == 6 - spoilt
+        assert first.codes["sealed"] == spoilt
+        expect(server, first, first.survivors)
+        del server.tamper[SHARES, sender, 0]
+        found = server.play(2)
+        assert sender in found.survivors or spoilt == 2
+
+    def test_are_named_by_colluders_in_vain_in_however_many_rounds(
+        self, federation: Call, saying: Call, place: int
+    ) -> None:
+        server = federation(6)
+        liar, honest = server.nodes[(place + 1) % 6], server.nodes[place]
+
+        def accuse(reply: Message) -> Message:
+            reply.content = RecordDict(
+                {ANSWER: ConfigRecord({"code": "sealed"}), SECAGG: ConfigRecord({"senders": b"\x3f"})}
+            )
+            return reply
+
+        server.tamper[TRAIN, liar, 0] = accuse
+        for number in (1, 2, 3):
+            assert honest in server.play(number).survivors
+
+    def test_of_shares_that_are_of_no_secret_lose_a_round_and_their_sender_no_more(
+        self, federation: Call, monkeypatch: pytest.MonkeyPatch, place: int
+    ) -> None:
+        """Every share is that of its hash, so nobody can see it before; then the sender alone can have done it."""
+        server = federation(6)
+        dealer, dealt = server.identities[server.nodes[place]], secagg.split_secrets
+
+        def deal(own: Any, threshold: int, places: Any) -> list[Held]:
+            held = dealt(own, threshold, places)
+            if commitment(own.own) == dealers[0]:
+                held[0] = Held(bytes(33), held[0].mask)
+            return held
+
+        dealers: list[bytes] = []
+        show = secagg.make_card
+
+        def noting(own: Any, identity: Any, *rest: Any) -> Any:
+            card = show(own, identity, *rest)
+            if identity.public == dealer.public:
+                dealers[:] = [card.commitment]
+            return card
+
+        monkeypatch.setattr(secagg, "make_card", noting)
+        monkeypatch.setattr(secagg, "split_secrets", deal)
+        with pytest.raises(RoundError, match="do not take the masks off"):
+            server.play(1)
+        expect(server, server.play(2), others(server, place))
 
     def test_of_the_next_round_that_are_wrong_cost_that_round_alone(
         self, federation: Call, saying: Call, place: int
@@ -184,7 +252,7 @@ class TestOpenedShares:
         server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", GARBAGE[how])
         expect(server, server.play(), server.nodes)
 
-    @pytest.mark.parametrize("share", [NO_SHARE, b"\1" + b"\xff" * 32])
+    @pytest.mark.parametrize("share", [b"\xff" * 33, b"\1" + b"\xff" * 32])
     def test_that_are_no_field_elements_are_not_counted(
         self, federation: Call, saying: Call, place: int, share: bytes
     ) -> None:
