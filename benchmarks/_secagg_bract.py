@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from bract.client.journal import MemoryJournal
 from bract.client.protect import mask, protect
 from bract.client.secagg import SEAT, SecureRound
-from bract.client.terms import Terms
 from bract.privacy import Plan, Update
 from bract.privacy.messages import read_update
 from bract.privacy.plan_file import make_plan
@@ -69,9 +68,7 @@ class Bract:
     def _rounds(self, devices: int) -> list[SecureRound]:
         identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
         roster, session = roster_of(identities), make_session(self.plan, run=1, round=ROUND)
-        return [
-            SecureRound(session, self.plan, Terms(), who, roster, Forgetful(), RecordDict()) for who in identities
-        ]
+        return [SecureRound(session, self.plan, who, roster, Forgetful(), RecordDict()) for who in identities]
 
     def client_step(self) -> bytes:
         """Return the first device's masked vector as it is sent: agree on keys, quantise, encode, mask."""
@@ -100,7 +97,7 @@ class Bract:
         for position in range(len(self.rounds)):
             self.join(position)
         bits = to_bits(survivors, len(self.rounds))
-        return {position: self.rounds[position].unmask(bits, None) for position in survivors}
+        return {position: self.rounds[position].unmask(bits, None)[0] for position in survivors}
 
     def prepare_server(self) -> None:
         """Have the shares opened that the server's steps need."""
@@ -122,7 +119,7 @@ class Bract:
         """Do what the server does for the first device, which dropped out."""
         cohort, alive = self.cohort, set(range(1, len(self.rounds)))
         card, opening = cohort.cards[0], unmasking.Opening(cohort, self.most_opened)
-        secret = opening.secret(0, lambda secret: unmasking._is_mask(secret, card))
+        secret = opening.secret(0, "mask", lambda secret: unmasking._is_mask(secret, card))
         masks = unmasking._masks_of_dropout(cohort, 0, Keypair(secret), alive, cohort.context(self.model))
         add_masks(self.total, masks)
 

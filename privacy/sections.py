@@ -98,7 +98,7 @@ class Aggregation(Section):
 
     Both add the same whole numbers in the same ring, so they give the same model bit for bit. `colluders` is the
     share of the devices of which fewer work with the server, `dropouts` the share that may drop out (it sizes the
-    graph of more than 256 devices and, with the colluders, the shares of distributed noise), `deadline` the seconds
+    graph of more than 1,024 devices and, with the colluders, the shares of distributed noise), `deadline` the seconds
     that a message without training waits for answers. `bits` is the width of a lane of the ring and `range` the
     largest coordinate of one device, of the sum where the noise is distributed, in clip norms: both follow from the
     rest of the plan unless given.

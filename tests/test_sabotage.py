@@ -249,10 +249,36 @@ SABOTAGE = {
     ),
     "count a sum's devices of those who are seated alone": (
         "client/secagg/test_seatings.py::"
-        "test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none[semi-honest-local]",
+        "test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none[local-semi-honest]",
         "import bract.client.secagg as c, bract.privacy.secagg.session as s\n"
         "c.SecureRound._check_count = lambda self, count: None\n"
         "s.choose_graph = lambda planned, bad, gone, seats: s.Graph(seats, seats - 1, (seats + 3) // 2 + 1)",
+    ),
+    "take part although boxes do not open": (
+        "server/secagg/test_hostile.py::TestSealedBoxes::"
+        "test_that_do_not_open_are_paid_for_by_nobody_and_their_sender_is_left_out[0-x25519]",
+        "import bract.client.secagg as c\nfull = c.SecureRound._unseal\n"
+        "def deaf(self, view, own, members, boxes):\n"
+        "    others = [m for m in members if m != view.position]\n"
+        "    try:\n"
+        "        return full(self, view, own, members, boxes)\n"
+        "    except c.BadlySealed:\n"
+        "        nothing = c.Held(bytes(33), bytes(33))\n"
+        "        return dict.fromkeys(others, nothing), [c.Peer(view.cards[m]) for m in others]\n"
+        "c.SecureRound._unseal = deaf",
+    ),
+    "leave out whom a single device names": (
+        "server/test_sealers.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer",
+        "from bract.server.sealers import Sealers as S\nS.left_out = lambda self, identity: identity in self._namers",
+    ),
+    "take a wrong share for a right one": (
+        "privacy/secagg/test_unmask.py::test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are[0]",
+        "from bract.privacy.secagg.unmask import Opening\nOpening._is_right = lambda *a: True",
+    ),
+    "draw masks and noise from one stream": (
+        "privacy/secagg/test_masks.py::"
+        "test_a_key_that_served_masks_and_noise_alike_would_make_two_streams_that_have_nothing_in_common[gcm_stream]",
+        "import bract.privacy.secagg.masks as m\nm.PURPOSE = bytes(12)",
     ),
     "mask in two seatings of a round": (
         "client/secagg/test_seatings.py::test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first",

@@ -16,6 +16,9 @@ PRIME = 2**256 + 297
 
 SHARE_BYTES = 33
 
+STEPS = 32
+"""Points are small, so it costs less to let a number grow for so many steps than to reduce it at each."""
+
 
 def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
     """Return one share, 33 bytes, for each of the distinct points (1 or more), of which `threshold` give the secret.
@@ -36,9 +39,11 @@ def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
 def _value(polynomial: Sequence[int], point: int) -> int:
     """Return the polynomial's value by Horner's rule; its highest coefficient comes first."""
     value = 0
-    for coefficient in polynomial:  # points are small, so it costs less to let the number grow than to reduce it
-        value = value * point + coefficient
-    return value % PRIME
+    for first in range(0, len(polynomial), STEPS):
+        for coefficient in polynomial[first : first + STEPS]:
+            value = value * point + coefficient
+        value %= PRIME
+    return value
 
 
 def combine(shares: Mapping[int, bytes]) -> bytes | None:

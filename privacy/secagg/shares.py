@@ -49,7 +49,7 @@ def box_bytes(hybrid: bool, upward: bool) -> int:
 def share_hash(kind: str, share: bytes, sender: Card, receiver: Card, session: bytes) -> bytes:
     """Return the hash, 32 bytes, by which everyone knows a share once it is opened; `kind` is `own` or `mask`.
 
-    A share is uniform over a field of 2^256 elements, whatever the threshold less two others are, so its hash tells
+    A share is as uncertain as its secret of 32 bytes, whatever others fewer than the threshold are, so its hash tells
     nothing of it; session, sender and receiver are in it, so no hash is of use elsewhere.
     """
     return digest("share", session, sender.identity, receiver.identity, kind.encode(), share)
