@@ -18,7 +18,7 @@ from bract.privacy.secagg.masks import add_masks
 from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.session import Session
-from bract.privacy.secagg.shares import Held, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.survivors import consent, pack_consents
 from bract.privacy.secagg.unmask import unmask
 
@@ -96,7 +96,8 @@ class Table:
     def sealed(self, at: int, own: RoundSecrets) -> bytes:
         cards, session, held = self.cohort.cards, self.cohort.session.digest, self.shares(at, own)
         self.held[at] = held
-        return b"".join(seal(own, cards[at], cards[to], held[to], session) for to in range(len(cards)) if to != at)
+        boxes = (seal(own, cards[at], cards[to], held[to], session) for to in range(len(cards)) if to != at)
+        return b"".join((*boxes, hashes(held[at], cards[at], cards[at], session)))
 
     def train(self) -> bool:
         """Whether all honest devices send their vectors; the server's own send zeros."""
