@@ -25,7 +25,7 @@ from .mechanisms import PLACES, Place
 from .ring import WIDTHS, Ring
 from .secagg.derive import digest
 from .secagg.graph import COMPLETE, least_in_sum, most_colluders, most_dropouts
-from .sections import Aggregation, Cohort, Data, Model, Privacy, Server, Training
+from .sections import Aggregation, Cohort, Data, Model, Privacy, Server, Training, gives_one_away, least_units
 
 ROUNDING_MARGIN = 2.0**-10
 """Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
@@ -77,6 +77,11 @@ class Plan(BaseModel):
     def participations(self) -> int:
         """The most rounds that any one client takes part in: the cohort is dealt round robin."""
         return -(-self.cohort.rounds * self.cohort.size // self.data.clients)
+
+    @property
+    def large_delta(self) -> bool:
+        """Whether delta is one part of all units or more, which the plan then allows in a key of its own."""
+        return gives_one_away(self.privacy.delta, least_units(self.data, self.training, self.privacy))
 
     @property
     def adaptive(self) -> bool:

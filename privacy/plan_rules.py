@@ -10,10 +10,13 @@ from .errors import PlanError
 from .noise import LEAST_STD, MOST_STD
 from .plan import Plan
 from .secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, least_in_sum, most_colluders, most_dropouts
-from .sections import MOST_PARAMETERS
+from .sections import MOST_PARAMETERS, gives_one_away, least_units
 from .skellam import LEAST_VARIANCE, MOST_VARIANCE
 
 Sections = dict[str, Any]
+
+MOST_DELTA = 0.01
+"""The largest delta of any plan."""
 
 
 def _cohort_fits(s: Sections) -> str | None:
@@ -172,7 +175,22 @@ def _files_have_a_path(s: Sections) -> str | None:
 
 def _delta_is_small(s: Sections) -> str | None:
     delta = s["privacy"].delta
-    return f"privacy.delta {delta:g} is no guarantee, it must be at most 0.01" if delta > 0.01 else None
+    too_large = delta > MOST_DELTA
+    return f"privacy.delta {delta:g} is no guarantee, it must be at most {MOST_DELTA:g}" if too_large else None
+
+
+def _delta_gives_nobody_away(s: Sections) -> str | None:
+    p, data = s["privacy"], s["data"]
+    units = least_units(data, s["training"], p)
+    if p.unit == "none" or p.allow_large_delta or p.delta > MOST_DELTA or not gives_one_away(p.delta, units):
+        return None
+    source = "data.clients" if p.unit == "client" else "data.records"
+    if source == "data.records" and data.records is None:
+        source = "training.batch_size / privacy.sampling_rate, as data.records is not given"
+    return (
+        f"privacy.delta {p.delta:g} is 1/n or more, n = {units:,.0f} {p.unit}s ({source}): to publish one {p.unit} "
+        "in full would keep to it; lower it, or set privacy.allow_large_delta = true"
+    )
 
 
 RULES = (
@@ -197,6 +215,7 @@ RULES = (
     _secagg_has_room,
     _graph_exists,
     _delta_is_small,
+    _delta_gives_nobody_away,
 )
 """What no single key can tell: each returns a fault, or None."""
 

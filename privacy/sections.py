@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**7)]
+
+OnlyTrue = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
+"""A key that is false by default: one that is false is as one that is left out, so that the digest is the same."""
 
 MOST_PARAMETERS = 10**9
 """The largest network that a plan can name."""
@@ -20,7 +23,10 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """What the records are, where a simulation finds them and how it deals them out to clients."""
+    """What the records are, where a simulation finds them and how it deals them out to clients.
+
+    `records` is how many all clients have, a public number, at least: what delta is compared with.
+    """
 
     name: str = "digits"
     path: str | None = None
@@ -31,6 +37,7 @@ class Data(Section):
         ),
     ] = "natural"
     clients: Count = 11
+    records: Annotated[int, Field(ge=1)] | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
     shape: Annotated[tuple[Count, ...], Field(strict=False, max_length=8)] = (1, 28, 28)
@@ -78,6 +85,7 @@ class Privacy(Section):
     round takes back part of the noise of the `bands - 1` before, which a client sits out after each round of its own.
     `shares` says what becomes of the distributed noise that is there in case devices drop out: with `floor` it stays;
     with `xnoise` devices bring it in layers, and those that turn out not to be needed are taken off again.
+    With `allow_large_delta` delta may be one part of all units or more, as if one of them could be given away.
     """
 
     unit: Literal["record", "client"] = "record"
@@ -85,6 +93,7 @@ class Privacy(Section):
     shares: Literal["floor", "xnoise"] = "floor"
     epsilon: Positive = 8.0
     delta: Annotated[float, Field(ge=1e-12, lt=1)] = 1e-4
+    allow_large_delta: OnlyTrue = None
     clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
     noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e4)] | None = None
@@ -126,3 +135,18 @@ class Server(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Count = 1
+
+
+def least_units(data: Data, training: Training, privacy: Privacy) -> float:
+    """Return how many units there are at least, by what the plan says in public: clients, or records.
+
+    Where it says no number of records, it is that which a step's expected batch is drawn from.
+    """
+    if privacy.unit == "client":
+        return data.clients
+    return training.batch_size / privacy.sampling_rate if data.records is None else data.records
+
+
+def gives_one_away(delta: float, units: float) -> bool:
+    """Whether delta is so large that to publish one unit in full, drawn at random, would keep to it."""
+    return delta * units >= 1

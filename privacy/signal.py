@@ -19,6 +19,7 @@ from .curves import with_noise_multiplier
 from .distributed import Distributed
 from .factorisation import relative_error
 from .plan import Plan
+from .sections import gives_one_away
 
 UPDATE = {"record": 0.2, "client": 0.8}
 """Usual length of the average of clipped gradients, or of clients' clipped changes, in clip norms: measured were 0.1
@@ -119,11 +120,17 @@ def remedies(plan: Plan) -> tuple[Remedy, ...]:
 def _more(plan: Plan, times: float) -> Remedy:
     if plan.privacy.unit == "client":
         count = _about(plan.data.clients * times ** (2 if plan.privacy.noise == "local" else 1))
-        return Remedy("data.clients", count, f"about {count:,} clients, with as large a share of them in a round")
+        words = f"about {count:,} clients, with as large a share of them in a round"
+        return Remedy("data.clients", count, words + _smaller_delta(plan, count))
     count = _about(plan.training.batch_size * times)
-    return Remedy(
-        "training.batch_size", count, f"about {count:,} records a step, by more records at the same sampling rate"
-    )
+    words = f"about {count:,} records a step, by more records at the same sampling rate"
+    return Remedy("training.batch_size", count, words + _smaller_delta(plan, count / plan.privacy.sampling_rate))
+
+
+def _smaller_delta(plan: Plan, units: float) -> str:
+    """Return the words for a delta that has to shrink with so many units, empty where it need not."""
+    too_large = gives_one_away(plan.privacy.delta, units) and not plan.privacy.allow_large_delta
+    return f", and a delta below {1 / units:.1g}" if too_large else ""
 
 
 def _shared(plan: Plan) -> tuple[Remedy, ...]:

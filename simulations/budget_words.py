@@ -21,6 +21,12 @@ def facts(answer: Answer) -> Facts:
     yield "plan", f"{answer.name}: unit = {plan.privacy.unit}, noise = {plan.privacy.noise}"
     yield from costs("epsilon", answer.own)
     yield "budget", f"epsilon {plan.privacy.epsilon:g}, {WATCHERS[plan.budget.view]}"
+    if plan.large_delta:
+        unit = plan.privacy.unit
+        yield (
+            "delta",
+            f"{plan.privacy.delta:g} is one part of all {unit}s or more: to publish one in full keeps to it",
+        )
     yield (
         "noise",
         f"multiplier {plan.noise_multiplier:g}: in units of the most that one {plan.privacy.unit} moves a sum",

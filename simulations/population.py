@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..client.records import Records, check_records, make_records
 from ..privacy import DataError
+from ..privacy.sections import gives_one_away
 from .datasets import load
 from .datasets.splits import holdout, partition
 from .datasets.table import Table
@@ -55,7 +56,25 @@ def make_population(plan: Study, device: torch.device) -> Population:
     parts = partition(train, data.split, data.clients, data.seed)
     if len(parts) != data.clients:
         raise DataError(f"the data have {len(parts)} clients, data.clients is {data.clients}", "set it to match")
+    _check_count(plan, len(train))
     ordered = train.select(np.concatenate(parts))
     records = make_records(ordered.features, ordered.labels, device)
     check_records(records, plan)
     return Population(records, np.cumsum([0, *(len(part) for part in parts)]), test)
+
+
+def _check_count(plan: Study, records: int) -> None:
+    """Refuse more records in the plan than there are, and a delta that is too large for those that there are."""
+    said, p = plan.data.records or 0, plan.privacy
+    if p.unit != "record":
+        return
+    if said > records:
+        raise DataError(
+            f"the data have {records} training records, data.records is {said}", f"set data.records = {records}"
+        )
+    if gives_one_away(p.delta, records) and not p.allow_large_delta:
+        raise DataError(
+            f"privacy.delta {p.delta:g} is 1/n or more, n = {records} training records: to publish one in full would "
+            "keep to it",
+            "lower privacy.delta, bring more records, or set privacy.allow_large_delta = true",
+        )

@@ -204,6 +204,8 @@ def _limits(study: Study) -> Iterator[Html]:
         text = f"With more than {most} of a round on its side, the server knows more of the noise than is claimed."
         items.append(("More colluders than assumed.", text))
         items += [] if study.malicious else [_HONEST_SERVER]
+    if study.protected and study.large_delta:
+        items.append((_LARGE_DELTA[0].format(unit=unit), _LARGE_DELTA[1].format(unit=unit)))
     if study.protected:
         items += [(heading.format(unit=unit), text.format(unit=unit)) for heading, text in _UNCOVERED]
     yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))
@@ -213,6 +215,11 @@ _CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan ad
 _NO_MASKS = (
     "Each client's own update.",
     "This simulation left the masks of secure aggregation out to save time; a deployment does not.",
+)
+_LARGE_DELTA = (
+    "One {unit} out of all of them, as delta is so large.",
+    "It is one part of all {unit}s or more: to publish one {unit} in full, drawn at random, would keep to this bound."
+    " The plan allows that.",
 )
 _HONEST_SERVER = (
     "A server that breaks the protocol.",

@@ -95,7 +95,41 @@ def test_a_delta_above_one_percent_is_refused(delta: float) -> None:
 
 
 def test_a_delta_of_one_percent_is_accepted() -> None:
-    assert make_plan(with_noise({"privacy": {"delta": 0.01}}), Plan).privacy.delta == 0.01
+    few = {"data": {"records": 99}, "privacy": {"delta": 0.01}}
+    assert make_plan(with_noise(few), Plan).privacy.delta == 0.01
+
+
+RECORD = {"unit": "record", "sampling_rate": 0.5}
+CLIENT = {"unit": "client", "sampling_rate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("data", "privacy", "units"),
+    [
+        ({"records": 1000}, RECORD, 1000),
+        ({}, RECORD, 700),  # 350 records a step, half of them in each
+        ({"clients": 500}, CLIENT, 500),
+        ({"clients": 500, "records": 10}, CLIENT, 500),
+        ({"clients": 500, "records": 800}, RECORD, 800),
+    ],
+)
+def test_a_delta_that_would_let_one_unit_be_published_is_refused(data: dict, privacy: dict, units: int) -> None:
+    for delta in (1 / units, 1.01 / units):
+        said = fault({"data": data, "privacy": privacy | {"delta": delta}})
+        assert "is 1/n or more" in said
+        assert f"n = {units:,} {privacy['unit']}s" in said
+    below = with_noise({"data": data, "privacy": privacy | {"delta": 0.99 / units}})
+    assert not make_plan(below, Plan).large_delta
+    allowed = with_noise({"data": data, "privacy": privacy | {"delta": 1 / units, "allow_large_delta": True}})
+    assert make_plan(allowed, Plan).large_delta
+
+
+def test_a_large_delta_and_a_number_of_records_that_are_left_out_are_not_in_the_digest() -> None:
+    plain = make_plan(with_noise({}), Plan)
+    assert not {"records", "allow_large_delta"} & {key for table in plain.public().values() for key in table}
+    assert make_plan(with_noise({"privacy": {"allow_large_delta": False}}), Plan).digest == plain.digest
+    assert make_plan(with_noise({"data": {"records": 5000}}), Plan).digest != plain.digest
+    assert make_plan(with_noise({"privacy": {"allow_large_delta": True}}), Plan).digest != plain.digest
 
 
 @pytest.mark.parametrize("delta", [0.0, -1e-5, 1.0, 2])

@@ -61,7 +61,8 @@ def test_only_shared_noise_needs_masks(unit: str, noise: str) -> None:
 def test_clients_as_units_are_not_sampled(noise: str, rate: float) -> None:
     [found] = faults(tables("client", noise, privacy={"sampling_rate": rate}))
     assert found == f"privacy.sampling_rate is {rate:g}, unit = client takes 1: cohorts are dealt, not sampled"
-    assert make_plan(tables("record", noise, privacy={"sampling_rate": rate}), Plan).privacy.sampling_rate == rate
+    records = tables("record", noise, privacy={"sampling_rate": rate}, data={"records": 1000})
+    assert make_plan(records, Plan).privacy.sampling_rate == rate
 
 
 def test_a_plan_with_clients_as_units_has_to_say_that_they_are_not_sampled() -> None:

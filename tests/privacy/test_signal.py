@@ -33,7 +33,14 @@ def clients_of(clients: int, epsilon: float = 1.0, size: int | None = None, nois
     return plan_of(
         data={"clients": clients},
         cohort={"rounds": 100, "size": size or clients},
-        privacy={"unit": "client", "noise": noise, "sampling_rate": 1.0, "delta": 1e-5, "epsilon": epsilon},
+        privacy={
+            "unit": "client",
+            "noise": noise,
+            "sampling_rate": 1.0,
+            "delta": 1e-5,
+            "epsilon": epsilon,
+            "allow_large_delta": True,
+        },
         aggregation=aggregation,
     )
 
@@ -188,3 +195,13 @@ def test_a_plan_that_does_not_say_how_many_parameters_it_has_has_no_forecast() -
 
 def test_the_verdicts_are_in_order() -> None:
     assert 0 < WORKS < HOPELESS
+
+
+def test_who_is_told_to_bring_more_clients_is_told_of_the_delta_that_they_take() -> None:
+    tables = {"data": {"clients": 1000}, "cohort": {"rounds": 100, "size": 1000}}
+    unit = {"unit": "client", "noise": "local", "sampling_rate": 1.0, "delta": 1e-5, "epsilon": 1.0}
+    more = remedies(plan_of(**tables, privacy=unit))[0]
+    assert more.value * 1e-5 >= 1
+    assert more.words.endswith(f"and a delta below {1 / more.value:.1g}")
+    few = remedies(plan_of(**tables, privacy=unit | {"delta": 1e-9}))[0]
+    assert "delta" not in few.words

@@ -118,3 +118,22 @@ def test_the_population_holds_every_training_record_once_and_no_test_record(tiny
 def test_a_population_of_another_number_of_clients_is_refused(tiny_plan: Path) -> None:
     with pytest.raises(DataError, match="5"):
         make_population(study_of(tiny_plan, "data.clients=4", "cohort.size=4"), CPU)
+
+
+def test_a_simulation_counts_the_records_that_the_plan_speaks_of(tiny_plan: Path) -> None:
+    assert make_population(study_of(tiny_plan, "data.records=50"), CPU).clients == 5
+    with pytest.raises(DataError, match=r"the data have 50 training records, data.records is 51"):
+        make_population(study_of(tiny_plan, "data.records=51"), CPU)
+
+
+def test_a_delta_too_large_for_the_records_that_there_are_is_refused_or_said(tiny_plan: Path, tmp_path: Path) -> None:
+    """The plan's own numbers let it pass: 5 records a step, half of them in each, are 10."""
+    data = np.load(tiny_plan.parent / "tiny.npz")
+    many = {name: np.concatenate([data[name]] * 3) for name in ("x", "y", "client")}
+    np.savez(tiny_plan.parent / "tiny.npz", **many)
+    settings = ["training.batch_size=5", "privacy.delta=0.009"]
+    with pytest.raises(DataError, match=r"privacy.delta 0.009 is 1/n or more, n = 150 training records"):
+        make_population(study_of(tiny_plan, *settings), CPU)
+    allowed = study_of(tiny_plan, *settings, "privacy.allow_large_delta=true", "data.records=150")
+    simulate(allowed, tmp_path / "run")
+    assert "One record out of all of them" in (tmp_path / "run" / "report.html").read_text()
