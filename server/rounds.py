@@ -63,7 +63,7 @@ def train(grid: Grid, training: Training) -> Outcome:
             try:
                 state, record, fault = _try_round(grid, training, ledger, collector, state, tries)
             except BudgetError as spent:
-                return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent)
+                return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent.with_traceback(None))
             if record is not None:
                 metrics.write(record)
                 write_checkpoint(training.checkpoint, state)

@@ -51,6 +51,13 @@ class LocalGrid(Grid):
         for node, count in rounds.items():
             write_history(self._contexts[node], count, last, RUN_ID, plan)
 
+    def forget(self) -> None:
+        """Let go of all that the devices remember, the secrets of a round under way among it: the run is over."""
+        self._queue.clear()
+        self._replies = iter(())
+        for context in self._contexts.values():
+            context.state = RecordDict()
+
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""
 

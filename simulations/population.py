@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,6 +32,16 @@ class Population:
     def clients(self) -> int:
         """How many clients there are."""
         return len(self.starts) - 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256, as secret as the records, of who holds which of them, and of the test records."""
+        arrays = (self.records.features.cpu().numpy(), self.records.labels.cpu().numpy(), self.starts)
+        total = hashlib.sha256()
+        for array in (*arrays, self.test.features, self.test.labels):
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return total.hexdigest()
 
     def client(self, number: int) -> Records:
         """Return the records of one client, a view."""

@@ -6,6 +6,7 @@ import hashlib
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,13 @@ from ..server.model_file import write_model
 from ..server.rounds import train
 from ..server.state import ServerState
 from ..server.training import Observer, Outcome, Silent, Training
+from . import same_data
+from .forgetting import forget_rounds
 from .grid import EXECUTORS, FIRST_NODE, LocalGrid
 from .nonprivate import OPEN_MECHANISMS, OPEN_RELEASES
 from .population import Population, make_population
 from .report import write_report
+from .same_data import check_data, forget_data, keep_data
 from .study import Study, read_study
 
 
@@ -71,12 +75,21 @@ class Result:
 class _Restoring:
     """Tells simulated devices, before the first round, what rounds they already took part in; passes all else on."""
 
-    def __init__(self, grid: LocalGrid, study: Study, observer: Observer) -> None:
+    def __init__(
+        self,
+        grid: LocalGrid,
+        study: Study,
+        observer: Observer,
+        journals: list[MemoryJournal],
+        keep: Callable[[], None],
+    ) -> None:
         self._grid, self._study, self._observer = grid, study, observer
+        self._journals, self._keep = journals, keep
         self.updates = 0
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
         past = (entry.clients for entry in ledger.entries if entry.round <= state.round)
+        self._keep()
         self._grid.restore(Counter(client for clients in past for client in clients), state.round, self._study)
         self._observer.started(state, ledger)
 
@@ -88,6 +101,7 @@ class _Restoring:
         self._observer.said(line)
 
     def finished_round(self, record: RoundRecord) -> None:
+        forget_rounds(self._journals)
         self._observer.finished_round(record)
 
 
@@ -108,8 +122,13 @@ def simulate(
     """
     try_training(study)
     population = population or make_population(study, torch_device())
-    grid = LocalGrid(make_app(_opener(study, population)), population.clients, EXECUTORS[study.simulation.executor])
-    restoring = _Restoring(grid, study, observer or Silent())
+    kept = folder / same_data.FILE
+    check_data(kept, population.fingerprint)
+    journals = [MemoryJournal() for _ in range(population.clients if study.secure else 0)]
+    app = make_app(_opener(study, population, journals))
+    grid = LocalGrid(app, population.clients, EXECUTORS[study.simulation.executor])
+    keep = partial(keep_data, kept, population.fingerprint)
+    restoring = _Restoring(grid, study, observer or Silent(), journals, keep)
     training = Training(
         study,
         folder,
@@ -121,11 +140,15 @@ def simulate(
         population=_population_name(study),
     )
     began = time.monotonic()
-    outcome = train(grid, training)
+    try:
+        outcome = train(grid, training)
+    finally:  # whoever holds the error of a round that did not end would hold its secrets
+        grid.forget()
     seconds = time.monotonic() - began
     write_model(folder / "model.safetensors", study, outcome.state)
     result = _result(study, population, outcome, folder, seconds, restoring.updates)
     write_report(folder / "report.html", study, outcome, result.records)
+    forget_data(kept)
     return result
 
 
@@ -136,13 +159,12 @@ def _population_name(study: Study) -> str:
     return hashlib.sha256(data.model_dump_json(exclude={"records"}).encode()).hexdigest()
 
 
-def _opener(study: Study, population: Population):
+def _opener(study: Study, population: Population, journals: list[MemoryJournal]):
     p = study.privacy
     terms = Terms(
         max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True, min_round_epsilon=0
     )
-    identities = [new_identity() for _ in range(population.clients if study.secure else 0)]
-    journals = [MemoryJournal() for _ in identities]
+    identities = [new_identity() for _ in journals]
     roster, entropy = roster_of(identities), study.entropy
     read_plan = partial(read_study, masks=study.simulation.masks)
 

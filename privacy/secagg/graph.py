@@ -45,7 +45,7 @@ class Graph:
 
     def neighbours(self, position: int, seed: bytes) -> tuple[int, ...]:
         """Return the positions of a device's neighbours, sorted; `seed` (32 public bytes) orders the ring."""
-        return _neighbours(self, position, seed)
+        return _neighbours(self, position, b"" if self.complete else seed)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...privacy import BractError, PlanError, StateError, SystemEntropy
 from ...privacy.files import storage
+from ..same_data import forget_data, name_of
 from ..study import Study
 from .cost import Cost, cost_of_runs, cost_of_selection
 from .outcome import Outcome, make_points, winner
@@ -87,6 +88,9 @@ def _sweep(request: Request, studies: Sequence[Study], folder: Path, jobs: int, 
     outcome = _outcome(request, runs, studies, folder, records, time.monotonic() - began)
     write_tables(folder, [axis.key for axis in request.axes], outcome.records)
     write_report(folder / "report.html", outcome, studies)
+    if final or not outcome.failed:
+        for study in studies:
+            forget_data(folder / name_of(study))
     return outcome
 
 

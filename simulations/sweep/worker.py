@@ -85,7 +85,9 @@ class Worker:
         kept = folder / "plan.toml"
         study = make_study(parse_tables(kept.read_text("utf-8") if kept.exists() else task["plan"], str(kept)))
         watcher = Watcher(task["run"], self._tell)
-        result = simulate(study, folder, watcher, self._people(study))
+        people = self._people(study)
+        self._check(study, folder.parent)
+        result = simulate(study, folder, watcher, people)
         record = replace(
             blank,
             loss=result.loss,
@@ -110,6 +112,14 @@ class Worker:
             self._population = make_population(study, torch_device())
             self._data = data
         return self._population
+
+    def _check(self, study: Any, sweep: Path) -> None:
+        """Refuse data that are not those that other runs of the sweep with the same data table had."""
+        from ..same_data import check_data, keep_data, name_of
+
+        kept = sweep / name_of(study)
+        check_data(kept, self._population.fingerprint)
+        keep_data(kept, self._population.fingerprint)
 
 
 def main() -> None:
