@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
-from ..privacy.errors import printable
+from ..privacy.errors import Printable
 from ..privacy.layers import SEED_BYTES, split_seeds
 from ..privacy.messages import (
     ANSWER,
@@ -47,6 +46,7 @@ from .terms import Refused
 from .train import Task, try_training
 
 log = logging.getLogger("bract.client")
+log.addFilter(Printable())
 
 LATE = (CONSENT, UNMASK)
 """The kinds of message that belong to a round which is paid for: a device that refuses its run still ends it."""
@@ -152,20 +152,16 @@ def _answer(
 
 
 def _log(what: str, code: Code, fault: Exception) -> None:
-    """Say in the device's own log what is wrong, in characters that neither end a line nor steer a terminal."""
-    log.warning("%s (%s)", what, code)
+    """Say in the device's own log what is wrong."""
+    known = isinstance(fault, BractError)
+    log.warning("%s (%s)", what, code, exc_info=fault if code is Code.FAILED and not known else None)
     match fault:
         case Repeated():
             log.warning("the node's state folder says that this was done before")
         case BudgetSpent():
             log.warning("the device took part in this plan as often as its noise was sized for")
-        case BractError():
+        case BractError() | Refused() | Malformed():
             log.warning("%s", fault)
-        case Refused() | Malformed():
-            log.warning("%s", printable(fault))
-        case _ if code is Code.FAILED:
-            for line in "".join(traceback.format_exception(fault)).splitlines():
-                log.warning("| %s", printable(line))
         case _:
             pass
 

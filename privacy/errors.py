@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+
 
 class BractError(Exception):
     """A fault that its reader can mend: `what` is wrong and a `hint` what to do. Both are public text.
@@ -28,6 +31,26 @@ def printable(text: object) -> str:
     'a?[2J b?c'
     """
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))
+
+
+class Printable(logging.Filter):
+    """Makes what is logged printable: no text of the other side ends a line of the log or steers a terminal.
+
+    A `BractError` keeps its two lines. Each line of a traceback begins with a bar, so that none looks like an entry.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Make the record's arguments and its exception printable; every record stays."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_shown(part) for part in record.args)
+        if record.exc_info and record.exc_info[1]:
+            lines = "".join(traceback.format_exception(record.exc_info[1])).splitlines()
+            record.exc_text, record.exc_info = "\n".join(f"| {printable(line)}" for line in lines), None
+        return True
+
+
+def _shown(part: object) -> object:
+    return part if isinstance(part, int | float | BractError) else printable(part)
 
 
 class PlanError(BractError):

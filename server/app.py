@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from ..models import count_parameters, objective_of
 from ..privacy import BractError, DataError, Plan, PlanError, read_plan
 from ..privacy.arrays import Features, Labels, read_arrays
+from ..privacy.errors import Printable
 from ..privacy.secagg.identity import read_roster
 from .answers import Unfinished
 from .evaluate import Evaluate, make_evaluate
@@ -23,6 +24,7 @@ from .rounds import train
 from .training import Outcome, Silent, Training
 
 log = logging.getLogger("bract.server")
+log.addFilter(Printable())
 app = ServerApp()
 
 

@@ -297,6 +297,43 @@ SABOTAGE = {
         "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
         "from bract.client.journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
+    "forget which plan a run has": (
+        "client/test_refusals_are_final.py::test_a_second_plan_in_one_run_is_refused_after_a_restart",
+        "from bract.client.journal import Journal\nJournal.enter = lambda self, run, plan, terms: None",
+    ),
+    "forget a refusal": (
+        "client/test_refusals_are_final.py::test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart",
+        "from bract.client.journal import Journal\nJournal.refuse = lambda self, run: None",
+    ),
+    "say whether terms or spending refuse": (
+        "client/test_refusals_are_final.py::test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply",
+        "import bract.client.app as a\nfrom bract.privacy import BudgetError\ncode = a._code\n"
+        "a._code = lambda fault: a.Code.FAILED if isinstance(fault, BudgetError) else code(fault)",
+    ),
+    "let plans in without end": (
+        "client/test_refusals_are_final.py::test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted",
+        "import bract.client.journal as j\nj._check_day = lambda *a: None",
+    ),
+    "share the secrets of a card that was replaced": (
+        "client/secagg/test_journal_rounds.py::test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced",
+        "from bract.client.journal import Journal\nJournal.shows = lambda self, session, card: True",
+    ),
+    "take an old journal for an empty one": (
+        "client/test_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_not_taken_for_empty",
+        "import bract.client.journal as j\nj.OLD_FILE = 'nothing'",
+    ),
+    "believe a key that anybody can sign for": (
+        "privacy/secagg/test_identity.py::TestAKeyThatAnybodyCanSignFor::test_is_in_no_roster_as_a_device_or_an_authority",
+        "import bract.privacy.secagg.identity as i\ni.sound = lambda public: True",
+    ),
+    "let in rounds that are worth nothing": (
+        "client/test_terms.py::test_rounds_that_are_worth_next_to_nothing_are_refused",
+        "from bract.client.terms import Terms\nTerms._check_worth = lambda self, plan: None",
+    ),
+    "go by files that others can change": (
+        "client/test_app_deployed.py::TestTheDeployedApp::test_answers_nothing_while_others_can_change_what_it_goes_by",
+        "import bract.privacy.files as f, bract.client.device as d\nf.exposed = d.exposed = lambda path: None",
+    ),
     "keep the secrets of a round": (
         "simulations/test_run_secagg.py::test_devices_remember_nothing_of_rounds_that_are_over",
         "import bract.client.secagg as c\nc.SecureRound.leave = lambda self: None",
