@@ -25,6 +25,14 @@ settings.register_profile("shared-machine", settings(deadline=None, derandomize=
 settings.load_profile("shared-machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that take longest start first, so that no core waits for the other's last one."""
+    long = {name: place for place, name in enumerate(("full", "e2e"))}
+    items.sort(
+        key=lambda item: min((long[mark.name] for mark in item.iter_markers() if mark.name in long), default=2)
+    )
+
+
 @pytest.fixture
 def tiny_data(tmp_path: Path) -> Path:
     """An .npz of 60 random 12x12 images of 3 classes that belong to 6 clients."""

@@ -431,6 +431,7 @@ def run(test: str, damage: str) -> str:
     return done.stdout
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_sabotage_is_caught(name: str) -> None:
     test, damage = SABOTAGE[name]

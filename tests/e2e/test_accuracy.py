@@ -20,7 +20,7 @@ BRACT = [sys.executable, "-c", "from bract.cli.main import main; main()"]
     ("plan", "least", "epsilon", "clients", "records"),
     [
         ("digits-distributed-eps8", 0.85, 8.0, 11, 1415),
-        pytest.param("fashion-distributed-eps3", 0.80, 3.0, 100, 60_000, marks=needs_debian),
+        pytest.param("fashion-distributed-eps3", 0.80, 3.0, 100, 60_000, marks=[needs_debian, pytest.mark.full]),
     ],
 )
 def test_a_shipped_plan_reaches_its_figure(
