@@ -25,6 +25,7 @@ from ..privacy.messages import (
     SHARES,
     UNMASK,
     UPDATE,
+    WHO,
     Code,
     Malformed,
     Offer,
@@ -130,7 +131,7 @@ def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
         return handle
 
     app.train()(answering(_take_part))
-    for kind, answer in {KEYS: _keys, SHARES: _shares, CONSENT: _consent, UNMASK: _unmask}.items():
+    for kind, answer in {WHO: _who, KEYS: _keys, SHARES: _shares, CONSENT: _consent, UNMASK: _unmask}.items():
         app.query(kind.removeprefix("query."))(answering(answer))
     return app
 
@@ -244,6 +245,17 @@ def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: byte
     except Exception:
         secure.leave()
         raise
+
+
+def _who(visit: Visit) -> Reply:
+    """Return the name that the device is counted by: of its identity on the roster, else a pseudonym."""
+    visit.sections(())
+    device, secure = visit.device, visit.plan.secure
+    if secure and device.identity is not None:
+        return None, {"name": device.identity.public.hex().encode()}
+    if secure or device.pseudonym is None:
+        raise PlanError("the node has no identity or no state", "give both in --node-config, see the docs")
+    return None, {"name": device.pseudonym.of(visit.plan.digest).encode()}
 
 
 def _keys(visit: Visit) -> Reply:

@@ -14,6 +14,7 @@ from ..privacy.files import exposed
 from ..privacy.plan_file import read_offered
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from .journal import DiskJournal, Journal
+from .pseudonym import Pseudonym
 from .records import Records, read_records, torch_device
 from .spending import Spending
 from .terms import Terms, read_terms
@@ -25,7 +26,8 @@ class Device:
     """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
 
     `identity`, `roster` and `journal` are for secure aggregation: who it is, with whom it takes part, what it did.
-    `spending` is its ledger, which every device has whose data are real; one that is simulated has none.
+    `spending` is its ledger, which every device has whose data are real; one that is simulated has none. `pseudonym`
+    gives the names that it shows where no roster names it.
     """
 
     records: Records
@@ -37,6 +39,7 @@ class Device:
     roster: Roster | None = None
     journal: Journal | None = None
     spending: Spending | None = None
+    pseudonym: Pseudonym | None = None
 
 
 def open_device(context: Context) -> Device:
@@ -70,6 +73,7 @@ def open_device(context: Context) -> Device:
         roster=read_roster(settings["roster"]) if "roster" in settings else None,
         journal=DiskJournal(settings["state"]),
         spending=Spending(settings["state"], terms),
+        pseudonym=Pseudonym(settings["state"]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,15 +13,18 @@ from .accounting import FINE, Spending, rdp_epsilon, spent
 from .budget import Budget, View
 from .events import Event, from_json, to_json
 
-DEVICE = -1
-"""The one client of a device's own ledger: itself. Flower numbers no node so."""
+DEVICE = "this device"
+"""The one client of a device's own ledger: itself. No client of a server's ledger has this name."""
+
+NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+"""What a client may be called: by the same name after every restart, of the server or of the device."""
 
 
 @dataclass(frozen=True)
 class Origin:
     """The run of a plan that a release is of; the plan is named by its digest.
 
-    `population` says who is meant by the clients' numbers, where runs of several plans stand in one ledger.
+    `population` says who is meant by the clients' names, where runs of several plans stand in one ledger.
     """
 
     plan: str
@@ -30,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry:
-    """One release: who was in it, and what it costs each of them in either view.
+    """One release: who was in it, by name, and what it costs each of them in either view.
 
     `release` names the randomness used: the same name means the very same release, which is paid for once.
     `origin` is there where a ledger holds more than one run.
@@ -38,7 +42,7 @@ class Entry:
 
     round: int
     release: str
-    clients: tuple[int, ...]
+    clients: tuple[str, ...]
     server: Event
     released: Event
     origin: Origin | None = None
@@ -49,13 +53,15 @@ class Entry:
 
 
 def check_clients(entry: Entry) -> None:
-    """Refuse an entry that names a client twice.
+    """Refuse an entry that names a client twice, or by what is no name.
 
     Raises:
         ValueError: it does.
     """
     if len(set(entry.clients)) != len(entry.clients):
         raise ValueError("a release names a client twice")
+    if entry.clients != (DEVICE,) and not all(NAME.fullmatch(client) for client in entry.clients):
+        raise ValueError("a release names a client by what is no name")
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def entry_from_json(value: dict[str, Any]) -> Entry:
     entry = Entry(
         int(value["round"]),
         str(value["release"]),
-        (DEVICE,) if event else tuple(int(client) for client in cast(list[Any], value["clients"])),
+        (DEVICE,) if event else _names(value["clients"]),
         event or from_json(value["server"]),
         event or from_json(value["released"]),
         Origin(**{key: str(part) for key, part in value["origin"].items()}) if "origin" in value else None,
@@ -87,12 +93,18 @@ def entry_from_json(value: dict[str, Any]) -> Entry:
     return entry
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in cast(list[Any], value)):
+        raise TypeError("clients are a list of names")
+    return tuple(cast(list[str], value))
+
+
 class Account:
     """The sums of entries, client by client and view by view; `budget` says at which delta they are priced."""
 
     def __init__(self, budget: Budget, entries: Iterable[Entry] = ()) -> None:
         self.budget = budget
-        self._counts: dict[View, dict[int, Counter[Event]]] = {"server": {}, "released": {}}
+        self._counts: dict[View, dict[str, Counter[Event]]] = {"server": {}, "released": {}}
         for entry in entries:
             self.take(entry)
 

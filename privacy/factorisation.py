@@ -48,8 +48,8 @@ HORIZON = 20_000
 """The most rounds that coefficients are sought for: those of longer trainings are the same."""
 
 Floats = NDArray[np.float64]
-Past = Iterable[tuple[int, Collection[int]]]
-"""Rounds with the clients that were in them, all those since noise was last started afresh."""
+Past = Iterable[tuple[int, Collection[str]]]
+"""Rounds with the names of the clients that were in them, all those since noise was last started afresh."""
 
 
 def workload(rounds: int, momentum: float = 0.0) -> Floats:
@@ -244,16 +244,16 @@ class Correlation:
         return noise, Correlation(self.weights, (noise, *self.past)[: len(self.weights) - 1])
 
 
-def resting(past: Past, round: int, bands: int) -> frozenset[int]:
+def resting(past: Past, round: int, bands: int) -> frozenset[str]:
     """Return the clients that sit out a round: those of the `bands - 1` rounds before.
 
-    >>> sorted(resting([(1, [7, 8]), (2, [9]), (3, [5])], 4, bands=3))
-    [5, 9]
+    >>> sorted(resting([(1, ["g", "h"]), (2, ["i"]), (3, ["e"])], 4, bands=3))
+    ['e', 'i']
     """
     return frozenset(client for number, clients in past if round - number < bands for client in clients)
 
 
-def check_separation(past: Past, round: int, clients: Collection[int], bands: int) -> None:
+def check_separation(past: Past, round: int, clients: Collection[str], bands: int) -> None:
     """Refuse a round with a client whose last one is less than `bands` before it.
 
     Raises:

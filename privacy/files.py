@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,6 +117,23 @@ def read_owned(path: Path, most: int) -> bytes:
             f"let it be yours, or root's, and type: chmod go-w {place}",
         )
     return content
+
+
+def create_once(path: Path, make: Callable[[], bytes], private: bool = False) -> bytes:
+    """Return what `path` holds; if there is no such file it is made first, by one process however many ask at once.
+
+    Raises:
+        StorageError: it cannot be written, or read.
+    """
+    with storage(path):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not path.exists():
+                replace_file(path, make(), private)
+            return path.read_bytes()
+        finally:
+            os.close(folder)
 
 
 def make_folder(folder: Path) -> None:

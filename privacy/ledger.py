@@ -27,6 +27,9 @@ SLACK = 1e-9
 Kind = Literal["run", "population", "device"]
 DEVICE_HEADER = {"kind": "device"}
 
+FORMAT = 2
+"""That of ledgers of runs and populations. The first, of versions up to 0.4, named clients by Flower's numbers."""
+
 
 class Ledger:
     """The ledger of one run in the file `path`, held under an exclusive lock until closed.
@@ -36,7 +39,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, budget: Budget, plan_digest: str) -> None:
-        self.budget, self._header = budget, {"budget": budget.to_json(), "plan": plan_digest}
+        self.budget, self._header = budget, {"format": FORMAT, "budget": budget.to_json(), "plan": plan_digest}
         self._hold(Chain(path, self._header))
 
     def _hold(self, chain: Chain) -> None:
@@ -53,6 +56,7 @@ class Ledger:
             fault.pop_all()
 
     def _read_header(self, header: dict[str, Any]) -> None:
+        check_format(self.path, header)
         if header != self._header:
             raise StateError(
                 f"{self.path} was opened for another plan or budget",
@@ -79,7 +83,7 @@ class Ledger:
         """Whether `head` was the head of this ledger at some time."""
         return head in self._chain.heads[1:]
 
-    def participations(self, besides: str = "") -> Counter[int]:
+    def participations(self, besides: str = "") -> Counter[str]:
         """How many releases each client was in, apart from the one named `besides`: it may be made once more."""
         return Counter(client for entry in self.entries if entry.release != besides for client in entry.clients)
 
@@ -105,7 +109,7 @@ class Ledger:
 
         Raises:
             BudgetError: the budget does not cover it; nothing was charged.
-            ValueError: the entry names a client twice.
+            ValueError: the entry names a client twice, or by what is no name.
             StorageError: it could not be written; nothing was charged.
         """
         check_clients(entry)
@@ -168,6 +172,7 @@ class PopulationLedger(Ledger):
         """Take the budget that the file states, if it is of the same unit, view, delta and relation as the plan's."""
         if header.get("kind") != "population":
             raise StateError(f"{self.path} is no population's ledger", "make one with bract ledger new")
+        check_format(self.path, header)
         plan, self.budget = self.budget, read_budget(self.path, header)
         for name in ("unit", "view", "delta", "relation"):
             if getattr(plan, name) != getattr(self.budget, name):
@@ -225,6 +230,19 @@ class DeviceLedger(Ledger):
         )
 
 
+def check_format(path: Path, header: dict[str, Any]) -> None:
+    """Refuse a ledger that names clients in another way than this version does.
+
+    Raises:
+        StateError: it does.
+    """
+    if header.get("format") != FORMAT:
+        raise StateError(
+            f"{path} is a ledger of bract 0.4 or older, whose clients are numbers that change at every restart",
+            "go on with the version that wrote it, or start anew in another folder with the budget that it leaves",
+        )
+
+
 def read_budget(path: Path, header: dict[str, Any]) -> Budget:
     """Return the budget that a header states."""
     try:
@@ -258,4 +276,4 @@ def new_population(path: Path, budget: Budget) -> None:
         )
     if path.exists():
         raise PlanError(f"{path} is there already", "choose another name; a budget once stated cannot be changed")
-    Chain(path, {"kind": "population", "budget": budget.to_json()}).close()
+    Chain(path, {"format": FORMAT, "kind": "population", "budget": budget.to_json()}).close()

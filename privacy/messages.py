@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 OFFER, PARAMETERS, ANSWER, UPDATE, SECAGG = "offer", "parameters", "answer", "update", "secagg"
 """Names of the records in a message."""
 
-TRAIN, KEYS, SHARES, CONSENT, UNMASK = "train", "query.keys", "query.shares", "query.consent", "query.unmask"
-"""The kinds of message, Flower's message types. Those after the first are secure aggregation's."""
+TRAIN, WHO = "train", "query.who"
+KEYS, SHARES, CONSENT, UNMASK = "query.keys", "query.shares", "query.consent", "query.unmask"
+"""The kinds of message, Flower's message types. Those of the second line are secure aggregation's."""
 
 Sections = Mapping[str, bytes]
 """What a message says of secure aggregation: by the name of each part its bytes, for `bract.privacy.secagg`."""

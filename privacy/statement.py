@@ -12,7 +12,7 @@ from .account import Account, Entry
 from .budget import Budget, View
 from .chain import WHICH, empty, read_lines
 from .errors import StorageError
-from .ledger import Kind, read_budget, read_entries
+from .ledger import Kind, check_format, read_budget, read_entries
 
 VIEWS: tuple[View, ...] = ("server", "released")
 
@@ -42,11 +42,14 @@ def read_ledger(path: Path) -> Reading:
     lines = read_lines(path, content)
     if not lines.bodies:
         raise empty(path)
-    header, entries = lines.bodies[0], tuple(read_entries(path, lines.bodies))
+    header = lines.bodies[0]
     kind = header.get("kind", "run")
     if kind not in get_args(Kind):
         raise empty(path)
+    if kind != "device":
+        check_format(path, header)
     budget = None if kind == "device" else read_budget(path, header)
+    entries = tuple(read_entries(path, lines.bodies))
     return Reading(kind, budget, header.get("plan"), entries, lines.heads[-1])
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -32,11 +32,12 @@ from ..privacy.messages import (
 )
 
 POLL_SECONDS = 0.1
+Found = TypeVar("Found")
 
 LATE = "late"
 """What counts in the place of a code for a node that gave no answer in time, or was not there to be asked."""
 
-GIVEN = ("card", "sealed", "signature", "opened", "layers")
+GIVEN = ("name", "card", "sealed", "signature", "opened", "layers")
 """The sections that a device may answer with."""
 
 
@@ -78,17 +79,12 @@ class Answer:
         return self.code == LATE
 
 
-def nodes(
-    grid: Grid, wanted: int, deadline: float, besides: Collection[int] = (), most: float = math.inf
-) -> list[int]:
-    """Return the connected nodes, sorted, once `wanted` of them are not among `besides`.
-
-    Or once `deadline` seconds have passed, or there are as many as there will ever be: `most`.
-    """
+def poll(find: Callable[[], Found], enough: Callable[[Found], bool], deadline: float) -> Found:
+    """Return what is found once it is enough, or once `deadline` seconds have passed."""
     end = time.monotonic() + deadline
     while True:
-        found = sorted(grid.get_node_ids())
-        if len(set(found).difference(besides)) >= wanted or len(found) >= most or time.monotonic() >= end:
+        found = find()
+        if enough(found) or time.monotonic() >= end:
             return found
         time.sleep(POLL_SECONDS)
 

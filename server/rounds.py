@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,12 +24,12 @@ from ..privacy import (
     Unbounded,
     View,
 )
-from ..privacy.factorisation import Correlation, check_separation
+from ..privacy.factorisation import Correlation
 from ..privacy.files import replace_file, storage
 from .answers import Unfinished
 from .cohort import Past, choose_cohort
+from .directory import Directory
 from .evaluate import Quality
-from .exchange import nodes
 from .generation import refine
 from .metrics import Metrics, RoundRecord
 from .optimizer import average, step
@@ -57,11 +57,12 @@ def train(grid: Grid, training: Training) -> Outcome:
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
-        collector = _collector(grid, training)
+        directory = Directory(grid, plan)
+        collector = _collector(grid, training, directory)
         tries = Tries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:
             try:
-                state, record, fault = _try_round(grid, training, ledger, collector, state, tries)
+                state, record, fault = _try_round(directory, training, ledger, collector, state, tries)
             except BudgetError as spent:
                 return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent.with_traceback(None))
             if record is not None:
@@ -134,29 +135,31 @@ def _release_id(training: Training, state: ServerState) -> str:
     return training.entropy.keystream("release", state.round + 1, state.ledger_head, state.block).bytes(16).hex()
 
 
-def _collector(grid: Grid, training: Training) -> Collector:
+def _collector(grid: Grid, training: Training, directory: Directory) -> Collector:
     observer = training.observer
     link = Link(grid, training.plan, observer.answered, observer.said, training.pauses)
-    return SecureSum(link, training.run, training.roster) if training.plan.secure else PlainSum(link)
+    if not training.plan.secure:
+        return PlainSum(link)
+    return SecureSum(link, training.run, training.roster, directory.name)
 
 
 def _try_round(
-    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
+    directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
 ) -> tuple[ServerState, RoundRecord | None, Unfinished | None]:
     """Return the state to go on from, what the round came to, and why it came to nothing, if it did.
 
     There is no record of a round that may be tried again under its number.
     """
     try:
-        return (*_play_round(grid, training, ledger, collector, state, tries), None)
+        return (*_play_round(directory, training, ledger, collector, state, tries), None)
     except Unfinished as fault:
         if not fault.lost:
             return state, None, fault
-        return (*_lose_round(training, ledger, state, fault), fault)
+        return (*_lose_round(directory, training, ledger, state, fault), fault)
 
 
 def _lose_round(
-    training: Training, ledger: Ledger, state: ServerState, fault: Unfinished
+    directory: Directory, training: Training, ledger: Ledger, state: ServerState, fault: Unfinished
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after a round that released nothing, and its record.
 
@@ -167,7 +170,8 @@ def _lose_round(
     plan, number = training.plan, state.round + 1
     if not fault.paid:
         name = _release_id(training, state)
-        ledger.spend(Entry(number, name, fault.took_part, plan.server_event, plan.round_event))
+        clients = tuple(directory.names(fault.took_part))
+        ledger.spend(Entry(number, name, clients, plan.server_event, plan.round_event))
     after = replace(state, round=number, ledger_head=ledger.head)
     if state.noise is not None:
         after = replace(after, noise=Correlation(state.noise.weights), block=ledger.head)
@@ -185,22 +189,23 @@ def _lose_round(
 
 
 def _play_round(
-    grid: Grid, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
+    directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after one more round, and what the round came to. What it releases is paid for first."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
     release_id = _release_id(training, state)
     past = _past(plan, ledger, state, release_id)
 
-    def charge(clients: Sequence[int]) -> None:
-        check_separation(past.block, number, clients, plan.bands)
+    def charge(nodes: Sequence[int]) -> None:
+        clients = directory.names(nodes)
+        past.check(plan, number, clients)
         server, released = (plan.event(view, len(clients)) for view in ("server", "released"))
-        ledger.spend(Entry(number, release_id, tuple(sorted(clients)), server, released))
+        ledger.spend(Entry(number, release_id, tuple(clients), server, released))
 
     def following(cohort: Sequence[int]) -> list[int]:
-        return _following(grid, training, past.then(number, cohort), number + 1)
+        return _following(directory, training, past.then(number, directory.names(cohort)), number + 1)
 
-    cohort = collector.prepared(number) or _cohort(grid, training, past, number, tries)
+    cohort = collector.prepared(number) or _cohort(directory, training, past, number, tries)
     collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
     release, noise = _release(training, state, collected.total)
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
@@ -250,25 +255,27 @@ def _release(training: Training, state: ServerState, total: Sum) -> tuple[Releas
     return release_correlated(total, plan, noise, state.noise)
 
 
-def _cohort(grid: Grid, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
-    """Return the cohort of a round, once enough devices that may be in it are connected or the deadline is over.
+def _cohort(directory: Directory, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
+    """Return the nodes of a round's cohort, once enough that may be in it are connected or the deadline is over.
 
     Those that answered wrongly in the tries before are in it only if the others are too few.
     """
     plan = training.plan
-    out = past.resting(plan, number) | past.done(plan) | tries.refusing | tries.wrong
-    connected = nodes(grid, plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
-    available = [node for node in connected if node not in tries.refusing]
-    cohort = _choose(training, [node for node in available if node not in tries.wrong], past, number)
+    refusing, wrong = (set(directory.names(nodes)) for nodes in (tries.refusing, tries.wrong))
+    out = past.resting(plan, number) | past.done(plan) | refusing | wrong
+    connected = directory.gather(plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
+    available = {client: node for client, node in connected.items() if client not in refusing}
+    able = {client: node for client, node in available.items() if client not in wrong}
+    cohort = _choose(training, able, past, number)
     if len(cohort) < plan.least_survivors:
         cohort = _choose(training, available, past, number)
     if len(cohort) < plan.least_survivors:
-        raise _no_cohort(plan, past, connected, tries.refusing)
+        raise _no_cohort(plan, past, list(connected), refusing)
     return cohort
 
 
 def _no_cohort(
-    plan: Plan, past: Past, connected: Sequence[int], refusing: Collection[int] = ()
+    plan: Plan, past: Past, connected: Sequence[str], refusing: Collection[str] = ()
 ) -> BudgetError | Unfinished:
     """Return the error of a round for which too few devices are connected, or may take part."""
     left, minimum = set(connected) - past.done(plan), plan.least_survivors
@@ -292,18 +299,20 @@ def _no_cohort(
     )
 
 
-def _following(grid: Grid, training: Training, past: Past, number: int) -> list[int]:
+def _following(directory: Directory, training: Training, past: Past, number: int) -> list[int]:
     """Return the cohort of a round to come, of the devices that are connected now; empty after the last round."""
     if number > training.plan.cohort.rounds:
         return []
-    return _choose(training, nodes(grid, 0, 0.0), past, number)
+    return _choose(training, directory.present(), past, number)
 
 
-def _choose(training: Training, available: Sequence[int], past: Past, number: int) -> list[int]:
+def _choose(training: Training, available: Mapping[str, int], past: Past, number: int) -> list[int]:
+    """Return the nodes of the clients that are chosen for a round, sorted."""
     plan, keystream = training.plan, training.entropy.keystream("cohort", number)
     resting = past.resting(plan, number)
-    rested = [node for node in available if node not in resting]
-    return choose_cohort(rested, past.participations, plan.cohort.size, plan.participations, keystream)
+    rested = [client for client in available if client not in resting]
+    chosen = choose_cohort(rested, past.participations, plan.cohort.size, plan.participations, keystream)
+    return sorted(available[client] for client in chosen)
 
 
 def _evaluate(training: Training, state: ServerState) -> Quality | None:

@@ -7,7 +7,7 @@ malicious-server mode a third trip, between the two, has the survivors sign thei
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,11 +83,14 @@ class Opened:
 class SecureSum:
     """The server's half of secure aggregation over the rounds of one run.
 
-    `roster` says whom it asks to take part; without it, whoever signs a card.
+    `roster` says whom it asks to take part; without it, whoever signs a card. `counted` tells under which name a node
+    is counted: with a roster, its card must be of that identity.
     """
 
-    def __init__(self, link: Link, run: int, roster: Roster | None) -> None:
-        self._link, self._run, self._roster = link, run, roster
+    def __init__(
+        self, link: Link, run: int, roster: Roster | None, counted: Callable[[int], str] | None = None
+    ) -> None:
+        self._link, self._run, self._roster, self._counted = link, run, roster, counted
         self._plan = link.plan
         self._coming: Table | None = None
         self._identities: dict[int, bytes] = {}
@@ -181,11 +184,16 @@ class SecureSum:
         session = make_session(self._plan, self._run, round)
         genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
         self._identities |= {node: card.identity for node, card in genuine.items()}
-        seated = {c.identity: (c, node) for node, c in genuine.items() if not self._sealers.left_out(c.identity)}
+        counted = {node: card for node, card in genuine.items() if self._is_counted(node, card)}
+        seated = {c.identity: (c, node) for node, c in counted.items() if not self._sealers.left_out(c.identity)}
         order = sorted(seated)
         cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
         table = Table(cohort, tuple(seated[identity][1] for identity in order))
         return table if len(order) >= self._plan.least_survivors else None
+
+    def _is_counted(self, node: int, card: Card) -> bool:
+        """Return whether the node is counted under the identity of its card; those of simulations have no roster."""
+        return self._roster is None or self._counted is None or self._counted(node) == card.identity.hex()
 
     def _card(self, data: bytes, session: Session) -> Card | None:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from uuid import uuid4
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -14,10 +15,22 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from ..client.history import write_history
 from ..privacy import Plan
+from ..privacy.messages import ANSWER, SECAGG, WHO, Code
 
 RUN_ID, SERVER_ID = 1, 1
 FIRST_NODE = 2
 """Node numbers start above the server's own; client k of the population is node k + FIRST_NODE."""
+
+
+def client_names(clients: int) -> list[str]:
+    """Return the names of a population's clients: their numbers, of the same length, so that they sort alike.
+
+    >>> client_names(11)[-2:]
+    ['09', '10']
+    """
+    width = len(str(clients - 1))
+    return [f"{number:0{width}}" for number in range(clients)]
+
 
 Work = Iterable[tuple[Message, Context]]
 Executor = Callable[[ClientApp, Work], Iterator[Message]]
@@ -35,6 +48,7 @@ EXECUTORS: Mapping[str, Executor] = {"serial": serial}
 class LocalGrid(Grid):
     """A grid of `clients` simulated devices that all run `app`, each with a context of its own.
 
+    It knows who is who, so it says itself what a real device is asked: the client's name is its number.
     Replies are made one by one as they are pulled, so one update is held at a time however large the cohort.
     """
 
@@ -45,11 +59,13 @@ class LocalGrid(Grid):
         self._contexts = {node: _context(node) for node in range(FIRST_NODE, FIRST_NODE + clients)}
         self._queue: deque[tuple[Message, Context]] = deque()
         self._replies: Iterator[Message] = iter(())
+        self.names = dict(zip(self._contexts, client_names(clients), strict=True))
 
-    def restore(self, rounds: Mapping[int, int], last: int, plan: Plan) -> None:
-        """Set how many rounds each node took part in, the last of them being `last`: what a resumed run needs."""
-        for node, count in rounds.items():
-            write_history(self._contexts[node], count, last, RUN_ID, plan)
+    def restore(self, rounds: Mapping[str, int], last: int, plan: Plan) -> None:
+        """Set how many rounds each client took part in, the last of them being `last`: what a resumed run needs."""
+        for node, name in self.names.items():
+            if name in rounds:
+                write_history(self._contexts[node], rounds[name], last, RUN_ID, plan)
 
     def forget(self) -> None:
         """Let go of all that the devices remember, the secrets of a round under way among it: the run is over."""
@@ -78,9 +94,11 @@ class LocalGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue the messages, in place of any that still wait, and return their new identities."""
-        self._queue = deque(self._addressed(message) for message in messages)
-        self._replies = self._executor(self._app, self._drain())
-        return [message.metadata.message_id for message, _ in self._queue]
+        sent = [self._addressed(message) for message in messages]
+        self._queue = deque(one for one in sent if one[0].metadata.message_type != WHO)
+        named = (self._named(message) for message, _ in sent if message.metadata.message_type == WHO)
+        self._replies = chain(named, self._executor(self._app, self._drain()))
+        return [message.metadata.message_id for message, _ in sent]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the next reply, or nothing if all were given; replies come in the order of their messages."""
@@ -93,6 +111,11 @@ class LocalGrid(Grid):
         del timeout
         self.push_messages(messages)
         return list(self._replies)
+
+    def _named(self, message: Message) -> Message:
+        name = self.names[message.metadata.dst_node_id].encode()
+        content = RecordDict({ANSWER: ConfigRecord({"code": str(Code.OK)}), SECAGG: ConfigRecord({"name": name})})
+        return Message(content, reply_to=message)
 
     def _addressed(self, message: Message) -> tuple[Message, Context]:
         message.metadata.__dict__["_message_id"] = uuid4().hex

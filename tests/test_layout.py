@@ -35,6 +35,7 @@ FLOWER_NAMES = {
     "client/secagg.py": {"ConfigRecord", "RecordDict"},
     "server/rounds.py": {"Grid"},
     "server/sums.py": {"Grid"},
+    "server/directory.py": {"Grid"},
     "simulations/run.py": {"Context"},
 }
 

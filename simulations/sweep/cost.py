@@ -92,7 +92,7 @@ def ledger_spending(study: Study, folder: Path) -> Spending | None:
             entries = ledger.entries
     except StateError:
         return planned_spending(study)
-    counts: dict[View, dict[int, Counter[Event]]] = {view: {} for view in VIEWS}
+    counts: dict[View, dict[str, Counter[Event]]] = {view: {} for view in VIEWS}
     for entry in entries:
         for view, clients in counts.items():
             for client in entry.clients:

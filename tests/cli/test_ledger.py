@@ -26,7 +26,7 @@ def cost(count: int, delta: float = 1e-5) -> float:
 
 
 def entry(number: int, *clients: int, server: Event = EVENT) -> Entry:
-    return Entry(number, f"r{number}", clients or (1,), server, EVENT)
+    return Entry(number, f"r{number}", tuple(map(str, clients or (1,))), server, EVENT)
 
 
 def said(capsys: Capture, *words: object) -> str:

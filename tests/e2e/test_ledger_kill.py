@@ -26,7 +26,7 @@ def opened(path):
     return DeviceLedger(path, Budget(None, 1e-5, "record", "server"))
 
 def entry(number):
-    clients = tuple(range(50)) if kind == "server" else (DEVICE,)
+    clients = tuple(map(str, range(50))) if kind == "server" else (DEVICE,)
     return Entry(number, f"r{number}", clients, Gaussian(1.0), Gaussian(1.0), Origin("p", "r"))
 
 def spend_for_ever(path, told):

@@ -38,7 +38,7 @@ def budget(count: int) -> Budget:
 
 
 def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", clients or (1,), Unbounded(), event)
+    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_same_release_is_charged_once(path: Path) -> None:
     with Ledger(path, budget(1), DIGEST) as ledger:
         ledger.spend(entry(1, 1, 2))
         assert path.read_bytes() == before
-        assert ledger.participations() == {1: 1, 2: 1}
+        assert ledger.participations() == {"1": 1, "2": 1}
 
 
 def test_the_same_round_under_another_release_name_is_charged_twice(path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_same_round_under_another_release_name_is_charged_twice(path: Path) 
         entry(1, 1, 3, release="name"),
         entry(1, 1, release="name"),
         entry(1, 1, 2, release="name", event=Gaussian(4.0)),
-        Entry(1, "name", (1, 2), EVENT, EVENT),
+        Entry(1, "name", ("1", "2"), EVENT, EVENT),
     ],
 )
 def test_a_release_name_that_comes_back_with_anything_else_changed_is_charged(path: Path, other: Entry) -> None:
@@ -143,7 +143,7 @@ def test_a_release_name_that_comes_back_with_anything_else_changed_is_charged(pa
         ledger.spend(entry(1, 1, 2, release="name"))
         ledger.spend(other)
         assert len(ledger.entries) == 2
-        assert ledger.participations()[1] == 2
+        assert ledger.participations()["1"] == 2
 
 
 def test_spent_is_what_the_client_lost_that_lost_most(path: Path) -> None:
@@ -155,15 +155,15 @@ def test_spent_is_what_the_client_lost_that_lost_most(path: Path) -> None:
         expected = ((EVENT, 2), (Gaussian(8.0), 1))
         assert ledger.spent("released") > cost(2)
         assert ledger.spent("released") <= ledger.audit("released") == rdp_epsilon(expected[::-1], DELTA)
-        assert ledger.participations() == {1: 1, 2: 3, 3: 1}
+        assert ledger.participations() == {"1": 1, "2": 3, "3": 1}
 
 
 def test_participations_leave_out_the_release_that_may_be_made_once_more_and_no_other(path: Path) -> None:
     with Ledger(path, FREE, DIGEST) as ledger:
         ledger.spend(entry(1, 1, 2, release="first"))
         ledger.spend(entry(2, 1, 3, release="second"))
-        assert ledger.participations() == {1: 2, 2: 1, 3: 1}
-        assert ledger.participations(besides="second") == {1: 1, 2: 1}
+        assert ledger.participations() == {"1": 2, "2": 1, "3": 1}
+        assert ledger.participations(besides="second") == {"1": 1, "2": 1}
         assert ledger.participations(besides="never") == ledger.participations()
 
 
@@ -172,11 +172,11 @@ def test_a_budget_binds_the_view_it_states(path: Path, view: Any) -> None:
     dear, cheap = Gaussian(1.0), Gaussian(100.0)
     events = (dear, cheap) if view == "server" else (cheap, dear)
     with Ledger(path, Budget(cost(1, dear) * 1.001, DELTA, "record", view), DIGEST) as ledger:
-        ledger.spend(Entry(1, "a", (1,), *events))
+        ledger.spend(Entry(1, "a", ("1",), *events))
         assert ledger.spent(view) == cost(1, dear)
         assert ledger.spent("released" if view == "server" else "server") == cost(1, cheap)
         with pytest.raises(BudgetError):
-            ledger.spend(Entry(2, "b", (1,), *events))
+            ledger.spend(Entry(2, "b", ("1",), *events))
 
 
 def test_what_the_server_sees_is_unbounded_where_it_adds_the_noise_while_what_is_released_is_bounded(
@@ -197,7 +197,7 @@ def test_without_a_bound_everything_is_charged_and_nothing_refused(path: Path) -
     with Ledger(path, FREE, DIGEST) as ledger:
         for number in range(1, 30):
             ledger.spend(entry(number, event=Unbounded()))
-        assert ledger.participations() == {1: 29}
+        assert ledger.participations() == {"1": 29}
 
 
 # What lies on disk
@@ -207,7 +207,7 @@ def test_reopening_gives_back_entries_head_and_figures(path: Path) -> None:
     entries = (
         entry(1, 1, 2),
         entry(2, 2**63 + 5, event=Composed(EVENT, 3)),
-        Entry(3, "é\n\u2028", (2,), EVENT, EVENT),
+        Entry(3, "é\n\u2028", ("2",), EVENT, EVENT),
     )
     with Ledger(path, FREE, DIGEST) as ledger:
         for one in entries:
@@ -216,7 +216,7 @@ def test_reopening_gives_back_entries_head_and_figures(path: Path) -> None:
     with Ledger(path, FREE, DIGEST) as ledger:
         assert (ledger.entries, ledger.head) == (entries, head)
         assert ledger.spent("released") == released
-        assert ledger.participations() == {1: 1, 2: 2, 2**63 + 5: 1}
+        assert ledger.participations() == {"1": 1, "2": 2, str(2**63 + 5): 1}
 
 
 def test_knows_every_head_it_ever_had_and_no_other(path: Path) -> None:

@@ -40,7 +40,7 @@ def budget(count: int) -> Budget:
 
 
 def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", clients or (1,), Unbounded(), event)
+    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
 
 
 @pytest.fixture
@@ -131,10 +131,10 @@ def test_a_full_disk_charges_nothing_and_leaves_the_ledger_usable(
                 ledger.spend(entry(4, 7))
         assert path.read_bytes() == written
         assert (len(ledger.entries), ledger.head, ledger.spent("released")) == (3, head, released)
-        assert ledger.participations()[7] == 3
+        assert ledger.participations()["7"] == 3
         assert "no space left" in caught.value.what
         ledger.spend(entry(4, 7))
-        assert ledger.participations()[7] == 4
+        assert ledger.participations()["7"] == 4
     assert len(opened(path)) == 4
 
 
@@ -168,7 +168,7 @@ def spend_for_ever():
     with ledger() as open_ledger:
         while True:
             number = len(open_ledger.entries) + 1
-            open_ledger.spend(Entry(number, f"r{number}", tuple(range(50)), Gaussian(1.0), Gaussian(1.0)))
+            open_ledger.spend(Entry(number, f"r{number}", tuple(map(str, range(50))), Gaussian(1.0), Gaussian(1.0)))
             print(number, flush=True)
 
 acknowledged = on_disk = 0

@@ -27,7 +27,7 @@ FREE = Budget(None, DELTA, "record", "released")
 
 
 def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", clients or (1,), Unbounded(), event)
+    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
 
 
 @pytest.fixture

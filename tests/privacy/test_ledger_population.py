@@ -26,7 +26,7 @@ def cost(count: int) -> float:
 
 
 def entry(number: int, *clients: int, event: Event = EVENT) -> Entry:
-    return Entry(number, f"r{number}", clients or (1,), event, event)
+    return Entry(number, f"r{number}", tuple(map(str, clients or (1,))), event, event)
 
 
 def shared(path: Path, origin: Origin = FIRST, plan: Budget = PLAN) -> PopulationLedger:
@@ -93,7 +93,7 @@ def test_entries_and_participations_are_those_of_the_run_even_where_a_plan_is_tr
         assert ledger.participations() == Counter()
         ledger.spend(entry(1, 1, 2))
         assert [one.origin for one in ledger.entries] == [other]
-        assert ledger.participations() == {1: 1, 2: 1}
+        assert ledger.participations() == {"1": 1, "2": 1}
         assert ledger.participations(besides="r1") == Counter()
         assert ledger.spent("server") == cost(2)
         assert ledger.knows(head)

@@ -14,7 +14,7 @@ BUDGET = Budget(1e6, 1e-5, "client", "released")
 
 
 def entry(round: int, release: str = "") -> Entry:
-    return Entry(round, release or f"release {round}", (1, 2), Gaussian(5.0), Gaussian(5.0))
+    return Entry(round, release or f"release {round}", ("1", "2"), Gaussian(5.0), Gaussian(5.0))
 
 
 def test_entries_after_a_head_are_those_charged_since_also_when_the_file_is_opened_again(tmp_path: Path) -> None:

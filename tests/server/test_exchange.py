@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, TRAIN, UPDATE, Code, Offer, read_offer, read_parameters
 from bract.privacy.plan import Privacy
-from bract.server.exchange import LATE, Answer, Request, exchange, nodes
+from bract.server.exchange import LATE, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
 COUNT = 5
@@ -220,40 +220,3 @@ def test_an_answer_counts_for_the_node_that_was_asked_whatever_name_it_gives(gri
     lying.metadata.__dict__["_src_node_id"] = 7
     grid.pulls = [[lying]]
     assert [a.node for a in ask(grid, [5])] == [5]
-
-
-def test_nodes_are_told_sorted_as_soon_as_there_are_enough(grid: Any) -> None:
-    grid.connected = lambda: [9, 4, 6]
-    assert nodes(grid, 3, 10.0) == [4, 6, 9]
-    assert grid.clock.now == 1000.0
-
-
-def test_more_nodes_than_wanted_are_all_told(grid: Any) -> None:
-    grid.connected = lambda: [9, 4, 6]
-    assert nodes(grid, 1, 10.0) == [4, 6, 9]
-
-
-def test_nodes_that_connect_in_time_are_waited_for(grid: Any) -> None:
-    grid.connected = lambda: [9] if grid.clock.now < 1002.0 else [9, 4]
-    assert nodes(grid, 2, 10.0) == [4, 9]
-    assert 1002.0 <= grid.clock.now <= 1002.5
-
-
-def test_after_the_deadline_those_that_are_there_are_told(grid: Any) -> None:
-    grid.connected = lambda: [9]
-    assert nodes(grid, 2, 10.0) == [9]
-    assert 1010.0 <= grid.clock.now <= 1010.5
-
-
-def test_nodes_that_cannot_take_part_are_told_and_others_are_waited_for(grid: Any) -> None:
-    grid.connected = lambda: [9, 4] if grid.clock.now < 1002.0 else [9, 4, 6]
-    assert nodes(grid, 2, 10.0, besides={4, 7}) == [4, 6, 9]
-    assert 1002.0 <= grid.clock.now <= 1002.5
-
-
-def test_once_all_that_there_are_have_come_nobody_is_waited_for(grid: Any) -> None:
-    grid.connected = lambda: [9, 4, 6]
-    assert nodes(grid, 2, 10.0, besides={4, 6}, most=3) == [4, 6, 9]
-    assert grid.clock.now == 1000.0
-    assert nodes(grid, 2, 10.0, besides={4, 6}, most=4) == [4, 6, 9]
-    assert grid.clock.now >= 1010.0

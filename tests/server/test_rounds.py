@@ -125,7 +125,7 @@ class TestATraining:
         outcome = train(grid(app), training(plan, tmp_path))
         assert outcome.records[0].survivors == 3
         assert outcome.records[0].codes == {"ok": 3, "malformed": 1}
-        assert entries(tmp_path)[0]["clients"] == [FIRST_NODE + 1, FIRST_NODE + 2, FIRST_NODE + 3]
+        assert entries(tmp_path)[0]["clients"] == ["1", "2", "3"]
 
     @pytest.mark.parametrize(("noise", "charged"), [("central", 2), ("local", 4)])
     def test_charges_those_in_the_sum_where_the_server_noises_and_all_that_were_asked_where_devices_do(

@@ -78,7 +78,9 @@ class TestTheCharge:
 
         class Watching(LocalGrid):
             def push_messages(self, messages: Any) -> Any:
-                seen.append(charged_rounds(tmp_path))
+                messages = list(messages)
+                if messages[0].metadata.message_type == "train":
+                    seen.append(charged_rounds(tmp_path))
                 return pushed(self, messages)
 
         train(Watching(counter, CLIENTS), training(make(privacy={"noise": "local"}), tmp_path))
@@ -126,7 +128,7 @@ class TestTooFewDevices:
         with pytest.raises(RoundError, match=r"1 of 4 devices .* needs 2 \(1 said ok, 3 said refused\)"):
             train(grid(app), training(plan, tmp_path, releases=spied(plan, opened.append)))
         assert not opened
-        assert [entry["clients"] for entry in entries(tmp_path)] == [[FIRST_NODE + 3]]
+        assert [entry["clients"] for entry in entries(tmp_path)] == [["3"]]
 
     def test_cost_their_charge_where_devices_noise(
         self, make: Make, counter: App, tmp_path: Path, refusing: Call

@@ -37,7 +37,7 @@ def training(plan: Plan, folder: Path, shared: Path | None = None, **parts: Any)
 
 def spend(run: Training, number: int = 1) -> None:
     with run.open_ledger() as ledger:
-        ledger.spend(Entry(number, f"r{number}", (1, 2), Gaussian(5.0), Gaussian(5.0)))
+        ledger.spend(Entry(number, f"r{number}", ("1", "2"), Gaussian(5.0), Gaussian(5.0)))
 
 
 def count(run: Training) -> int:

@@ -27,6 +27,7 @@ Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
 CLIENTS = 4
 NODES = list(range(FIRST_NODE, FIRST_NODE + CLIENTS))
+NAMES = [str(number) for number in range(CLIENTS)]
 PAUSES = (1.0, 2.0, 4.0)
 NOISES = ["central", "local"]
 
@@ -169,7 +170,7 @@ class TestARoundThatSomeTookPartIn:
         assert [record.lost for record in outcome.records] == [False, True, False]
         assert outcome.releases == 2
         assert [(entry["round"], entry["clients"]) for entry in entries(tmp_path)] == [
-            (1, NODES), (2, NODES), (3, NODES),
+            (1, NAMES), (2, NAMES), (3, NAMES),
         ]  # fmt: skip
         assert Counter(fleet.asked) == Counter((number, node) for number in (1, 2, 3) for node in NODES)
         assert outcome.epsilon["released"] == pytest.approx(plan.cost())
@@ -203,7 +204,7 @@ class TestARoundThatSomeTookPartIn:
         fleet.fail(2, NODES[:2], "refused")
         with pytest.raises(Unfinished):
             fleet.train(plan, tmp_path)
-        assert entries(tmp_path)[1]["clients"] == NODES[2:]
+        assert entries(tmp_path)[1]["clients"] == NAMES[2:]
 
     def test_is_lost_even_where_it_ends_the_run(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         """The devices know what they did: a run that goes on in the folder must not ask for the round again."""

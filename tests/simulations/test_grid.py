@@ -80,9 +80,9 @@ def test_restored_nodes_know_what_they_took_part_in(app: ClientApp) -> None:
 
     grid = LocalGrid(watched, 2)
     plan = Plan()
-    grid.restore({2: 5}, 7, plan)
+    grid.restore({"0": 5}, 7, plan)
     list(grid.send_and_receive(offer(grid, [2, 3])))
-    assert seen == {2: {"rounds": 5, "last": 7, "plan": plan.digest}, 3: {}}
+    assert seen == {2: {"rounds": 5, "last": 7, "run": "1", "plan": plan.digest}, 3: {}}
 
 
 def test_messages_are_handed_over_as_they_are(app: ClientApp) -> None:

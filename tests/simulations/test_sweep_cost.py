@@ -32,7 +32,9 @@ def spend(study: Study, folder: Path, rounds: int = ROUNDS, clients: tuple[int, 
     folder.mkdir(parents=True)
     with Ledger(folder / "ledger.jsonl", study.budget, study.digest) as ledger:
         for number in range(1, rounds + 1):
-            ledger.spend(Entry(number, f"{number:032x}", clients, study.server_event, study.round_event))
+            ledger.spend(
+                Entry(number, f"{number:032x}", tuple(map(str, clients)), study.server_event, study.round_event)
+            )
 
 
 def test_all_runs_are_composed_with_their_seeds(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_a_client_is_charged_as_the_one_that_was_in_most_rounds(tmp_path: Path) 
     (tmp_path / "run-001").mkdir()
     with Ledger(tmp_path / "run-001" / "ledger.jsonl", study.budget, study.digest) as ledger:
         for number, clients in enumerate([(0, 1), (1, 2), (1, 3)], 1):
-            ledger.spend(Entry(number, str(number), clients, study.server_event, study.round_event))
+            ledger.spend(Entry(number, str(number), tuple(map(str, clients)), study.server_event, study.round_event))
     cost = cost_of_runs(runs_of(1, 1), [study], tmp_path)
     assert cost.epsilon["released"] == pytest.approx(spent(((study.round_event, 3),), 1e-4))
 

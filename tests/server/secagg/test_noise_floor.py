@@ -26,7 +26,7 @@ from bract.privacy import Composed, Event, Keystream, Ledger, Plan, Release, Rou
 from bract.privacy.accounting import spent
 from bract.privacy.events import PoissonSampled, Skellam
 from bract.privacy.messages import CONSENT, KEYS, OFFER, SHARES, TRAIN, UNMASK
-from bract.privacy.secagg.identity import new_identity, roster_of
+from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.server.metrics import RoundRecord
 from bract.server.release import RELEASES
 from bract.server.rounds import train
@@ -79,6 +79,12 @@ class Fleet:
     folder: Path
     sums: dict[int, np.ndarray] = field(default_factory=dict)
     kept: dict[int, list[bytes]] = field(default_factory=dict)
+    identities: dict[int, Identity] = field(default_factory=lambda: {node: new_identity() for node in NODES})
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What each node is counted by."""
+        return {node: identity.public.hex() for node, identity in self.identities.items()}
 
     def files(self) -> list[bytes]:
         return [(self.folder / name).read_bytes() for name in ("ledger.jsonl", "checkpoint.bract")]
@@ -89,7 +95,7 @@ class Fleet:
 
     def train(self, silent: Silence) -> Outcome:
         """Train from where the folder stands, with devices that were started anew."""
-        identities = {node: new_identity() for node in NODES}
+        identities = self.identities
         journals, roster = defaultdict[int, MemoryJournal](MemoryJournal), roster_of(identities.values())
         nothing = Records(torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
 
@@ -116,6 +122,7 @@ class Fleet:
 
         releases = {self.plan.cell: self._release}
         grid = LocalGrid(make_app(open_device), DEVICES, executor)
+        grid.names = self.names
         return train(grid, Training(self.plan, self.folder, observer=Keeping(), releases=releases, roster=roster))
 
     def _release(self, total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
@@ -145,7 +152,7 @@ def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
     assert [entry.round for entry in entries] == list(gone)
     for entry in entries:
         survivors = DEVICES - gone[entry.round]
-        assert entry.clients == tuple(NODES[gone[entry.round] :])
+        assert entry.clients == tuple(sorted(run.names[node] for node in NODES[gone[entry.round] :]))
         assert (entry.server, entry.released) == tuple(plan.event(view, survivors) for view in ("server", "released"))
         share = device_variance(plan, survivors)
         variance = survivors * share

@@ -1,0 +1,74 @@
+"""Who the connected devices are: a client goes by one name, whatever number Flower gives its node today.
+
+Flower numbers nodes anew when they, or a SuperLink without a database, are started again. A device therefore shows a
+name that follows its data: under secure aggregation the public key of its identity, which its roster knows, else a
+pseudonym, which only devices with the same state folder share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from ..privacy import Plan
+from ..privacy.account import NAME
+from ..privacy.messages import WHO
+from .exchange import Request, exchange, poll
+
+NO_PARAMETERS = np.zeros(0, dtype=np.float32)
+
+
+class Directory:
+    """The names of the connected nodes. A node that shows no valid name is left out of every round."""
+
+    def __init__(self, grid: Grid, plan: Plan) -> None:
+        self._grid, self._plan = grid, plan
+        self._names: dict[int, str] = {}  # in the order in which they were shown
+        self._asked: set[int] = set()
+
+    def name(self, node: int) -> str:
+        """Return the name that a node showed.
+
+        Raises:
+            KeyError: it showed none.
+        """
+        return self._names[node]
+
+    def names(self, nodes: Iterable[int]) -> list[str]:
+        """Return the names that these nodes showed, sorted."""
+        return sorted(self._names[node] for node in nodes)
+
+    def present(self) -> dict[str, int]:
+        """Return the connected clients, sorted by name, each with its node; who is new is asked for a name.
+
+        Two nodes of one name are one client: the node that showed it last speaks for it.
+        """
+        connected = set(self._grid.get_node_ids())
+        self._ask(connected - self._asked)
+        found = {name: node for node, name in self._names.items() if node in connected}
+        return {name: found[name] for name in sorted(found)}
+
+    def gather(
+        self, wanted: int, deadline: float, besides: Collection[str] = (), most: float = math.inf
+    ) -> dict[str, int]:
+        """Return the connected clients, once `wanted` of them are not among `besides`.
+
+        Or once `deadline` seconds have passed, or there are as many as there will ever be: `most`. Nodes that showed
+        no name before are asked once more.
+        """
+        self._asked = set(self._names)
+        return poll(
+            self.present, lambda found: len(found.keys() - set(besides)) >= wanted or len(found) >= most, deadline
+        )
+
+    def _ask(self, nodes: Collection[int]) -> None:
+        requests = [Request(node, WHO, 1) for node in sorted(nodes)]
+        deadline = min(self._plan.aggregation.deadline, self._plan.cohort.deadline)
+        self._asked |= set(nodes)
+        for answer in exchange(self._grid, self._plan, requests, NO_PARAMETERS, deadline) if requests else ():
+            name = answer.sections.get("name", b"").decode("ascii", "replace")
+            if NAME.fullmatch(name):
+                self._names[answer.node] = name

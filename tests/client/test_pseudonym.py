@@ -1,0 +1,141 @@
+"""The name of a device that is on no roster: it follows the state folder, and links no two studies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context
+
+from bract.client.app import make_app
+from bract.client.device import Device
+from bract.client.pseudonym import FILE, Pseudonym
+from bract.client.terms import Terms
+from bract.privacy import Plan, StateError
+from bract.privacy.messages import ANSWER, OFFER, SECAGG, WHO
+from bract.privacy.secagg.identity import new_identity
+
+Call = Callable[..., Any]
+ONE, OTHER = "a" * 64, "b" * 64
+
+
+def show(folder: Path) -> str:
+    return Pseudonym(folder).of(ONE)
+
+
+def test_a_folder_has_one_name_a_plan_after_every_restart(tmp_path: Path) -> None:
+    name = Pseudonym(tmp_path / "state").of(ONE)
+    assert Pseudonym(tmp_path / "state").of(ONE) == name
+    assert len(name) == 64
+    assert int(name, 16)
+
+
+def test_names_under_two_plans_and_of_two_folders_are_unlike(tmp_path: Path) -> None:
+    names = {Pseudonym(tmp_path / folder).of(digest) for folder in ("a", "b") for digest in (ONE, OTHER)}
+    assert len(names) == 4
+
+
+def test_processes_that_start_at_once_show_one_name(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(4) as pool:
+        assert len(set(pool.map(show, [tmp_path / "state"] * 16))) == 1
+
+
+def test_the_secret_is_its_owners_alone(tmp_path: Path) -> None:
+    show(tmp_path)
+    path = tmp_path / FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    with pytest.raises(StateError, match="others than its owner can read"):
+        show(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 20, 60, -1])
+def test_a_damaged_secret_is_refused_by_name_and_kept(tmp_path: Path, place: int) -> None:
+    show(tmp_path)
+    path = tmp_path / FILE
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    for damaged in (bytes(content), path.read_bytes()[:place], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match=f"{FILE} is damaged"):
+            show(tmp_path)
+        assert path.read_bytes() == damaged
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bract.client.pseudonym import Pseudonym
+from bract.privacy import files
+calls = {"left": int(sys.argv[2])}
+for name in ("write", "fsync", "replace", "close"):
+    def dying(*arguments, real=getattr(os, name), **more):
+        if not calls["left"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls["left"] -= 1
+        return real(*arguments, **more)
+    setattr(files.os, name, dying)
+print(Pseudonym(Path(sys.argv[1])).of("a" * 64), flush=True)
+"""
+
+
+def test_a_name_that_was_shown_outlives_a_kill_at_any_moment(tmp_path: Path) -> None:
+    """The process dies at each call to the system in turn, before or after it shows its name."""
+    for calls in range(9):
+        folder = tmp_path / str(calls)
+        folder.mkdir()
+        command = [sys.executable, "-c", KILLED, str(folder), str(calls)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        name = show(folder)
+        assert done.stdout.strip() in ("", name)
+        assert show(folder) == name
+
+
+class TestADeviceThatIsAskedWhoItIs:
+    def ask(self, device: Device, plan: Plan, offer: Call, message: Call, context: Call) -> Any:
+        content = offer(plan)
+        del content["parameters"]
+        state: Context = context()
+        return make_app(lambda _: device)(message(content, WHO), state).content
+
+    def test_shows_its_pseudonym_and_nothing_else(
+        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
+    ) -> None:
+        device = Device(sample(3), Terms(clear_updates=True), pseudonym=Pseudonym(tmp_path))
+        said = self.ask(device, make(), offer, message, context)
+        assert dict(said.config_records[ANSWER]) == {"code": "ok"}
+        assert dict(said.config_records[SECAGG]) == {"name": Pseudonym(tmp_path).of(make().digest).encode()}
+        assert not said.array_records
+
+    def test_shows_the_key_of_its_identity_under_secure_aggregation(
+        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
+    ) -> None:
+        identity = new_identity()
+        plan = make(aggregation={"protocol": "secagg"}, cohort={"size": 2, "minimum": 2}, data={"clients": 2})
+        device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path), identity=identity)
+        said = self.ask(device, plan, offer, message, context)
+        assert dict(said.config_records[SECAGG]) == {"name": identity.public.hex().encode()}
+
+    def test_shows_nothing_for_a_plan_that_its_terms_refuse(
+        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
+    ) -> None:
+        device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path))
+        said = self.ask(device, make(), offer, message, context)
+        assert dict(said.config_records[ANSWER]) == {"code": "refused"}
+        assert list(said) == [ANSWER]
+        assert not (tmp_path / FILE).exists()
+
+
+def test_a_mixed_message_is_no_question(make: Call, sample: Call, offer: Call, message: Call, context: Call) -> None:
+    device = Device(sample(3), Terms(clear_updates=True))
+    content = offer(make())
+    assert OFFER in content
+    reply = make_app(lambda _: device)(message(content, WHO), context())
+    assert dict(reply.content.config_records[ANSWER]) == {"code": "plan"}
