@@ -1,4 +1,4 @@
-"""A round of 1000 devices under masks, 100 of them gone once they shared their keys: exact, how long, how large?
+"""A round of 1100 devices under masks, 110 of them gone once they shared their keys: exact, how long, how large?
 
 The server is the real `SecureSum` on a LocalGrid, the devices are the real ClientApp; only training is left out. The
 round stands in the middle of a run: the keys of the next one are prepared behind it. All devices live in one other
@@ -152,7 +152,7 @@ def play(plan: Plan, dimension: int) -> dict[str, object]:
 def main() -> None:
     """Play a round of each plan; its graph is shown as neighbours of a device, shares that open a secret."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--devices", type=int, default=1000)
+    parser.add_argument("--devices", type=int, default=1100)
     parser.add_argument("--parameters", type=float, default=1e5)
     options = options_of(parser, devices=20, parameters=1e3)
     plans = [make(options.devices, *shares) for shares in WITHSTOOD]

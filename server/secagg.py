@@ -1,4 +1,4 @@
-"""The round's sum under masks: the server learns it and nothing else of any device's vector.
+"""The round's sum under masks: the server learns it, and of any device's vector no more than it tells.
 
 Two trips a round: one takes the offer out and brings masked vectors in, one takes the list of survivors out and
 brings the shares in by which the masks of the sum come off. The keys of the next round travel with them. (In

@@ -170,3 +170,32 @@ class TestTheCharge:
         server.silence(UNMASK, [server.nodes[4]])
         found = server.play()
         assert server.charges == [found.survivors] == [[node for node in server.nodes if node != server.nodes[2]]]
+
+
+@pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
+@pytest.mark.parametrize("online", [4, 6])
+def test_of_ten_devices_too_few_are_online_to_be_seated_though_a_threshold_of_them_is(
+    federation: Call, mode: str, online: int
+) -> None:
+    """Three of the four may be the server's: the sum of four opened, and with it the honest one's vector."""
+    server = federation(10, aggregation={"protocol": "secagg", "deadline": 0.01, "mode": mode})
+    server.silence(KEYS, server.nodes[online:])
+    with pytest.raises(
+        RoundError, match=f"{online} of 10 devices showed keys that are of the roster, the round needs 7"
+    ):
+        server.play()
+    assert server.charges == []
+    assert server.trips == [{KEYS: 10}]
+
+
+@pytest.mark.parametrize("kind", [SHARES, TRAIN])
+def test_of_ten_devices_seven_are_enough_and_six_are_not_at_any_stage(federation: Call, kind: str) -> None:
+    for left in (7, 6):
+        server = federation(10)
+        server.silence(kind, server.nodes[left:])
+        if left == 7:
+            assert server.play().survivors == server.nodes[:7]
+            continue
+        with pytest.raises(RoundError, match=r"6 of 10 devices .* the round needs 7"):
+            server.play()
+        assert server.charges == []
