@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +35,7 @@ def find_plan(plan: Path | None) -> Path:
     raise PlanError(f"there is no plan file {plan}", hint)
 
 
-def read_asked(plan: Path, settings: Sequence[str], varied: Iterable[str] = ()) -> Tables:
+def read_asked(plan: Path, settings: Sequence[str], varied: Sequence[str] = ()) -> Tables:
     """Return the tables of a plan's file with the settings put in, and the folder that its data.path starts from.
 
     `varied` are keys that will be set later, by what else was typed.
@@ -43,8 +43,22 @@ def read_asked(plan: Path, settings: Sequence[str], varied: Iterable[str] = ()) 
     from ..privacy import override, read_tables
     from ..simulations.study import anchor
 
-    typed = [setting.partition("=")[0].strip() for setting in settings]
+    typed = keys_of(settings)
+    if both := [key for key in varied if key in typed]:
+        raise PlanError(f"{both[0]} is in --set and in --over", "leave it out of one")
     return anchor(override(read_tables(plan), settings), plan, [*typed, *varied])
+
+
+def keys_of(settings: Sequence[str]) -> list[str]:
+    """Return the keys of settings such as `privacy.epsilon=4`.
+
+    Raises:
+        PlanError: one is there twice: which is meant cannot be known.
+    """
+    keys = [setting.partition("=")[0].strip() for setting in settings]
+    if twice := [key for place, key in enumerate(keys) if key in keys[:place]]:
+        raise PlanError(f"{twice[0]} is set twice", "set each key once")
+    return keys
 
 
 def check_new(folder: Path, hint: str) -> None:

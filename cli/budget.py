@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..privacy.errors import PlanError
-from .arguments import find_plan
+from .arguments import find_plan, keys_of
 
 ASK = "name a file that ends in .html, as --plot budget.html"
 
@@ -33,6 +33,7 @@ def budget(
     if plot and plot.suffix.lower() not in (".html", ".htm"):
         raise PlanError(f"--plot writes a page of HTML, not {plot.suffix or 'a file without an ending'}", ASK)
     path = find_plan(plan)
+    keys_of(settings or [])
     resolved = read_budget_plan(override(read_tables(path), settings or []), path.name, parameters)
     found = answer(path.stem, resolved, Question(epsilon, noise, rounds_for))
     if plot:

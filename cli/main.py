@@ -26,6 +26,18 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Return the exit code of a command line; faults are printed to stderr in two lines."""
+    try:
+        return _run(arguments)
+    except ModuleNotFoundError as fault:
+        return _say(f"the package {fault.name} is not installed", "pip install 'bract[sim]'", 2)
+    except Exception as fault:
+        if os.environ.get("BRACT_DEBUG"):
+            raise
+        kind = type(fault).__name__
+        return _say(f"bract itself failed ({kind})", "set BRACT_DEBUG=1 for the traceback, and report it", 70)
+
+
+def _run(arguments: list[str]) -> int:
     import click
 
     from ..privacy.errors import BractError, printable
@@ -43,13 +55,6 @@ def run(arguments: list[str]) -> int:
         return _say("interrupted", "what was finished is on disk; `bract simulate --resume DIR` goes on", 130)
     except OSError as fault:
         return _refused(fault)
-    except ModuleNotFoundError as fault:
-        return _say(f"the package {fault.name} is not installed", "pip install 'bract[sim]'", 2)
-    except Exception as fault:
-        if os.environ.get("BRACT_DEBUG"):
-            raise
-        kind = type(fault).__name__
-        return _say(f"bract itself failed ({kind})", "set BRACT_DEBUG=1 for the traceback, and report it", 70)
 
 
 def _flushed(code: int) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from ..privacy.accounting import VAST
 from ..privacy.budget import View
+from ..privacy.budgeting import cost
 from ..privacy.curves import Point
 from ..privacy.signal import HOPELESS, WORKS
 from .budget_answer import Answer, ratio_at
@@ -32,7 +34,7 @@ def figures(answer: Answer) -> Iterator[Html]:
     plan, own = answer.plan, answer.own.cost.of(answer.plan.budget.view)
     charged = f"{show(own)} is charged for {plan.cohort.rounds:,}, the budget is {plan.privacy.epsilon:g}"
     text = f"Epsilon over rounds: {charged}."
-    yield captioned(text, _over("round", answer.rounds, answer, charged=True, target=plan.privacy.epsilon))
+    yield captioned(text, _over("round", charged_over_rounds(answer), answer, True, plan.privacy.epsilon))
     if answer.own.signal:
         text = "Noise beside the signal against epsilon, for this plan with more noise or less:"
         yield captioned(f"{text} {show_ratio(answer.own.signal.ratio)} now.", _trade_off(answer))
@@ -44,6 +46,11 @@ def figures(answer: Answer) -> Iterator[Html]:
     if len(answer.dropouts) > 1:
         text = f"Epsilon over dropouts in every round: beyond {answer.dropouts[-1].at:.0%} nothing is opened."
         yield captioned(text, _dropouts(answer))
+
+
+def charged_over_rounds(answer: Answer) -> tuple[Point, ...]:
+    """Return the curve over rounds by what is charged, not by its bound: the plan's own figure lies on it."""
+    return tuple(replace(point, epsilons=cost(point.plan)) for point in answer.rounds)
 
 
 def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:

@@ -88,8 +88,9 @@ def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
 
 
 _ABOUT_CURVES = (
-    "Curves are Rényi bounds at the plan's noise: where noise is Gaussian they lie above what is charged, by a tenth"
-    " or so; where it is shared by the devices they are what is charged."
+    "Over rounds the curve is what is charged. The others are Rényi bounds at the plan's noise: where noise is"
+    " Gaussian they lie above what is charged, by a tenth for many large steps and a quarter or more for small"
+    " samples; where it is shared by the devices they are what is charged."
 )
 _ABOUT_PLAN = "As it was resolved, the noise multiplier written out: a file with this text is the same plan."
 

@@ -194,9 +194,9 @@ def _cost(outcome: Outcome) -> Iterator[Html]:
 _EVERY_RUN = (
     "A run is a release to whoever compares the runs, also if only the best one is published: choosing it read all of"
     " them. On real data the runs' events add up, each client being charged for as many rounds as the one that was in"
-    " most of them. That is what these figures compose, repetitions with other seeds included. To tune on public"
-    " data, or in a simulation like this one, costs nothing. Many candidates are cheaper to"
-    " choose from by private selection (--select private)."
+    " most of them. That is what these figures compose, repetitions with other seeds included. Only on public"
+    " data does a search cost nothing: a simulation over private data reads them as any training does. Many"
+    " candidates are cheaper to choose from by private selection (--select private)."
 )
 _SELECTION = (
     "Candidates were drawn from the grid uniformly and with replacement, {tries} tries being expected under the {law}"

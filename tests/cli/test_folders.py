@@ -188,3 +188,21 @@ def test_a_relative_path_in_a_users_folder_is_theirs(
     tiny_plan.write_text(text)
     assert run(["simulate", str(tiny_plan), "--out", str(tmp_path / "run"), "--quiet"]) == 0
     assert np.load(tmp_path / "tiny.npz")["y"].shape == (60,)
+
+
+def test_a_key_that_is_set_twice_is_not_guessed_at(tiny_plan: Path, tmp_path: Path, refused: Refused) -> None:
+    twice = ["--set", "privacy.epsilon=4", "--set", "privacy.epsilon=5"]
+    for verb in ("budget", "simulate", "sweep", "partition"):
+        out = [] if verb == "budget" else ["--out", tmp_path / "out"]
+        assert "privacy.epsilon is set twice" in refused(verb, tiny_plan, *out, *twice)
+    assert "simulation.seed is set twice" in refused("simulate", tiny_plan, "--seed", 1, "--set", "simulation.seed=2")
+    both = ["--set", "cohort.rounds=5", "--over", "cohort.rounds=1,2"]
+    assert "cohort.rounds is in --set and in --over" in refused("sweep", tiny_plan, *both)
+
+
+def test_a_broken_installation_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "bract.cli.commands", None)
+    monkeypatch.delenv("BRACT_DEBUG", raising=False)
+    refused("budget", code=2)

@@ -213,3 +213,11 @@ def test_a_large_grid_stays_readable(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         page_of(tmp_path / "missing")
+
+
+def test_a_search_over_private_data_is_not_called_free() -> None:
+    """A simulation may be over data that are as real as any."""
+    from bract.simulations.sweep import report
+
+    assert "simulation like this one" not in report._EVERY_RUN
+    assert "Only on public data does a search cost nothing" in report._EVERY_RUN
