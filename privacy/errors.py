@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from pathlib import PurePath
 
 
 class BractError(Exception):
@@ -50,7 +51,9 @@ class Printable(logging.Filter):
 
 
 def _shown(part: object) -> object:
-    return part if isinstance(part, int | float | BractError) else printable(part)
+    """Return text and faults printable; numbers stay what they are, and whatever else prints itself by `repr`."""
+    foreign = isinstance(part, str | BaseException | PurePath) and not isinstance(part, BractError)
+    return printable(part) if foreign else part
 
 
 class PlanError(BractError):

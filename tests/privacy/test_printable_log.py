@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bract.client.app import log as client_log
@@ -23,7 +25,8 @@ def entries(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_foreign_text_in_a_log_is_one_printable_line(log: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
     log.warning("%s in round %d", FOREIGN, 7)
     log.warning("%s", ValueError(FOREIGN))
-    assert len(entries(caplog)) == 2
+    log.warning("%d %s %s", np.int64(3), Path(FOREIGN), {FOREIGN: 1})
+    assert len(entries(caplog)) == 3
     assert all(line.isprintable() for line in entries(caplog))
     assert entries(caplog)[0].endswith("in round 7")
 
