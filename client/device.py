@@ -13,12 +13,17 @@ from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy
 from ..privacy.files import exposed
 from ..privacy.plan_file import read_offered
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
+from ..privacy.settings import check_settings
 from .journal import DiskJournal, Journal
 from .pseudonym import Pseudonym
 from .records import Records, read_records, torch_device
 from .spending import Spending
 from .terms import Terms, read_terms
 from .train import MECHANISMS, Mechanism
+
+SETTINGS = ("data", "state", "terms", "identity", "roster", "certificate")
+FLOWERS = ("partition-id", "num-partitions")
+"""The settings of a node, and those that Flower's own tools give it: they mean nothing here."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ def open_device(context: Context) -> Device:
         DataError: records, identity or roster cannot be read.
         PlanError: there are no terms or they cannot be read, or there is no state: nothing is answered without both.
     """
+    check_settings(context.node_config, SETTINGS + FLOWERS, "node")
     settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
     if "data" not in settings:
         raise DataError("the node has no data", "start it with --node-config 'data=\"records.npz\"'")

@@ -25,7 +25,7 @@ from .mechanisms import PLACES, Place
 from .ring import WIDTHS, Ring
 from .secagg.derive import digest
 from .secagg.graph import COMPLETE, least_in_sum, most_colluders, most_dropouts
-from .sections import Aggregation, Cohort, Data, Model, Privacy, Server, Training, gives_one_away, least_units
+from .sections import Aggregation, Cohort, Data, Model, Named, Privacy, Server, Training, gives_one_away, least_units
 
 ROUNDING_MARGIN = 2.0**-10
 """Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
@@ -44,6 +44,7 @@ class Plan(BaseModel):
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
     server: Server = Server()
+    study: Named = Named()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other tables; nothing that was computed from the old ones is kept."""
@@ -267,7 +268,12 @@ class Plan(BaseModel):
 
     def public(self) -> dict[str, Any]:
         """The plan as plain values, absent ones left out: what is digested and what devices get."""
-        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.private_sections))
+        tables = self.model_dump(mode="json", exclude_none=True, exclude=set(self.private_sections))
+        return {name: table for name, table in tables.items() if table}
+
+    def named(self, study: str | None) -> Self:
+        """This plan as that of the study with this id."""
+        return self.model_copy(update={"study": Named(id=study)})
 
     @property
     def digest(self) -> str:
@@ -281,7 +287,8 @@ class Plan(BaseModel):
 
     def to_toml(self) -> str:
         """The whole plan as the TOML text that reads back equal."""
-        return _toml(self.model_dump(mode="json", exclude_none=True))
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return _toml({name: table for name, table in tables.items() if table})
 
 
 def _toml(sections: dict[str, Any]) -> str:

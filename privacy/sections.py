@@ -44,6 +44,15 @@ class Data(Section):
     classes: Count = 10
 
 
+class Named(Section):
+    """Which study it is: a deployment's server gives it a random id once, so that devices count each study alone.
+
+    A simulation gives none: it is a function of the plan and the seed.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+
+
 class Model(Section):
     """Which of the documented networks is trained, and how many parameters it has (filled in where left out)."""
 

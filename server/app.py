@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
-from ..privacy import BractError, DataError, Plan, PlanError, read_plan
+from ..privacy import BractError, DataError, Plan, PlanError, StateError, read_plan
 from ..privacy.arrays import Features, Labels, read_arrays
 from ..privacy.errors import Printable
+from ..privacy.files import create_once, storage
 from ..privacy.secagg.identity import read_roster
+from ..privacy.settings import check_settings
 from .answers import Unfinished
 from .evaluate import Evaluate, make_evaluate
 from .metrics import RoundRecord
@@ -22,6 +25,12 @@ from .model_file import write_model
 from .network import check_trainable
 from .rounds import train
 from .training import Outcome, Silent, Training
+
+SETTINGS = ("plan", "out", "test-data", "roster", "ledger")
+"""The settings of a run; pyproject.toml lists them for Flower."""
+
+BEGUN = ("ledger.jsonl", "shared_ledger.json", "checkpoint.bract")
+"""What is in the folder of a run that has begun."""
 
 log = logging.getLogger("bract.server")
 log.addFilter(Printable())
@@ -69,11 +78,18 @@ def main(grid: Grid, context: Context) -> None:
     two lines, and so does the run's log.
     """
     logging.getLogger("flwr").addFilter(in_two_lines)
-    plan = _plan(_setting(context, "plan"))
+    check_settings(context.run_config, SETTINGS, "run")
     folder = _setting(context, "out")
+    plan = _plan(_setting(context, "plan"))
     roster = read_roster(_setting(context, "roster")) if plan.secure else None
     evaluate = _evaluate(plan, context)
     shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
+    if shared is not None and not plan.secure:
+        raise PlanError(
+            "the clients of this plan are pseudonyms, which a ledger that plans share cannot tell apart",
+            "set aggregation.protocol = secagg, whose roster names them, or leave the ledger out",
+        )
+    plan = _named(plan, folder)
     training = Training(
         plan,
         folder,
@@ -85,6 +101,37 @@ def main(grid: Grid, context: Context) -> None:
         pauses=PAUSES,
     )
     _end(plan, folder, train(grid, training))
+
+
+def _named(plan: Plan, folder: Path) -> Plan:
+    """Return the plan of the run in a folder. At its first start the study is given an id, which is written there.
+
+    Devices count how often they take part by the plan's digest, over all runs: with the id in it a restart is the
+    same study, and a training in another folder a new one.
+
+    Raises:
+        StateError: the folder holds a run of another plan.
+    """
+    path = folder / "plan.toml"
+    if not path.exists() and any((folder / name).exists() for name in BEGUN):
+        return plan
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    fresh = plan if plan.study.id else plan.named(secrets.token_hex(16))
+    kept = _read_kept(path, create_once(path, lambda: fresh.to_toml().encode()))
+    if plan.digest not in (kept.digest, kept.named(None).digest):
+        raise StateError(
+            f"{folder} holds a run of another plan",
+            "go on with the plan.toml in it, or choose another folder for this one",
+        )
+    return kept
+
+
+def _read_kept(path: Path, content: bytes) -> Plan:
+    try:
+        return read_plan(content.decode(), count_parameters)
+    except (PlanError, UnicodeDecodeError) as fault:
+        raise StateError(f"{path} is damaged", "restore it from a copy, or choose another folder") from fault
 
 
 def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:

@@ -124,7 +124,7 @@ def test_digest_does_not_depend_on_the_order_of_tables_and_keys(plan: Plan, rand
 
 
 def test_digest_is_sha_256_of_the_public_plan() -> None:
-    plain = Plan().model_dump(mode="json", exclude_none=True)
+    plain = Plan().model_dump(mode="json", exclude_none=True, exclude={"study"})
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     assert Plan().digest == hashlib.sha256(text.encode()).hexdigest()
 
@@ -149,7 +149,8 @@ def test_a_changed_copy_keeps_nothing_that_was_computed_from_the_old_tables() ->
 @pytest.mark.parametrize(("section", "key"), FIELDS)
 def test_every_field_changes_the_digest_and_what_devices_are_offered(section: str, key: str) -> None:
     plan = Plan(data=Data(path="records.npz"))
-    other = changed(plan, section, **{key: another(getattr(getattr(plan, section), key))})
+    value = "a" * 32 if key == "id" else another(getattr(getattr(plan, section), key))
+    other = changed(plan, section, **{key: value})
     assert other.digest != plan.digest
     assert other.offered() != plan.offered()
 

@@ -97,13 +97,16 @@ class TestTheLedgerOfARun:
             training(make(privacy={"noise": "local"}), tmp_path / "c", shared).open_ledger()
 
 
-def test_the_run_configuration_names_it(make: Make, counter: Any, tmp_path: Path, shared: Path) -> None:
+def test_a_plan_whose_clients_are_pseudonyms_cannot_share_one(
+    make: Make, counter: Any, tmp_path: Path, shared: Path
+) -> None:
+    """They are others in each plan, so the sum over plans would be of nobody."""
     (tmp_path / "plan.toml").write_text(make().to_toml())
-    for name in ("a", "b"):
-        config = {"plan": str(tmp_path / "plan.toml"), "out": str(tmp_path / name), "ledger": str(shared)}
-        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(config))
+    config = {"plan": str(tmp_path / "plan.toml"), "out": str(tmp_path / "a"), "ledger": str(shared)}
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(config))
+    with pytest.raises(PlanError, match="pseudonyms"):
         main(LocalGrid(counter, CLIENTS), context)
-    assert [entry.round for entry in read_ledger(shared).entries] == [1, 2, 3, 1, 2, 3]
+    assert read_ledger(shared).entries == ()
 
 
 class TestTwoTrainings:
