@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..privacy.errors import StorageError
 from ..privacy.files import replace_file, storage
 from ..privacy.secagg.identity import new_identity, public_text, write_identity
 from .population import make_population
@@ -24,6 +25,13 @@ def write_shards(study: Study, folder: Path) -> int:
         DataError: as `make_population`.
         StorageError: a file cannot be written.
     """
+    try:
+        return _write(study, folder)
+    except StorageError as fault:
+        raise StorageError(fault.what, f"free some space, delete {folder}, then run it again") from fault
+
+
+def _write(study: Study, folder: Path) -> int:
     population = make_population(study, torch.device("cpu"))
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -422,6 +422,23 @@ SABOTAGE = {
         "from bract.privacy import Keystream\nplanned = Keystream.sample\n"
         "Keystream.sample = lambda self, rate, n: planned(self, min(1, 1.5 * rate), n)",
     ),
+    "take a delta with which one unit could be published": (
+        "privacy/test_plan_faults.py::test_a_delta_that_would_let_one_unit_be_published_is_refused",
+        "import bract.privacy.plan_rules as r\nr.gives_one_away = lambda delta, units: delta * units > 1.005",
+    ),
+    "leave a partition's records open to all": (
+        "cli/test_folders.py::test_records_and_keys_of_a_partition_are_their_owners_alone",
+        "import bract.simulations.shards as s\nwrite = s.replace_file\n"
+        "s.replace_file = lambda path, data, private=False: write(path, data)",
+    ),
+    "hold on to the secrets of a round that is never opened": (
+        "simulations/test_run_memory.py::test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of",
+        "from bract.simulations.grid import LocalGrid\nLocalGrid.forget = lambda self: None",
+    ),
+    "go on with a run over other data": (
+        "simulations/test_same_data.py::test_swapped_data_are_refused_when_a_run_goes_on",
+        "import bract.simulations.run as r\nr.check_data = lambda path, found: None",
+    ),
 }
 
 

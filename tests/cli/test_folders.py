@@ -206,3 +206,14 @@ def test_a_broken_installation_is_said_in_two_lines(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "bract.cli.commands", None)
     monkeypatch.delenv("BRACT_DEBUG", raising=False)
     refused("budget", code=2)
+
+
+def test_a_partition_on_a_full_disk_says_what_to_do_with_its_part(
+    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bract.privacy.files.os.write", full)
+    said = refused("partition", tiny_plan, "--out", tmp_path / "shards", code=5)
+    assert f"delete {tmp_path}/shards, then run it again" in said
