@@ -45,6 +45,7 @@ class Pages:
 
     def __init__(self, append: Callable[[Mapping[str, Any]], None]) -> None:
         self.steps: set[str] = set()
+        self.requests: dict[str, str] = {}
         self.cards: dict[str, str] = {}
         self.runs: dict[str, tuple[str, int]] = {}
         self.refused: dict[str, int] = {}
@@ -64,6 +65,8 @@ class Pages:
         match dict(line):
             case {"step": str(step), **rest} if not rest:
                 self.steps.add(step)
+            case {"answered": str(step), "request": str(request), **rest} if not rest:
+                self.requests[step] = request
             case {"session": str(session), "card": str(card), **rest} if not rest:
                 self.cards[session] = card
             case {"run": str(run), "plan": str(plan), "day": int(day), **rest} if not rest:
@@ -92,6 +95,19 @@ class Journal(ABC):
             if new is None:
                 raise Repeated
             pages.note(step=new)
+
+    def answer(self, step: bytes, request: bytes) -> None:
+        """Note a step that answers the request of this digest, before it is done: it answers no other, ever.
+
+        Raises:
+            Repeated: it was noted for another request.
+        """
+        with self.open() as pages:
+            known = pages.requests.get(step.hex())
+            if known is None:
+                pages.note(answered=step.hex(), request=request.hex())
+            elif known != request.hex():
+                raise Repeated
 
     def has(self, step: bytes) -> bool:
         """Whether this step was noted."""

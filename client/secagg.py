@@ -57,9 +57,11 @@ class Stranger(Exception):
 class Seat:
     """What a device remembers of a round that is under way: secret, and the less the further the round is.
 
-    `session` is the digest of the session, `stage` the last message it answered: `keys`, `shares`, `masked` or
-    `agreed`. `held` are its shares: of its own secrets first, then of all members it knows, in order; `survivors` is
-    the list it signed. `layers` are the seeds, one after another, of the layers of noise in its vector.
+    `session` is the digest of the session, `stage` the last message it answered: `keys`, `shares`, `masked`, `agreed`
+    or `opened`. `held` are its shares: of its own secrets first, then of all members it knows, in order; `survivors`
+    is the list it signed. `layers` are the seeds, one after another, of the layers of noise in its vector. Once it
+    has opened its shares it remembers `asked`, the digest of the request that it answered, and in `held` and `layers`
+    what it gave away; nothing else.
     """
 
     session: bytes
@@ -74,6 +76,7 @@ class Seat:
     context: bytes = b""
     survivors: bytes = b""
     layers: bytes = b""
+    asked: bytes = b""
 
     @property
     def secrets(self) -> RoundSecrets:
@@ -175,36 +178,44 @@ class SecureRound:
         return masks
 
     def consent(self, survivors: bytes) -> bytes:
-        """Return the device's signature of the list of survivors: it signs one list a round."""
-        seat = self._seat("masked")
+        """Return the device's signature of the list of survivors: it signs one list a round, and that one again."""
+        seat = self._seat("masked", "agreed")
         self._check_survivors(seat, survivors)
-        self._once("consent")
+        self._answer("consent", digest("list", survivors))
         self._sit(replace(seat, stage="agreed", survivors=survivors))
         return consent(self.identity, seat.context, survivors)
 
     def unmask(self, survivors: bytes, signatures: bytes | None) -> tuple[bytes, bytes]:
-        """Return one share for each member that the device knows of, and seeds of noise; forget the round.
+        """Return one share for each member that the device knows of, and seeds of noise; forget the other shares.
 
         The share is one of the member's own mask if it survived, of its mask keys if it dropped out; never both. The
-        seeds are those of the layers of the device's own noise that so many survivors do not need.
+        seeds are those of the layers of the device's own noise that so many survivors do not need. A server that lost
+        the answer may ask again: the same request gets the same answer, as long as the device remembers the round.
 
         Raises:
             Malformed, Refused, Lost: the list is not one by which the device may open anything.
+            Repeated: the device has opened shares for another request.
         """
-        seat = self._seat("agreed" if self.plan.malicious else "masked")
+        seat = self._seat("agreed" if self.plan.malicious else "masked", "opened")
+        asked = digest("opening", survivors, *([] if signatures is None else [signatures]))
+        if seat.stage == "opened":
+            if seat.asked != asked:
+                raise Repeated
+            return seat.held, seat.layers
         view, alive = self._check_survivors(seat, survivors)
         if self.plan.malicious:
             self._check_signatures(seat, view, alive, survivors, signatures)
         elif signatures is not None:
             raise Malformed("signatures without a list to sign")
-        self._once("unmask")
+        self._answer("unmask", asked)
         known = self._known(view, from_bits(seat.members, view.graph.devices))
         opened: list[bytes] = []
         for place, member in enumerate(known):
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
-        self.leave()
-        return b"".join(opened), seat.layers[SEED_BYTES * self.plan.place.kept(len(alive)) :]
+        shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.plan.place.kept(len(alive)) :]
+        self._sit(Seat(seat.session, "opened", seat.card, held=shares, layers=layers, asked=asked))
+        return shares, layers
 
     def leave(self) -> None:
         """Forget the round."""
@@ -273,9 +284,9 @@ class SecureRound:
     def _name(self) -> str:
         return f"{SEAT}{self.session.round}"
 
-    def _seat(self, stage: str) -> Seat:
+    def _seat(self, *stages: str) -> Seat:
         record = self.state.config_records.get(self._name)
-        if record is None or (record["stage"], record["session"]) != (stage, self.session.digest):
+        if record is None or record["stage"] not in stages or record["session"] != self.session.digest:
             raise Lost
         return Seat(**{name: value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
 
@@ -290,6 +301,10 @@ class SecureRound:
 
     def _once(self, step: str, card: bytes = b"") -> None:
         self.journal.first([digest("step", step.encode(), self.identity.public, self.session.digest, card)])
+
+    def _answer(self, step: str, request: bytes) -> None:
+        """Note a step that is done for one request alone, however often that comes."""
+        self.journal.answer(digest("step", step.encode(), self.identity.public, self.session.digest), request)
 
     @property
     def _masking(self) -> bytes:

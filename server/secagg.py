@@ -247,13 +247,14 @@ class SecureSum:
         context, cards = table.cohort.context(model), table.cohort.cards
         asked, answers = {table.nodes[p]: p for p in survivors}, Answers(CONSENT)
         for _ in self._link.tries(f"round {call.round}: those that were late are asked again to sign"):
-            answers = Answers(CONSENT)
+            trip = Answers(CONSENT)
             requests = [Request(node, CONSENT, call.round, {"survivors": bits}) for node in asked]
-            for answer in self._ask(call, requests, answers):
+            for answer in self._ask(call, requests, trip):
                 position, signature = asked[answer.node], answer.sections.get("signature", b"")
                 if consents(cards[position], signature, context, bits):
                     signatures[position] = signature
-            asked = {node: p for node, p in asked.items() if node in answers.late}
+            answers.update(trip)
+            asked = {node: p for node, p in asked.items() if node in trip.late}
             if not asked or len(signatures) >= self._plan.least_survivors:
                 break
         self._require(table, len(signatures), answers, "their signature", [table.nodes[p] for p in survivors])

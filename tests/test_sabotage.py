@@ -119,7 +119,7 @@ SABOTAGE = {
         "Plan.event = lambda self, view, survivors=None: full(self, view, survivors and self.cohort.size)",
     ),
     "sum fewer than the noise needs": (
-        "server/secagg/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened_and_nothing_charged",
+        "server/secagg/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened",
         "import bract.server.secagg as s\ns.SecureSum._require = lambda *a: None",
     ),
     "open a sum with too little noise": (
@@ -294,7 +294,7 @@ SABOTAGE = {
         "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: self.cohort.size)",
     ),
     "do a step again": (
-        "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again",
+        "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_not_train_again_though_a_server_leads_it_there_again",
         "from bract.client.journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
     "forget which plan a run has": (
@@ -334,9 +334,34 @@ SABOTAGE = {
         "client/test_app_deployed.py::TestTheDeployedApp::test_answers_nothing_while_others_can_change_what_it_goes_by",
         "import bract.privacy.files as f, bract.client.device as d\nf.exposed = d.exposed = lambda path: None",
     ),
+    "answer a second list": (
+        "client/secagg/test_replays.py::TestADeviceStartedAnew::"
+        "test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before",
+        "from bract.client.journal import Journal\nJournal.answer = lambda self, step, request: None",
+    ),
+    "take another request for the same": (
+        "client/secagg/test_replays.py::TestARound::"
+        "test_is_opened_for_one_list_and_for_that_one_as_often_as_it_is_asked",
+        "import bract.client.secagg as c\nfull = c.digest\n"
+        "c.digest = lambda label, *parts: full(label, *(() if label == 'opening' else parts))",
+    ),
+    "try a round again that devices took part in": (
+        "server/test_tries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
+        "from bract.server.answers import Unfinished\nUnfinished.lost = property(lambda self: self.paid)",
+    ),
+    "charge nothing for a lost round": (
+        "server/test_tries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
+        "import bract.server.rounds as r\nlose = r._lose_round\n"
+        "def free(training, ledger, state, fault):\n"
+        "    fault.paid = True\n"
+        "    return lose(training, ledger, state, fault)\n"
+        "r._lose_round = free",
+    ),
     "keep the secrets of a round": (
-        "simulations/test_run_secagg.py::test_devices_remember_nothing_of_rounds_that_are_over",
-        "import bract.client.secagg as c\nc.SecureRound.leave = lambda self: None",
+        "client/secagg/test_secrets.py::TestTheDevicesMemory::"
+        "test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away",
+        "import bract.client.secagg as c\nsit = c.SecureRound._sit\n"
+        "c.SecureRound._sit = lambda self, seat: None if seat.stage == 'opened' else sit(self, seat)",
     ),
     "ask for shares before the charge": (
         "server/secagg/test_dropouts.py::TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",

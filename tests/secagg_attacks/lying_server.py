@@ -199,6 +199,7 @@ class World:
         self._sealings: dict[Card, list[Sealing]] = {}
         self._signed: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}
         self._opened: dict[tuple[bytes, bytes], bytes] = {}
+        self._given: dict[tuple[int, Round, str], object] = {}
         self.asked: list[tuple[int, Round, str, dict[str, bytes]]] = []
         self.news = 0
         """Grows with all that may open a sum: a vector, or a device's shares."""
@@ -227,7 +228,12 @@ class World:
             device.memory[run] = Context(
                 run_id=run, node_id=device.place, node_config={}, state=RecordDict(), run_config={}
             )
-        return device.app(message, device.memory[run])
+        reply = device.app(message, device.memory[run])
+        if kind in (CONSENT, UNMASK) and code_of(reply) is Code.OK:
+            given = sections, dict(reply.content.config_records[SECAGG])
+            if self._given.setdefault((device.place, round, kind), given) != given:
+                raise AssertionError(f"{kind} was answered in two ways")
+        return reply
 
     def keys(self, device: Honest, round: Round) -> Card | None:
         """A new card of the device, or none if it refuses."""
@@ -383,7 +389,7 @@ class World:
         """Send a message that was sent before once more."""
         place, round, kind, sections = self.asked[message % len(self.asked)]
         self._overheard.clear()
-        if code_of(self.tell(self.honest[place], round, kind, **sections)) is Code.OK and kind not in (KEYS, SHARES):
+        if code_of(self.tell(self.honest[place], round, kind, **sections)) is Code.OK and kind == TRAIN:
             raise AssertionError(f"{kind} was answered twice")
 
     def restart(self, device: Honest) -> None:

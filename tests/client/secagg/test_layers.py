@@ -46,10 +46,14 @@ def test_a_device_gives_up_the_last_seeds_and_keeps_one_for_each_dropout(server:
 
 def test_a_device_gives_seeds_up_once_and_forgets_the_others(server: Any, code: Call) -> None:
     server.until("masked")
+    seeds = seeds_of(server, 5)
     server.unmask(range(1, DEVICES))
     reply = server.tell(5, UNMASK, survivors=server.bits(range(DEVICES)))
-    assert code(reply) is Code.LOST
-    assert "bract.secagg.1" not in server.members[5].context.state
+    assert code(reply) is Code.MALFORMED
+    kept = server.members[5].context.state["bract.secagg.1"]["layers"]
+    given = server.tell(5, UNMASK, survivors=server.bits(range(1, DEVICES)))
+    assert kept == server.section(given, "layers")
+    assert len(kept) < len(seeds)
 
 
 def test_seeds_are_fresh_in_each_device_and_round(server: Any) -> None:

@@ -65,19 +65,40 @@ class TestARound:
         server.until("shares")
         assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.LOST
 
-    def test_is_opened_once(self, lab: Call, said: Call) -> None:
-        server = lab(5)
+    @pytest.mark.parametrize("mode", [{}, MALICIOUS])
+    def test_is_opened_for_one_list_and_for_that_one_as_often_as_it_is_asked(
+        self, lab: Call, said: Call, mode: dict[str, Any]
+    ) -> None:
+        """A second, different list gets nothing, before or after the first is asked for again."""
+        server = lab(5, aggregation={"protocol": "secagg"} | mode)
         sent = server.until("masked")
-        opened = server.unmask(EVERY)
-        for alive in (EVERY, range(4)):
-            assert said(server.tell(0, UNMASK, survivors=server.bits(alive))) is Code.LOST
+        signed = {"signatures": server.consent(EVERY)} if mode else {}
+        opened = server.unmask(EVERY, **signed)
+        for alive in (range(4), EVERY, range(4), EVERY):
+            reply = server.tell(0, UNMASK, survivors=server.bits(alive), **signed)
+            if alive == EVERY:
+                assert server.section(reply, "opened") == opened[0]
+            else:
+                assert said(reply) is Code.MALFORMED
         assert np.array_equal(server.opened(sent, opened), server.true(EVERY))
 
-    def test_is_signed_once(self, lab: Call, said: Call) -> None:
+    def test_is_opened_for_one_request_to_the_last_byte(self, lab: Call, said: Call) -> None:
+        """Of other signatures under the same list too: what is asked differently is another request."""
         server = lab(5, aggregation=MALICIOUS)
-        server.until("agreed")
-        for alive in (EVERY, range(4)):
-            assert said(server.tell(0, CONSENT, survivors=server.bits(alive))) is Code.LOST
+        server.until("masked")
+        signed = server.consent(EVERY)
+        server.unmask(EVERY, signatures=signed)
+        for other in (signed[:-68], b"", signed + signed[-68:]):
+            reply = server.tell(0, UNMASK, survivors=server.bits(EVERY), signatures=other)
+            assert said(reply) is Code.MALFORMED
+        assert said(server.tell(0, UNMASK, survivors=server.bits(EVERY))) is Code.MALFORMED
+
+    def test_is_signed_for_one_list_and_for_that_one_as_often_as_it_is_asked(self, lab: Call, said: Call) -> None:
+        server = lab(5, aggregation=MALICIOUS)
+        server.until("masked")
+        first = server.consent(EVERY)
+        assert said(server.tell(0, CONSENT, survivors=server.bits(range(4)))) is Code.REFUSED
+        assert server.consent(EVERY) == first
 
     def test_that_was_opened_is_not_signed(self, lab: Call, said: Call) -> None:
         server = lab(5)
@@ -200,18 +221,33 @@ class TestADeviceStartedAnew:
         sent = server.train()
         assert np.array_equal(server.opened(sent, server.unmask(EVERY)), server.true(EVERY))
 
-    @pytest.mark.parametrize(("stage", "kind"), [("masked", TRAIN), ("masked", CONSENT), ("masked", UNMASK)])
-    def test_does_nothing_that_it_did_before_though_a_server_leads_it_there_again(
-        self, lab: Call, said: Call, stage: str, kind: str
-    ) -> None:
+    def test_does_not_train_again_though_a_server_leads_it_there_again(self, lab: Call, said: Call) -> None:
         """Its memory is back at an earlier stage, as if the node had been lost before it was written."""
         server = lab(5)
-        server.until("shares" if kind == TRAIN else stage)
+        server.until("shares")
         member = server.members[0]
         earlier = recorddict_to_proto(member.context.state)
-        assert server.tell(0, kind, **asked(server, kind)).content
+        assert server.tell(0, TRAIN, **asked(server, TRAIN)).content
         member.context.state = recorddict_from_proto(earlier)
-        assert said(server.tell(0, kind, **asked(server, kind))) is Code.MALFORMED
+        assert said(server.tell(0, TRAIN, **asked(server, TRAIN))) is Code.MALFORMED
+
+    @pytest.mark.parametrize(("kind", "name"), [(CONSENT, "signature"), (UNMASK, "opened")])
+    def test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before(
+        self, lab: Call, said: Call, kind: str, name: str
+    ) -> None:
+        """The journal on its disk knows the request: a second, different list finds it there."""
+        server = lab(5)
+        server.until("masked")
+        member = server.members[0]
+        earlier = recorddict_to_proto(member.context.state)
+        first = server.section(server.tell(0, kind, **asked(server, kind)), name)
+        for alive in (range(4), EVERY, range(4)):
+            member.context.state = recorddict_from_proto(earlier)
+            reply = server.tell(0, kind, survivors=server.bits(alive))
+            if alive == EVERY:
+                assert server.section(reply, name) == first
+            else:
+                assert said(reply) is Code.MALFORMED
 
     def test_does_not_share_one_cards_secrets_twice(self, lab: Call, said: Call) -> None:
         server = lab(5)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord
 from flwr.common.serde import recorddict_to_proto
 
 from bract.client import secagg
@@ -100,21 +101,27 @@ class TestTheDevicesMemory:
         assert len(traced["shares"]) == 2 * 4 * 4
         assert holds(memory(server), traced["shares"]) == 2 * 4
         server.unmask(EVERY)
-        assert holds(memory(server), traced["shares"]) == 0
+        own, mask = traced["shares"][0::2], traced["shares"][1::2]
+        assert (holds(memory(server), own), holds(memory(server), mask)) == (4, 0)
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-    def test_holds_nothing_after_the_round_but_that_there_was_one(
+    def test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away(
         self, lab: Call, traced: dict[str, list[bytes]], mode: str, exchange: str
     ) -> None:
         server = lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
         server.until("masked")
-        server.unmask(EVERY, **({"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}))
+        gave = server.unmask(EVERY, **({"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}))
         for place, member in enumerate(server.members):
-            assert list(member.context.state) == [HISTORY]
+            assert list(member.context.state) == [HISTORY, "bract.secagg.1"]
             assert sorted(member.context.state[HISTORY]) == ["last", "plan", "rounds", "run"]
+            seat = dict(member.context.state["bract.secagg.1"])
+            assert seat.pop("held") == gave[place]
+            member.context.state["bract.secagg.1"] = ConfigRecord(seat)
+            assert {name for name, value in seat.items() if value} == {"session", "stage", "card", "asked"}
             assert not any(holds(memory(server, place), secrets) for secrets in traced.values())
-            noted = bytes.fromhex("".join([*member.journal.pages.steps, *member.journal.pages.cards.values()]))
+            pages = member.journal.pages
+            noted = bytes.fromhex("".join([*pages.steps, *pages.cards.values(), *pages.requests.values()]))
             assert not any(holds(noted, secrets) for secrets in traced.values())
 
     @pytest.mark.parametrize("mode", MODES)
@@ -134,11 +141,14 @@ class TestTheDevicesMemory:
             coming.boxes[p] = server.section(reply, "sealed")
             assert len(server.section(reply, "opened")) == 33 * 4
         for place, member in enumerate(server.members):
-            assert sorted(member.context.state) == [HISTORY, "bract.secagg.2"]
-            assert not any(holds(memory(server, place), secrets) for secrets in first.values())
+            assert sorted(member.context.state) == [HISTORY, "bract.secagg.1", "bract.secagg.2"]
+            assert holds(memory(server, place), first["shares"][1::2] + first["secrets"] + first["masks"]) == 0
             assert holds(memory(server, place), traced["secrets"]) == 3
         server.number, server.cohort = 2, coming
         sent = server.train()
+        for place, member in enumerate(server.members):
+            assert sorted(member.context.state) == [HISTORY, "bract.secagg.2"]
+            assert not any(holds(memory(server, place), secrets) for secrets in first.values())
         signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
         assert np.array_equal(server.opened(sent, server.unmask(EVERY, **signed)), server.true(EVERY))
 

@@ -46,7 +46,7 @@ def context_of(server: Any) -> bytes:
 class TestADeviceThatSignedOneList:
     def test_signs_no_other(self, server: Any, said: Call) -> None:
         signatures(server, [0], ONE)
-        assert said(server.tell(0, CONSENT, survivors=server.bits(OTHER))) is Code.LOST
+        assert said(server.tell(0, CONSENT, survivors=server.bits(OTHER))) is Code.REFUSED
 
     def test_opens_nothing_for_the_other(self, server: Any, said: Call) -> None:
         forged = signatures(server, [1, 2, 3, 5], OTHER)
