@@ -140,7 +140,7 @@ def deployment(tmp_path: Path) -> Callable[[str], Deployment]:
 def test_after_a_crash_between_rounds_the_servers_total_is_that_of_the_worst_device(
     deployment: Callable[[str], Deployment], unit: str, crash: int
 ) -> None:
-    """The last round before a crash is not in the checkpoint: it is made again, as a participation more."""
+    """Both count on from what is on their disks: the crash comes when the round is in the checkpoint."""
     run = deployment(unit)
     assert run.plan.participations == 2
     with pytest.raises(Crash):
