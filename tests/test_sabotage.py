@@ -319,7 +319,7 @@ SABOTAGE = {
         "from bract.client.journal import Journal\nJournal.shows = lambda self, session, card: True",
     ),
     "take an old journal for an empty one": (
-        "client/test_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_not_taken_for_empty",
+        "client/test_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty",
         "import bract.client.journal as j\nj.OLD_FILE = 'nothing'",
     ),
     "believe a key that anybody can sign for": (
