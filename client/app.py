@@ -226,7 +226,14 @@ def _take_part(visit: Visit) -> Reply:
     task = Task(plan, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
     clipped = device.mechanisms[plan.cell](task)
     update = mask(clipped, plan, masks)
-    return update, _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
+    card = _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
+    return update, card | _vouched(visit)
+
+
+def _vouched(visit: Visit) -> dict[str, bytes]:
+    """Return the signature of what the vector was masked for, where the round needs one."""
+    signature = visit.secure(visit.offer.round).vouch() if visit.plan.secure else b""
+    return {"signature": signature} if signature else {}
 
 
 def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:

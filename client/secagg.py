@@ -26,7 +26,7 @@ from ..privacy.secagg.seating import Seating, read_seating
 from ..privacy.secagg.session import Session
 from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
-from ..privacy.secagg.survivors import consent, count_consents
+from ..privacy.secagg.survivors import check_vouched, consent, count_consents, vouch
 from .journal import Journal, Repeated
 from .terms import Refused
 
@@ -177,6 +177,15 @@ class SecureRound:
         )
         return masks
 
+    def vouch(self) -> bytes:
+        """Return the device's signature of what it masked its vector for: members, their cards and the model.
+
+        Empty in malicious-server mode, where survivors sign a list instead, and in a sparse graph.
+        """
+        seat = self._seat("masked")
+        vouched = not self.plan.malicious and read_seating(seat.seating, self.session).graph.complete
+        return vouch(self.identity, seat.context) if vouched else b""
+
     def consent(self, survivors: bytes) -> bytes:
         """Return the device's signature of the list of survivors: it signs one list a round, and that one again."""
         seat = self._seat("masked", "agreed")
@@ -205,6 +214,8 @@ class SecureRound:
         view, alive = self._check_survivors(seat, survivors)
         if self.plan.malicious:
             self._check_signatures(seat, view, alive, survivors, signatures)
+        elif view.graph.complete:
+            check_vouched(signatures or b"", view.cards, alive, seat.context)
         elif signatures is not None:
             raise Malformed("signatures without a list to sign")
         self._answer("unmask", asked)

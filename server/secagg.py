@@ -23,7 +23,7 @@ from ..privacy.secagg.members import to_bits
 from ..privacy.secagg.seating import Cohort
 from ..privacy.secagg.session import Session, make_session
 from ..privacy.secagg.shamir import SHARE_BYTES
-from ..privacy.secagg.survivors import consents, pack_consents
+from ..privacy.secagg.survivors import consents, pack_consents, vouches
 from ..privacy.secagg.unmask import TooFewShares, unmask
 from .answers import Answers, Unfinished, too_few
 from .exchange import Answer, Request, exchange
@@ -112,8 +112,9 @@ class SecureSum:
             RoundError: too few devices answered at some stage; the sum stays masked.
         """
         table = self._table(call, cohort)
-        total, survivors, cards, answers = self._masked_sum(call, table)
-        signatures = self._consents(call, table, survivors) if self._plan.malicious else None
+        total, vouched, cards, answers = self._masked_sum(call, table)
+        survivors = sorted(vouched)
+        signatures = self._consents(call, table, survivors) if self._plan.malicious else vouched
         call.charge([table.nodes[position] for position in survivors])
         self._coming = self._seat(call.round + 1, cards)
         opening = Answers(UNMASK)
@@ -203,10 +204,11 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
-    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, list[int], dict[int, bytes], Answers]:
+    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
         """Return the sum of the masked vectors, whose it is, cards for the next round, and who answered what.
 
-        Vectors are folded as they arrive: the memory for them does not grow with their number.
+        Vectors are folded as they arrive: the memory for them does not grow with their number. By the position of
+        each whose vector is in the sum stands its signature of what it masked it for, empty where none is asked for.
         """
         members, following = table.members(), call.following(table.nodes)
         requests = [
@@ -215,9 +217,9 @@ class SecureSum:
         ]
         requests += [Request(node, KEYS, call.round + 1) for node in following if node not in members]
         total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
-        survivors: list[int] = []
+        vouched: dict[int, bytes] = {}
         cards: dict[int, bytes] = {}
-        answers = Answers(TRAIN)
+        answers, context = Answers(TRAIN), table.cohort.context(_model(call))
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):
             if "card" in answer.sections and answer.node in following:
                 cards[answer.node] = answer.sections["card"]
@@ -228,11 +230,17 @@ class SecureSum:
                 if answer.code is Code.SEALED:
                     self._sealers.take(table.cohort, members[answer.node], answer.sections["senders"])
             if answer.update is not None:
-                total += answer.update
-                survivors.append(members[answer.node])
+                position, signature = members[answer.node], answer.sections.get("signature", b"")
+                if not self._vouch(table) or vouches(table.cohort.cards[position], signature, context):
+                    total += answer.update
+                    vouched[position] = signature
         self._link.tell(call.round, answers, self._name)
-        self._require(table, len(survivors), answers, "a masked update", set(members) - answers.untouched)
-        return total, sorted(survivors), cards, answers
+        self._require(table, len(vouched), answers, "a masked update", set(members) - answers.untouched)
+        return total, vouched, cards, answers
+
+    def _vouch(self, table: Table) -> bool:
+        """Whether each device signs what it masks for: where no list is signed, and everyone knows everyone."""
+        return not self._plan.malicious and table.cohort.graph.complete
 
     def _invitation(self, table: Table, position: int, again: bool) -> Sections:
         return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
@@ -266,7 +274,7 @@ class SecureSum:
         table: Table,
         total: Words,
         survivors: Sequence[int],
-        signatures: Mapping[int, bytes] | None,
+        signatures: Mapping[int, bytes],
         answers: Answers,
     ) -> list[bytes]:
         """Take the masks off the sum, in place; return the seeds of noise that each device gave up.
@@ -276,10 +284,10 @@ class SecureSum:
         too much is no harm. Boxes for the next round come with the shares, and are taken.
         """
         opened = Opened(table, SEED_BYTES * len(self._spare(len(survivors))))
-        positions = survivors if signatures is None else sorted(signatures)
-        asked = {table.nodes[position]: position for position in positions}
-        sections: Sections = {"survivors": to_bits(survivors, len(table.nodes))}
-        sections |= {} if signatures is None else {"signatures": pack_consents(signatures)}
+        asked = {table.nodes[position]: position for position in sorted(signatures)}
+        sections = {"survivors": to_bits(survivors, len(table.nodes))}
+        if self._plan.malicious or self._vouch(table):
+            sections |= {"signatures": pack_consents(signatures)}
         also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
         for _ in self._link.tries(f"round {call.round}: those that were late are asked again for shares"):
             requests = [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]

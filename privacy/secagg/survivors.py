@@ -1,4 +1,8 @@
-"""The list of survivors: whose vectors are in the sum. In malicious-server mode its signers vouch for one list."""
+"""The list of survivors: whose vectors are in the sum. In malicious-server mode its signers vouch for one list.
+
+In semi-honest mode each vouches for what it masked its vector for, so that no device is among the survivors that was
+told of other members than those who open its shares.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,16 @@ def _consented(context: bytes, survivors: bytes) -> bytes:
     return digest("survivors", context, survivors)
 
 
+def vouch(identity: Identity, context: bytes) -> bytes:
+    """Return a device's signature of the context, 32 bytes, that it masked its vector for."""
+    return identity.sign(digest("masked", context))
+
+
+def vouches(card: Card, signature: bytes, context: bytes) -> bool:
+    """Whether the card's owner signed that it masked its vector for this context."""
+    return verified(card.identity, signature, digest("masked", context))
+
+
 def pack_consents(signatures: Mapping[int, bytes]) -> bytes:
     """Return signatures by position as they are sent: 4 bytes of position and the signature, in order."""
     return b"".join(position.to_bytes(4) + signatures[position] for position in sorted(signatures))
@@ -38,12 +52,31 @@ def count_consents(
     Raises:
         Malformed: the data are no signatures in order, or one is not by an allowed signer or not of this list.
     """
-    size, allowed = 4 + SIGNATURE_BYTES, set(signers)
+    signatures, allowed = _unpack(data), set(signers)
+    for position, signature in signatures.items():
+        if position not in allowed or not consents(cards[position], signature, context, survivors):
+            raise Malformed("not a signature of this list")
+    return len(signatures)
+
+
+def check_vouched(data: bytes, cards: Mapping[int, Card], survivors: Iterable[int], context: bytes) -> None:
+    """Check that just these survivors signed, each once, that they masked their vectors for this context.
+
+    Raises:
+        Malformed: the data are no signatures in order, one is missing, or one is of something else.
+    """
+    signatures = _unpack(data)
+    if set(signatures) != set(survivors):
+        raise Malformed("not a signature of each survivor")
+    if not all(vouches(cards[position], signature, context) for position, signature in signatures.items()):
+        raise Malformed("a survivor of another round, or of other members")
+
+
+def _unpack(data: bytes) -> dict[int, bytes]:
+    """Return signatures by position."""
+    size = 4 + SIGNATURE_BYTES
     entries = [data[at : at + size] for at in range(0, len(data), size)]
     positions = [int.from_bytes(entry[:4]) for entry in entries]
     if len(data) % size or any(a >= b for a, b in pairwise(positions)):
         raise Malformed("not signatures in order")
-    for position, entry in zip(positions, entries, strict=True):
-        if position not in allowed or not consents(cards[position], entry[4:], context, survivors):
-            raise Malformed("not a signature of this list")
-    return len(entries)
+    return {position: entry[4:] for position, entry in zip(positions, entries, strict=True)}

@@ -58,7 +58,7 @@ from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine, is_share
 from bract.privacy.secagg.shares import Held, box_bytes, seal, unseal
-from bract.privacy.secagg.survivors import consent, pack_consents
+from bract.privacy.secagg.survivors import consent, pack_consents, vouch
 
 BITS = np.uint64
 Round = tuple[int, int, int]
@@ -156,6 +156,10 @@ class Reading:
     plan: Plan
 
 
+class AnsweredTwice(AssertionError):
+    """A device signed or opened for two requests, or for one in two ways."""
+
+
 class World:
     """All honest devices, and the server with all that it ever was given.
 
@@ -232,7 +236,7 @@ class World:
         if kind in (CONSENT, UNMASK) and code_of(reply) is Code.OK:
             given = sections, dict(reply.content.config_records[SECAGG])
             if self._given.setdefault((device.place, round, kind), given) != given:
-                raise AssertionError(f"{kind} was answered in two ways")
+                raise AnsweredTwice(f"{kind} was answered in two ways")
         return reply
 
     def keys(self, device: Honest, round: Round) -> Card | None:
@@ -326,6 +330,8 @@ class World:
         context = table.session.context(table.digest, bits, model_digest(self.parameters, 1.0))
         plan = self.plans[table.round[0]]
         sent = Sent(device.place, plan, table, card, everyone, context, delivered, words, clear, masks)
+        if not plan.malicious:
+            self._signed.setdefault((context, b""), {})[device.identity.public] = _section(reply, "signature")
         self.sent.append(sent)
         self.news += 1
         return True
@@ -349,9 +355,7 @@ class World:
             return False
         alive, table = set(sent.without(gone)), sent.table
         bits = to_bits(alive, len(table.cards))
-        sections = {"survivors": bits}
-        if sent.plan.malicious:
-            sections["signatures"] = pack_consents(self.signatures(sent, bits, alive))
+        sections = {"survivors": bits, "signatures": pack_consents(self.signatures(sent, bits, alive))}
         reply = self.tell(device, round, UNMASK, **sections)
         if code_of(reply) is not Code.OK:
             return False
@@ -374,9 +378,15 @@ class World:
         return [self.unmask(self.honest[number], round, lost) for number, lost in gone.items()]
 
     def signatures(self, sent: Sent, bits: bytes, alive: set[int]) -> dict[int, bytes]:
-        """All signatures of these survivors that the server has or its devices make, by place."""
-        signed = {i.public: consent(i, sent.context, bits) for i in self.colluders}
-        signed |= self._signed.get((sent.context, bits), {})
+        """All signatures that the device may want to see which the server has or its devices make, by place.
+
+        Where survivors sign, those of the list; else those of what the device itself masked its vector for.
+        """
+        lists = sent.plan.malicious
+        signed = {
+            i.public: consent(i, sent.context, bits) if lists else vouch(i, sent.context) for i in self.colluders
+        }
+        signed |= self._signed.get((sent.context, bits if lists else b""), {})
         cards = sent.table.cards
         return {p: signed[cards[p].identity] for p in sorted(alive) if cards[p].identity in signed}
 

@@ -217,7 +217,7 @@ class TestTwoLists:
             assert all(world.end(ONE, {place: keys_of(gone) for place, gone in dealt.items()}))
             assert min(owners(world), key=len) == set(range(least))
 
-    @pytest.mark.parametrize("mode", ["malicious-server"])
+    @MODES
     def test_of_members_open_no_less(self, mode: str) -> None:
         """The victim is told of few members. Of these, all others are then told that they dropped out."""
         with attacking(10, mode) as world:

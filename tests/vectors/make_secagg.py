@@ -90,6 +90,7 @@ class Round:
         survivors = bits_of(alive, self.count)
         consented = digest("survivors", context, survivors)
         signatures = {i: devices[i].key.sign(consented) for i in alive}
+        vouched = {i: devices[i].key.sign(digest("masked", context)) for i in alive}
         total = [sum(column) for column in zip(*(self.vector(i) for i in alive), strict=True)]
         first, message = devices[0], boxes[0, 1][1][:1]
         kem = mlkem_encapsulate(devices[1].channel_public[32:], bytes.fromhex(message[0]))[0] if message else b""
@@ -122,6 +123,7 @@ class Round:
             "masked": {i: from_words(sent[i]) for i in alive},
             "survivors": survivors.hex(),
             "consent": b"".join(i.to_bytes(4, "big") + signatures[i] for i in alive).hex(),
+            "vouched": b"".join(i.to_bytes(4, "big") + vouched[i] for i in alive).hex(),
             "opened": {i: opened[i].hex() for i in alive},
             "sum_masked": from_words(sum(column) for column in zip(*sent.values(), strict=True)),
             "sum": total,

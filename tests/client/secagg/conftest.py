@@ -72,6 +72,7 @@ class Lab:
     cohort: Cohort | None = None
     replies: list[Message] = field(default_factory=list)
     sent: dict[int, np.ndarray] = field(default_factory=dict)
+    vouched: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     @property
     def session(self) -> Session:
@@ -102,6 +103,9 @@ class Lab:
         member = self.members[place]
         arrived = recorddict_from_proto(recorddict_to_proto(content))
         self.replies.append(member.app(self.message(arrived, kind), member.context))
+        said = self.replies[-1].content.config_records.get(SECAGG, {})
+        if kind.startswith(TRAIN) and "signature" in said:
+            self.vouched[self.number, place] = bytes(said["signature"])  # pyright: ignore
         return self.replies[-1]
 
     def tell(self, place: int, kind: str, parameters: np.ndarray | None = None, **sections: bytes) -> Message:
@@ -145,6 +149,12 @@ class Lab:
         places = self.everyone if who is None else who
         return {p: words_of(self.tell(p, TRAIN, cohort=self.invitation(p))) for p in places}
 
+    def vouches(self, places: Iterable[int]) -> dict[str, bytes]:
+        """The section that holds what these devices signed when they masked, in semi-honest mode."""
+        if self.plan.malicious:
+            return {}
+        return {"signatures": pack_consents({p: self.vouched.get((self.number, p), bytes(64)) for p in places})}
+
     def bits(self, places: Iterable[int]) -> bytes:
         """A set of devices as it is sent."""
         return to_bits(places, len(self.members))
@@ -160,6 +170,7 @@ class Lab:
         """The shares that these devices, or all survivors, open."""
         alive = list(survivors)
         bits, places = self.bits(alive), alive if who is None else who
+        more = self.vouches(alive) | more
         return {p: self.section(self.tell(p, UNMASK, survivors=bits, **more), "opened") for p in places}
 
     def until(self, stage: str) -> dict[int, np.ndarray]:

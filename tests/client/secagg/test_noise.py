@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.messages import KEYS, SHARES, TRAIN, Code
+from bract.privacy.messages import KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.keys import contribution, make_card, own_key, read_card
 from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
@@ -78,8 +78,8 @@ class TestOneRound:
         contexts = dict.fromkeys(range(5), server.cohort.context(server.model))
         assert not peeled(server, overheard, sent, contexts).any()
 
-    def test_of_two_models_decodes_to_noise(
-        self, lab: Call, overheard: list[Any], words: Call, exchange: str
+    def test_of_two_models_decodes_to_noise_and_nobody_opens_it(
+        self, lab: Call, overheard: list[Any], words: Call, said: Call, exchange: str
     ) -> None:
         server = lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange, "bits": 64})
         server.until("shares")
@@ -92,11 +92,8 @@ class TestOneRound:
             contexts[p] = server.cohort.context(digest_of(parameters))
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts))
-        shares = server.unmask(range(5))
-        for parameters in (server.parameters, other):
-            server.parameters = parameters
-            found = server.opened(sent, shares)
-            assert is_noise(server.plan.ring.encode(found - server.true(sent)))
+        bits, signed = server.bits(range(5)), server.vouches(range(5))
+        assert all(said(server.tell(p, UNMASK, survivors=bits, **signed)) is Code.MALFORMED for p in range(5))
 
     def test_of_two_sets_of_members_decodes_to_noise(
         self, lab: Call, overheard: list[Any], words: Call, exchange: str

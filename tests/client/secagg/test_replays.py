@@ -24,7 +24,7 @@ def asked(server: Any, kind: str, place: int = 0) -> dict[str, bytes]:
         SHARES: lambda: {"cards": server.seating(place)},
         TRAIN: lambda: {"cohort": server.invitation(place)},
         CONSENT: lambda: {"survivors": server.bits(EVERY)},
-        UNMASK: lambda: {"survivors": server.bits(EVERY)},
+        UNMASK: lambda: {"survivors": server.bits(EVERY)} | server.vouches(EVERY),
     }
     return sections[kind]()
 
@@ -75,7 +75,7 @@ class TestARound:
         signed = {"signatures": server.consent(EVERY)} if mode else {}
         opened = server.unmask(EVERY, **signed)
         for alive in (range(4), EVERY, range(4), EVERY):
-            reply = server.tell(0, UNMASK, survivors=server.bits(alive), **signed)
+            reply = server.tell(0, UNMASK, survivors=server.bits(alive), **(signed or server.vouches(alive)))
             if alive == EVERY:
                 assert server.section(reply, "opened") == opened[0]
             else:
@@ -243,7 +243,8 @@ class TestADeviceStartedAnew:
         first = server.section(server.tell(0, kind, **asked(server, kind)), name)
         for alive in (range(4), EVERY, range(4)):
             member.context.state = recorddict_from_proto(earlier)
-            reply = server.tell(0, kind, survivors=server.bits(alive))
+            more = server.vouches(alive) if kind == UNMASK else {}
+            reply = server.tell(0, kind, survivors=server.bits(alive), **more)
             if alive == EVERY:
                 assert server.section(reply, name) == first
             else:

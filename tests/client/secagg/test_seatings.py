@@ -19,7 +19,7 @@ from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.session import Session
 from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
-from bract.privacy.secagg.survivors import consent, pack_consents
+from bract.privacy.secagg.survivors import consent, pack_consents, vouch
 from bract.privacy.secagg.unmask import unmask
 
 Call = Callable[..., Any]
@@ -52,6 +52,7 @@ class Table:
     held: dict[int, list[Held]] = field(default_factory=dict[int, list[Held]])
     cohort: Any = None
     words: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray])
+    vouched: dict[int, bytes] = field(default_factory=dict[int, bytes])
     refused: Any = None
 
     @property
@@ -110,7 +111,10 @@ class Table:
                     return False
                 [array] = reply.content.array_records["update"].values()
                 self.words[at] = np.frombuffer(array.data, dtype="<u8").copy()
+                if not self.server.plan.malicious:
+                    self.vouched[at] = self.server.section(reply, "signature")
                 continue
+            self.vouched[at] = vouch(self.server.members[place].identity, self.cohort.context(self.server.model))
             words = ring.encode(np.zeros(size, dtype=np.int64))
             context = self.cohort.context(self.server.model)
             peers = [Peer(card) for card in self.cohort.cards if card != self.cohort.cards[at]]
@@ -132,7 +136,7 @@ class Table:
             if signature is None:
                 return None
             signed[at] = signature
-        proof = {"signatures": pack_consents(signed)} if signed else {}
+        proof = {"signatures": pack_consents(signed or self.vouched)}
         opened: dict[int, bytes] = {}
         for at, place in enumerate(self.places):
             if place in self.honest:

@@ -136,7 +136,7 @@ class TestTheDevicesMemory:
         server.cohort = this
         signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
         for p in EVERY:
-            more = signed | {"cards": coming.seating(p).to_bytes()}
+            more = server.vouches(EVERY) | signed | {"cards": coming.seating(p).to_bytes()}
             reply = server.tell(p, UNMASK, survivors=server.bits(EVERY), **more)
             coming.boxes[p] = server.section(reply, "sealed")
             assert len(server.section(reply, "opened")) == 33 * 4

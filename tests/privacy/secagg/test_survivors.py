@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from bract.privacy.messages import Malformed
 from bract.privacy.secagg.members import to_bits
-from bract.privacy.secagg.survivors import consent, consents, count_consents, pack_consents
+from bract.privacy.secagg.survivors import (
+    check_vouched,
+    consent,
+    consents,
+    count_consents,
+    pack_consents,
+    vouch,
+    vouches,
+)
 
 Make = Callable[..., Any]
 CONTEXT, LIST = b"\x01" * 32, to_bits([0, 1, 3], 5)
@@ -104,3 +112,35 @@ def test_no_changed_bit_is_counted(five: Any, signed: dict[int, bytes], data: An
     bit = data.draw(st.integers(0, 8 * len(good) - 1))
     good[bit // 8] ^= 1 << bit % 8
     refused(five, bytes(good))
+
+
+class TestSurvivors:
+    """In semi-honest mode each survivor must have signed the context that whoever opens its shares masked for."""
+
+    def check(self, five: Any, signed: dict[int, bytes], survivors: tuple[int, ...] = (0, 1, 3)) -> None:
+        check_vouched(pack_consents(signed), dict(enumerate(five.cohort.cards)), survivors, CONTEXT)
+
+    def test_of_this_context_pass(self, five: Any) -> None:
+        self.check(five, {p: vouch(five.identities[p], CONTEXT) for p in (0, 1, 3)})
+
+    @pytest.mark.parametrize("places", [(0, 1), (0, 1, 2, 3), (0, 1, 2), ()])
+    def test_are_just_those_that_signed(self, five: Any, places: tuple[int, ...]) -> None:
+        with pytest.raises(Malformed):
+            self.check(five, {p: vouch(five.identities[p], CONTEXT) for p in places})
+
+    @pytest.mark.parametrize("context", [b"\x02" * 32, b"", CONTEXT + LIST])
+    def test_of_another_context_are_refused(self, five: Any, context: bytes) -> None:
+        signed = {p: vouch(five.identities[p], CONTEXT) for p in (0, 1)}
+        with pytest.raises(Malformed):
+            self.check(five, signed | {3: vouch(five.identities[3], context)})
+
+    def test_sign_themselves(self, five: Any) -> None:
+        signed = {p: vouch(five.identities[p], CONTEXT) for p in (0, 1, 3)}
+        with pytest.raises(Malformed):
+            self.check(five, signed | {3: signed[1]})
+
+    def test_that_consent_to_a_list_have_not_signed_what_they_masked_for(self, five: Any) -> None:
+        card = five.cohort.cards[0]
+        assert vouches(card, vouch(five.identities[0], CONTEXT), CONTEXT)
+        assert not vouches(card, consent(five.identities[0], CONTEXT, b""), CONTEXT)
+        assert not consents(card, vouch(five.identities[0], CONTEXT), CONTEXT, b"")

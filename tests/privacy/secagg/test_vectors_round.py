@@ -32,7 +32,7 @@ from bract.privacy.secagg.members import from_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.session import Session
 from bract.privacy.secagg.shares import Held, Parcel, hashes, seal, split_secrets, unseal
-from bract.privacy.secagg.survivors import consent, count_consents, pack_consents
+from bract.privacy.secagg.survivors import check_vouched, consent, count_consents, pack_consents, vouch
 from bract.privacy.secagg.unmask import unmask
 
 PATH = Path(__file__).parents[2] / "vectors" / "secagg.json"
@@ -169,6 +169,13 @@ def test_consents(vectors: Vectors) -> None:
     assert pack_consents(signed).hex() == vectors.case["consent"]
     cards = dict(enumerate(vectors.cards))
     assert count_consents(of(vectors.case["consent"]), cards, signed, context, survivors) == len(signed)
+
+
+def test_signatures_of_what_was_masked_for(vectors: Vectors) -> None:
+    context = of(vectors.case["context"])
+    signed = {p: vouch(vectors.identities[p], context) for p in vectors.survivors}
+    assert pack_consents(signed).hex() == vectors.case["vouched"]
+    check_vouched(of(vectors.case["vouched"]), dict(enumerate(vectors.cards)), vectors.survivors, context)
 
 
 def test_the_masks_come_off_the_sum(vectors: Vectors) -> None:
