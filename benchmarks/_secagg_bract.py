@@ -47,6 +47,9 @@ class Forgetful(MemoryJournal):
     def first(self, steps: Iterable[bytes]) -> None:
         """Note nothing."""
 
+    def answer(self, step: bytes, request: bytes) -> None:
+        """Note nothing."""
+
 
 class Bract:
     """The devices have shared their keys; the server knows their boxes and, once `open` was called, their shares."""

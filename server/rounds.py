@@ -137,7 +137,11 @@ def _release_id(training: Training, state: ServerState) -> str:
 
 def _collector(grid: Grid, training: Training, directory: Directory) -> Collector:
     observer = training.observer
-    link = Link(grid, training.plan, observer.answered, observer.said, training.pauses)
+
+    def name(node: int) -> str:
+        return f"device {directory.name(node)[:12]}"
+
+    link = Link(grid, training.plan, observer.answered, observer.said, training.pauses, name)
     if not training.plan.secure:
         return PlainSum(link)
     return SecureSum(link, training.run, training.roster, directory.name)

@@ -163,7 +163,7 @@ class SecureSum:
         """Return the name that the roster gives a node's identity, if it showed any."""
         identity = self._identities.get(node)
         if identity is None:
-            return f"node {node}"
+            return self._link.name(node)
         return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
     def _prepare(self, call: Call, cohort: Sequence[int]) -> Table:

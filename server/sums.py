@@ -25,10 +25,11 @@ class Link:
     answered: Callable[[], None]
     say: Callable[[str], None] = lambda line: None
     pauses: Sequence[float] = ()
+    name: Callable[[int], str] = lambda node: f"node {node}"
 
-    def tell(self, round: int, answers: Answers, name: Callable[[int], str] = lambda node: f"node {node}") -> None:
+    def tell(self, round: int, answers: Answers, name: Callable[[int], str] | None = None) -> None:
         """Say who did not do as asked."""
-        for line in answers.lines(round, name):
+        for line in answers.lines(round, name or self.name):
             self.say(line)
 
     def tries(self, what: str) -> Iterator[None]:

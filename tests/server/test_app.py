@@ -81,7 +81,7 @@ def test_a_round_that_is_lost_does_not_end_the_run_and_is_said_in_the_log(
     with caplog.at_level(logging.WARNING, "bract.server"):
         main(LocalGrid(app, 4), context(**settings))
     said = [record.getMessage() for record in caplog.records]
-    assert "round 2, asked to train: said failed: node 2, node 4, node 5" in said
+    assert "round 2, asked to train: said failed: device 0, device 2, device 3" in said
     assert any(line.startswith("round 2: lost, nothing was released") for line in said)
     assert said[-2:] == [
         "2 releases of 3 planned: lost round 2",

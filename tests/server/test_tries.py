@@ -193,7 +193,7 @@ class TestARoundThatSomeTookPartIn:
         fleet.fail(2, NODES[:2], "late")
         fleet.train(plan, tmp_path)
         assert fleet.hearing.lines[1:5] == [
-            f"round 2, asked to train: late: node {NODES[0]}, node {NODES[1]}",
+            "round 2, asked to train: late: device 0, device 1",
             "finished 2 lost",
             "round 2: 2 of 4 devices sent an update, the round needs 3 (2 said ok, 2 late)",
             "round 2 is lost and charged; round 3 takes its place: try 2 of 4, in 1 s",
