@@ -23,6 +23,7 @@ from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.seating import Cohort
 from bract.privacy.secagg.session import make_session
+from bract.privacy.secagg.survivors import pack_consents
 
 ROUND = 1
 
@@ -100,7 +101,8 @@ class Bract:
         for position in range(len(self.rounds)):
             self.join(position)
         bits = to_bits(survivors, len(self.rounds))
-        return {position: self.rounds[position].unmask(bits, None)[0] for position in survivors}
+        signed = pack_consents({position: self.rounds[position].vouch() for position in survivors})
+        return {position: self.rounds[position].unmask(bits, signed)[0] for position in survivors}
 
     def prepare_server(self) -> None:
         """Have the shares opened that the server's steps need."""

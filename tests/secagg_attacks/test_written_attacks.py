@@ -81,7 +81,7 @@ def test_an_honest_server_reads_the_sum_of_the_survivors_and_nothing_else(mode: 
 
 class TestWhoIsSeated:
     @MODES
-    @pytest.mark.parametrize("size", [10, 30, 100, 256])
+    @pytest.mark.parametrize("size", [10, 30, 100, 256, 1024])
     def test_alone_with_all_colluders_a_device_shares_nothing(self, size: int, mode: str) -> None:
         with attacking(size, mode, honest=3) as world:
             for device in world.honest:
