@@ -27,6 +27,7 @@ from ..privacy import (
 from ..privacy.factorisation import Correlation
 from ..privacy.files import replace_file, storage
 from .answers import Unfinished
+from .begun import Begun, forget_begun, note_begun, settle_begun
 from .cohort import Past, choose_cohort
 from .directory import Directory
 from .evaluate import Quality
@@ -54,6 +55,7 @@ def train(grid: Grid, training: Training) -> Outcome:
     plan, observer = training.plan, training.observer
     _prepare_folder(training)
     with training.open_ledger() as ledger:
+        unpaid = _settle(training, ledger)
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
@@ -62,6 +64,8 @@ def train(grid: Grid, training: Training) -> Outcome:
         tries = Tries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:
             try:
+                if unpaid:
+                    raise unpaid
                 state, record, fault = _try_round(directory, training, ledger, collector, state, tries)
             except BudgetError as spent:
                 return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent.with_traceback(None))
@@ -83,6 +87,19 @@ def _prepare_folder(training: Training) -> None:
         training.folder.mkdir(parents=True, exist_ok=True)
     if not plan_path.exists():
         replace_file(plan_path, training.plan.to_toml().encode())
+
+
+def _settle(training: Training, ledger: Ledger) -> BudgetError | None:
+    """Charge a round that a crash cut off; return the error of one that the budget does not cover: it is the last."""
+    try:
+        if begun := settle_begun(training, ledger):
+            count = len(begun.clients)
+            training.observer.said(
+                f"round {begun.round} was cut off: {count} devices that may have taken part are charged"
+            )
+        return None
+    except BudgetError as spent:
+        return spent.with_traceback(None)
 
 
 def _resume(training: Training, ledger: Ledger) -> ServerState:
@@ -158,6 +175,7 @@ def _try_round(
         return (*_play_round(directory, training, ledger, collector, state, tries), None)
     except Unfinished as fault:
         if not fault.lost:
+            forget_begun(training)
             return state, None, fault
         return (*_lose_round(directory, training, ledger, state, fault), fault)
 
@@ -210,6 +228,7 @@ def _play_round(
         return _following(directory, training, past.then(number, directory.names(cohort)), number + 1)
 
     cohort = collector.prepared(number) or _cohort(directory, training, past, number, tries)
+    note_begun(training, Begun(number, tuple(directory.names(cohort)), ledger.head))
     collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
     release, noise = _release(training, state, collected.total)
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))

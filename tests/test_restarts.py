@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from torch import nn
 
 from bract.client.app import make_app
 from bract.client.device import Device
+from bract.client.journal import DiskJournal
 from bract.client.pseudonym import Pseudonym
 from bract.client.records import Records
 from bract.client.spending import FILE, Spending
 from bract.client.terms import Terms
 from bract.models import MODELS, count_parameters
 from bract.privacy import Ledger, Plan, make_plan, read_plan
-from bract.privacy.messages import WHO
+from bract.privacy.messages import UNMASK, WHO
+from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.privacy.statement import make_statement, read_ledger
 from bract.server import app as server_app
 from bract.server.rounds import train
@@ -50,6 +52,23 @@ class CrashAfter(Silent):
             raise Crash
 
 
+class CrashInRound(Silent):
+    """Crashes as soon as a device has answered in this round: nothing of the round is charged by the server yet."""
+
+    def __init__(self, round: int) -> None:
+        self.round, self.now = round, 1
+
+    def started(self, state: Any, ledger: Any) -> None:
+        self.now = state.round + 1
+
+    def finished_round(self, record: Any) -> None:
+        self.now = record.round + 1
+
+    def answered(self) -> None:
+        if self.now == self.round:
+            raise Crash
+
+
 class Links(LocalGrid):
     """A SuperLink after its start: all nodes have new numbers and empty memories, and answer for themselves."""
 
@@ -62,6 +81,14 @@ class Links(LocalGrid):
             for number in numbers
         }
         TaskIdentity.run_id = run
+        self.breaks = ""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Go down with the first message of a kind that `breaks` names."""
+        sent = list(messages)
+        if self.breaks and any(message.metadata.message_type == self.breaks for message in sent):
+            raise Crash
+        return super().push_messages(sent)
 
     def _named(self, message: Message) -> Message:
         assert message.metadata.message_type == WHO
@@ -74,20 +101,33 @@ class Deployment:
 
     folder: Path
     plan: Plan
+    identities: list[Identity] = field(default_factory=lambda: [new_identity() for _ in range(CLIENTS)])
 
-    def start(self, run: int, crash: int = 0) -> Any:
+    def start(self, run: int, crash: int = 0, observer: Silent | None = None, breaks: str = "") -> Any:
         """Run the same command again: what `server/app.py` does with the plan's file and the folder."""
         plan = server_app._named(self.plan, self.folder / "out")
-        terms = Terms(max_epsilon=1e6, clear_updates=True)
+        terms = Terms(max_epsilon=1e6, clear_updates=True, trusted_server=True, max_plans_a_day=99)
+        roster = roster_of(self.identities)
         records = Records(torch.randn(6, 1, 2, 2), torch.arange(6) % 3)
 
         def open_device(context: Context) -> Device:
-            state = self.folder / f"state-{grid.place[context.node_id]}"
-            return Device(records, terms, spending=Spending(state, terms), pseudonym=Pseudonym(state))
+            place = grid.place[context.node_id]
+            state = self.folder / f"state-{place}"
+            return Device(
+                records,
+                terms,
+                identity=self.identities[place],
+                roster=roster,
+                journal=DiskJournal(state),
+                spending=Spending(state, terms),
+                pseudonym=Pseudonym(state),
+            )
 
         grid = Links(make_app(open_device), run, seed=run)
-        observer = CrashAfter(crash) if crash else Silent()
-        return train(grid, Training(plan, self.folder / "out", observer=observer, run=run))
+        grid.breaks = breaks
+        observer = observer or (CrashAfter(crash) if crash else Silent())
+        secured = roster if plan.secure else None
+        return train(grid, Training(plan, self.folder / "out", observer=observer, run=run, roster=secured))
 
     @property
     def devices(self) -> list[int]:
@@ -123,13 +163,16 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def deployment(tmp_path: Path) -> Callable[[str], Deployment]:
     """A function: the deployment of a plan whose noise is sized for two rounds of each client, for a unit."""
 
-    def made(unit: str = "client") -> Deployment:
+    def made(unit: str = "client", noise: str = "local", secure: bool = False) -> Deployment:
         tables: dict[str, dict[str, Any]] = {
             "data": {"shape": [1, 2, 2], "classes": 3, "clients": CLIENTS},
             "model": {"name": "tiny"},
             "cohort": {"rounds": ROUNDS, "size": SIZE, "minimum": SIZE, "deadline": 5.0},
-            "privacy": {"unit": unit, "noise": "local", "epsilon": EPSILON, "delta": 1e-3, "sampling_rate": 1.0},
+            "privacy": {"unit": unit, "noise": noise, "epsilon": EPSILON, "delta": 1e-3, "sampling_rate": 1.0},
         }
+        if secure:
+            tables["cohort"] |= {"size": 4, "minimum": 4, "rounds": ROUNDS // 2}
+            tables["aggregation"] = {"protocol": "secagg", "colluders": 0.25, "dropouts": 0.0, "deadline": 5.0}
         return Deployment(tmp_path, make_plan(tables, Plan, count=count_parameters))
 
     return made
@@ -165,6 +208,40 @@ def test_a_server_that_is_started_again_and_again_gets_no_device_to_take_part_mo
     assert max(run.devices) == 2
     assert sorted(run.served.values()) == sorted(run.devices)
     assert run.spent <= EPSILON * (1 + 1e-9)
+
+
+SECURE = [(noise, True) for noise in ("local", "central", "distributed")]
+
+
+@pytest.mark.parametrize(("noise", "secure"), [("local", False), ("central", False), *SECURE])
+@pytest.mark.parametrize("cut", ["after a round", "amid answers"])
+def test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_does(
+    deployment: Callable[..., Deployment], noise: str, secure: bool, cut: str
+) -> None:
+    """A device that answered has paid; a server that went down before it paid itself must not forget it."""
+    run = deployment("client", noise, secure)
+    observer = CrashAfter(2) if cut == "after a round" else CrashInRound(2)
+    with pytest.raises(Crash):
+        run.start(run=11, observer=observer)
+    before = run.devices
+    assert sum(before) > (run.plan.cohort.size if cut == "amid answers" else 0)
+    outcome = run.start(run=2**63 + 5)
+    assert max(run.devices) <= run.plan.participations
+    assert sum(run.served.values()) >= sum(run.devices)
+    assert max(run.served.values()) >= max(run.devices)
+    assert run.spent <= EPSILON * (1 + 1e-9)
+    assert all(figure is None or figure <= EPSILON * (1 + 1e-9) for figure in outcome.epsilon.values())
+
+
+def test_a_round_that_a_crash_cut_off_between_charge_and_opening_is_charged_once(
+    deployment: Callable[..., Deployment],
+) -> None:
+    run = deployment("client", "distributed", True)
+    with pytest.raises(Crash):
+        run.start(run=11, breaks=UNMASK)
+    assert sum(run.served.values()) == sum(run.devices) == 4
+    run.start(run=12, observer=CrashAfter(99))
+    assert sum(run.served.values()) == sum(run.devices)
 
 
 def test_two_trainings_of_one_plan_are_two_studies(deployment: Callable[[str], Deployment]) -> None:

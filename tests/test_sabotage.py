@@ -361,6 +361,40 @@ SABOTAGE = {
         "    return lose(training, ledger, state, fault)\n"
         "r._lose_round = free",
     ),
+    "forget a round that a crash cut off": (
+        "test_restarts.py::"
+        "test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_does[amid answers-local-True]",
+        "import bract.server.rounds as r\nr.note_begun = lambda *a: None",
+    ),
+    "count a device's rounds by run": (
+        "client/test_spending.py::TestARoundThatWasTakenPartIn::"
+        "test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents",
+        "import bract.client.spending as s\nfull = s._new\n"
+        "class Own:\n"
+        "    def __init__(self, ledger, run):\n"
+        "        self.entries = [e for e in ledger.entries if e.origin and e.origin.run == str(run)]\n"
+        "s._new = lambda ledger, plan, run, round: full(Own(ledger, run), plan, run, round)",
+    ),
+    "show another pseudonym at each asking": (
+        "client/test_pseudonym.py::test_a_folder_has_one_name_a_plan_after_every_restart",
+        "import secrets\nfrom bract.client.pseudonym import Pseudonym\n"
+        "Pseudonym.of = lambda self, digest: secrets.token_hex(32)",
+    ),
+    "show one pseudonym under all plans": (
+        "client/test_pseudonym.py::test_names_under_two_plans_and_of_two_folders_are_unlike",
+        "from bract.client.pseudonym import Pseudonym\nfull = Pseudonym.of\n"
+        "Pseudonym.of = lambda self, digest: full(self, 64 * '0')",
+    ),
+    "let a repeated round in": (
+        "client/test_spending.py::TestARoundThatWasTakenPartIn::"
+        "test_is_refused_by_a_process_that_knows_nothing_of_it",
+        "import bract.client.spending as s\n"
+        "def fresh(ledger, plan, run, round):\n"
+        "    event = s.charged_event(plan)\n"
+        "    name, origin = str(len(ledger.entries)), s.Origin(plan.digest, str(run))\n"
+        "    return s.Entry(round, name, (s.DEVICE,), event, event, origin)\n"
+        "s._new = fresh",
+    ),
     "keep the secrets of a round": (
         "client/secagg/test_secrets.py::TestTheDevicesMemory::"
         "test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away",

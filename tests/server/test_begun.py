@@ -1,0 +1,84 @@
+"""The note of a round under way: what it makes of odd files, and that a round is charged by it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bract.privacy import BudgetError, Entry, Plan, StateError
+from bract.server.begun import FILE, Begun, forget_begun, note_begun, settle_begun
+from bract.server.training import Training
+
+COHORT = ("a", "b")
+
+
+@pytest.fixture
+def training(make: Callable[..., Plan], tmp_path: Path) -> Training:
+    return Training(make().named("ab" * 16), tmp_path)
+
+
+def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: Training) -> None:
+    with training.open_ledger() as ledger:
+        assert settle_begun(training, ledger) is None
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        begun = settle_begun(training, ledger)
+        assert begun is not None
+        assert (begun.round, begun.clients) == (1, COHORT)
+        assert settle_begun(training, ledger) is None
+        assert dict(ledger.participations()) == {"a": 1, "b": 1}
+
+
+def test_a_round_that_was_charged_is_not_charged_by_its_note(training: Training) -> None:
+    plan = training.plan
+    with training.open_ledger() as ledger:
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        ledger.spend(Entry(1, "made", COHORT, plan.server_event, plan.round_event))
+        assert settle_begun(training, ledger) is None
+        assert len(ledger.entries) == 1
+
+
+def test_a_round_in_which_nobody_took_part_costs_nothing(training: Training) -> None:
+    with training.open_ledger() as ledger:
+        forget_begun(training)
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        forget_begun(training)
+        assert settle_begun(training, ledger) is None
+        assert not ledger.entries
+
+
+def test_a_simulation_makes_its_rounds_again_and_notes_none(training: Training) -> None:
+    simulated = replace(training, plan=training.plan.named(None))
+    with simulated.open_ledger() as ledger:
+        note_begun(simulated, Begun(1, COHORT, ledger.head))
+        assert not (simulated.folder / FILE).exists()
+
+
+def test_a_round_that_the_budget_does_not_cover_is_said_and_nothing_is_charged(training: Training) -> None:
+    plan = training.plan
+    poor = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": 1e-6})})
+    with replace(training, plan=poor).open_ledger() as ledger:
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        with pytest.raises(BudgetError):
+            settle_begun(training, ledger)
+        assert not ledger.entries
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"7", b'{"round": 1}', b'{"round": 1, "clients": ["a", "a"], "head": "HEAD"}', b"\xff"],
+)
+def test_a_damaged_note_is_refused_by_name(training: Training, content: bytes) -> None:
+    with training.open_ledger() as ledger:
+        (training.folder / FILE).write_bytes(content.replace(b"HEAD", ledger.head.encode()))
+        with pytest.raises(StateError, match=r"begun.json is damaged"):
+            settle_begun(training, ledger)
+
+
+def test_a_ledger_that_lost_what_a_note_knows_of_is_refused(training: Training) -> None:
+    with training.open_ledger() as ledger:
+        note_begun(training, Begun(1, COHORT, 64 * "0"))
+        with pytest.raises(StateError, match="has lost entries"):
+            settle_begun(training, ledger)
