@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import WHOLE, check_filled, clean, loses_digits, reading
+from .fields import WHOLE, check_filled, clean, look, loses_digits, reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,9 +129,10 @@ def _check_names(names: Sequence[str], path: Path) -> None:
             raise DataError(f"column {number} of {path.name} has no name", hint)
         if name in names[: number - 1]:
             raise DataError(f"{path.name} has two columns of one name, {name!r}", _NAME)
-        if name not in RESERVED and name.casefold() in RESERVED:
-            what = f"the column {name!r} of {path.name} differs from {name.casefold()!r} in upper and lower case"
-            raise DataError(what, f"write {name.casefold()}, or give the column another name")
+        if name not in RESERVED and (meant := look(name)) in RESERVED:
+            how = "in upper and lower case" if name.casefold() == meant else "in letters that do not show"
+            what = f"the column {name!a} of {path.name} differs from {meant!r} {how}"
+            raise DataError(what, f"write {meant}, or give the column another name")
 
 
 def _check_cells(cells: list[str], names: list[str], line: int, path: Path) -> None:
@@ -215,9 +216,9 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
 
     column = _decoded(column)
     kind = column.type
-    if _is_text(kind):
-        return _part([cell or "" for cell in column.to_pylist()], 0).numbers
-    if pa.types.is_null(kind) or pa.types.is_decimal(kind):
+    if _is_text(kind) or pa.types.is_decimal(kind):
+        return _part(["" if cell is None else str(cell) for cell in column.to_pylist()], 0).numbers
+    if pa.types.is_null(kind):
         column = column.cast(pa.float64())
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.int8())

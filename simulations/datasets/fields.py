@@ -124,7 +124,7 @@ def named_classes(labels: Sequence[str], classes: int, place: Place) -> np.ndarr
         row = next(row for row, name in enumerate(spelled) if (name in numeric) == odd)
         what = f"{place(row)} is {'a number' if odd else 'no number'}, which most others are{' not' if odd else ''}"
         raise DataError(what, "write all labels as whole numbers, or all as words, for example class-10")
-    _check_spelling(spelled, (lambda name: str(float(name))) if numeric else str.casefold, place)
+    _check_spelling(spelled, (lambda name: str(float(name))) if numeric else look, place)
     if numeric:
         return class_numbers(np.array([float(name) for name in spelled]), classes, place)
     if len(names) > classes:
@@ -165,6 +165,12 @@ def clean(name: str) -> str:
     'Angéle B.'
     """
     return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def look(name: str) -> str:
+    """The name without case, without letters that do not show, and with letters of one look as one."""
+    shown = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) not in ("Cf", "Cc"))
+    return " ".join("".join(shown).casefold().split())
 
 
 def check_filled(count: int, path: Path) -> None:

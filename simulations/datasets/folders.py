@@ -22,7 +22,8 @@ _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini")
 """What operating systems leave behind. It is passed over, as is what a name with a point in front hides."""
 
 _PART = re.compile(
-    r"(?:(train(?:ing)?)|test(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev)[-_ ]?(?:set|data|images|part|split)?",
+    r"(?:[0-9]+[-_. ]*)?(?:(train(?:ing)?)|test(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev|hold[-_ ]?out)"
+    r"[-_ ]?(?:set|data|images|part|split)?[-_. ]*[0-9]*",
     re.IGNORECASE,
 )
 

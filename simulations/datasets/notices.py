@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .fields import clean
+from .fields import clean, look
 from .table import Table
 
 _FEW = 20  # records, below which nothing is said of a column: all may differ, or agree, by chance
@@ -32,7 +31,7 @@ def column_notices(table: Table, names: Sequence[str] | None, classes: int) -> l
 def owner_notices(names: Iterable[str]) -> list[str]:
     """Whether there are owners whose names look alike. Says nothing of who they are."""
     distinct = set(names)
-    alike = len(distinct) - len({_look(name) for name in distinct})
+    alike = len(distinct) - len({look(name) for name in distinct})
     plain = len(distinct) - len({clean(name) for name in distinct})
     if alike == plain:
         return []
@@ -64,12 +63,6 @@ def _scale_notices(table: Table, names: Sequence[str] | None) -> list[str]:
 
 def _is_id(column: np.ndarray) -> bool:
     return bool((column == np.floor(column)).all()) and len(np.unique(column)) == len(column)
-
-
-def _look(name: str) -> str:
-    """The name without case, without letters that do not show, and with letters of one look as one."""
-    shown = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) not in ("Cf", "Cc"))
-    return " ".join("".join(shown).casefold().split())
 
 
 def _listed(names: Sequence[str], chosen: np.ndarray) -> str:

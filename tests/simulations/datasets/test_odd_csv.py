@@ -84,6 +84,19 @@ CSV: dict[str, tuple[str | bytes, dict[str, Any] | tuple[str, str]]] = {
     "one name in two forms": ("é,e\u0301,label\n1,2,0\n", ("two columns of one name, 'é'", "each once")),
     "label and Label": ("a,b,label,Label\n1,2,0,1\n", ("'Label' of d.csv differs from 'label'", "write label")),
     "client in upper case": ("a,b,label,CLIENT\n1,2,0,1\n", ("'CLIENT' of d.csv differs from", "write client")),
+    "label twice, once with a letter that does not show": (
+        "a,label,label\u200b\n1,0,1\n",
+        ("'label\\u200b' of d.csv differs from 'label' in letters that do not show", "write label"),
+    ),
+    "client in letters of full width": (
+        "a,b,label,\uff43lient\n1,2,0,7\n",
+        ("of d.csv differs from 'client'", "write"),
+    ),
+    "a soft hyphen in client": ("a,b,label,cli\xadent\n1,2,0,7\n", ("of d.csv differs from 'client'", "write")),
+    "a byte order mark twice, before the label": (
+        b"\xef\xbb\xbf\xef\xbb\xbflabel,a,b\n0,1,2\n",
+        ("of d.csv differs from 'label' in letters that do not show", "write label"),
+    ),
     "features that differ in case": ("a,A,label\n1,2,0\n3,4,1\n", PLAIN),
     "names that look like pandas'": ("a,a.1,label\n1,2,0\n3,4,1\n", PLAIN),
     # cells

@@ -60,6 +60,11 @@ PARQUET: dict[str, tuple[pd.DataFrame | pa.Table, dict[str, Any] | tuple[str, st
     "categories of numbers": (frame(a=pd.Categorical([1, 3])), PLAIN),
     "numbers as text": (frame(a=["1", " 3"]), PLAIN),
     "decimals": (frame(a=[Decimal("1.0"), Decimal("3.0")]), PLAIN),
+    "a decimal of 2^24 and one": (
+        frame(a=[Decimal(1), Decimal(2**24 + 1)]),
+        ("column 'a', row 2 of d.parquet holds a whole number above 2^24", "id"),
+    ),
+    "a missing decimal": (frame(a=[Decimal("1.5"), None]), ("column 'a', row 2 of d.parquet is missing", "a number")),
     "float16": (frame(a=np.array([1, 3], np.float16)), PLAIN),
     "bytes are not scaled": (frame(a=np.array([1, 3], np.uint8)), PLAIN),
     "dates": (frame(a=pd.to_datetime(["2001-01-01"] * 2)), NO_NUMBERS),

@@ -121,6 +121,15 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
         pictures("train/w/a/1.png", "train/v/b/1.png", "test/w/b/2.png"),
         read(1, 0, labels=[1, 0], clients=[0, 1], test=[[gray(2)], [1]]),
     ),
+    "parts that are numbered": (
+        pictures("1_train/a/1.png", "02-test/b/2.png"),
+        read(0, labels=[0], test=[[gray(1)], [1]]),
+    ),
+    "two parts to train on": (pictures("train1/a/1.png", "train2/b/1.png"), ("has the parts", "merge")),
+    "a hold-out": (
+        pictures("train/a/1.png", "Hold-Out/b/2.png"),
+        read(0, labels=[0], test=[[gray(1)], [1]]),
+    ),
     "train_set alone": (pictures("train_set/a/1.png", "train_set/b/1.png"), TWO),
     "train, val and test": (pictures("train/a/1.png", "val/a/1.png", "test/a/1.png"), ("has the parts", "merge")),
     "test alone": (pictures("test/a/1.png", "test/b/1.png"), ("has the parts test: one part", "rename folders")),
@@ -191,6 +200,10 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "one word in two cases": (
         pictures("Cat/1.png", "cat/1.png"),
         ("the label of cat/1.png is a label", "lower case"),
+    ),
+    "one word twice, once with a letter that does not show": (
+        pictures("a/1.png", "a\u200b/1.png"),
+        ("/1.png is a label", "in one way"),
     ),
     "words and a number": (
         pictures("a/1.png", "b/1.png", "7/1.png"),
