@@ -122,7 +122,8 @@ def _guarantee(study: Study, epsilon: float | None) -> Iterator[Html]:
         f", and by at most {delta:g} more. That is ({epsilon:.3f}, {delta:g})-differential privacy.",
         f" {_odds(epsilon, unit)}",
     )
-    yield element("p", element("strong", trust), f" {scope.format(colluders=_colluders(study))}")
+    seeing = _DATA_OR_NONE if unit == "client" and study.privacy.noise != "central" else ""
+    yield element("p", element("strong", trust), f" {scope.format(colluders=_colluders(study))}{seeing}")
     yield element("p", _ABOUT_FIGURES.format(clipped=_CLIPPED[unit]))
 
 
@@ -157,6 +158,11 @@ _TRUST = {
     ),
 }
 """For each place of noise: who is trusted, what the bound is about, and against whom it holds."""
+
+_DATA_OR_NONE = (
+    " The server sees who takes part. So what it cannot tell is whether a device that takes part brings the client's"
+    " data, or none at all."
+)
 
 
 def _factor(epsilon: float) -> Iterator[str]:
