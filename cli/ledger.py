@@ -49,9 +49,12 @@ def show(
 ) -> None:
     """Say what was spent, by which plans and of what budget, and that the ledger is whole."""
     from ..client.terms import Terms, read_terms
+    from ..privacy import PlanError
     from ..privacy.statement import make_statement, read_ledger
 
     said = make_statement(read_ledger(path), (read_terms(terms) if terms else Terms()).budget)
+    if terms and said.kind != "device":
+        raise PlanError(f"{path} is the ledger of a {said.kind}, --terms is for a device's", "leave out --terms")
     print(json.dumps(said.to_json()) if as_json else "\n".join(_lines(said, terms is not None)))
 
 

@@ -48,6 +48,8 @@ def _run(arguments: list[str]) -> int:
     except BractError as fault:
         return _say(fault.what, fault.hint, fault.exit_code)
     except click.UsageError as fault:
+        if not fault.format_message():  # a command without a word: its help is printed already
+            return 2
         verb = fault.ctx.info_name if fault.ctx and fault.ctx.parent else None
         command = f"bract {verb} --help" if verb else "bract --help"
         return _say(printable(fault.format_message()).rstrip(".").lower(), f"see `{command}`", 2)

@@ -54,7 +54,9 @@ class Log(Silent):
             "round %d: %s, epsilon %s, %d of %d devices, answers %s",
             record.round,
             "lost, nothing was released" if record.lost else record.quality,
-            dict(record.epsilon),
+            ", ".join(
+                f"{'none' if figure is None else f'{figure:.3f}'} ({view})" for view, figure in record.epsilon.items()
+            ),
             record.survivors,
             record.cohort,
             dict(record.codes),

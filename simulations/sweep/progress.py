@@ -118,6 +118,8 @@ def _best(best: Point) -> list[str]:
 
 
 def _search(cost: Cost) -> list[str]:
+    if not cost.runs:
+        return []
     every = f"to make {'this run' if cost.runs == 1 else f'these {cost.runs} runs'} on real data costs, all together,"
     lines = [f"search      {every}", *_views(cost, cost.epsilon)]
     if cost.runs > cost.points:

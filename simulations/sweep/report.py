@@ -181,6 +181,9 @@ def _outcome_of_selection(outcome: Outcome) -> Iterator[Html]:
 
 def _cost(outcome: Outcome) -> Iterator[Html]:
     cost, selection = outcome.cost, outcome.request.selection
+    if selection is None and not cost.runs:
+        yield element("p", "No run has released anything.")
+        return
     if selection is None:
         yield element("p", _EVERY_RUN)
         facts = _views(f"All {cost.runs} runs" if cost.runs != 1 else "The one run", cost, cost.epsilon)

@@ -189,5 +189,22 @@ class TestShow:
         assert "damaged at line 1" in refused(capsys, 4, "show", path)
 
 
+def test_terms_for_a_ledger_that_is_no_devices_are_not_passed_over(
+    path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    with Ledger(path, BUDGET, "a" * 64):
+        pass
+    (tmp_path / "terms.toml").write_text("max_epsilon = 1.0\n")
+    assert "the ledger of a run" in refused(capsys, 2, "show", path, "--terms", tmp_path / "terms.toml")
+
+
+@pytest.mark.parametrize("words", [[], ["terms"]])
+def test_without_a_word_the_help_is_all_that_is_said(words: list[str], capsys: Capture) -> None:
+    assert run(words) == 2
+    said = capsys.readouterr()
+    assert "Usage:" in said.out + said.err
+    assert "error:" not in said.err
+
+
 def test_without_a_command_it_says_what_is_missing(capsys: Capture) -> None:
     assert "missing command" in refused(capsys, 2)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy import StateError
-from bract.simulations.sweep.cost import Cost
+from bract.simulations.sweep.cost import Cost, cost_of_runs
 from bract.simulations.sweep.grid import Axis
 from bract.simulations.sweep.outcome import Outcome, make_points, to_json, winner
 from bract.simulations.sweep.progress import Progress, summary
@@ -161,7 +161,13 @@ def test_the_summary_says_what_was_found_and_what_it_costs() -> None:
     assert "epsilon 9.500 for each record at delta 0.0001, to whoever sees only the released models" in text
     assert "epsilon 5.250 for each record" in text
     assert text.count("epsilon none: x, to the server") == 2
-    assert "no run was finished" in summary(outcome_of(FAILED))
+
+
+def test_a_sweep_that_released_nothing_states_no_cost() -> None:
+    """0 runs at delta 1 are not an epsilon of 0."""
+    outcome = replace(outcome_of(FAILED), cost=cost_of_runs([], [], Path()))
+    assert "no run was finished" in summary(outcome)
+    assert "epsilon" not in summary(outcome)
 
 
 def test_private_selection_shows_the_outcome_alone() -> None:

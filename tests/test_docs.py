@@ -1,0 +1,113 @@
+"""What the documents name is there: commands, options, plan keys, settings, files, and the numbers that code fixes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from bract.cli.commands import app
+from bract.client.device import SETTINGS as NODE
+from bract.privacy import Plan, make_plan
+from bract.privacy.secagg.derive import VERSION
+from bract.server.app import SETTINGS as RUN
+from bract.simulations.study import Study
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+OURS = {name: page for name, page in PAGES.items() if name != "CHANGELOG.md"}
+FOLDERS = ("benchmarks", "cli", "client", "docs", "models", "privacy", "server", "simulations", "tests")
+SPLIT = re.compile(r"\s+\\\n\s+")
+
+
+def commands(tool: str) -> list[str]:
+    """Every command line of a tool that a document shows in a block, continued lines joined."""
+    lines = [line for page in OURS.values() for line in SPLIT.sub(" ", page).splitlines()]
+    return [line.strip() for line in lines if line.startswith(f"    {tool} ")]
+
+
+def named(pattern: str) -> set[str]:
+    """What matches within the code words of any document."""
+    words = {word for page in OURS.values() for word in re.findall(r"`([^`\n]+)`", page)}
+    return {match for word in words for match in re.findall(pattern, word)}
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Parse a command line as the command would, and run nothing."""
+    with command.make_context(command.name, words) as context:
+        if isinstance(command, click.Group):
+            _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert inner is not None
+            parse(inner, rest)
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(commands("bract")) > 20
+    assert len(commands("flwr")) >= 2
+
+
+@pytest.mark.parametrize("line", commands("bract"))
+def test_every_documented_command_is_one_that_bract_takes(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    parse(typer.main.get_command(app), [word for word in words if word != "..."])
+
+
+def test_every_documented_key_of_a_plan_is_one() -> None:
+    tables = {name: field.annotation for name, field in Study.model_fields.items()}
+    keys = {f"{table}.{key}" for table, kind in tables.items() for key in getattr(kind, "model_fields", ())}
+    files = "toml|json|jsonl|npz|pem|sha256|bract|html|svg|py|csv|safetensors"
+    shown = named(rf"(?<![\w/.-])(?:{'|'.join(tables)})\.(?!(?:{files})\b)[a-z_]+\b")
+    assert len(shown) > 40
+    assert shown <= keys
+
+
+def test_the_page_on_the_plan_has_a_row_for_every_key() -> None:
+    rows = "\n".join(line.split("|")[1] for line in PAGES["plan.md"].splitlines() if line.startswith("| `"))
+    for table, field in Study.model_fields.items():
+        for key in getattr(field.annotation, "model_fields", ()):
+            assert f"`{table}.{key}`" in rows
+
+
+def test_every_documented_member_of_a_plan_is_there() -> None:
+    shown = named(r"\bPlan\.(\w+)")
+    assert len(shown) > 5
+    assert [name for name in sorted(shown) if not hasattr(Plan, name)] == []
+
+
+def test_every_documented_file_of_ours_is_there() -> None:
+    shown = named(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w/.-]*")
+    assert len(shown) > 20
+    assert [path for path in sorted(shown) if not (ROOT / path).exists()] == []
+
+
+def test_the_settings_of_the_walk_through_are_known() -> None:
+    page = SPLIT.sub(" ", PAGES["deployment.md"])
+    nodes = re.findall(r"--node-config\s+'([^']+)'", page)
+    runs = re.findall(r"--run-config\s+'([^']+)'", page)
+    assert len(nodes) >= 1
+    assert len(runs) >= 2
+    for given, known in [*((text, NODE) for text in nodes), *((text, RUN) for text in runs)]:
+        assert {name for name, _ in re.findall(r"([\w-]+)=(\"[^\"]*\")", given)} <= set(known)
+
+
+def test_the_documented_protocol_is_the_one_that_is_spoken() -> None:
+    assert f"`{VERSION.decode()}`" in PAGES["secure-aggregation.md"]
+
+
+def test_the_table_of_colluders_and_least_sums_is_what_plans_have() -> None:
+    rows = {
+        cells[0]: [int(cell.replace(",", "")) for cell in cells[1:]]
+        for line in PAGES["secure-aggregation.md"].splitlines()
+        if line.startswith(("| planned", "| colluders", "| T, ", "| may be"))
+        for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+    }
+    sizes, colluders, least, missing = rows.values()
+    for n, c, s, gone in zip(sizes, colluders, least, missing, strict=True):
+        data, secure = {"clients": n}, {"protocol": "secagg", "dropouts": 0.0}
+        plan = make_plan({"data": data, "cohort": {"size": n}, "aggregation": secure}, Plan)
+        assert (plan.colluders, plan.least_survivors) == (c, s)
+        assert gone == n - s
