@@ -1,4 +1,4 @@
-"""What the documents name is there: commands, options, plan keys, settings, files, and the numbers that code fixes."""
+"""What the documents name is there: commands, options, plan keys, settings, files, numbers that code fixes."""
 
 from __future__ import annotations
 
