@@ -37,7 +37,7 @@ class Data(Section):
         ),
     ] = "natural"
     clients: Count = 11
-    records: Annotated[int, Field(ge=1)] | None = None
+    records: Annotated[int, Field(ge=1, le=10**12)] | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
     shape: Annotated[tuple[Count, ...], Field(strict=False, max_length=8)] = (1, 28, 28)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from typing import Any
 
@@ -108,3 +109,9 @@ def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it
     resolved = read_plan("[cohort]\nrounds = 3\n")
     assert read_offered(resolved.offered()) == resolved
     assert tomllib.loads(resolved.offered())["privacy"]["noise_multiplier"] == resolved.noise_multiplier
+
+
+@pytest.mark.parametrize("key", ["records", "clients", "seed", "classes"])
+def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_plan_or_nothing(key: str) -> None:
+    with contextlib.suppress(PlanError):
+        read_offered(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
