@@ -35,6 +35,7 @@ from ..privacy.messages import (
     read_parameters,
     read_sections,
 )
+from ..privacy.secagg.identity import introduce
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from .device import Device, open_device
@@ -194,14 +195,16 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     except KeyError as fault:
         raise Malformed("there is no offer") from fault
     device, run = open_device(context), message.metadata.run_id
-    journal = None if message.metadata.message_type in LATE else device.journal
-    if journal is not None:
+    late, journal = message.metadata.message_type in LATE, device.journal
+    if journal is not None and not late:
         journal.admit(run, device.terms)
     plan = device.read_plan(offer.plan)
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
-    if journal is not None:
+    if journal is not None and not late:
         journal.enter(run, plan.digest, device.terms)
+    elif journal is not None and not journal.entered(run, plan.digest):
+        raise Lost  # the terms are not looked at: their answer would be one that no day's limit counts
     return Visit(message, context, offer, device, plan)
 
 
@@ -255,11 +258,15 @@ def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: byte
 
 
 def _who(visit: Visit) -> Reply:
-    """Return the name that the device is counted by: of its identity on the roster, else a pseudonym."""
+    """Return the name that the device is counted by: of its identity on the roster, signed, else a pseudonym."""
     visit.sections(())
-    device, secure = visit.device, visit.plan.secure
+    device, plan = visit.device, visit.plan
+    secure = plan.secure
+    if device.spending is not None:
+        device.spending.welcome(plan, visit.run)
     if secure and device.identity is not None:
-        return None, {"name": device.identity.public.hex().encode()}
+        signature = introduce(device.identity, visit.run, bytes.fromhex(plan.digest))
+        return None, {"name": device.identity.public.hex().encode(), "signature": signature}
     if secure or device.pseudonym is None:
         raise PlanError("the node has no identity or no state", "give both in --node-config, see the docs")
     return None, {"name": device.pseudonym.of(visit.plan.digest).encode()}

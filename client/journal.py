@@ -148,6 +148,11 @@ class Journal(ABC):
             elif pages.runs[str(run)][0] != plan:
                 raise PlanError("the server changed the plan within a run", "start a new run for a new plan")
 
+    def entered(self, run: int, plan: str) -> bool:
+        """Whether this is the plan, named by its digest, that the run was entered with."""
+        with self.open() as pages:
+            return str(run) in pages.runs and pages.runs[str(run)][0] == plan
+
     def refuse(self, run: int) -> None:
         """Note that the device refused a run: it does so ever after."""
         with self.open() as pages:

@@ -46,6 +46,12 @@ class Spending:
         with self._open() as ledger:
             ledger.check(_new(ledger, plan, run, round))
 
+    def welcome(self, plan: Plan, run: int) -> None:
+        """Refuse a plan that is new here and whose first round `charge` would refuse; nothing is charged."""
+        with self._open() as ledger:
+            if not any(entry.origin and entry.origin.plan == plan.digest for entry in ledger.entries):
+                ledger.check(_new(ledger, plan, run, 1))
+
     def charge(self, plan: Plan, run: int, round: int) -> None:
         """Charge a round of a run, once; when this returns, the charge is on disk.
 

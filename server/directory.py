@@ -16,16 +16,21 @@ from flwr.serverapp import Grid
 from ..privacy import Plan
 from ..privacy.account import NAME
 from ..privacy.messages import WHO
+from ..privacy.secagg.identity import introduces
 from .exchange import Request, exchange, poll
 
 NO_PARAMETERS = np.zeros(0, dtype=np.float32)
 
 
 class Directory:
-    """The names of the connected nodes. A node that shows no valid name is left out of every round."""
+    """The names of the connected nodes. A node that shows no valid name is left out of every round.
 
-    def __init__(self, grid: Grid, plan: Plan) -> None:
-        self._grid, self._plan = grid, plan
+    With the number of a `run` names are those of identities, and each must be signed for the run by its owner: else
+    one that shows another's name, which every roster tells, would speak for that one and so keep it out.
+    """
+
+    def __init__(self, grid: Grid, plan: Plan, run: int | None = None) -> None:
+        self._grid, self._plan, self._run = grid, plan, run
         self._names: dict[int, str] = {}  # in the order in which they were shown
         self._asked: set[int] = set()
 
@@ -70,5 +75,14 @@ class Directory:
         self._asked |= set(nodes)
         for answer in exchange(self._grid, self._plan, requests, NO_PARAMETERS, deadline) if requests else ():
             name = answer.sections.get("name", b"").decode("ascii", "replace")
-            if NAME.fullmatch(name):
+            if NAME.fullmatch(name) and self._is_owner(name, answer.sections.get("signature", b"")):
                 self._names[answer.node] = name
+
+    def _is_owner(self, name: str, signature: bytes) -> bool:
+        """Return whether whoever shows a name is the one that has it, where that can be told."""
+        if self._run is None:
+            return True
+        try:
+            return introduces(bytes.fromhex(name), signature, self._run, bytes.fromhex(self._plan.digest))
+        except ValueError:
+            return False

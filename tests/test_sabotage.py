@@ -494,6 +494,14 @@ SABOTAGE = {
         "import bract.simulations.shards as s\nwrite = s.replace_file\n"
         "s.replace_file = lambda path, data, private=False: write(path, data)",
     ),
+    "go by a name that its owner did not sign for": (
+        "server/test_directory.py::test_a_node_that_shows_anothers_identity_without_its_signature_keeps_nobody_out",
+        "import bract.server.directory as d\nd.introduces = lambda *rest: True",
+    ),
+    "look at the terms for a message of a round that never began": (
+        "client/test_refusals_are_final.py::test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms",
+        "from bract.client.journal import Journal\nJournal.entered = lambda self, run, plan: True",
+    ),
     "hold on to the secrets of a round that is never opened": (
         "simulations/test_run_memory.py::test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of",
         "from bract.simulations.grid import LocalGrid\nLocalGrid.forget = lambda self: None",

@@ -87,6 +87,16 @@ def roster_of(identities: Iterable[Identity]) -> Roster:
     return Roster(frozenset(identity.public for identity in identities))
 
 
+def introduce(identity: Identity, run: int, plan: bytes) -> bytes:
+    """Return a device's signature, 64 bytes, that it is the one of this identity in a run under a plan's digest."""
+    return identity.sign(digest("name", run, plan))
+
+
+def introduces(public: bytes, signature: bytes, run: int, plan: bytes) -> bool:
+    """Whether the owner of the public key signed that it is there in this run under this plan."""
+    return verified(public, signature, digest("name", run, plan))
+
+
 def _certified(public: bytes) -> bytes:
     return digest("certificate", public)
 

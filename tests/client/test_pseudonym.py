@@ -19,7 +19,7 @@ from bract.client.pseudonym import FILE, Pseudonym
 from bract.client.terms import Terms
 from bract.privacy import Plan, StateError
 from bract.privacy.messages import ANSWER, OFFER, SECAGG, WHO
-from bract.privacy.secagg.identity import new_identity
+from bract.privacy.secagg.identity import introduces, new_identity
 
 Call = Callable[..., Any]
 ONE, OTHER = "a" * 64, "b" * 64
@@ -114,14 +114,17 @@ class TestADeviceThatIsAskedWhoItIs:
         assert dict(said.config_records[SECAGG]) == {"name": Pseudonym(tmp_path).of(make().digest).encode()}
         assert not said.array_records
 
-    def test_shows_the_key_of_its_identity_under_secure_aggregation(
+    def test_shows_the_key_of_its_identity_under_secure_aggregation_and_signs_for_it(
         self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
     ) -> None:
         identity = new_identity()
         plan = make(aggregation={"protocol": "secagg"}, cohort={"size": 2, "minimum": 2}, data={"clients": 2})
         device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path), identity=identity)
         said = self.ask(device, plan, offer, message, context)
-        assert dict(said.config_records[SECAGG]) == {"name": identity.public.hex().encode()}
+        shown = dict(said.config_records[SECAGG])
+        assert shown.keys() == {"name", "signature"}
+        assert shown["name"] == identity.public.hex().encode()
+        assert introduces(identity.public, bytes(shown["signature"]), 1, bytes.fromhex(plan.digest))  # pyright: ignore
 
     def test_shows_nothing_for_a_plan_that_its_terms_refuse(
         self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path

@@ -18,7 +18,7 @@ from bract.client.records import Records
 from bract.client.spending import Spending
 from bract.client.terms import Terms
 from bract.privacy import Plan
-from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN, Code
+from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO, Code
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 
 Make = Callable[..., Plan]
@@ -83,7 +83,7 @@ def test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also
     assert is_update(device.answer(modest, run=2))
 
 
-@pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN])
+@pytest.mark.parametrize("kind", [WHO, KEYS, SHARES, TRAIN])
 def test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply(
     secure: Make, make: Make, owner: Call, said: Call, kind: str
 ) -> None:
@@ -92,11 +92,35 @@ def test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_re
     spending = make(privacy={"epsilon": 2.0, "noise_multiplier": None})
     for number in (1, 2):
         device.answer(spending, run=7, number=number)
-    told = {KEYS: {}, SHARES: {"cards": b""}, TRAIN: {"cohort": b""}}[kind]
+    told = {WHO: {}, KEYS: {}, SHARES: {"cards": b""}, TRAIN: {"cohort": b""}}[kind]
     replies = [device.answer(over, run=1, kind=kind, **told), device.answer(plan, run=2, kind=kind, **told)]
     assert [said(reply) for reply in replies] == [Code.REFUSED] * 2
     for run in (1, 2):
         assert said(device.answer(plan, run=run, kind=kind, **told)) is Code.REFUSED
+
+
+@pytest.mark.parametrize("kind", [CONSENT, UNMASK])
+def test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms(
+    secure: Make, owner: Call, said: Call, kind: str
+) -> None:
+    """Refusals to such a message are final for no run and count for no day: asked of ever new plans, they would give
+    the terms away, and so tell which refusals of other messages are for what was spent."""
+    device = owner(max_epsilon=2.0)
+    under, over = (secure(privacy={"epsilon": epsilon, "noise_multiplier": None}) for epsilon in (2.0, 2.5))
+    for run in (1, 2):
+        replies = [device.answer(plan, run=run, kind=kind, survivors=b"") for plan in (under, over)]
+        assert [said(reply) for reply in replies] == [Code.LOST] * 2
+        assert device.answer(under, run=run, kind=KEYS).content.config_records[ANSWER]["code"] == Code.OK
+        assert said(device.answer(over, run=run, kind=kind, survivors=b"")) is Code.LOST
+
+
+def test_a_device_that_took_part_shows_who_it_is_though_nothing_is_left(make: Make, owner: Call, said: Call) -> None:
+    plan = make(privacy={"epsilon": 2.0, "noise_multiplier": None})
+    device = owner(max_epsilon=2.0)
+    for number in range(1, plan.participations + 1):
+        device.answer(plan, number=number)
+    assert said(device.answer(plan, run=2, kind=WHO)) is Code.PLAN  # these devices have no pseudonym
+    assert said(device.answer(make(privacy={"epsilon": 2.0}), run=3, kind=WHO)) is Code.REFUSED
 
 
 def test_a_server_learns_of_few_refusals_a_day(

@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, SECAGG, WHO
+from bract.privacy.secagg.identity import introduce, new_identity
 from bract.server.directory import Directory
 
 Make = Callable[..., Plan]
@@ -22,6 +23,7 @@ class Nodes:
         self.clock, self.shows, self.asked = clock, shows, list[list[int]]()
         self.connected: Callable[[], Iterable[int]] = lambda: list(self.shows)
         self.waiting: list[Message] = []
+        self.signatures: dict[int, bytes] = {}
 
     def get_node_ids(self) -> Iterable[int]:
         return self.connected()
@@ -45,7 +47,8 @@ class Nodes:
         code = said if isinstance(said, str) else "ok"
         content = RecordDict({ANSWER: ConfigRecord({"code": code})})
         if isinstance(said, bytes):
-            content[SECAGG] = ConfigRecord({"name": said})
+            signature = self.signatures.get(message.metadata.dst_node_id)
+            content[SECAGG] = ConfigRecord({"name": said} | ({"signature": signature} if signature else {}))
         return Message(content, reply_to=message)
 
 
@@ -105,6 +108,26 @@ def test_a_node_that_showed_no_name_is_asked_again_when_a_cohort_is_gathered(nod
     assert directory.present() == {"a": 9}
     assert directory.gather(2, 10.0) == {"a": 9, "b": 7}
     assert grid.asked == [[7, 9], [7]]
+
+
+def test_a_node_that_shows_anothers_identity_without_its_signature_keeps_nobody_out(grid: Any, make: Make) -> None:
+    plan, owner, other, run = make(), new_identity(), new_identity(), 5
+    digest = bytes.fromhex(plan.digest)
+    forged = (
+        b"",
+        bytes(64),
+        introduce(other, run, digest),
+        introduce(owner, run + 1, digest),
+        introduce(owner, run, digest[::-1]),
+    )
+    signatures = dict(enumerate((introduce(owner, run, digest), *forged), 7))
+    found = Nodes(grid.clock, dict.fromkeys(signatures, owner.public.hex().encode()))
+    found.signatures = signatures
+    directory = Directory(found, plan, run)  # pyright: ignore[reportArgumentType]
+    for connected in ([7], [*signatures]):
+        found.connected = lambda connected=connected: connected
+        assert directory.present() == {owner.public.hex(): 7}
+    assert directory.gather(2, 10.0) == {owner.public.hex(): 7}
 
 
 class TestGathering:

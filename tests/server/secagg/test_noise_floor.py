@@ -71,6 +71,13 @@ def inner(event: Event) -> Skellam:
     return once
 
 
+class Answering(LocalGrid):
+    """A grid whose devices say themselves who they are."""
+
+    def _named(self, message: Message) -> Message:
+        return self._app(message, self._contexts[message.metadata.dst_node_id])
+
+
 @dataclass(repr=False)
 class Fleet:
     """Real devices without records, and a server that trains in `folder`; `sums` are those it opened, by round."""
@@ -121,8 +128,7 @@ class Fleet:
                 fleet.kept[record.round] = fleet.files()
 
         releases = {self.plan.cell: self._release}
-        grid = LocalGrid(make_app(open_device), DEVICES, executor)
-        grid.names = self.names
+        grid = Answering(make_app(open_device), DEVICES, executor)
         return train(grid, Training(self.plan, self.folder, observer=Keeping(), releases=releases, roster=roster))
 
     def _release(self, total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
