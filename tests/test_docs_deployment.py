@@ -6,9 +6,11 @@ import textwrap
 import tomllib
 from pathlib import Path
 
-from bract.client.terms import SAFE_TERMS, Terms
+import pytest
+
+from bract.client.terms import SAFE_TERMS, Refused, Terms
 from bract.models import count_parameters
-from bract.privacy import read_plan
+from bract.privacy import Plan, make_plan, read_plan
 
 DOCS = (Path(__file__).parent.parent / "docs" / "deployment.md").read_text()
 
@@ -41,3 +43,20 @@ def test_the_documented_superlink_can_be_reached_and_outlives_a_crash() -> None:
     command = DOCS[start : DOCS.index("\n\n", start)]
     for option in ("--host 0.0.0.0", "--database", "--ssl-certfile"):
         assert option in command
+
+
+@pytest.mark.parametrize(
+    ("colluders", "change"),
+    [(0.35, {}), (None, {"min_colluders": 0, "min_survivors": 2})],
+)
+def test_three_devices_take_part_as_the_page_says(colluders: float | None, change: dict[str, int]) -> None:
+    tables = tomllib.loads(block("plan.toml"))
+    tables["data"]["clients"] = tables["cohort"]["size"] = 3
+    del tables["aggregation"]["dropouts"], tables["aggregation"]["colluders"]
+    few = make_plan(tables, Plan, count=count_parameters)
+    safe = tomllib.loads(block("terms.toml"))
+    with pytest.raises(Refused):
+        Terms.model_validate(safe).check(few)
+    if colluders:
+        tables["aggregation"]["colluders"] = colluders
+    Terms.model_validate(safe | change).check(make_plan(tables, Plan, count=count_parameters))
