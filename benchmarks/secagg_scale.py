@@ -47,11 +47,12 @@ GONE = 0.1
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def make(devices: int, colluders: float, dropouts: float) -> Plan:
-    """Return a plan that sums all devices in each of its two rounds."""
+def make(devices: int, parameters: int, colluders: float, dropouts: float) -> Plan:
+    """Return a plan that sums all devices in each of its two rounds; its network has so many parameters."""
     return make_plan(
         {
-            "data": {"clients": devices},
+            "data": {"clients": devices, "shape": [parameters - 1], "classes": 1},
+            "model": {"name": "linear"},
             "training": {"batch_size": 8},
             "cohort": {"rounds": 2, "size": devices},
             "privacy": {"noise": "local"},
@@ -70,7 +71,7 @@ def live(pipe: Connection, devices: int, dimension: int) -> None:
     """Be all devices: answer each message that comes through the pipe until None comes."""
     logging.disable()
     torch.set_num_threads(1)
-    records = Records(torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.int64))
+    records = Records(torch.zeros(0, dimension - 1), torch.zeros(0))
     nodes = range(FIRST_NODE, FIRST_NODE + devices)
     identities = {node: new_identity() for node in nodes}
     journals = {node: MemoryJournal() for node in nodes}
@@ -124,7 +125,7 @@ def play(plan: Plan, dimension: int) -> dict[str, object]:
     torch.set_num_threads(1)
     devices = plan.cohort.size
     pipe, end = SPAWN.Pipe()
-    process = SPAWN.Process(target=live, args=(end, devices, dimension))
+    process = SPAWN.Process(target=live, args=(end, devices, dimension), daemon=True)  # a failed round ends it too
     process.start()
     nodes = list(range(FIRST_NODE, FIRST_NODE + devices))
     away = Away(pipe, frozenset(np.random.default_rng(0).choice(nodes, int(GONE * devices), replace=False).tolist()))
@@ -155,9 +156,10 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1100)
     parser.add_argument("--parameters", type=float, default=1e5)
     options = options_of(parser, devices=20, parameters=1e3)
-    plans = [make(options.devices, *shares) for shares in WITHSTOOD]
+    parameters = int(options.parameters)
+    plans = [make(options.devices, parameters, *shares) for shares in WITHSTOOD]
     with ProcessPoolExecutor(1, SPAWN, max_tasks_per_child=1) as fresh:
-        rows = list(fresh.map(play, plans, [int(options.parameters)] * len(plans)))
+        rows = list(fresh.map(play, plans, [parameters] * len(plans)))
     wrong = sum(not row["exact"] for row in rows)
     bars = [Bar("server_memory_mb", max(row["server MB"] for row in rows), 200), Bar("sums_not_exact", wrong, 0)]
     show(rows, bars, options)
