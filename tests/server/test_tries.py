@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,10 +276,6 @@ class TestADeviceThat:
             fleet.train(plan, tmp_path)
 
 
-class Crash(Exception):
-    """The process dies here."""
-
-
 CRASHES = {
     "before the charge": (Ledger, "spend", False),
     "after the charge": (Ledger, "spend", True),
@@ -289,30 +287,48 @@ CRASHES = {
 }
 
 
-@pytest.mark.parametrize("place", CRASHES)
-@pytest.mark.parametrize("noise", NOISES)
-def test_a_crash_anywhere_in_a_lost_round_leaves_a_folder_to_go_on_from_within_the_budget(
-    fleet: Fleet, make: Make, tmp_path: Path, place: str, noise: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = make(privacy={"noise": noise}, cohort={"minimum": 3, "deadline": 0.005})
-    owner, name, after = CRASHES[place]
+def killed(owner: Any, name: str, after: bool, now: Callable[[], bool], run: Callable[[], Any]) -> None:
+    """Run in a process of its own, which ends by SIGKILL before or after it calls a function of an owner's."""
     original = getattr(owner, name)
-    fleet.fail(2, NODES[:2], "late")
 
     def deadly(*arguments: Any) -> Any:
-        if not any(number == 2 for number, _ in fleet.asked):
+        if not now():
             return original(*arguments)
         if after:
             original(*arguments)
-        raise Crash
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, name, deadly)
-        with pytest.raises(Crash):
-            fleet.train(plan, tmp_path, entropy=SystemEntropy())
-    fleet.trained.clear()  # Flower gives the run that goes on another number: it is a round of its own
+    child = os.fork()
+    if not child:
+        try:
+            setattr(owner, name, deadly)
+            run()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("place", CRASHES)
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_server_killed_anywhere_in_a_lost_round_leaves_a_folder_to_go_on_from_within_the_budget(
+    fleet: Fleet, make: Make, tmp_path: Path, place: str, noise: str
+) -> None:
+    plan = make(privacy={"noise": noise}, cohort={"minimum": 3, "deadline": 0.005})
+    fleet.fail(2, NODES[:2], "late")
+    killed(
+        *CRASHES[place],
+        now=lambda: any(number == 2 for number, _ in fleet.asked),
+        run=lambda: fleet.train(plan, tmp_path, entropy=SystemEntropy()),
+    )
+    before = entries(tmp_path)
+    assert [entry["round"] for entry in before] == list(range(1, len(before) + 1))
+    fleet.faults.clear()
     outcome = fleet.train(plan, tmp_path)
     spent = entries(tmp_path)
+    assert spent[: len(before)] == before
     assert len(spent) <= 3
     assert outcome.epsilon["released"] <= plan.privacy.epsilon
     assert outcome.state.round >= 2
