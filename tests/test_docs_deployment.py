@@ -60,3 +60,9 @@ def test_three_devices_take_part_as_the_page_says(colluders: float | None, chang
     if colluders:
         tables["aggregation"]["colluders"] = colluders
     Terms.model_validate(safe | change).check(make_plan(tables, Plan, count=count_parameters))
+
+
+def test_a_run_with_a_shared_ledger_is_given_the_roster_that_it_needs() -> None:
+    shared = [line for line in DOCS.splitlines() if 'ledger="' in line]
+    assert shared
+    assert all('roster="' in line for line in shared)
