@@ -145,7 +145,6 @@ def test_a_plan_whose_unit_is_the_record_speaks_of_records(said: Callable[..., s
 
 
 @pytest.mark.parametrize("noise", PLACES)
-@pytest.mark.parametrize("noise", PLACES)
 @pytest.mark.parametrize("unit", ["record", "client"])
 def test_against_a_server_that_sees_who_takes_part_a_clients_data_are_protected_and_not_that_it_takes_part(
     said: Callable[..., str], unit: str, noise: str
@@ -156,6 +155,7 @@ def test_against_a_server_that_sees_who_takes_part_a_clients_data_are_protected_
     assert is_said == (unit == "client" and noise != "central")
 
 
+@pytest.mark.parametrize("noise", PLACES)
 def test_no_sentence_is_left_with_a_hole(said: Callable[..., str], noise: str) -> None:
     for unit in ("record", "client", "none"):
         text = said(study_of(noise, unit), EPSILON if unit != "none" else dict.fromkeys(EPSILON))
