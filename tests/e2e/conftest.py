@@ -49,10 +49,11 @@ def certify(folder: Path) -> tuple[Path, Path]:
 
 @dataclass
 class Federation:
-    """The processes of a deployment: one SuperLink, and SuperNodes that can be killed."""
+    """The processes of a deployment: one SuperLink, and SuperNodes; they can be killed."""
 
     folder: Path
     home: Path
+    link: subprocess.Popen | None = None
     nodes: list[subprocess.Popen] = field(default_factory=list)
 
     def run(self, **config: Path) -> subprocess.Popen:
@@ -76,11 +77,28 @@ class Federation:
 
     def kill(self, number: int) -> None:
         """End a SuperNode, and what it started, as a power cut would."""
-        os.killpg(self.nodes[number].pid, signal.SIGKILL)
+        cut_power(self.nodes[number])
+
+    def kill_server(self) -> None:
+        """End the SuperLink, and the ServerApp that it started, in the same way."""
+        assert self.link is not None
+        cut_power(self.link)
 
     def logs(self) -> str:
         """Everything that the processes said."""
         return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log")))
+
+
+def cut_power(process: subprocess.Popen) -> None:
+    """Kill a process and all that it started, whatever sessions these are in."""
+    doomed = [process.pid]
+    for pid in doomed:  # it grows: Flower's processes start others, which would go on for a while without them
+        os.kill(pid, signal.SIGSTOP)  # and start no more
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            doomed += map(int, children.read_text().split())
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -120,7 +138,8 @@ def federation(tmp_path: Path) -> Callable[..., Federation]:
         link = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port)]
         link += ["--ssl-ca-certfile", str(certificate), "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
         with ExitStack() as stack:
-            stack.callback(stop, here.start("link", *link, "--disable-runtime-dependency-installation"))
+            here.link = here.start("link", *link, "--disable-runtime-dependency-installation")
+            stack.callback(stop, here.link)
             wait_for_port(port, here)
             for number, config in enumerate(configs):
                 node = ["flower-supernode", "--root-certificates", str(certificate)]

@@ -53,6 +53,7 @@ def holds(pid: int, path: Path) -> bool:
         return False
 
 
+@pytest.mark.full
 @pytest.mark.e2e
 @pytest.mark.parametrize("noise", ["central", "local"])
 def test_a_run_killed_twenty_times_ends_like_the_uninterrupted_one(
