@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from ..privacy import RoundError
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO, Code
 from .exchange import LATE, Answer
 
 REFUSALS = frozenset({Code.PLAN, Code.REFUSED, Code.DATA, Code.ROSTER})
@@ -16,6 +16,7 @@ UNTOUCHED = REFUSALS | {Code.LOST, Code.SEALED}
 """Codes of a device that gave nothing of what it gives but once a round."""
 
 STAGES = {
+    WHO: "asked who they are",
     KEYS: "asked for keys",
     SHARES: "asked for shares of keys",
     TRAIN: "asked to train",

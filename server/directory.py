@@ -17,7 +17,8 @@ from ..privacy import Plan
 from ..privacy.account import NAME
 from ..privacy.messages import WHO
 from ..privacy.secagg.identity import introduces
-from .exchange import Request, exchange, poll
+from .answers import Answers
+from .exchange import Answer, Request, exchange, poll
 
 NO_PARAMETERS = np.zeros(0, dtype=np.float32)
 
@@ -33,6 +34,15 @@ class Directory:
         self._grid, self._plan, self._run = grid, plan, run
         self._names: dict[int, str] = {}  # in the order in which they were shown
         self._asked: set[int] = set()
+        self._nameless: dict[int, Answer] = {}
+
+    @property
+    def nameless(self) -> Answers:
+        """What the connected nodes that showed no name said when they were asked for one."""
+        found = Answers(WHO)
+        for answer in self._nameless.values():
+            found.take(answer)
+        return found
 
     def name(self, node: int) -> str:
         """Return the name that a node showed.
@@ -53,6 +63,7 @@ class Directory:
         """
         connected = set(self._grid.get_node_ids())
         self._ask(connected - self._asked)
+        self._nameless = {node: answer for node, answer in self._nameless.items() if node in connected}
         found = {name: node for node, name in self._names.items() if node in connected}
         return {name: found[name] for name in sorted(found)}
 
@@ -77,6 +88,9 @@ class Directory:
             name = answer.sections.get("name", b"").decode("ascii", "replace")
             if NAME.fullmatch(name) and self._is_owner(name, answer.sections.get("signature", b"")):
                 self._names[answer.node] = name
+                self._nameless.pop(answer.node, None)
+            else:
+                self._nameless[answer.node] = answer
 
     def _is_owner(self, name: str, signature: bytes) -> bool:
         """Return whether whoever shows a name is the one that has it, where that can be told."""

@@ -26,7 +26,7 @@ from ..privacy import (
 )
 from ..privacy.factorisation import Correlation
 from ..privacy.files import replace_file, storage
-from .answers import Unfinished
+from .answers import REFUSALS, Answers, Unfinished
 from .begun import Begun, forget_begun, note_begun, settle_begun
 from .cohort import Past, choose_cohort
 from .directory import Directory
@@ -293,15 +293,26 @@ def _cohort(directory: Directory, training: Training, past: Past, number: int, t
     if len(cohort) < plan.least_survivors:
         cohort = _choose(training, available, past, number)
     if len(cohort) < plan.least_survivors:
-        raise _no_cohort(plan, past, list(connected), refusing)
+        raise _no_cohort(plan, past, list(connected), refusing, directory.nameless)
     return cohort
 
 
 def _no_cohort(
-    plan: Plan, past: Past, connected: Sequence[str], refusing: Collection[str] = ()
+    plan: Plan,
+    past: Past,
+    connected: Sequence[str],
+    refusing: Collection[str] = (),
+    nameless: Answers | None = None,
 ) -> BudgetError | Unfinished:
     """Return the error of a round for which too few devices are connected, or may take part."""
     left, minimum = set(connected) - past.done(plan), plan.least_survivors
+    if len(connected) < minimum and nameless and nameless.codes:
+        hopeless = not connected and REFUSALS.issuperset(nameless.codes)
+        return Unfinished(
+            f"{len(connected)} devices say who they are, the round needs {minimum} ({nameless})",
+            "look at the devices' own logs, then go on in the same folder",
+            nameless if hopeless else None,
+        )
     if len(connected) < minimum:
         return Unfinished(
             f"{len(connected)} devices are connected, the round needs {minimum}",

@@ -151,6 +151,33 @@ class TestARoundThatNobodyTookPartIn:
             fleet.train(plan, tmp_path)
         assert fleet.waited == []
 
+    def test_because_all_refuse_to_say_who_they_are_is_not_tried_again(
+        self, fleet: Fleet, plan: Plan, tmp_path: Path
+    ) -> None:
+        class Refusing(LocalGrid):
+            def _named(self, message: Message) -> Message:
+                return Message(RecordDict({ANSWER: ConfigRecord({"code": "refused"})}), reply_to=message)
+
+        grid = Refusing(fleet.app, CLIENTS, fleet.work)
+        with pytest.raises(Unfinished, match=r"^error: 0 devices say who they are, .* needs 3 \(4 said refused\)"):
+            train(grid, Training(plan, tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        assert fleet.waited == []
+        assert entries(tmp_path) == []
+
+    def test_because_some_refuse_to_say_who_they_are_waits_for_others(
+        self, fleet: Fleet, plan: Plan, tmp_path: Path
+    ) -> None:
+        class Refusing(LocalGrid):
+            def _named(self, message: Message) -> Message:
+                if message.metadata.dst_node_id in NODES[2:] and not fleet.waited:
+                    return Message(RecordDict({ANSWER: ConfigRecord({"code": "refused"})}), reply_to=message)
+                return super()._named(message)
+
+        grid = Refusing(fleet.app, CLIENTS, fleet.work)
+        outcome = train(grid, Training(plan, tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        assert outcome.releases == 3
+        assert fleet.hearing.lines[0] == "round 1: 2 devices say who they are, the round needs 3 (2 said refused)"
+
     def test_is_the_end_at_once_where_no_pauses_are_given(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(1, NODES, "lost")
         with pytest.raises(RoundError):
