@@ -137,9 +137,16 @@ def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get()
     assert read_plan("[data]\nclasses = 7\n[privacy]\nnoise_multiplier = 20.0\n", three_a_class) == plan
 
 
-def test_a_number_of_parameters_that_the_plan_states_is_not_counted_anew() -> None:
+def test_a_number_of_parameters_that_the_plan_states_must_be_the_networks() -> None:
+    tables = {"privacy": dict(NOISE), "data": {"classes": 7}, "model": {"parameters": 21}}
+    assert make_plan(tables, Plan, count=three_a_class).parameters == 21
+    with pytest.raises(PlanError, match="model.parameters is 22, cnn has 21"):
+        make_plan(tables | {"model": {"parameters": 22}}, Plan, count=three_a_class)
+
+
+def test_a_number_of_parameters_is_taken_as_it_stands_where_no_network_is_known() -> None:
     tables = {"privacy": dict(NOISE), "model": {"name": "unheard of", "parameters": 5}}
-    assert make_plan(tables, Plan, count=three_a_class).parameters == 5
+    assert make_plan(tables, Plan).parameters == 5
 
 
 def test_a_plan_that_does_not_say_how_many_parameters_there_are_has_none_to_give() -> None:

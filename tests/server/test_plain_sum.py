@@ -149,8 +149,8 @@ def without_masks() -> Study:
     """The study of shared noise that is sized for three of four devices, and of a simulation without its masks."""
     return make_study(
         {
-            "data": {"clients": CLIENTS},
-            "model": {"parameters": COUNT},
+            "data": {"clients": CLIENTS, "shape": [1, 2, 2], "classes": 3},
+            "model": {"name": "logistic", "parameters": COUNT},
             "cohort": {"size": CLIENTS, "minimum": 1},
             "privacy": {"noise": "distributed"},
             "aggregation": {"protocol": "secagg", "colluders": 0.0, "dropouts": 0.25},
