@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models import build, load_flat, objective_of
+from ..models import build, count_parameters, load_flat, objective_of
 from ..privacy import Clipped, Keystream, Plan, PlanError, Update
 from ..privacy.quantize import dequantize
 from .engines import Engine, make_engine
@@ -48,6 +48,9 @@ class Task:
 Mechanism = Callable[[Task], Clipped]
 
 
+LARGEST = 10**8
+"""The most parameters of a network that a device builds: a plan comes from the server."""
+
 DEVIATIONS = 4.0
 """How many standard deviations above its mean a sample is made room for. A larger one, which fewer than one in three
 thousand are, takes a pass more."""
@@ -61,11 +64,23 @@ def try_training(plan: Plan) -> int:
     Raises:
         PlanError: this machine cannot train the plan, or the plan is mistaken in the number of its parameters.
     """
+    _check_size(plan)
     model = engine_for(plan).model if plan.privacy.unit == "record" else network_for(plan)
     count, said = sum(p.numel() for p in model.parameters()), plan.model.parameters
     if said not in (None, count):
         raise PlanError(f"model.parameters is {said}, {plan.model.name} has {count}", "leave model.parameters out")
     return count
+
+
+def _check_size(plan: Plan) -> None:
+    """Refuse a network that would take a device's memory, before any is taken for it."""
+    data, name = plan.data, plan.model.name
+    with tried(name):
+        count = count_parameters(name, data.shape, data.classes)
+    if count > LARGEST:
+        raise PlanError(
+            f"{name} has {count} parameters, a device builds at most {LARGEST}", "choose a smaller network"
+        )
 
 
 def engine_for(plan: Plan) -> Engine:

@@ -220,6 +220,21 @@ RULES = (
 """What no single key can tell: each returns a fault, or None."""
 
 
+MOST_STEPS = 10**6
+"""The most noised steps of one participant: figures hold up to so many, and take a device no more than seconds."""
+
+
+def _check_steps(plan: Plan) -> None:
+    """Refuse more steps than are accounted for, before a figure for them is sought."""
+    steps = plan.participations * plan.sums
+    if not plan.protected or steps <= MOST_STEPS:
+        return
+    raise PlanError(
+        f"a client takes {steps} noised steps in {plan.participations} rounds, {MOST_STEPS} can be accounted for",
+        "lower cohort.rounds or training.local_steps, or raise data.clients",
+    )
+
+
 def _check_budget(plan: Plan) -> None:
     """Refuse more rounds than the budget allows."""
     if not plan.protected or (cost := plan.cost()) <= plan.privacy.epsilon:
@@ -269,5 +284,5 @@ def _weighable(plan: Plan) -> bool:
     return True
 
 
-CHECKS = (_check_ring, _check_budget, _check_noise)
+CHECKS = (_check_steps, _check_ring, _check_budget, _check_noise)
 """What the plan as a whole must be: each raises a PlanError."""

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bract.client import app as client_app
-from bract.client import protect, updates
+from bract.client import protect, train, updates
 from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.records import Records, fitting
@@ -351,6 +351,17 @@ def test_a_plan_that_cannot_be_trained_is_refused_before_a_record_is_looked_at(
     assert watch(plan, people(plan, 4)).code == "plan"
     with pytest.raises(PlanError, match="Opacus cannot train"):
         try_training(plan)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((10**7,), 1000), ((10**7,) * 8, 10**7)])
+def test_a_network_that_would_take_a_devices_memory_is_never_built(
+    shape: Shape, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "build", None)
+    plan = planned(("mlp", (2, 2)), 3)
+    data = plan.data.model_copy(update={"shape": shape, "classes": classes})
+    with pytest.raises(PlanError, match=r"a device builds at most|cannot be trained"):
+        try_training(plan.model_copy(update={"data": data}))
 
 
 def test_a_trial_is_made_once_for_plans_that_train_alike() -> None:

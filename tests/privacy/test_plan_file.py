@@ -140,7 +140,7 @@ def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get()
 def test_a_number_of_parameters_that_the_plan_states_must_be_the_networks() -> None:
     tables = {"privacy": dict(NOISE), "data": {"classes": 7}, "model": {"parameters": 21}}
     assert make_plan(tables, Plan, count=three_a_class).parameters == 21
-    with pytest.raises(PlanError, match="model.parameters is 22, cnn has 21"):
+    with pytest.raises(PlanError, match=r"model.parameters is 22, cnn has 21"):
         make_plan(tables | {"model": {"parameters": 22}}, Plan, count=three_a_class)
 
 

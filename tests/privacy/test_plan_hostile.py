@@ -115,3 +115,17 @@ def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it
 def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_plan_or_nothing(key: str) -> None:
     with contextlib.suppress(PlanError):
         read_offered(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
+
+
+def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred million steps took a device 22 seconds, at each message."""
+
+    def sought(event: Any, delta: float) -> float:
+        raise AssertionError("accounted for")
+
+    monkeypatch.setattr("bract.privacy.plan.epsilon", sought)
+    steps = "[training]\nlocal_steps = 100000\n[cohort]\nrounds = 1024\n"
+    tables = f"{steps}[privacy]\nnoise = 'local'\nnoise_multiplier = 50.0\n"
+    assert "102400000 noised steps" in fault(tables)
