@@ -21,7 +21,7 @@ TABLES = {
     "model": {"name": "linear"},
     "training": {"batch_size": 354, "learning_rate": 0.1},
     "cohort": {"rounds": 40, "size": 3},
-    "privacy": {"unit": "none", "sampling_rate": 1.0, "delta": 1e-3},
+    "privacy": {"unit": "none", "sampling_rate": 1.0, "delta": 1e-4},
     "server": {"evaluate_every": 40},
     "simulation": {"seed": 1},
 }
