@@ -24,6 +24,7 @@ from bract.privacy.messages import (
     SHARES,
     UNMASK,
     UPDATE,
+    WHO,
     Code,
     read_update,
 )
@@ -150,6 +151,6 @@ class TestOtherKindsOfMessages:
         assert not member.ran
         assert member.counted == 0
 
-    def test_the_app_knows_no_message_but_the_offer_and_those_of_secure_aggregation(self) -> None:
-        assert set(client_app.app._registered_funcs) == {"train.default", KEYS, SHARES, CONSENT, UNMASK}
+    def test_the_app_knows_no_message_but_the_offer_who_it_is_and_those_of_secure_aggregation(self) -> None:
+        assert set(client_app.app._registered_funcs) == {"train.default", WHO, KEYS, SHARES, CONSENT, UNMASK}
         assert not client_app.app._mods

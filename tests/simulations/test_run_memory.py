@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,23 @@ def test_more_rounds_take_no_more_memory(mode: str, tiny_plan: Path, tmp_path: P
     assert counting.kept[LATE] == counting.kept[EARLY]
 
 
-def seats() -> list[ConfigRecord]:
-    """What devices remember of a round that is under way."""
+def kept() -> list[ConfigRecord]:
     gc.collect()
     return [found for found in gc.get_objects() if type(found) is ConfigRecord and {"held", "own"} <= set(found)]
 
 
+@pytest.fixture
+def seats() -> Callable[[], list[ConfigRecord]]:
+    """A function: what devices remember of a round that is under way, but for those of other tests."""
+    others = kept()
+    return lambda: [found for found in kept() if not any(found is other for other in others)]
+
+
 def test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of(
-    tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_plan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seats: Callable[[], list[ConfigRecord]],
 ) -> None:
     seen = []
 
@@ -84,7 +94,9 @@ def test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of(
     assert seats() == []
 
 
-def test_a_run_that_its_budget_ends_keeps_nothing_of_its_last_round(tiny_plan: Path, tmp_path: Path) -> None:
+def test_a_run_that_its_budget_ends_keeps_nothing_of_its_last_round(
+    tiny_plan: Path, tmp_path: Path, seats: Callable[[], list[ConfigRecord]]
+) -> None:
     stopped = []
     outcome = rounds.Outcome
 
