@@ -178,7 +178,9 @@ def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
 @pytest.mark.parametrize("steps", [1, 4])
 def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: Sample, steps: int) -> None:
     rate = 1e-12  # no record is ever sampled, so the change is noise alone
-    plan = make(training={"local_steps": steps}, privacy={"sampling_rate": rate}, aggregation=FINE)
+    plan = make(
+        training={"local_steps": steps}, privacy={"sampling_rate": rate, "allow_large_delta": True}, aggregation=FINE
+    )
     std = plan.noise_std(51) / plan.noise_step
     total = gaussian(std, steps * 51, SeededEntropy(7).keystream("noise", 0)).reshape(steps, 51).sum(axis=0)
     assert plan.grid_step == plan.noise_step
@@ -189,7 +191,7 @@ def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: 
 
 
 def test_an_empty_sample_gives_a_central_step_of_zeros(make: Make, sample: Sample) -> None:
-    plan = make(privacy={"noise": "central", "sampling_rate": 1e-12})
+    plan = make(privacy={"noise": "central", "sampling_rate": 1e-12, "allow_large_delta": True})
     assert not central_step(task(plan, sample(9))).vector.any()
 
 
@@ -290,6 +292,6 @@ def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_gr
 def test_how_many_records_are_taken_at_a_time_follows_from_the_plan(
     make: Make, batch: int, devices: int, noise: str, on_cpu: int, on_gpu: int
 ) -> None:
-    plan = make(training={"batch_size": batch}, cohort={"size": devices}, privacy={"noise": noise})
+    plan = make(training={"batch_size": batch}, cohort={"size": devices}, privacy={"noise": noise, "delta": 1e-4})
     assert rows_of(plan, torch.device("cpu")) == on_cpu
     assert rows_of(plan, torch.device("cuda")) == on_gpu
