@@ -25,9 +25,18 @@ SIZES = [4, 5, 6, 7, 8, 10]
 
 @lru_cache(maxsize=256)
 def plan_of(
-    size: int, mode: str, unit: str = "record", noise: str = "local", number: int = 0, minimum: int = 2
+    size: int,
+    mode: str,
+    unit: str = "record",
+    noise: str = "local",
+    number: int = 0,
+    minimum: int = 2,
+    **shares: float,
 ) -> Plan:
-    """A plan under masks for a cohort of so many; of plans that differ in their number alone all differ a little."""
+    """A plan under masks for a cohort of so many; of plans that differ in their number alone all differ a little.
+
+    `shares` are those of colluders and dropouts, if other than the default.
+    """
     return make_plan(
         {
             "data": {"shape": list(SHAPE), "classes": CLASSES, "clients": size},
@@ -42,7 +51,7 @@ def plan_of(
                 "sampling_rate": 0.5 if unit == "record" else 1.0,
                 "noise_multiplier": 3.0,
             },
-            "aggregation": {"protocol": "secagg", "mode": mode, "deadline": 60.0},
+            "aggregation": {"protocol": "secagg", "mode": mode, "deadline": 60.0, **shares},
         },
         Plan,
     )
