@@ -94,7 +94,7 @@ def test_a_partition_that_is_stopped_says_that_its_folder_is_not_whole(
 
     owners = np.repeat(np.arange(1000), 2)
     np.savez(tiny_data, x=np.zeros((2000, 1, 12, 12), np.float32), y=np.arange(2000) % 3, client=owners)
-    out, clients = tmp_path / "shards", ["--set", "data.clients=800"]
+    out, clients = tmp_path / "shards", ["--set", "data.clients=800", "--set", "privacy.delta=1e-4"]
     process = start("partition", tiny_plan, "--out", out, *clients)
     wait_for(lambda: (out / "client-001.npz").exists(), process)
     assert line_of(process, signal.SIGTERM).endswith(f"{out} is not whole, delete it")
