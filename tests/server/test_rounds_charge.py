@@ -220,3 +220,16 @@ def test_the_budget_of_a_plan_binds_the_view_that_its_noise_protects(make: Make)
                 aggregation={"protocol": "secagg"},
             )
             assert plan.budget == Budget(8.0, 1e-3, unit, view)
+
+
+@pytest.mark.parametrize("noise", ["central", "local"])
+def test_a_client_that_took_part_as_often_as_planned_ends_the_round_before_anything_is_charged(
+    make: Make, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    """Whatever chose the cohort: the noise is sized for so many rounds of a client."""
+    plan = make(cohort={"rounds": 4, "size": 2}, privacy={"noise": noise})
+    assert plan.participations == 2
+    monkeypatch.setattr("bract.server.rounds.choose_cohort", lambda available, *rest: ["0", "1"])
+    with pytest.raises(ValueError, match="2 clients are in round 3 that took part as often as planned"):
+        train(grid(counter), training(plan, tmp_path))
+    assert charged_rounds(tmp_path) == [1, 2]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.supercore.task_identity import TaskIdentity
 
 from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.keys import read_card
@@ -326,3 +327,22 @@ def test_boxes_of_a_seating_before_keys_were_asked_for_anew_are_masked_by_nobody
     server.shares()
     for place in range(6):
         assert code(server.tell(place, TRAIN, cohort=old[place])) is Code.SEALED
+
+
+def test_rounds_of_a_plan_are_counted_on_disk_over_all_runs(
+    lab: Call, context: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that starts another run under the same plan, with devices whose memory is lost, gains no round."""
+    server = lab(3)
+    globals_of_lab = type(server).session.fget.__globals__
+    codes, run = [], 1
+    while len(codes) <= server.plan.participations:
+        monkeypatch.setitem(globals_of_lab, "RUN", run)
+        monkeypatch.setattr(TaskIdentity, "_run_id", run)
+        for place in server.everyone:
+            server.restart(place, context)
+        server.until("shares")
+        reply = server.tell(0, TRAIN, cohort=server.invitation(0))
+        codes.append(reply.content.config_records[ANSWER]["code"])
+        run += 1
+    assert codes == [Code.OK] * server.plan.participations + [Code.REFUSED]
