@@ -414,12 +414,12 @@ SABOTAGE = {
     ),
     "let a client back too early": (
         "server/test_correlated_noise.py::test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands",
-        "import bract.server.rounds as r\nr.check_separation = lambda *a: None\n"
-        "r.Past.resting = lambda self, plan, round: frozenset()",
+        "import bract.server.cohort as c\nc.check_separation = lambda *a: None\n"
+        "c.Past.resting = lambda self, plan, round: frozenset()",
     ),
     "charge whoever is back too early": (
         "server/test_correlated_noise.py::test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released",
-        "import bract.server.rounds as r\nr.check_separation = lambda *a: None",
+        "import bract.server.cohort as c\nc.check_separation = lambda *a: None",
     ),
     "carry noise over a crash": (
         "server/test_correlated_crash.py::test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh",
@@ -459,6 +459,10 @@ SABOTAGE = {
         "server/test_rounds_charge.py::"
         "test_a_client_that_took_part_as_often_as_planned_ends_the_round_before_anything_is_charged",
         "from bract.server.cohort import Past\nPast.check = lambda self, *a: None",
+    ),
+    "seat a node by the card of another": (
+        "server/secagg/test_hostile.py::test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as",
+        "from bract.server.secagg import SecureSum as S\nS._is_counted = lambda self, node, card: True",
     ),
     "charge as if nobody dropped out": (
         "client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring",

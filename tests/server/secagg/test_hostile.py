@@ -363,3 +363,12 @@ def spoilt(choices: Random, data: bytes) -> bytes:
     at = choices.randrange(max(len(data), 1))
     flipped = data[:at] + bytes(b ^ 1 << choices.randrange(8) for b in data[at : at + 1]) + data[at + 1 :]
     return choices.choice([data, flipped, flipped, data[:at], data + data[:at], bytes(len(data))])
+
+
+def test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as(federation: Callable[..., Any]) -> None:
+    """Two devices show their names the other way round: neither is in a sum that the other would be charged for."""
+    server = federation(6)
+    swapped = dict(zip(server.nodes, server.nodes[1::-1], strict=False)) | {n: n for n in server.nodes[2:]}
+    server.collector._counted = lambda node: server.identities[swapped[node]].public.hex()
+    assert set(server.play().survivors) == set(server.nodes[2:])
+    assert server.charges == [server.nodes[2:]]
