@@ -8,6 +8,7 @@ new ones.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: min((long[mark.name] for mark in item.iter_markers() if mark.name in long), default=2)
     )
+
+
+@pytest.fixture(autouse=True)
+def no_network_of_another_test() -> None:
+    """Networks are kept by name and shape from round to round; tests give one name to several."""
+    for name, kept in (("bract.client.train", "_engine"), ("bract.client.updates", "_network")):
+        if module := sys.modules.get(name):
+            getattr(module, kept).cache_clear()
 
 
 @pytest.fixture
