@@ -16,13 +16,13 @@ from opacus.validators import ModuleValidator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bract.client.engines import make_engine
+from bract.client.clipping.choose_engine import make_engine
 from bract.client.protect import TOGETHER
 from bract.client.records import Records
 from bract.models import build, objective_of
 from bract.privacy import Keystream, Update
-from bract.privacy.noise import gaussian
-from bract.privacy.quantize import dequantize, quantize
+from bract.privacy.encoding.quantization import dequantize, quantize
+from bract.privacy.noise.gaussian import gaussian
 
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
 GRID = 2.0**-30

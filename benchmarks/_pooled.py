@@ -10,7 +10,7 @@ from opacus.accountants.utils import get_noise_multiplier
 from torch.utils.data import DataLoader, TensorDataset
 
 from bract.models import build, objective_of, read_flat
-from bract.server.evaluate import make_evaluate
+from bract.server.evaluation.evaluate import make_evaluate
 from bract.server.optimizer import average
 from bract.simulations.population import make_population
 from bract.simulations.study import Study

@@ -9,21 +9,21 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from bract.client.journal import MemoryJournal
+from bract.client.memory.step_journal import MemoryJournal
 from bract.client.protect import mask, protect
-from bract.client.secagg import SEAT, SecureRound
+from bract.client.secure_round import SEAT, SecureRound
 from bract.privacy import Plan, Update
 from bract.privacy.messages import read_update
-from bract.privacy.plan_file import make_plan
+from bract.privacy.plan.toml import make_plan
 from bract.privacy.secagg import unmask as unmasking
+from bract.privacy.secagg.bitset import to_bits
+from bract.privacy.secagg.consent import pack_consents
 from bract.privacy.secagg.identity import SIGNATURE_BYTES, new_identity, roster_of
 from bract.privacy.secagg.keys import Keypair, RoundSecrets, card_bytes, read_card
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.members import to_bits
-from bract.privacy.secagg.seating import Cohort
+from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.session import make_session
-from bract.privacy.secagg.survivors import pack_consents
 
 ROUND = 1
 

@@ -9,7 +9,7 @@ from _bars import Bar, arguments, options_of, show
 from opacus.accountants import GaussianAccountant, PRVAccountant, RDPAccountant
 
 from bract.privacy import Composed, Gaussian, PoissonSampled
-from bract.privacy.accounting import epsilon
+from bract.privacy.accounting.accountant import epsilon
 
 DELTA = 1e-5
 PRV_ERROR = 1e-3

@@ -22,7 +22,7 @@ from typing import Any
 from _bars import arguments, options_of, show
 
 from bract.privacy import override
-from bract.server.figures import Score, score_of
+from bract.server.evaluation.metrics import Score, score_of
 from bract.simulations import machine
 from bract.simulations.run import simulate, to_json
 from bract.simulations.study import Study, make_study

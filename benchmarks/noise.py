@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from _bars import Bar, arguments, options_of, show
 
-from bract.privacy import Keystream, noise, skellam
+from bract.privacy import Keystream
+from bract.privacy.noise import gaussian as noise
+from bract.privacy.noise import skellam
 
 STDS = (5, 50, 150, 350, 1000)
 JUDGED = (50, 150, 350)

@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.journal import MemoryJournal
+from bract.client.memory.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import Clipped, Plan
 from bract.privacy.messages import TRAIN
-from bract.privacy.plan_file import make_plan
+from bract.privacy.plan.toml import make_plan
 from bract.privacy.secagg.identity import new_identity, roster_of
 from bract.privacy.secagg.session import make_session
-from bract.server.secagg import SecureSum
-from bract.server.sums import Call, Link
-from bract.simulations.grid import FIRST_NODE, RUN_ID, LocalGrid, Work
+from bract.server.aggregation.base import Call, Link
+from bract.server.aggregation.secure import SecureSum
+from bract.simulations.local_grid import FIRST_NODE, RUN_ID, LocalGrid, Work
 
 WITHSTOOD = [(1 / 3, 0.3), (0.05, 0.1)]
 """The shares of colluders and of dropouts that the plans withstand; the first are the default."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..privacy.errors import PlanError
 
 if TYPE_CHECKING:
-    from ..privacy.plan_file import Tables
+    from ..privacy.plan.toml import Tables
 
 DEFAULT = "digits-distributed-eps8"
 """The plan that is taken where none is named."""

@@ -28,7 +28,7 @@ def budget(
 ) -> None:
     """Say what a plan costs in privacy, what a budget buys, and whether training can stand the noise."""
     from ..privacy import override, read_tables
-    from ..simulations.budget_answer import Question, answer, read_budget_plan, to_json
+    from ..simulations.budget.answer import Question, answer, read_budget_plan, to_json
 
     if plot and plot.suffix.lower() not in (".html", ".htm"):
         raise PlanError(f"--plot writes a page of HTML, not {plot.suffix or 'a file without an ending'}", ASK)
@@ -37,13 +37,13 @@ def budget(
     resolved = read_budget_plan(override(read_tables(path), settings or []), path.name, parameters)
     found = answer(path.stem, resolved, Question(epsilon, noise, rounds_for))
     if plot:
-        from ..simulations.budget_report import write_report
+        from ..simulations.report.budget_report import write_report
 
         write_report(plot, found)
     if as_json:
         print(json.dumps(to_json(found)))
         return
-    from ..simulations.budget_tables import print_answer
+    from ..simulations.budget.tables import print_answer
 
     print_answer(found)
     if plot:

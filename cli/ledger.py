@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from ..privacy.statement import Statement
+    from ..privacy.ledger.statement import Statement
 
 ledger = typer.Typer(help="Make a ledger that several plans share, and read any ledger.")
 
@@ -33,7 +33,7 @@ def new(
 ) -> None:
     """Make the ledger of a population: plans that train over the same clients share its budget."""
     from ..privacy import Budget
-    from ..privacy.ledger import new_population
+    from ..privacy.ledger.ledger import new_population
 
     new_population(path, Budget(epsilon, delta, unit, view))
     print(f"{path} has a budget of epsilon {epsilon:g} at delta {delta:g} for each {unit}, {AGAINST[view]}")
@@ -50,7 +50,7 @@ def show(
     """Say what was spent, by which plans and of what budget, and that the ledger is whole."""
     from ..client.terms import Terms, read_terms
     from ..privacy import PlanError
-    from ..privacy.statement import make_statement, read_ledger
+    from ..privacy.ledger.statement import make_statement, read_ledger
 
     said = make_statement(read_ledger(path), (read_terms(terms) if terms else Terms()).budget)
     if terms and said.kind != "device":

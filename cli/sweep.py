@@ -62,7 +62,7 @@ def sweep(
 
 
 def _asked(plan: Path | None, over: list[str], settings: list[str], seeds: int):
-    from ..simulations.sweep.grid import read_axes
+    from ..simulations.sweep.axes import read_axes
     from ..simulations.sweep.request import Request
 
     path, axes = find_plan(plan), read_axes(over)
@@ -72,7 +72,7 @@ def _asked(plan: Path | None, over: list[str], settings: list[str], seeds: int):
 def _selecting(request, tries: float | None, law: str):
     from dataclasses import replace
 
-    from ..simulations.sweep.grid import points
+    from ..simulations.sweep.axes import points
     from ..simulations.sweep.request import Selection
 
     grid = len(points(request.axes))

@@ -28,7 +28,7 @@ def check(
     from ..client.terms import Refused, read_terms
     from ..models import count_parameters
     from ..privacy import PlanError
-    from ..privacy.plan_file import read_plan_file
+    from ..privacy.plan.toml import read_plan_file
 
     accepted, offered = read_terms(path), read_plan_file(plan, count_parameters)
     try:

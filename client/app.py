@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
 from ..privacy.errors import Printable
-from ..privacy.layers import SEED_BYTES, split_seeds
+from ..privacy.mechanisms.dropout_noise import SEED_BYTES, split_seeds
 from ..privacy.messages import (
     ANSWER,
     CONSENT,
@@ -39,11 +39,11 @@ from ..privacy.secagg.identity import introduce
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from .device import Device, open_device
-from .history import read_history, write_history
-from .journal import Repeated
+from .memory.run_history import read_history, write_history
+from .memory.step_journal import Repeated
 from .protect import mask
 from .records import check_kind, fitting
-from .secagg import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
+from .secure_round import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
 from .train import Task, try_training
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from flwr.app import Context
 
 from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy
-from ..privacy.files import exposed
-from ..privacy.plan_file import read_offered
+from ..privacy.plan.toml import read_offered
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from ..privacy.settings import check_settings
-from .journal import DiskJournal, Journal
+from ..privacy.storage import exposed
+from .memory.device_ledger import Spending
+from .memory.step_journal import DiskJournal, Journal
 from .pseudonym import Pseudonym
 from .records import Records, read_records, torch_device
-from .spending import Spending
 from .terms import Terms, read_terms
 from .train import MECHANISMS, Mechanism
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..privacy import Clipped, Keystream, Masked, Plan, Update
-from ..privacy.distributed import Distributed
-from ..privacy.layers import layer_noise
-from ..privacy.noise import gaussian
-from ..privacy.place import TOLD
-from ..privacy.quantize import quantize, round_randomly
-from ..privacy.rotation import rotate
+from ..privacy.encoding.quantization import quantize, round_randomly
+from ..privacy.encoding.rotation import rotate
+from ..privacy.mechanisms.base import TOLD
+from ..privacy.mechanisms.distributed import Distributed
+from ..privacy.mechanisms.dropout_noise import layer_noise
+from ..privacy.noise.gaussian import gaussian
+from ..privacy.noise.skellam import skellam
 from ..privacy.secagg.masks import Mask, add_masks
-from ..privacy.skellam import skellam
 
 
 def clip(update: Update, plan: Plan) -> Update:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..privacy import StateError
-from ..privacy.files import create_once, make_folder
+from ..privacy.storage import create_once, make_folder
 
 FILE = "pseudonym.bract"
 HEADER = b"bract pseudonym 1\n"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..models import Objective, objective_of
 from ..privacy import DataError, Plan
-from ..privacy.arrays import Features, Labels, read_arrays
+from ..privacy.npz import Features, Labels, read_arrays
 
 log = logging.getLogger("bract.client")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..privacy import Budget, Composed, Plan, PlanError
-from ..privacy.accounting import epsilon
+from ..privacy.accounting.accountant import epsilon
 from ..privacy.errors import printable
-from ..privacy.files import read_owned, write_new
 from ..privacy.secagg.graph import COMPLETE
+from ..privacy.storage import read_owned, write_new
 
 MOST_BYTES = 1 << 16
 """The largest file of terms."""

@@ -1,23 +1,14 @@
 """Plan, accounting, ledger, clipping bounds and noise: what the privacy claim rests on. No torch, no Flower."""
 
+from .accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
 from .budget import Budget, View
-from .errors import (
-    BractError,
-    BudgetError,
-    DataError,
-    DivergedError,
-    PlanError,
-    RoundError,
-    StateError,
-    StorageError,
-)
-from .events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
-from .keystream import Entropy, Keystream, SystemEntropy
-from .ledger import Entry, Ledger
-from .plan import Plan
-from .plan_file import make_plan, override, parse_tables, read_plan, read_tables
-from .ring import Ring
-from .values import Clipped, Masked, Release, Sum, Update
+from .encoding.ring import Ring
+from .encoding.vectors import Clipped, Masked, Release, Sum, Update
+from .errors import BractError, BudgetError, DataError, DivergedError, PlanError, RoundError, StateError, StorageError
+from .ledger.ledger import Entry, Ledger
+from .noise.keystream import Entropy, Keystream, SystemEntropy
+from .plan.plan import Plan
+from .plan.toml import make_plan, override, parse_tables, read_plan, read_tables
 
 __all__ = [
     "BractError",

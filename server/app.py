@@ -13,16 +13,16 @@ from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
 from ..privacy import BractError, DataError, Plan, PlanError, StateError, read_plan
-from ..privacy.arrays import Features, Labels, read_arrays
 from ..privacy.errors import Printable
-from ..privacy.files import create_once, storage
+from ..privacy.npz import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
 from ..privacy.settings import check_settings
+from ..privacy.storage import create_once, storage
 from .answers import Unfinished
-from .evaluate import Evaluate, make_evaluate
-from .metrics import RoundRecord
+from .evaluation.evaluate import Evaluate, make_evaluate
 from .model_file import write_model
 from .network import check_trainable
+from .round_log import RoundRecord
 from .rounds import train
 from .training import Outcome, Silent, Training
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..privacy import Entry, Ledger, Plan, StateError
-from ..privacy.account import NAME
-from ..privacy.files import replace_file, storage
+from ..privacy.ledger.entries import NAME
+from ..privacy.storage import replace_file, storage
 from .training import Training
 
 FILE = "begun.json"

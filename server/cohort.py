@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..privacy import Keystream, Plan
-from ..privacy.factorisation import check_separation, resting
+from ..privacy.mechanisms.banded import check_separation, resting
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from ..privacy import Plan
-from ..privacy.account import NAME
+from ..privacy.ledger.entries import NAME
 from ..privacy.messages import WHO
 from ..privacy.secagg.identity import introduces
 from .answers import Answers

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from ..models import build, load_flat
 from ..privacy import Plan
-from ..privacy.files import replace_file
+from ..privacy.storage import replace_file
 from .state import ServerState
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..privacy import Keystream, Plan, Release, Sum
-from ..privacy.factorisation import Correlation
+from ..privacy.encoding.quantization import dequantize
+from ..privacy.encoding.rotation import unrotate
+from ..privacy.mechanisms.banded import Correlation
+from ..privacy.mechanisms.base import TOLD
 from ..privacy.messages import LEAST_SCALE
-from ..privacy.noise import gaussian
-from ..privacy.place import TOLD
-from ..privacy.quantize import dequantize
-from ..privacy.rotation import unrotate
+from ..privacy.noise.gaussian import gaussian
 
 Releaser = Callable[[Sum, Plan, Keystream, int], Release]
 """Takes the sum, the plan, secret randomness for noise, and the round's number."""
@@ -48,7 +48,7 @@ def release_correlated(
     next round's is made of, secret.
 
     Guarantee: for a client whose rounds lie `plan.bands` apart, the Gaussian mechanism of `plan.noise_multiplier` a
-    round, as `privacy/factorisation.py` proves; as long as no two releases are made from one `correlation`.
+    round, as `privacy/mechanisms/banded.py` proves; as long as no two releases are made from one `correlation`.
     Reference: Choquette-Choo et al. 2023.
     """
     drawn, after = correlation.draw(_std(total, plan), len(total.vector), noise)

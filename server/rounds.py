@@ -24,21 +24,21 @@ from ..privacy import (
     Unbounded,
     View,
 )
-from ..privacy.factorisation import Correlation
-from ..privacy.files import replace_file, storage
+from ..privacy.mechanisms.banded import Correlation
+from ..privacy.storage import replace_file, storage
+from .aggregation.base import Call, Collector, Link
+from .aggregation.plain import PlainSum
+from .aggregation.secure import SecureSum
 from .answers import REFUSALS, Answers, Unfinished
 from .begun import Begun, forget_begun, note_begun, settle_begun
 from .cohort import Past, choose_cohort
 from .directory import Directory
-from .evaluate import Quality
-from .generation import refine
-from .metrics import Metrics, RoundRecord
+from .evaluation.evaluate import Quality
+from .evaluation.gan_quality import refine
 from .optimizer import average, step
-from .plain_sum import PlainSum
 from .release import next_scale, release_correlated
-from .secagg import SecureSum
+from .round_log import Metrics, RoundRecord
 from .state import ServerState, read_checkpoint, write_checkpoint
-from .sums import Call, Collector, Link
 from .training import Outcome, Training
 from .tries import Tries
 

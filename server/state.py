@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..privacy import StateError
-from ..privacy.factorisation import Correlation
-from ..privacy.files import replace_file, storage
+from ..privacy.mechanisms.banded import Correlation
+from ..privacy.storage import replace_file, storage
 
 PARAMETERS, MODEL = "parameters", "model"
 OPTIMIZER = "optimizer."

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ..privacy import BudgetError, Entropy, Ledger, Plan, StateError, SystemEntropy
-from ..privacy.account import Origin
-from ..privacy.files import replace_file
-from ..privacy.ledger import PopulationLedger
+from ..privacy.ledger.entries import Origin
+from ..privacy.ledger.ledger import PopulationLedger
 from ..privacy.secagg.identity import Roster
-from .evaluate import Evaluate
-from .metrics import RoundRecord
+from ..privacy.storage import replace_file
+from .evaluation.evaluate import Evaluate
 from .release import RELEASES, Releaser
+from .round_log import RoundRecord
 from .state import ServerState
 
 

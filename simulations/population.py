@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..client.records import Records, check_records, make_records
 from ..privacy import DataError
-from ..privacy.sections import gives_one_away
+from ..privacy.plan.schema import gives_one_away
 from .datasets import load
 from .datasets.splits import holdout, partition
 from .datasets.table import Table

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from ..privacy import Ledger
-from ..server.metrics import RoundRecord
+from ..server.round_log import RoundRecord
 from ..server.state import ServerState
 from .run import Result
 from .study import Study

@@ -16,27 +16,27 @@ from flwr.app import Context
 
 from ..client.app import make_app
 from ..client.device import Device
-from ..client.journal import MemoryJournal
+from ..client.memory.step_journal import MemoryJournal
 from ..client.records import torch_device
 from ..client.terms import Terms
 from ..client.train import try_training
 from ..privacy import Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
-from ..server.evaluate import make_evaluate
-from ..server.figures import Score, score_of
-from ..server.metrics import RoundRecord
+from ..server.evaluation.evaluate import make_evaluate
+from ..server.evaluation.metrics import Score, score_of
 from ..server.model_file import write_model
+from ..server.round_log import RoundRecord
 from ..server.rounds import train
 from ..server.state import ServerState
 from ..server.training import Observer, Outcome, Silent, Training
 from . import same_data
 from .forgetting import forget_rounds
-from .grid import EXECUTORS, FIRST_NODE, LocalGrid
-from .nonprivate import OPEN_MECHANISMS, OPEN_RELEASES
+from .local_grid import EXECUTORS, FIRST_NODE, LocalGrid
 from .population import Population, make_population
-from .report import write_report
+from .report.run_report import write_report
 from .same_data import check_data, forget_data, keep_data
 from .study import Study, read_study
+from .unprotected import OPEN_MECHANISMS, OPEN_RELEASES
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ..privacy import DataError
-from ..privacy.files import replace_file, storage
+from ..privacy.storage import replace_file, storage
 from .study import Study
 
 FILE = "data.sha256"

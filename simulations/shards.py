@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..privacy.errors import StorageError
-from ..privacy.files import replace_file, storage
 from ..privacy.secagg.identity import new_identity, public_text, write_identity
+from ..privacy.storage import replace_file, storage
 from .population import make_population
 from .study import Study
 

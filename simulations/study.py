@@ -25,9 +25,9 @@ from ..privacy import (
     parse_tables,
     read_tables,
 )
-from ..privacy.mechanisms import Local, Place
-from ..privacy.plan_file import Tables
-from ..privacy.sections import Privacy, Section
+from ..privacy.mechanisms.places import Local, Place
+from ..privacy.plan.schema import Privacy, Section
+from ..privacy.plan.toml import Tables
 from ..server.network import check_trainable
 from .seeded import SeededEntropy
 

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def no_network_of_another_test() -> None:
     """Networks are kept by name and shape from round to round; tests give one name to several."""
-    for name, kept in (("bract.client.train", "_engine"), ("bract.client.updates", "_network")):
+    for name, kept in (("bract.client.train", "_engine"), ("bract.client.local_sgd", "_network")):
         if module := sys.modules.get(name):
             getattr(module, kept).cache_clear()
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bract.client.protect import add_noise, add_share, clip_and_tell, protect
 from bract.privacy import Keystream, Plan, PlanError, Release, Sum, Update, make_plan, override, read_tables
+from bract.privacy.encoding.quantization import dequantize
+from bract.privacy.mechanisms.base import TOLD
 from bract.privacy.messages import LEAST_SCALE, Malformed, Offer, read_offer
-from bract.privacy.place import TOLD
-from bract.privacy.quantize import dequantize
 from bract.server.release import RELEASES, next_scale
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study

@@ -24,7 +24,7 @@ from bract.privacy import Clipped, Keystream, Plan, Sum, SystemEntropy, Update, 
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE
 from bract.server.release import RELEASES
 from bract.server.training import Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.run import simulate
 from bract.simulations.seeded import SeededEntropy
 from bract.simulations.study import make_study

@@ -21,20 +21,20 @@ from torch import nn
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.journal import DiskJournal
+from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.memory.step_journal import DiskJournal
 from bract.client.pseudonym import Pseudonym
 from bract.client.records import Records
-from bract.client.spending import FILE, Spending
 from bract.client.terms import Terms
 from bract.models import MODELS, count_parameters
 from bract.privacy import Ledger, Plan, make_plan, read_plan
+from bract.privacy.ledger.statement import make_statement, read_ledger
 from bract.privacy.messages import UNMASK, WHO
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
-from bract.privacy.statement import make_statement, read_ledger
 from bract.server import app as server_app
 from bract.server.rounds import train
 from bract.server.training import Silent, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 
 CLIENTS, ROUNDS, SIZE, EPSILON = 8, 8, 2, 4.0
 

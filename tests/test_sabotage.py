@@ -23,16 +23,16 @@ SABOTAGE = {
     ),
     "let one bad record spoil the sum": (
         "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.bookkeeping.clipping as c\nimport bract.client.bookkeeping.taps as t\n"
-        "import bract.client.bookkeeping.outer as o\nt.finite = o.finite = lambda rows, factors: rows",
+        "import bract.client.clipping.clip as c\nimport bract.client.clipping.hooks as t\n"
+        "import bract.client.clipping.layers.outer_product as o\nt.finite = o.finite = lambda rows, factors: rows",
     ),
     "let one bad record spoil Opacus' sum": (
         "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.gradients as g\ndel g.RecordClipper.clip_and_accumulate",
+        "import bract.client.clipping.opacus_engine as g\ndel g.RecordClipper.clip_and_accumulate",
     ),
     "take the terms of a gradient for less than they are": (
-        "client/bookkeeping/test_hostile.py::test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
-        "import bract.client.bookkeeping.clipping as c\nc.SPREAD = float('inf')",
+        "client/clipping/test_hostile.py::test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
+        "import bract.client.clipping.clip as c\nc.SPREAD = float('inf')",
     ),
     "halve the server's noise": (
         "test_guarantees.py::test_what_the_server_releases_carries_the_planned_noise",
@@ -48,8 +48,8 @@ SABOTAGE = {
         "t.noises = lambda plan, count, steps, draw: [next(full(plan, count, steps, draw))] * steps",
     ),
     "take rows that the machine does not treat alike": (
-        "client/bookkeeping/test_steady.py::test_rows_are_raised_to_what_matrix_products_treat_alike",
-        "import bract.client.engines as e\ne.steady_rows = lambda rows: rows",
+        "client/clipping/test_determinism.py::test_rows_are_raised_to_what_matrix_products_treat_alike",
+        "import bract.client.clipping.choose_engine as e\ne.steady_rows = lambda rows: rows",
     ),
     "halve the shares of the noise": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
@@ -61,11 +61,12 @@ SABOTAGE = {
     ),
     "size the noise for all devices": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
-        "from bract.privacy.distributed import Distributed as D\nD.steps_of_dropouts = (0,)",
+        "from bract.privacy.mechanisms.distributed import Distributed as D\nD.steps_of_dropouts = (0,)",
     ),
     "size the noise as if nobody colluded": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
-        "from bract.privacy.distributed import Distributed as D\nD.honest = lambda self, survivors: survivors",
+        "from bract.privacy.mechanisms.distributed import Distributed as D\n"
+        "D.honest = lambda self, survivors: survivors",
     ),
     "let a sum wrap before its noise is in it": (
         "test_bound_to_the_round.py::test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
@@ -77,20 +78,20 @@ SABOTAGE = {
     ),
     "forget the colluders in the charge": (
         "test_shared_noise.py::test_what_is_charged_is_the_noise_that_arrived",
-        "from bract.privacy.distributed import Distributed as D\nfull = D.arrived\n"
+        "from bract.privacy.mechanisms.distributed import Distributed as D\nfull = D.arrived\n"
         "D.arrived = lambda self, survivors, devices: full(self, survivors, survivors)",
     ),
     "give up a layer of noise that dropouts made needed": (
-        "server/secagg/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
-        "from bract.privacy.distributed import Distributed as D\nD.kept = lambda self, survivors: 0",
+        "server/secure/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "from bract.privacy.mechanisms.distributed import Distributed as D\nD.kept = lambda self, survivors: 0",
     ),
     "charge for layers of noise that come off": (
-        "privacy/test_distributed_layers.py::test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged",
-        "from bract.privacy.distributed import Distributed as D\n"
+        "privacy/mechanisms/test_distributed_layers.py::test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged",
+        "from bract.privacy.mechanisms.distributed import Distributed as D\n"
         "D.arrived = lambda self, survivors, devices: devices * self._enough[-1]",
     ),
     "leave the layers out of what a device sends": (
-        "client/secagg/test_layers.py::test_the_layers_are_in_the_vector_that_leaves",
+        "client/secure_round/test_layers.py::test_the_layers_are_in_the_vector_that_leaves",
         "import bract.client.protect as p, numpy as np\n"
         "p.layer_noise = lambda variances, seeds, n: np.zeros(n, dtype=np.int64)",
     ),
@@ -101,7 +102,7 @@ SABOTAGE = {
     ),
     "leave random rounding out of the sensitivity": (
         "test_shared_noise.py::test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
-        "from bract.privacy.distributed import Distributed as D\n"
+        "from bract.privacy.mechanisms.distributed import Distributed as D\n"
         "D.sensitivity = lambda self, dimension: self.clip_norm",
     ),
     "leave a client's change as long as it is": (
@@ -114,21 +115,21 @@ SABOTAGE = {
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[2:] if 'device' in p else p))",
     ),
     "charge for the noise of those who dropped out": (
-        "server/secagg/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "server/secure/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
         "from bract.privacy import Plan\nfull = Plan.event\n"
         "Plan.event = lambda self, view, survivors=None: full(self, view, survivors and self.cohort.size)",
     ),
     "sum fewer than the noise needs": (
-        "server/secagg/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened",
-        "import bract.server.secagg as s\ns.SecureSum._require = lambda *a: None",
+        "server/secure/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened",
+        "import bract.server.aggregation.secure as s\ns.SecureSum._require = lambda *a: None",
     ),
     "open a sum with too little noise": (
-        "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
+        "client/secure_round/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
         "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: max(4, self.cohort.minimum))",
     ),
     "let the number of rows vary": (
-        "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "from bract.client.bookkeeping.engine import BookKeepingEngine as E\nfull = E._parts\n"
+        "client/clipping/test_opacus_engine.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "from bract.client.clipping.ghost_engine import BookKeepingEngine as E\nfull = E._parts\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"
         "    parts, self._rows = full(self, chunk), rows\n"
@@ -136,8 +137,8 @@ SABOTAGE = {
         "E._parts = varying",
     ),
     "let the number of Opacus' rows vary": (
-        "client/test_gradients.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "from bract.client.gradients import OpacusEngine as E\nfull = E._pass\n"
+        "client/clipping/test_opacus_engine.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "from bract.client.clipping.opacus_engine import OpacusEngine as E\nfull = E._pass\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"
         "    part, self._rows = full(self, chunk), rows\n"
@@ -162,7 +163,8 @@ SABOTAGE = {
     ),
     "try no network before the records are read": (
         "client/test_oracle.py::TestOneRecordMore::test_of_a_network_that_opacus_cannot_train_is_not_looked_at",
-        "import bract.client.gradients as g, bract.client.bookkeeping.refusals as f, bract.client.engines as e\n"
+        "import bract.client.clipping.opacus_engine as g, bract.client.clipping.validate as f\n"
+        "import bract.client.clipping.choose_engine as e\n"
         "e.refuse_for_opacus = lambda model: None\ng.OpacusEngine.rehearse = lambda self, example: None",
     ),
     "pass only if something was sampled": (
@@ -172,12 +174,12 @@ SABOTAGE = {
     ),
     "let a record's fault out of its pass": (
         "client/test_oracle.py::TestARecordWhosePassFails::test_is_seen_in_the_owners_log_alone",
-        "import bract.client.bookkeeping.engine as e, bract.client.gradients as g\n"
+        "import bract.client.clipping.ghost_engine as e, bract.client.clipping.opacus_engine as g\n"
         "e.narrowed = g.narrowed = lambda chunks, make, faulty: map(make, chunks)",
     ),
     "make the whole sum zero for one record's fault": (
         "client/test_oracle.py::TestARecordWhosePassFails::test_takes_only_its_own_part_from_a_sum",
-        "import bract.client.narrowing as n\nn._alone = lambda chunk, make, faulty: iter(())",
+        "import bract.client.clipping.narrowing as n\nn._alone = lambda chunk, make, faulty: iter(())",
     ),
     "divide by how many were sampled": (
         "client/test_train.py::test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample",
@@ -222,29 +224,29 @@ SABOTAGE = {
         "m.own_key = lambda secret, identity, context: full(secret, identity, bytes(32))",
     ),
     "let the sum overflow": (
-        "server/test_plain_sum.py::test_the_sum_is_exact_whatever_the_ring",
+        "server/aggregation/test_plain.py::test_the_sum_is_exact_whatever_the_ring",
         "from bract.privacy import Ring\nfull = Ring.bound\n"
         "Ring.bound = lambda self, devices: 2 * full(self, devices)",
     ),
     "leave the grid out of the sensitivity": (
-        "privacy/test_quantize.py::test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
+        "privacy/encoding/test_quantization.py::test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
         "from bract.privacy import Plan\nPlan.sensitivity = lambda self, dimension: self.privacy.clip_norm",
     ),
     "let any stranger share keys": (
-        "client/secagg/test_cards.py::TestAnAuthority::test_does_not_admit_whom_another_certified",
-        "import bract.client.secagg as c\nc.genuine = lambda card, session, roster: True",
+        "client/secure_round/test_cards.py::TestAnAuthority::test_does_not_admit_whom_another_certified",
+        "import bract.client.secure_round as c\nc.genuine = lambda card, session, roster: True",
     ),
     "open a sum of too few": (
-        "client/secagg/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
-        "import bract.client.secagg as c\nc.SecureRound._check_count = lambda self, count: None",
+        "client/secure_round/test_counts.py::TestFewerThanTheLeast::test_survivors_open_nothing",
+        "import bract.client.secure_round as c\nc.SecureRound._check_count = lambda self, count: None",
     ),
     "open shares beside survivors of other members": (
         "secagg_attacks/test_written_attacks.py::TestTwoLists::test_of_members_open_no_less[semi-honest]",
-        "import bract.client.secagg as c\nc.check_vouched = lambda *a: None",
+        "import bract.client.secure_round as c\nc.check_vouched = lambda *a: None",
     ),
     "open without signatures": (
-        "client/secagg/test_two_lists.py::TestSignatures::test_by_too_few_open_nothing",
-        "import bract.client.secagg as c\nc.SecureRound._check_signatures = lambda self, *a: None",
+        "client/secure_round/test_two_lists.py::TestSignatures::test_by_too_few_open_nothing",
+        "import bract.client.secure_round as c\nc.SecureRound._check_signatures = lambda self, *a: None",
     ),
     "count colluders of those who are seated alone": (
         "privacy/secagg/test_session.py::test_the_threshold_of_a_smaller_cohort_is_that_of_the_planned_one",
@@ -252,16 +254,16 @@ SABOTAGE = {
         "s.choose_graph = lambda planned, bad, gone, seats: chosen(seats, bad * seats // planned, gone)",
     ),
     "count a sum's devices of those who are seated alone": (
-        "client/secagg/test_seatings.py::"
+        "client/secure_round/test_seatings.py::"
         "test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none[local-semi-honest]",
-        "import bract.client.secagg as c, bract.privacy.secagg.session as s\n"
+        "import bract.client.secure_round as c, bract.privacy.secagg.session as s\n"
         "c.SecureRound._check_count = lambda self, count: None\n"
         "s.choose_graph = lambda planned, bad, gone, seats: s.Graph(seats, seats - 1, (seats + 3) // 2 + 1)",
     ),
     "take part although boxes do not open": (
-        "server/secagg/test_hostile.py::TestSealedBoxes::"
+        "server/secure/test_hostile.py::TestSealedBoxes::"
         "test_that_do_not_open_are_paid_for_by_nobody_and_their_sender_is_left_out[0-x25519]",
-        "import bract.client.secagg as c\nfull = c.SecureRound._unseal\n"
+        "import bract.client.secure_round as c\nfull = c.SecureRound._unseal\n"
         "def deaf(self, view, own, members, boxes):\n"
         "    others = [m for m in members if m != view.position]\n"
         "    try:\n"
@@ -272,8 +274,9 @@ SABOTAGE = {
         "c.SecureRound._unseal = deaf",
     ),
     "leave out whom a single device names": (
-        "server/test_sealers.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer",
-        "from bract.server.sealers import Sealers as S\nS.left_out = lambda self, identity: identity in self._namers",
+        "server/aggregation/test_sealers.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer",
+        "from bract.server.aggregation.sealers import Sealers as S\n"
+        "S.left_out = lambda self, identity: identity in self._namers",
     ),
     "take a wrong share for a right one": (
         "privacy/secagg/test_unmask.py::test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are[0]",
@@ -285,12 +288,13 @@ SABOTAGE = {
         "import bract.privacy.secagg.masks as m\nm.PURPOSE = bytes(12)",
     ),
     "mask in two seatings of a round": (
-        "client/secagg/test_seatings.py::test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first",
-        "import bract.client.secagg as c\nc.SecureRound._not_masked = lambda self: None",
+        "client/secure_round/test_seatings.py::test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first",
+        "import bract.client.secure_round as c\nc.SecureRound._not_masked = lambda self: None",
     ),
     "take a share of colluders for a device": (
         "client/test_terms.py::test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one",
-        "import math, bract.privacy.plan as p\np.most_colluders = lambda devices, share: math.ceil(share * devices)",
+        "import math, bract.privacy.plan.plan as p\n"
+        "p.most_colluders = lambda devices, share: math.ceil(share * devices)",
     ),
     "refuse too few survivors after the charge alone": (
         "client/test_terms.py::"
@@ -298,16 +302,16 @@ SABOTAGE = {
         "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: self.cohort.size)",
     ),
     "do a step again": (
-        "client/secagg/test_replays.py::TestADeviceStartedAnew::test_does_not_train_again_though_a_server_leads_it_there_again",
-        "from bract.client.journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
+        "client/secure_round/test_replays.py::TestADeviceStartedAnew::test_does_not_train_again_though_a_server_leads_it_there_again",
+        "from bract.client.memory.step_journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
     "forget which plan a run has": (
         "client/test_refusals_are_final.py::test_a_second_plan_in_one_run_is_refused_after_a_restart",
-        "from bract.client.journal import Journal\nJournal.enter = lambda self, run, plan, terms: None",
+        "from bract.client.memory.step_journal import Journal\nJournal.enter = lambda self, run, plan, terms: None",
     ),
     "forget a refusal": (
         "client/test_refusals_are_final.py::test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart",
-        "from bract.client.journal import Journal\nJournal.refuse = lambda self, run: None",
+        "from bract.client.memory.step_journal import Journal\nJournal.refuse = lambda self, run: None",
     ),
     "say whether terms or spending refuse": (
         "client/test_refusals_are_final.py::test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply",
@@ -316,15 +320,15 @@ SABOTAGE = {
     ),
     "let plans in without end": (
         "client/test_refusals_are_final.py::test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted",
-        "import bract.client.journal as j\nj._check_day = lambda *a: None",
+        "import bract.client.memory.step_journal as j\nj._check_day = lambda *a: None",
     ),
     "share the secrets of a card that was replaced": (
-        "client/secagg/test_journal_rounds.py::test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced",
-        "from bract.client.journal import Journal\nJournal.shows = lambda self, session, card: True",
+        "client/secure_round/test_journal_rounds.py::test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced",
+        "from bract.client.memory.step_journal import Journal\nJournal.shows = lambda self, session, card: True",
     ),
     "take an old journal for an empty one": (
-        "client/test_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty",
-        "import bract.client.journal as j\nj.OLD_FILE = 'nothing'",
+        "client/memory/test_step_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty",
+        "import bract.client.memory.step_journal as j\nj.OLD_FILE = 'nothing'",
     ),
     "believe a key that anybody can sign for": (
         "privacy/secagg/test_identity.py::TestAKeyThatAnybodyCanSignFor::test_is_in_no_roster_as_a_device_or_an_authority",
@@ -336,17 +340,17 @@ SABOTAGE = {
     ),
     "go by files that others can change": (
         "client/test_app_deployed.py::TestTheDeployedApp::test_answers_nothing_while_others_can_change_what_it_goes_by",
-        "import bract.privacy.files as f, bract.client.device as d\nf.exposed = d.exposed = lambda path: None",
+        "import bract.privacy.storage as f, bract.client.device as d\nf.exposed = d.exposed = lambda path: None",
     ),
     "answer a second list": (
-        "client/secagg/test_replays.py::TestADeviceStartedAnew::"
+        "client/secure_round/test_replays.py::TestADeviceStartedAnew::"
         "test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before",
-        "from bract.client.journal import Journal\nJournal.answer = lambda self, step, request: None",
+        "from bract.client.memory.step_journal import Journal\nJournal.answer = lambda self, step, request: None",
     ),
     "take another request for the same": (
-        "client/secagg/test_replays.py::TestARound::"
+        "client/secure_round/test_replays.py::TestARound::"
         "test_is_opened_for_one_list_and_for_that_one_as_often_as_it_is_asked",
-        "import bract.client.secagg as c\nfull = c.digest\n"
+        "import bract.client.secure_round as c\nfull = c.digest\n"
         "c.digest = lambda label, *parts: full(label, *(() if label == 'opening' else parts))",
     ),
     "try a round again that devices took part in": (
@@ -367,9 +371,9 @@ SABOTAGE = {
         "import bract.server.rounds as r\nr.note_begun = lambda *a: None",
     ),
     "count a device's rounds by run": (
-        "client/test_spending.py::TestARoundThatWasTakenPartIn::"
+        "client/memory/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
         "test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents",
-        "import bract.client.spending as s\nfull = s._new\n"
+        "import bract.client.memory.device_ledger as s\nfull = s._new\n"
         "class Own:\n"
         "    def __init__(self, ledger, run):\n"
         "        self.entries = [e for e in ledger.entries if e.origin and e.origin.run == str(run)]\n"
@@ -386,9 +390,9 @@ SABOTAGE = {
         "Pseudonym.of = lambda self, digest: full(self, 64 * '0')",
     ),
     "let a repeated round in": (
-        "client/test_spending.py::TestARoundThatWasTakenPartIn::"
+        "client/memory/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
         "test_is_refused_by_a_process_that_knows_nothing_of_it",
-        "import bract.client.spending as s\n"
+        "import bract.client.memory.device_ledger as s\n"
         "def fresh(ledger, plan, run, round):\n"
         "    event = s.charged_event(plan)\n"
         "    name, origin = str(len(ledger.entries)), s.Origin(plan.digest, str(run))\n"
@@ -396,14 +400,14 @@ SABOTAGE = {
         "s._new = fresh",
     ),
     "keep the secrets of a round": (
-        "client/secagg/test_secrets.py::TestTheDevicesMemory::"
+        "client/secure_round/test_secrets.py::TestTheDevicesMemory::"
         "test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away",
-        "import bract.client.secagg as c\nsit = c.SecureRound._sit\n"
+        "import bract.client.secure_round as c\nsit = c.SecureRound._sit\n"
         "c.SecureRound._sit = lambda self, seat: None if seat.stage == 'opened' else sit(self, seat)",
     ),
     "ask for shares before the charge": (
-        "server/secagg/test_dropouts.py::TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",
-        "import dataclasses, bract.server.secagg as s\n"
+        "server/secure/test_dropouts.py::TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares",
+        "import dataclasses, bract.server.aggregation.secure as s\n"
         "collect = s.SecureSum.collect\n"
         "def late(self, call, cohort):\n"
         "    due = []\n"
@@ -427,7 +431,7 @@ SABOTAGE = {
     ),
     "forget the norm of the weights": (
         "server/test_correlated_noise.py::test_what_is_released_is_correlated_as_its_weights_say",
-        "import bract.privacy.factorisation as f\nf._norm = lambda weights: float(weights[0])",
+        "import bract.privacy.mechanisms.banded as f\nf._norm = lambda weights: float(weights[0])",
     ),
     "do not charge the ledger": (
         "test_guarantees.py::test_nothing_is_released_before_its_charge_is_on_disk",
@@ -447,8 +451,8 @@ SABOTAGE = {
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[:2] if 'sample' in p else p))",
     ),
     "count rounds under masks by the run": (
-        "client/secagg/test_replays.py::test_rounds_of_a_plan_are_counted_on_disk_over_all_runs",
-        "import bract.client.secagg as c\nfull = c.SecureRound._take_part\n"
+        "client/secure_round/test_replays.py::test_rounds_of_a_plan_are_counted_on_disk_over_all_runs",
+        "import bract.client.secure_round as c\nfull = c.SecureRound._take_part\n"
         "def by_run(self):\n"
         "    made, c.digest = c.digest, lambda label, *parts: made(label, self.session.run, *parts)\n"
         "    try:\n        return full(self)\n"
@@ -461,25 +465,25 @@ SABOTAGE = {
         "from bract.server.cohort import Past\nPast.check = lambda self, *a: None",
     ),
     "seat a node by the card of another": (
-        "server/secagg/test_hostile.py::test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as",
-        "from bract.server.secagg import SecureSum as S\nS._is_counted = lambda self, node, card: True",
+        "server/secure/test_hostile.py::test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as",
+        "from bract.server.aggregation.secure import SecureSum as S\nS._is_counted = lambda self, node, card: True",
     ),
     "charge as if nobody dropped out": (
         "client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring",
-        "import bract.client.spending as s\n"
+        "import bract.client.memory.device_ledger as s\n"
         "s.charged_event = lambda plan: plan.event(plan.budget.view, plan.cohort.size)",
     ),
     "let a budget be passed by a thousandth": (
-        "privacy/test_ledger.py::test_refuses_what_passes_the_budget_by_a_hundred_millionth",
-        "import bract.privacy.ledger as l\nl.SLACK = 1e-3",
+        "privacy/ledger/test_ledger.py::test_refuses_what_passes_the_budget_by_a_hundred_millionth",
+        "import bract.privacy.ledger.ledger as l\nl.SLACK = 1e-3",
     ),
     "leave out what a Fourier transform errs by": (
-        "privacy/test_losses.py::test_no_mass_of_a_composition_is_below_the_exact_one",
-        "import bract.privacy.losses as l\nl.BLUR = 0.0",
+        "privacy/accounting/test_pld.py::test_no_mass_of_a_composition_is_below_the_exact_one",
+        "import bract.privacy.accounting.pld as l\nl.BLUR = 0.0",
     ),
     "forget losses without bound": (
-        "privacy/test_losses.py::test_a_loss_without_bound_is_charged_for_every_step",
-        "import dataclasses, bract.privacy.losses as l\nfull = l.composed\n"
+        "privacy/accounting/test_pld.py::test_a_loss_without_bound_is_charged_for_every_step",
+        "import dataclasses, bract.privacy.accounting.pld as l\nfull = l.composed\n"
         "without = lambda part: dataclasses.replace(part, infinite=0.0)\n"
         "l.composed = lambda steps, delta: full([(without(part), count) for part, count in steps], delta)",
     ),
@@ -491,11 +495,11 @@ SABOTAGE = {
     ),
     "take one owner for two where the name has another form": (
         "simulations/datasets/test_odd_csv.py::test_an_odd_csv_is_read_as_meant_or_refused",
-        "import bract.simulations.datasets.fields as f\nf.clean = str.strip",
+        "import bract.simulations.datasets.checks as f\nf.clean = str.strip",
     ),
     "refuse a device's file for a value in it": (
-        "privacy/test_arrays.py::test_no_value_of_a_record_decides_whether_a_device_reads_its_file",
-        "import bract.privacy.arrays as a, numpy as np\nfull = a._fault\n"
+        "privacy/test_npz.py::test_no_value_of_a_record_decides_whether_a_device_reads_its_file",
+        "import bract.privacy.npz as a, numpy as np\nfull = a._fault\n"
         "a._fault = lambda x, y: full(x, y) or (None if np.isfinite(x).all() else 'a value is missing')",
     ),
     "sample more than the plan says": (
@@ -504,8 +508,8 @@ SABOTAGE = {
         "Keystream.sample = lambda self, rate, n: planned(self, min(1, 1.5 * rate), n)",
     ),
     "take a delta with which one unit could be published": (
-        "privacy/test_plan_faults.py::test_a_delta_that_would_let_one_unit_be_published_is_refused",
-        "import bract.privacy.plan_rules as r\nr.gives_one_away = lambda delta, units: delta * units > 1.005",
+        "privacy/plan/test_faults.py::test_a_delta_that_would_let_one_unit_be_published_is_refused",
+        "import bract.privacy.plan.rules as r\nr.gives_one_away = lambda delta, units: delta * units > 1.005",
     ),
     "leave a partition's records open to all": (
         "cli/test_folders.py::test_records_and_keys_of_a_partition_are_their_owners_alone",
@@ -518,11 +522,11 @@ SABOTAGE = {
     ),
     "look at the terms for a message of a round that never began": (
         "client/test_refusals_are_final.py::test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms",
-        "from bract.client.journal import Journal\nJournal.entered = lambda self, run, plan: True",
+        "from bract.client.memory.step_journal import Journal\nJournal.entered = lambda self, run, plan: True",
     ),
     "hold on to the secrets of a round that is never opened": (
         "simulations/test_run_memory.py::test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of",
-        "from bract.simulations.grid import LocalGrid\nLocalGrid.forget = lambda self: None",
+        "from bract.simulations.local_grid import LocalGrid\nLocalGrid.forget = lambda self: None",
     ),
     "go on with a run over other data": (
         "simulations/test_same_data.py::test_swapped_data_are_refused_when_a_run_goes_on",

@@ -13,9 +13,9 @@ import pytest
 
 from bract.client.protect import add_share
 from bract.privacy import Composed, Keystream, Plan, Update, make_plan
-from bract.privacy.accounting import epsilon
-from bract.privacy.events import Event, PoissonSampled, Skellam
-from bract.privacy.rotation import unrotate
+from bract.privacy.accounting.accountant import epsilon
+from bract.privacy.accounting.events import Event, PoissonSampled, Skellam
+from bract.privacy.encoding.rotation import unrotate
 
 COUNT, DEVICES = 4096, 10
 LEAST, COLLUDERS = 7, 3

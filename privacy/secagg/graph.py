@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..keystream import Keystream
+from ..noise.keystream import Keystream
 
 COMPLETE = 1024
 """The most devices that are all neighbours of one another."""

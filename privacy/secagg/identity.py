@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..errors import DataError
-from ..files import read_owned, write_new
+from ..storage import read_owned, write_new
 from .derive import digest
 
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64

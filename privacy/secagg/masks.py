@@ -3,8 +3,8 @@
 The format is AES-256 in counter mode (NIST SP 800-38A, 6.5) with a first counter block of the twelve bytes `PURPOSE`
 and the number 2, big-endian; words are little-endian. AES-GCM of zeros under that nonce is the same stream (NIST SP
 800-38D, 7.1), and faster where OpenSSL has vector code for it, so whichever is faster here makes it. GCM's tag
-is never computed. No block of it is one of `bract.privacy.keystream`, whose counter begins at zero: were a key ever
-used for both, the two streams would still be as good as independent.
+is never computed. No block of it is one of `bract.privacy.noise.keystream`, whose counter begins at zero: were a key
+ever used for both, the two streams would still be as good as independent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-from ..ring import Words
+from ..encoding.ring import Words
 from .derive import KEY_BYTES
 
 PURPOSE = b"secagg masks"

@@ -11,7 +11,7 @@ from .derive import digest
 from .graph import Graph, choose_graph
 
 if TYPE_CHECKING:
-    from ..plan import Plan
+    from ..plan.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
-from ..ring import Words
+from ..encoding.ring import Words
 from .keys import Card, Keypair, commitment, own_key
 from .masking import Peer, pair_masks
 from .masks import Mask, add_masks
-from .seating import Cohort
+from .roster_view import Cohort
 from .shamir import SHARE_BYTES, combine
 from .shares import share_hash, unwrap
 

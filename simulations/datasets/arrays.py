@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import check_filled, class_numbers, client_numbers, fitted, predicted, reading
+from .checks import check_filled, class_numbers, client_numbers, fitted, predicted, reading
 from .notices import column_notices, owner_notices
 from .table import Source, Table
 

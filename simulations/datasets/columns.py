@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import WHOLE, check_filled, clean, look, loses_digits, reading
+from .checks import WHOLE, check_filled, clean, look, loses_digits, reading
 
 if TYPE_CHECKING:
     import pyarrow as pa

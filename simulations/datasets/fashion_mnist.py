@@ -15,9 +15,9 @@ from urllib.request import getproxies
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import reading
-from .quiet import quiet
+from .checks import reading
 from .table import Source, Table
+from .telemetry import quiet
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 HUB = "zalando-datasets/fashion_mnist"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ...privacy.errors import DataError
 from .arrays import load_arrays
-from .fields import check_filled, reading
-from .frames import load_frame
+from .checks import check_filled, reading
 from .images import load_images
 from .table import Source
+from .tabular import load_frame
 
 READERS = {".npz": load_arrays, ".csv": load_frame, ".parquet": load_frame}
 

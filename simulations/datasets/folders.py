@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ...privacy.errors import DataError
+from .checks import check_filled, clean, reading
 from .columns import csv_lines
-from .fields import check_filled, clean, reading
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...privacy.errors import DataError
-from .fields import client_numbers, named_classes, reading
+from .checks import client_numbers, named_classes, reading
 from .folders import Listing, listings
 from .notices import column_notices, owner_notices
 from .table import Source, Table

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .fields import clean, look
+from .checks import clean, look
 from .table import Table
 
 _FEW = 20  # records, below which nothing is said of a column: all may differ, or agree, by chance

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...privacy.errors import DataError
-from .quiet import quiet
 from .table import Source, Table
+from .telemetry import quiet
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner

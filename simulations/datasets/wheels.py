@@ -15,8 +15,8 @@ from zipfile import ZipFile
 from rich.console import Console
 
 from ...privacy.errors import DataError
-from ...privacy.files import replace_file, storage
-from .fields import reading
+from ...privacy.storage import replace_file, storage
+from .checks import reading
 
 _TIMEOUT = 900.0  # seconds that pip may take
 

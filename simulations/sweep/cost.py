@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import get_args
 
 from ...privacy import Composed, Event, Ledger, StateError, Unbounded, View
-from ...privacy.accounting import AccountingError, renyi, spent
-from ...privacy.selection import Law, selection_epsilon
+from ...privacy.accounting.accountant import AccountingError, renyi, spent
 from ..study import Study
+from .private_selection import Law, selection_epsilon
 from .request import Run
 
 Spending = Mapping[View, Counter[Event]]

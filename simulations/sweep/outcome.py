@@ -11,9 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from ...privacy import View
-from ...server.figures import FIGURES, HEADLINES, Figure, Score
+from ...server.evaluation.metrics import FIGURES, HEADLINES, Figure, Score
+from .axes import Values
 from .cost import VIEWS, Cost
-from .grid import Values
 from .request import Request
 from .results import Record
 

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ...privacy import View
-from ...server.figures import Score, score_of
+from ...server.evaluation.metrics import Score, score_of
+from .axes import describe
 from .cost import Cost
-from .grid import describe
 from .outcome import Outcome, Point
 from .pool import Message
 from .results import Record

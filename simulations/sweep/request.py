@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...privacy import BractError, Entropy, PlanError, StateError
-from ...privacy.files import replace_file
-from ...privacy.plan_file import Tables
-from ...privacy.selection import Law, draw, make_law
+from ...privacy.plan.toml import Tables
+from ...privacy.storage import replace_file
 from ..study import Study, make_study
-from .grid import Axis, Values, describe, points, put
+from .axes import Axis, Values, describe, points, put
+from .private_selection import Law, draw, make_law
 
 FILE = "sweep.toml"
 NAMED = 3

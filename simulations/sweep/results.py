@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...privacy import StateError
-from ...privacy.files import replace_file
-from ...server.figures import Score, score_of
+from ...privacy.storage import replace_file
+from ...server.evaluation.metrics import Score, score_of
 
 FILE = "result.json"
 

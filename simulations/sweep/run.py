@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...privacy import BractError, PlanError, StateError, SystemEntropy
-from ...privacy.files import storage
+from ...privacy.storage import storage
+from ..report.sweep_report import write_report
 from ..same_data import forget_data, name_of
 from ..study import Study
 from .cost import Cost, cost_of_runs, cost_of_selection
 from .outcome import Outcome, make_points, winner
 from .pool import Pool, Task
 from .progress import Progress
-from .report import write_report
 from .request import (
     FILE,
     Request,

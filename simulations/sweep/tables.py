@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from ...privacy.files import replace_file
-from ...server.figures import FIGURES
-from .grid import show
+from ...privacy.storage import replace_file
+from ...server.evaluation.metrics import FIGURES
+from .axes import show
 from .results import Record
 
 COLUMNS = {

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...privacy import BractError, Ledger, StorageError
-from ...server.metrics import RoundRecord
+from ...server.round_log import RoundRecord
 from ...server.state import ServerState
 from .results import Record, write_record
 

@@ -12,7 +12,7 @@ import pytest
 
 from bract.cli.main import run
 from bract.privacy import Plan, make_plan
-from bract.privacy.budgeting import most_rounds, with_target
+from bract.privacy.planning.cost import most_rounds, with_target
 from bract.simulations.study import make_study
 
 SHIPPED = ["digits-central-eps8", "digits-distributed-eps8", "fashion-central-eps3", "fashion-distributed-eps3"]

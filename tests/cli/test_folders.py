@@ -214,6 +214,6 @@ def test_a_partition_on_a_full_disk_says_what_to_do_with_its_part(
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bract.privacy.files.os.write", full)
+    monkeypatch.setattr("bract.privacy.storage.os.write", full)
     said = refused("partition", tiny_plan, "--out", tmp_path / "shards", code=5)
     assert f"delete {tmp_path}/shards, then run it again" in said

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from bract.cli.main import run
-from bract.client.spending import FILE, Spending
+from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.terms import Terms
 from bract.privacy import Budget, Composed, Entry, Event, Gaussian, Ledger, Plan, Unbounded, make_plan
-from bract.privacy.account import Origin
-from bract.privacy.accounting import epsilon
-from bract.privacy.ledger import PopulationLedger, new_population
+from bract.privacy.accounting.accountant import epsilon
+from bract.privacy.ledger.entries import Origin
+from bract.privacy.ledger.ledger import PopulationLedger, new_population
 
 EVENT = Gaussian(8.0)
 BUDGET = Budget(6.0, 1e-5, "record", "server")

@@ -225,7 +225,7 @@ def test_a_full_disk_at_any_write_loses_nothing(
         return write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bract.privacy.files.os.write", counted)
+        patch.setattr("bract.privacy.storage.os.write", counted)
         assert run(["simulate", str(tiny_plan), "--out", str(whole), "--quiet"]) == 0
     capsys.readouterr()
     assert writes > 10
@@ -251,7 +251,7 @@ def refused_at(
         return write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bract.privacy.files.os.write", fails_once)
+        patch.setattr("bract.privacy.storage.os.write", fails_once)
         assert "no space left" in refused(capsys, ["simulate", plan, "--out", out, "--quiet"], 5)
 
 

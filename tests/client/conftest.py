@@ -19,7 +19,7 @@ from torch import nn
 from bract.client import train
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.history import HISTORY
+from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task

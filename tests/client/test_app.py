@@ -15,19 +15,7 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
 from bract.privacy import Keystream, Plan, SystemEntropy
-from bract.privacy.messages import (
-    ANSWER,
-    CONSENT,
-    KEYS,
-    RAW,
-    SECAGG,
-    SHARES,
-    UNMASK,
-    UPDATE,
-    WHO,
-    Code,
-    read_update,
-)
+from bract.privacy.messages import ANSWER, CONSENT, KEYS, RAW, SECAGG, SHARES, UNMASK, UPDATE, WHO, Code, read_update
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from bract.client.history import HISTORY
+from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan

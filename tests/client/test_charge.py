@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bract.client.spending import FILE, Spending
+from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan
-from bract.privacy.accounting import epsilon
-from bract.privacy.events import Skellam
-from bract.privacy.statement import read_ledger
+from bract.privacy.accounting.accountant import epsilon
+from bract.privacy.accounting.events import Skellam
+from bract.privacy.ledger.statement import read_ledger
 
 SIZE, DROPOUTS = 20, 0.3
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("local", "distributed", "central")]

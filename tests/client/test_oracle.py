@@ -20,11 +20,12 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bract.client import app as client_app
-from bract.client import protect, train, updates
+from bract.client import local_sgd as updates
+from bract.client import protect, train
 from bract.client.app import make_app
 from bract.client.device import Device
+from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.records import Records, fitting
-from bract.client.spending import FILE, Spending
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task, try_training
 from bract.models import MODELS, build, objective_of, read_flat

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from bract.client.protect import add_noise, clip, mask, protect
 from bract.privacy import Clipped, Keystream, Masked, Plan, Update
-from bract.privacy.quantize import quantize
+from bract.privacy.encoding.quantization import quantize
 from bract.privacy.secagg.masks import Mask
 
 Make = Callable[..., Plan]

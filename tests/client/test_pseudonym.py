@@ -72,7 +72,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bract.client.pseudonym import Pseudonym
-from bract.privacy import files
+from bract.privacy import storage as files
 calls = {"left": int(sys.argv[2])}
 for name in ("write", "fsync", "replace", "close"):
     def dying(*arguments, real=getattr(os, name), **more):

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Context, Message
 
-from bract.client import journal as journal_file
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.journal import DiskJournal
+from bract.client.memory import step_journal as journal_file
+from bract.client.memory.device_ledger import Spending
+from bract.client.memory.step_journal import DiskJournal
 from bract.client.records import Records
-from bract.client.spending import Spending
 from bract.client.terms import Terms
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO, Code

@@ -12,10 +12,10 @@ import pytest
 from bract.client import protect
 from bract.client.protect import add_share, mask
 from bract.privacy import Clipped, Keystream, Plan, Update
-from bract.privacy.quantize import round_randomly
-from bract.privacy.rotation import padded, rotate
+from bract.privacy.encoding.quantization import round_randomly
+from bract.privacy.encoding.rotation import padded, rotate
+from bract.privacy.noise.skellam import skellam
 from bract.privacy.secagg.masks import Mask
-from bract.privacy.skellam import skellam
 
 Make = Callable[..., Plan]
 COUNT, DEVICES, ROUNDS = 4000, 6, 12

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from bract.client import protect, train
-from bract.client.bookkeeping.engine import BookKeepingEngine
+from bract.client.clipping.ghost_engine import BookKeepingEngine
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, rows_of, sampled_sum
 from bract.models import build, load_flat, read_flat
 from bract.privacy import Keystream, Plan, SystemEntropy
-from bract.privacy.noise import gaussian
-from bract.privacy.sections import Privacy
+from bract.privacy.noise.gaussian import gaussian
+from bract.privacy.plan.schema import Privacy
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from bract.client import protect, train
+from bract.client.local_sgd import local_change
 from bract.client.protect import add_noise, clip
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, clipped_change, sampled_sum
-from bract.client.updates import local_change
 from bract.privacy import Keystream, Plan
-from bract.privacy.quantize import dequantize
-from bract.privacy.rotation import padded, unrotate
+from bract.privacy.encoding.quantization import dequantize
+from bract.privacy.encoding.rotation import padded, unrotate
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

@@ -13,8 +13,8 @@ SCRIPT = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 from bract.privacy import Budget, Entry, Gaussian, Ledger
-from bract.privacy.account import DEVICE, Origin
-from bract.privacy.ledger import DeviceLedger
+from bract.privacy.ledger.entries import DEVICE, Origin
+from bract.privacy.ledger.ledger import DeviceLedger
 
 kind, folder, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 random.seed(kills)

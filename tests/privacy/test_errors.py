@@ -12,7 +12,7 @@ from bract.privacy import (
     StateError,
     StorageError,
 )
-from bract.privacy.accounting import AccountingError
+from bract.privacy.accounting.accountant import AccountingError
 
 KINDS = [BractError, PlanError, DataError, BudgetError, StateError, StorageError, RoundError, DivergedError]
 KINDS += [AccountingError]

@@ -22,7 +22,7 @@ from knowledge import Opened, Row, sums_that_open
 from bract.client import protect
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.journal import Journal, MemoryJournal
+from bract.client.memory.step_journal import Journal, MemoryJournal
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import Clipped, Plan, read_plan
@@ -41,6 +41,8 @@ from bract.privacy.messages import (
     Code,
     model_digest,
 )
+from bract.privacy.secagg.bitset import to_bits
+from bract.privacy.secagg.consent import consent, pack_consents, vouch
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.privacy.secagg.keys import (
     Card,
@@ -54,11 +56,9 @@ from bract.privacy.secagg.keys import (
     read_card,
 )
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.members import to_bits
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine, is_share
 from bract.privacy.secagg.shares import Held, box_bytes, seal, unseal
-from bract.privacy.secagg.survivors import consent, pack_consents, vouch
 
 BITS = np.uint64
 Round = tuple[int, int, int]

@@ -15,10 +15,10 @@ import pytest
 from lying_server import AnsweredTwice
 from machine import UNSHRUNK, LyingServer, TooFewHonest, attack
 
-from bract.client import secagg
-from bract.client.journal import MemoryJournal
-from bract.client.secagg import SecureRound
-from bract.privacy import plan
+from bract.client import secure_round as secagg
+from bract.client.memory.step_journal import MemoryJournal
+from bract.client.secure_round import SecureRound
+from bract.privacy.plan import plan
 from bract.privacy.secagg import graph
 from bract.privacy.secagg.session import Session
 

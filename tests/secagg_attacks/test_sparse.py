@@ -16,19 +16,21 @@ from scenes import plan_of, records_of, some_vector, terms_of, world_of
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.journal import MemoryJournal
-from bract.client.spending import FILE, Spending
+from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.memory.step_journal import MemoryJournal
 from bract.client.terms import Terms
-from bract.privacy import Plan, plan, plan_rules
+from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE, WHO, Code, model_digest
+from bract.privacy.plan import plan
+from bract.privacy.plan import rules as plan_rules
 from bract.privacy.secagg import graph
+from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.graph import COMPLETE
 from bract.privacy.secagg.identity import roster_of
 from bract.privacy.secagg.keys import Keypair, commitment, own_key
 from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.members import to_bits
-from bract.privacy.secagg.seating import Cohort
+from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.unmask import Opening, TooFewShares
 
 ONE = (0, 1, 1)

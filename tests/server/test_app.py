@@ -25,7 +25,7 @@ from bract.server.app import main
 from bract.server.model_file import load_model
 from bract.server.state import read_checkpoint
 from bract.server.training import Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 
 Make = Callable[..., Plan]
 

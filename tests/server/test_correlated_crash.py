@@ -15,13 +15,13 @@ import pytest
 from flwr.app import Context, Message
 
 from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy
-from bract.privacy.factorisation import Correlation
+from bract.privacy.mechanisms.banded import Correlation
 from bract.server import rounds
-from bract.server.metrics import Metrics
+from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint, write_checkpoint
 from bract.server.training import Outcome, Silent, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

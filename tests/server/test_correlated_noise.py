@@ -17,15 +17,15 @@ from scipy.linalg import toeplitz
 from scipy.stats import chi2, norm
 
 from bract.privacy import BudgetError, Keystream, Plan, RoundError, Sum
-from bract.privacy.factorisation import Correlation, deviations, relative_error
+from bract.privacy.mechanisms.banded import Correlation, deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer
 from bract.server import rounds
 from bract.server.cohort import Past
-from bract.server.metrics import RoundRecord
+from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import read_checkpoint
 from bract.server.training import Silent, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

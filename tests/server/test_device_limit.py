@@ -14,14 +14,14 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from bract.client.app import make_app
 from bract.client.device import Device
+from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.records import Records
-from bract.client.spending import FILE, Spending
 from bract.client.terms import Terms
 from bract.privacy import Plan, RoundError
-from bract.privacy.statement import read_ledger
+from bract.privacy.ledger.statement import read_ledger
 from bract.server.rounds import train
 from bract.server.training import Training
-from bract.simulations.grid import FIRST_NODE, RUN_ID, LocalGrid
+from bract.simulations.local_grid import FIRST_NODE, RUN_ID, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, TRAIN, UPDATE, Code, Offer, read_offer, read_parameters
-from bract.privacy.plan import Privacy
+from bract.privacy.plan.plan import Privacy
 from bract.server.exchange import LATE, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))

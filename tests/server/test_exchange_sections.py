@@ -24,7 +24,7 @@ from bract.privacy.messages import (
     Offer,
     read_offer,
 )
-from bract.privacy.plan import Privacy
+from bract.privacy.plan.plan import Privacy
 from bract.server.exchange import GIVEN, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))

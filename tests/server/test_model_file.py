@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_the_old_model(make: Make, tmp_path: Path, monkeypatc
         os.write(descriptor, data[:9])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bract.privacy.files.write_all", full)
+    monkeypatch.setattr("bract.privacy.storage.write_all", full)
     with pytest.raises(StorageError):
         write_model(path, make(), state(1))
     assert path.read_bytes() == before

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bract.privacy import Keystream, Plan, Release, Sum
-from bract.privacy.noise import gaussian
-from bract.privacy.sections import Privacy
+from bract.privacy.noise.gaussian import gaussian
+from bract.privacy.plan.schema import Privacy
 from bract.server.release import RELEASES, release_central, release_local
 
 Make = Callable[..., Plan]

@@ -11,9 +11,9 @@ import pytest
 
 from bract.client.protect import add_share
 from bract.privacy import Keystream, Plan, Release, Sum, Update
-from bract.privacy.noise import gaussian
-from bract.privacy.quantize import quantize
-from bract.privacy.rotation import padded, rotate
+from bract.privacy.encoding.quantization import quantize
+from bract.privacy.encoding.rotation import padded, rotate
+from bract.privacy.noise.gaussian import gaussian
 from bract.server.release import RELEASES
 
 Make = Callable[..., Plan]

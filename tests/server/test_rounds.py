@@ -17,19 +17,14 @@ from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.records import Records, make_records
 from bract.client.terms import Terms
-from bract.privacy import (
-    DivergedError,
-    Ledger,
-    Plan,
-    PlanError,
-)
+from bract.privacy import DivergedError, Ledger, Plan, PlanError
 from bract.privacy.messages import OFFER, PARAMETERS, Offer, read_offer, read_parameters
-from bract.server.evaluate import Quality, make_evaluate
-from bract.server.metrics import RoundRecord
+from bract.server.evaluation.evaluate import Quality, make_evaluate
+from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
 from bract.server.training import Silent, Training
-from bract.simulations.grid import FIRST_NODE, LocalGrid
+from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

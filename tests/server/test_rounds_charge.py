@@ -11,18 +11,11 @@ from typing import Any
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import (
-    Budget,
-    Ledger,
-    Plan,
-    RoundError,
-    StorageError,
-    Sum,
-)
-from bract.privacy.plan import Cohort, Data, Model, Privacy
+from bract.privacy import Budget, Ledger, Plan, RoundError, StorageError, Sum
+from bract.privacy.plan.plan import Cohort, Data, Model, Privacy
 from bract.server.rounds import train
 from bract.server.training import Training
-from bract.simulations.grid import FIRST_NODE, LocalGrid
+from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

@@ -11,22 +11,16 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import (
-    Keystream,
-    Ledger,
-    Plan,
-    Release,
-    Sum,
-    SystemEntropy,
-)
+from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy
 from bract.privacy.messages import PARAMETERS
-from bract.server import plain_sum, rounds
-from bract.server.metrics import Metrics
+from bract.server import rounds
+from bract.server.aggregation import plain as plain_sum
 from bract.server.release import RELEASES
+from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
 from bract.server.training import Silent, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

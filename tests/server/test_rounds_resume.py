@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import (
-    Ledger,
-    Plan,
-    StateError,
-    SystemEntropy,
-)
+from bract.privacy import Ledger, Plan, StateError, SystemEntropy
 from bract.server.rounds import train
 from bract.server.training import Outcome, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

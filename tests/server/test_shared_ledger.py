@@ -11,12 +11,12 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from bract.privacy import Budget, Entry, Gaussian, Plan, PlanError, StateError
-from bract.privacy.ledger import PopulationLedger, new_population
-from bract.privacy.statement import read_ledger
+from bract.privacy.ledger.ledger import PopulationLedger, new_population
+from bract.privacy.ledger.statement import read_ledger
 from bract.server.app import main
 from bract.server.rounds import train
 from bract.server.training import Silent, Training
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

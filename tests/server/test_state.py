@@ -128,10 +128,10 @@ def half(descriptor: int, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("place", "failing"),
     [
-        ("bract.privacy.files.write_all", half),
-        ("bract.privacy.files.os.fsync", full),
-        ("bract.privacy.files.os.replace", full),
-        ("bract.privacy.files.os.open", full),
+        ("bract.privacy.storage.write_all", half),
+        ("bract.privacy.storage.os.fsync", full),
+        ("bract.privacy.storage.os.replace", full),
+        ("bract.privacy.storage.os.open", full),
     ],
 )
 def test_a_full_disk_leaves_the_old_checkpoint(

@@ -15,15 +15,15 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from bract.privacy import Ledger, Plan, RoundError, SystemEntropy
-from bract.privacy.factorisation import Correlation
+from bract.privacy.mechanisms.banded import Correlation
 from bract.privacy.messages import ANSWER, OFFER
 from bract.server import rounds, tries
 from bract.server.answers import Unfinished
-from bract.server.metrics import Metrics, RoundRecord
+from bract.server.round_log import Metrics, RoundRecord
 from bract.server.rounds import train
 from bract.server.state import read_checkpoint
 from bract.server.training import Outcome, Silent, Training
-from bract.simulations.grid import FIRST_NODE, LocalGrid
+from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]

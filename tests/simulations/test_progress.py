@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bract.server.metrics import RoundRecord
+from bract.server.round_log import RoundRecord
 from bract.simulations.progress import Progress, summary
 from bract.simulations.run import Result
 from bract.simulations.study import make_study

@@ -12,11 +12,11 @@ from bract.client.records import Records
 from bract.client.train import Task
 from bract.models import build, read_flat
 from bract.privacy import DataError, Keystream, Sum, SystemEntropy, override, read_tables
-from bract.server.metrics import RoundRecord
-from bract.simulations.nonprivate import OPEN_MECHANISMS, OPEN_RELEASES
+from bract.server.round_log import RoundRecord
 from bract.simulations.population import make_population
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study
+from bract.simulations.unprotected import OPEN_MECHANISMS, OPEN_RELEASES
 
 CPU = torch.device("cpu")
 

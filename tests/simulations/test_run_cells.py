@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bract.privacy import Composed, override, read_tables
-from bract.privacy.accounting import epsilon, spent
-from bract.privacy.events import to_json
+from bract.privacy.accounting.accountant import epsilon, spent
+from bract.privacy.accounting.events import to_json
 from bract.server.state import ServerState, read_checkpoint
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study

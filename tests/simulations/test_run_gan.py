@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from bract.client.engines import make_engine
+from bract.client.clipping.choose_engine import make_engine
 from bract.client.records import Records
 from bract.models import build, count_parameters, load_flat, objective_of
 from bract.models.gan import Gan
 from bract.privacy import override, read_tables
 from bract.server import rounds
-from bract.server.generation import figures, trained
+from bract.server.evaluation.gan_quality import figures, trained
 from bract.server.state import ServerState, read_checkpoint
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study

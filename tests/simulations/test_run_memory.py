@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord
 
-from bract.client.journal import MemoryJournal
+from bract.client.memory.step_journal import MemoryJournal
 from bract.privacy import BudgetError, RoundError, override, read_tables
 from bract.privacy.secagg.identity import verified
 from bract.privacy.secagg.keys import Card, PublicKeys, read_card
 from bract.privacy.secagg.unmask import TooFewShares
 from bract.server import rounds
-from bract.server.metrics import RoundRecord
+from bract.server.round_log import RoundRecord
 from bract.server.training import Silent
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study
@@ -84,7 +84,7 @@ def test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of(
         seen.extend(seats())
         raise TooFewShares
 
-    monkeypatch.setattr("bract.server.secagg.unmask", unopened)
+    monkeypatch.setattr("bract.server.aggregation.secure.unmask", unopened)
     with pytest.raises(RoundError) as held:  # whoever holds the error holds the frames of the round
         simulate(study_of(tiny_plan), tmp_path / "run")
     assert seen

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bract.client.secagg import SEAT
+from bract.client.secure_round import SEAT
 from bract.privacy import override, read_tables
 from bract.server.exchange import exchange
 from bract.server.state import ServerState, read_checkpoint
-from bract.simulations.grid import LocalGrid
+from bract.simulations.local_grid import LocalGrid
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
@@ -85,7 +85,7 @@ def test_a_round_takes_two_trips_and_three_against_a_lying_server(
             made[min(request.round for request in requests)] += 1
         return exchange(grid, plan, requests, *rest)
 
-    monkeypatch.setattr("bract.server.secagg.exchange", counted)
+    monkeypatch.setattr("bract.server.aggregation.secure.exchange", counted)
     final(tiny_plan, tmp_path / "run", *SECURE, f"aggregation.mode={mode}")
     assert dict(made) == {1: trips + 2, 2: trips, 3: trips}
 

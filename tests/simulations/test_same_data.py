@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from bract.privacy import DataError, override, read_tables
-from bract.server.metrics import RoundRecord
+from bract.server.round_log import RoundRecord
 from bract.server.training import Silent
 from bract.simulations.run import simulate
 from bract.simulations.same_data import FILE
 from bract.simulations.study import make_study, read_run
 from bract.simulations.sweep import run as module
-from bract.simulations.sweep.grid import Axis
+from bract.simulations.sweep.axes import Axis
 from bract.simulations.sweep.request import Request
 from bract.simulations.sweep.results import read_record, write_record
 from bract.simulations.sweep.run import sweep

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.ring import Ring
+from bract.privacy.encoding.ring import Ring
 from bract.privacy.secagg.graph import Graph, least_in_sum, most_colluders
 from bract.privacy.secagg.identity import Identity, new_identity
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
-from bract.privacy.secagg.seating import Cohort, read_seating
+from bract.privacy.secagg.roster_view import Cohort, read_seating
 from bract.privacy.secagg.session import Session
 from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.ring import WIDTHS, Ring
+from bract.privacy.encoding.ring import WIDTHS, Ring
+from bract.privacy.secagg.bitset import from_bits, to_bits
 from bract.privacy.secagg.derive import VERSION, derive, digest
 from bract.privacy.secagg.graph import sparse_graph
 from bract.privacy.secagg.identity import Roster
 from bract.privacy.secagg.keys import Keypair, PublicKeys
 from bract.privacy.secagg.masks import Mask, add_masks, ctr_stream, gcm_stream
-from bract.privacy.secagg.members import from_bits, to_bits
 from bract.privacy.secagg.shamir import combine, split
 
 FOLDER = Path(__file__).parents[2] / "vectors"

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bract.privacy.ring import Ring
+from bract.privacy.encoding.ring import Ring
+from bract.privacy.secagg.bitset import from_bits
+from bract.privacy.secagg.consent import check_vouched, consent, count_consents, pack_consents, vouch
 from bract.privacy.secagg.graph import most_colluders
 from bract.privacy.secagg.identity import Identity, roster_of
 from bract.privacy.secagg.keys import (
@@ -28,11 +30,9 @@ from bract.privacy.secagg.keys import (
 )
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
-from bract.privacy.secagg.members import from_bits
-from bract.privacy.secagg.seating import Cohort
+from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.session import Session
 from bract.privacy.secagg.shares import Held, Parcel, hashes, seal, split_secrets, unseal
-from bract.privacy.secagg.survivors import check_vouched, consent, count_consents, pack_consents, vouch
 from bract.privacy.secagg.unmask import unmask
 
 PATH = Path(__file__).parents[2] / "vectors" / "secagg.json"

@@ -8,8 +8,8 @@ from bract.client.records import fitting, read_records
 from bract.models import MODELS
 from bract.models.autoencoder import autoencoder
 from bract.privacy import DataError
-from bract.privacy.arrays import read_arrays
-from bract.server.evaluate import make_evaluate
+from bract.privacy.npz import read_arrays
+from bract.server.evaluation.evaluate import make_evaluate
 from bract.simulations.population import make_population
 from bract.simulations.run import simulate, to_json
 from bract.simulations.shards import write_shards

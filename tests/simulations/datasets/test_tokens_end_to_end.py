@@ -11,7 +11,7 @@ from bract.cli.partition import partition
 from bract.client.records import check_records, fitting, read_records
 from bract.models import MODELS, OBJECTIVES
 from bract.models.objectives import NEXT_TOKEN
-from bract.privacy.arrays import read_arrays
+from bract.privacy.npz import read_arrays
 from bract.simulations.population import make_population
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study

@@ -1,1 +1,0 @@
-"""Per-record gradients by book-keeping: rules for layers, and the engine that runs them."""

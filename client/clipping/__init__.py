@@ -1,0 +1,1 @@
+"""Per-example gradient clipping: sums of clipped gradients without one gradient per record in memory."""

@@ -1,0 +1,146 @@
+"""The clipped sum: per-record gradients by Opacus, each clipped, summed over a batch."""
+
+# Opacus hangs `grad_sample` and `summed_grad` on parameters, which their type does not know:
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from opacus.validators import ModuleValidator
+from torch import nn
+
+from ...models.objectives import Loss, cross_entropy
+from ...privacy import PlanError
+from ..records import Records
+from .capture import losses_of
+from .determinism import GRAIN, steady, steady_rows
+from .narrowing import Faulty, like, narrowed, tell
+
+CHUNK = GRAIN
+"""Rows of every batch that the network sees, raised to what `steady_rows` says of this machine. Batches are cut and
+filled up with blanks to just this size: matrix kernels differ with the number of rows, and a server could choose
+parameters that blow such a difference in the last bits up into a difference of the other records' shares, past any
+clip. It also bounds memory."""
+
+
+HINT = "use layers that book-keeping has rules for, and training.engine = auto"
+
+
+class RecordClipper(DPOptimizer):
+    """Opacus' optimizer for its clipped sum alone, made safe against gradients that are not finite.
+
+    A record whose gradient overflows or is not a number counts as zero. (Opacus would spread it over the whole
+    sum, so that one record could move the sum without bound.) Norms are summed in float64: in float32 those of ten
+    million equal entries come out one per cent too small.
+    """
+
+    def clip_and_accumulate(self) -> None:
+        """Set `summed_grad` to the sum of the clipped gradients of the batch."""
+        gradients = self.grad_samples
+        norms = [torch.linalg.vector_norm(g.flatten(1), dim=1, dtype=torch.float64) for g in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        factor = torch.where(torch.isfinite(norm), (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0), 0.0)
+        for p, gradient in zip(self.params, gradients, strict=True):
+            kept = gradient if bool(factor.all()) else torch.where(_rows(factor > 0, gradient), gradient, 0.0)
+            p.summed_grad = torch.einsum("i,i...", factor.to(kept.dtype), kept)
+
+
+def _rows(chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return bool [records] in a shape that selects the records of a tensor [records, ...]."""
+    return chosen.view(-1, *[1] * (like.dim() - 1))
+
+
+class OpacusEngine:
+    """Sums of clipped per-record gradients of one network, one vector a batch.
+
+    Raises:
+        PlanError: Opacus knows no per-record gradient for a layer of the network.
+    """
+
+    def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
+        if faults := ModuleValidator.validate(model, strict=False):
+            raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
+        self._clip_norm, self._loss, self._rows = clip_norm, loss, steady_rows(CHUNK)
+        self._rehearsed = False
+        self._hook(model)
+
+    def _hook(self, model: nn.Module) -> None:
+        self.model = GradSampleModule(model, loss_reduction="sum")
+        self._clipper = RecordClipper(
+            torch.optim.SGD(self.model.parameters(), lr=1.0),
+            noise_multiplier=0.0,
+            max_grad_norm=self._clip_norm,
+            expected_batch_size=1,
+            loss_reduction="sum",
+        )
+
+    @property
+    def rows(self) -> int:
+        """Return how many records are treated at a time."""
+        return self._rows
+
+    def rehearse(self, example: Records) -> None:
+        """Try a pass on made-up records of the kind that is to come.
+
+        Raises:
+            PlanError: Opacus cannot train the network.
+        """
+        try:
+            with steady(next(self.model.parameters()).device):
+                self._chunk_sum(example)
+        except Exception as fault:
+            what = str(fault).strip().partition("\n")[0] or type(fault).__name__
+            raise PlanError(f"Opacus cannot train the model: {what}", HINT) from fault
+        self._rehearsed = True
+
+    def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
+        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
+
+        Parameters that are not trained have zeros. There are `passes` passes through the network at least, whatever
+        the batch: an empty one gives zeros. A record whose pass fails counts as zero, the others beside it stay;
+        `faulty` is called with its place.
+
+        Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
+        Reference: Abadi et al. 2016, algorithm 1.
+
+        Raises:
+            PlanError: Opacus cannot train the network, if that was not tried before; it does not depend on a record.
+        """
+        if not self._rehearsed:
+            self.rehearse(like(batch))
+        parameters = list(self.model.parameters())
+        total = np.zeros(sum(p.numel() for p in parameters))
+        with steady(parameters[0].device):
+            for part in narrowed(batch.chunks(self._rows, passes), self._chunk_sum, faulty):
+                total += part
+        return total
+
+    def _chunk_sum(self, chunk: Records) -> NDArray[np.float64]:
+        try:
+            return self._pass(chunk)
+        except Exception:
+            self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
+            raise
+
+    def _pass(self, chunk: Records) -> NDArray[np.float64]:
+        self._clipper.zero_grad(set_to_none=True)
+        filled = chunk.filled(self._rows)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+            losses = losses_of(self.model, self._loss, filled.features, filled.labels)
+            chosen = torch.zeros_like(losses)
+            chosen[: len(chunk)] = 1.0
+            losses.backward(chosen)
+        self._clipper.clip_and_accumulate()
+        parts = [
+            (p.summed_grad if p.requires_grad else torch.zeros_like(p)).flatten() for p in self.model.parameters()
+        ]
+        self._clipper.zero_grad(set_to_none=True)
+        return torch.cat(parts).cpu().numpy().astype(np.float64)

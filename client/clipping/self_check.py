@@ -1,0 +1,142 @@
+"""The last line: a network's records must be apart, and its rules right, on a small random batch.
+
+It runs once, on a copy with random parameters in float64 and on made-up records: it tells what no list of layers can,
+such as a mean over the batch written by hand.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from ...models.objectives import Loss
+from ...privacy import PlanError
+from .capture import Watching, losses_of
+from .clip import norms_and_spreads
+
+TOLERANCE = 1e-6
+"""Largest relative difference of what should be equal in float64."""
+
+Pairs = dict[str, torch.Tensor]
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Features and labels of a batch."""
+
+
+def check_model(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
+    """Refuse a network whose records are not apart, or whose per-record gradients the rules do not give.
+
+    Raises:
+        PlanError: a record changes another's gradient, or the rules' gradient is not that of autograd.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        trial = _Trial(model, loss, features, labels)
+        trial.check_apart()
+        trial.check_rules()
+
+
+class _Trial:
+    """A copy of the network and a batch of as few records as no other dimension has."""
+
+    def __init__(self, model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
+        self.model, self.loss = _random_copy(model), loss
+        self.features_like, self.labels_like = features, labels
+        sizes = {*features.shape[1:], *labels.shape[1:]}
+        self.rows = next(rows for rows in range(3, 3 + len(sizes) + 1) if rows not in sizes)
+        self.features, self.labels = self._others()
+
+    def _others(self) -> Pair:
+        return _random(self.features_like, self.rows), _random(self.labels_like, self.rows)
+
+    def check_apart(self) -> None:
+        """Refuse if other records beside it, or another place among them, change the first's or the last's gradient.
+
+        Others change in training, with the same dropout; places in evaluation, for there dropout is another.
+        """
+        first, last = 0, self.rows - 1
+        here = self.features, self.labels
+        for row in (first, last):
+            self.model.train()
+            beside = self._put(row, row)
+            self._compare(self._gradient(*here, row), self._gradient(*beside, row))
+            self.model.eval()
+            self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
+
+    def _put(self, row: int, place: int) -> Pair:
+        """Return a batch of other records with one of ours, from `row`, at a place."""
+        others = self._others()
+        for ours, part in zip((self.features, self.labels), others, strict=True):
+            part[place] = ours[row]
+        return others
+
+    def _compare(self, here: Pairs, there: Pairs) -> None:
+        if not _alike(here, there):
+            raise PlanError(
+                "the network mixes records: one changes another's gradient", "let it treat every record by itself"
+            )
+
+    def check_rules(self) -> None:
+        """Refuse if the rules' gradient of a record or its norm is not what autograd gives, in training.
+
+        Dropout in layers of its own or of recurrent layers is left out: theirs and ours are drawn in another order.
+        """
+        self.model.train()
+        for layer in self.model.modules():
+            if isinstance(layer, (_DropoutNd, nn.RNNBase)):
+                layer.eval()
+        torch.manual_seed(1)
+        with Watching(self.model) as watching:
+            uses = watching.uses(self.loss, self.features, self.labels, self.rows)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        norms, _ = norms_and_spreads(uses, self.rows)
+        for row in range(self.rows):
+            chosen = torch.eye(self.rows, dtype=torch.float64)[row]
+            found = {names[p]: part for use in uses for p, part in use.weighted(chosen)}
+            norm = torch.stack([part.norm() for part in found.values()]).norm()
+            same_norm = _alike({"norm": torch.as_tensor(norms[row])}, {"norm": norm})
+            if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
+                raise PlanError(
+                    "the rules of book-keeping do not give this network's gradients",
+                    "use parameters only in their own layers, and records only in the first dimension",
+                )
+
+    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Pairs:
+        """Return one record's gradient by autograd."""
+        torch.manual_seed(1)  # the same dropout each time
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        one = losses_of(self.model, self.loss, features, labels)[row]
+        gradients = torch.autograd.grad(one, list(named.values()), allow_unused=True)
+        return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+
+
+def _random_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in float64 on the CPU, with random parameters of usual size."""
+    made = copy.deepcopy(model).to("cpu", torch.float64)
+    for parameter in made.parameters():
+        bound = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1.0
+        nn.init.uniform_(parameter, -bound, bound)
+    return made
+
+
+def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return random rows: float64 normal numbers, or whole numbers: zeros, and ones if some are not zero now."""
+    shape = (rows, *like.shape[1:])
+    if like.is_floating_point():
+        return torch.randn(shape, dtype=torch.float64)
+    return torch.randint(0, 2 if bool(like.any()) else 1, shape, dtype=like.dtype)
+
+
+def _alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether two gradients are the same, up to rounding; what is missing is zero."""
+    names = sorted({*one, *other})
+    pairs = [(_or_zeros(one, other, name), _or_zeros(other, one, name)) for name in names]
+    size = sum(float(b.square().sum()) for _, b in pairs) ** 0.5
+    return all(float((a - b).norm()) <= TOLERANCE * size for a, b in pairs)
+
+
+def _or_zeros(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    return one[name] if name in one else torch.zeros_like(other[name])

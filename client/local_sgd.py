@@ -1,0 +1,117 @@
+"""A device's plain training, without clip or noise: what a plan with clients as units clips and noises as a whole."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..models import build, load_flat, objective_of
+from ..models.objectives import Loss
+from ..privacy import Keystream, Plan, Update
+from .clipping.determinism import own_randomness
+from .records import Precision, Records, precision_of, torch_device
+from .trial import ROWS, example, tried
+
+log = logging.getLogger("bract.client")
+
+MOST, MOST_ON_GPU = 128, 256
+"""The most records that plain training takes at a time."""
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def local_change(
+    plan: Plan, parameters: NDArray[np.float32], records: Records, draw: Callable[..., Keystream]
+) -> Update:
+    """Return the change of the parameters after the plan's local steps of SGD, float64 [parameters], of any size.
+
+    Each step averages over the next `batch_size` records of the device's, shuffled anew when all were seen, blanks
+    left out; without records nothing changes. Whatever the records are, there are as many steps and passes, of as
+    many rows. If a pass fails the whole change is zero.
+
+    Reference: McMahan et al. 2017, algorithm 1.
+    """
+    training, moved, sound = plan.training, parameters.astype(np.float64), True
+    load_flat(network_for(plan), parameters)  # a vector of another length is no record's fault
+    rows, passes = _rows_and_passes(training.batch_size, len(records), records.labels.device)
+    with own_randomness(records.labels.device):
+        for batch in islice(_batches(records, training.batch_size, draw), training.local_steps):
+            try:
+                gradient = gradient_sum(plan, moved.astype(np.float32), batch, rows, passes) / max(1, len(batch))
+            except Exception as fault:
+                log.warning("the change of the model counts as zero: a pass failed", exc_info=fault)
+                sound = False
+            else:
+                moved -= training.learning_rate * gradient
+    return Update(moved - parameters if sound else np.zeros(len(moved)))
+
+
+def _rows_and_passes(size: int, records: int, device: torch.device) -> tuple[int, int]:
+    """Return of how many rows, and how many, the passes of a step are: from the plan and the size of the file."""
+    rows = min(size, MOST_ON_GPU if device.type == "cuda" else MOST)
+    return rows, max(1, math.ceil(min(size, records) / rows))
+
+
+def _batches(records: Records, size: int, draw: Callable[..., Keystream]) -> Iterator[Records]:
+    """Yield batches without an end; where there are no records, empty ones."""
+    epoch = 0
+    while True:
+        order = draw("order", epoch).permutation(len(records))
+        for start in range(0, max(1, len(order)), size):
+            chosen = order[start : start + size]
+            real = torch.from_numpy(chosen if records.fits is None else chosen[records.fits[chosen]])
+            real = real.to(records.labels.device)
+            yield Records(records.features[real], records.labels[real])
+        epoch += 1
+
+
+def gradient_sum(
+    plan: Plan, parameters: NDArray[np.float32], batch: Records, rows: int = 0, passes: int = 1
+) -> NDArray[np.float64]:
+    """Return the sum over the batch of the gradients of the loss at `parameters`, float64 [parameters].
+
+    Parameters that are not trained, or not used, have zeros. The batch is taken `rows` records at a time, filled up
+    with blanks, in `passes` passes at least; with `rows` zero as it is.
+    """
+    model = network_for(plan)
+    load_flat(model, parameters)
+    rows = rows or max(1, len(batch))
+    loss, narrow = objective_of(plan.model.name, plan.data.shape).loss, precision_of(plan, batch.labels.device)
+    return np.sum([_pass(model, loss, part, rows, narrow) for part in batch.chunks(rows, passes)], axis=0)
+
+
+def _pass(model: nn.Module, loss: Loss, part: Records, rows: int, precision: Precision) -> NDArray[np.float64]:
+    weights, filled = list(model.parameters()), part.filled(rows)
+    with torch.autocast(part.labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        losses = loss(model(filled.features), filled.labels)
+    trained = [p for p in weights if p.requires_grad]
+    gradients = torch.autograd.grad(losses[: len(part)].sum(), trained, allow_unused=True)
+    found = dict(zip(trained, gradients, strict=True))
+    each = [torch.zeros_like(p) if (g := found.get(p)) is None else g for p in weights]
+    return torch.cat([g.flatten() for g in each]).cpu().numpy().astype(np.float64)
+
+
+def network_for(plan: Plan) -> nn.Module:
+    """Return the plan's network, tried on made-up records, kept from round to round.
+
+    Raises:
+        PlanError: it cannot be trained.
+    """
+    device = torch_device()
+    return _network(plan.model.name, plan.data.shape, plan.data.classes, precision_of(plan, device))
+
+
+@lru_cache(maxsize=2)
+def _network(name: str, shape: tuple[int, ...], classes: int, precision: Precision) -> nn.Module:
+    device = torch_device()
+    with tried(name), own_randomness(device):
+        model = build(name, shape, classes).to(device)
+        _pass(model, objective_of(name, shape).loss, example(name, shape, classes, device), ROWS, precision)
+    return model

@@ -1,0 +1,58 @@
+"""Between real vectors and the integer grid on which they are summed."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..noise.keystream import Keystream
+from .ring import CHUNK, LARGEST
+from .vectors import Clipped, Update
+
+
+def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
+    """Return the update in whole multiples of `step`, rounded to nearest; saturated at `bound` steps.
+
+    An update with a coordinate that is not finite becomes the zero vector. Saturation moves no two vectors apart,
+    so it costs accuracy at most, never privacy.
+
+    >>> import numpy as np
+    >>> quantize(Update(np.array([0.5, -1.26])), 0.25).vector.tolist()
+    [2, -5]
+    """
+    source = update.vector
+    vector = np.empty(len(source), dtype=np.int64)
+    scaled = np.empty(min(CHUNK, len(source)), dtype=np.float64)
+    for start in range(0, len(source), CHUNK):
+        part = source[start : start + CHUNK]
+        real = np.divide(part, step, out=scaled[: len(part)], dtype=np.float64, casting="unsafe")
+        low, high = np.minimum.reduce(real), np.maximum.reduce(real)  # not a number if one of them is none
+        if not (isfinite(low) and isfinite(high)):
+            return Clipped(np.zeros(len(source), dtype=np.int64))
+        if low < -bound or high > bound:
+            np.clip(real, -bound, bound, out=real)
+        vector[start : start + CHUNK] = np.rint(real, out=real)
+    return Clipped(vector)
+
+
+def round_randomly(vector: NDArray[np.float64], step: float, keystream: Keystream) -> NDArray[np.int64]:
+    """Return the vector in whole multiples of `step`, each rounded up with the probability of its fraction, secret.
+
+    The mean is the vector's own, to 2^-32 of a step.
+
+    Guarantee: two vectors, rounded by the same draws, differ by whole numbers next to their real difference; where
+    that is m + f steps, by m + 1 with probability f (to 2^-32), which is what `accounting.renyi` takes for granted.
+    """
+    rounded = np.empty(len(vector), dtype=np.int64)
+    for start in range(0, len(vector), CHUNK):
+        part = vector[start : start + CHUNK]
+        up = keystream.half_words(len(part)) * 2.0**-32
+        rounded[start : start + CHUNK] = np.floor(part / step + up)
+    return rounded
+
+
+def dequantize(vector: NDArray[np.int64], step: float) -> NDArray[np.float64]:
+    """Return the real vector, shape and order kept, that integers in units of `step` stand for."""
+    return vector.astype(np.float64) * step

@@ -1,0 +1,59 @@
+"""Layers of distributed noise: what devices bring in case others drop out, and what is taken off if they do not.
+
+Each layer is Skellam noise from a seed of its own, so that who is given the seed can subtract it exactly.
+
+Reference: Jiang, Wang, Chen 2024, Dordis, section 4 (XNoise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..noise.keystream import KEY_BYTES, Keystream
+from ..noise.skellam import skellam
+
+SEED_BYTES = KEY_BYTES
+
+SURPLUS = 10
+"""The variance of the noise may be more than is claimed by one part in so many."""
+
+
+def steps_of_dropouts(honest: int, most: int) -> tuple[int, ...]:
+    """Return rising numbers of dropouts, the last `most`, that noise is made enough for by one layer after another.
+
+    Of `honest` devices as many bring noise as do not drop out. Where d drop out, it is enough for the next number on
+    the list: so the list is as short as keeps what is too much within a tenth of the variance. Where `most` alone
+    does, there are no layers. Public.
+
+    >>> steps_of_dropouts(67, 30)
+    (0, 7, 13, 18, 23, 27, 30)
+    >>> steps_of_dropouts(8, 3), steps_of_dropouts(67, 6)
+    ((0, 1, 2, 3), (6,))
+    """
+    if SURPLUS * honest <= (SURPLUS + 1) * (honest - most):
+        return (most,)
+    steps = [0]
+    while steps[-1] < most:
+        left = honest - steps[-1] - 1
+        steps.append(min(most, max(steps[-1] + 1, honest - -(-SURPLUS * left // (SURPLUS + 1)))))
+    return tuple(steps)
+
+
+def split_seeds(seeds: bytes) -> list[bytes]:
+    """Return the seeds, 32 bytes each, that these bytes hold one after another."""
+    return [seeds[at : at + SEED_BYTES] for at in range(0, len(seeds), SEED_BYTES)]
+
+
+def layer_noise(variances: Sequence[float], seeds: Sequence[bytes], count: int) -> NDArray[np.int64]:
+    """Return the sum of layers of these variances from these seeds, int64 [count]: as secret as the seeds are.
+
+    Raises:
+        ValueError: there are not as many seeds as variances.
+    """
+    noise = np.zeros(count, dtype=np.int64)
+    for variance, seed in zip(variances, seeds, strict=True):
+        noise += skellam(variance, count, Keystream(seed))
+    return noise

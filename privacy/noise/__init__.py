@@ -1,0 +1,1 @@
+"""Secret random numbers: keystream, discrete Gaussian and Skellam samplers."""

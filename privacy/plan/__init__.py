@@ -1,0 +1,1 @@
+"""The plan of a training: its keys, its text, its rules, its digest."""

@@ -1,0 +1,288 @@
+"""What makes a plan sound beyond its single keys: rules over its tables, and checks of the plan they make."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..errors import PlanError
+from ..mechanisms.distributed import Distributed
+from ..noise.gaussian import LEAST_STD, MOST_STD
+from ..noise.skellam import LEAST_VARIANCE, MOST_VARIANCE
+from ..secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, least_in_sum, most_colluders, most_dropouts
+from .plan import Plan
+from .schema import MOST_PARAMETERS, gives_one_away, least_units
+
+Sections = dict[str, Any]
+
+MOST_DELTA = 0.01
+"""The largest delta of any plan."""
+
+
+def _cohort_fits(s: Sections) -> str | None:
+    size, clients = s["cohort"].size, s["data"].clients
+    return f"cohort.size is {size}, data.clients only {clients}" if size > clients else None
+
+
+def _minimum_fits(s: Sections) -> str | None:
+    minimum, size = s["cohort"].minimum, s["cohort"].size
+    return f"cohort.minimum is {minimum}, above cohort.size {size}" if minimum > size else None
+
+
+def _a_shared_step_is_one(s: Sections) -> str | None:
+    steps, p = s["training"].local_steps, s["privacy"]
+    if p.noise != "local" and p.unit != "client" and steps > 1:
+        return f"training.local_steps is {steps}, but noise = {p.noise} makes one step a round"
+    return None
+
+
+def _clients_are_not_sampled(s: Sections) -> str | None:
+    p = s["privacy"]
+    if p.unit == "client" and p.sampling_rate < 1:
+        return f"privacy.sampling_rate is {p.sampling_rate:g}, unit = client takes 1: cohorts are dealt, not sampled"
+    return None
+
+
+def _adapted_clips_are_clients(s: Sections) -> str | None:
+    p = s["privacy"]
+    return "privacy.clip_quantile is for unit = client" if p.clip_quantile and p.unit != "client" else None
+
+
+def _bands_have_one_hand(s: Sections) -> str | None:
+    p = s["privacy"]
+    if _bands(s) > 1 and (p.unit, p.noise) != ("client", "central"):
+        return (
+            "privacy.bands is for unit = client with noise = central: one party has to know the noise of all rounds"
+        )
+    return None
+
+
+def _bands_leave_full_cohorts(s: Sections) -> str | None:
+    bands, size, clients = _bands(s), s["cohort"].size, s["data"].clients
+    if bands > 1 and clients < bands * size:
+        return (
+            f"privacy.bands is {bands}, with which cohorts of {size} need {bands * size} clients, data.clients is "
+            f"{clients}"
+        )
+    return None
+
+
+def _bands_fit_the_rounds(s: Sections) -> str | None:
+    bands, rounds = _bands(s), s["cohort"].rounds
+    return f"privacy.bands is {bands}, above cohort.rounds {rounds}" if bands > rounds else None
+
+
+def _bands_keep_their_scale(s: Sections) -> str | None:
+    if _bands(s) > 1 and s["privacy"].clip_quantile:
+        return "privacy.bands takes noise back as it was put in, which privacy.clip_quantile would scale anew"
+    return None
+
+
+def _bands_are_for_sgd(s: Sections) -> str | None:
+    if _bands(s) > 1 and s["server"].optimizer != "sgd":
+        return "privacy.bands is for server.optimizer = sgd, which adds up what is released"
+    return None
+
+
+def _bands(s: Sections) -> int:
+    return s["privacy"].bands or 1
+
+
+def _shared_noise_is_masked(s: Sections) -> str | None:
+    if s["privacy"].noise == "distributed" and s["aggregation"].protocol != "secagg":
+        return "noise = distributed shares the noise inside a secure sum, it needs aggregation.protocol = secagg"
+    return None
+
+
+def _layers_are_shared(s: Sections) -> str | None:
+    p = s["privacy"]
+    if p.shares == "xnoise" and p.noise != "distributed":
+        return f"privacy.shares = xnoise is for noise = distributed, not for {p.noise}"
+    return None
+
+
+def _honest_devices_have_company(s: Sections) -> str | None:
+    size, colluders = s["cohort"].size, _colluders(s)
+    if s["aggregation"].protocol != "secagg" or size - colluders >= 2:
+        return None
+    return (
+        f"cohort.size is {size}, secure aggregation hides no sum of one: raise it to {colluders + 2} at least, for "
+        f"{colluders} may work with the server"
+    )
+
+
+def _enough_are_left(s: Sections) -> str | None:
+    size, colluders, dropouts = s["cohort"].size, _colluders(s), s["aggregation"].dropouts
+    least = least_in_sum(size, colluders)
+    if s["aggregation"].protocol != "secagg" or least > size or least <= size - most_dropouts(size, dropouts):
+        return None
+    return (
+        f"{size} devices that withstand {colluders} colluders need {least} in a sum, aggregation.dropouts "
+        f"{dropouts:g} may leave {size - most_dropouts(size, dropouts)}: lower it to {_share(size - least, size):g}, "
+        "or lower aggregation.colluders"
+    )
+
+
+def _share(dropouts: int, size: int) -> float:
+    """Return a share, of few digits, by which so many of the devices may drop out, or hardly fewer."""
+    share = math.ceil(1000 * dropouts / size) / 1000
+    return share if most_dropouts(size, share) <= dropouts else math.floor(1000 * dropouts / size) / 1000
+
+
+def _colluders(s: Sections) -> int:
+    return most_colluders(s["cohort"].size, s["aggregation"].colluders)
+
+
+def _malicious_is_complete(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol == "secagg" and a.mode == "malicious-server" and size > COMPLETE:
+        return f"cohort.size is {size}, aggregation.mode = malicious-server takes at most {COMPLETE}"
+    return None
+
+
+def _secagg_has_room(s: Sections) -> str | None:
+    size = s["cohort"].size
+    too_many = s["aggregation"].protocol == "secagg" and size > MOST_DEVICES
+    return f"cohort.size is {size}, secure aggregation takes at most {MOST_DEVICES}" if too_many else None
+
+
+def _graph_exists(s: Sections) -> str | None:
+    a, size = s["aggregation"], s["cohort"].size
+    if a.protocol != "secagg" or not COMPLETE < size <= MOST_DEVICES:
+        return None
+    try:
+        choose_graph(size, _colluders(s), a.dropouts)
+    except ValueError:
+        return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
+    return None
+
+
+def _opacus_is_in_float32(s: Sections) -> str | None:
+    t = s["training"]
+    narrow = t.engine == "opacus" and t.precision != "float32"
+    return f"training.precision {t.precision} is not for engine = opacus" if narrow else None
+
+
+def _momentum_is_for_sgd(s: Sections) -> str | None:
+    server = s["server"]
+    return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
+
+
+def _files_have_a_path(s: Sections) -> str | None:
+    data = s["data"]
+    return "data.path is missing, data.name = files needs it" if data.name == "files" and not data.path else None
+
+
+def _delta_is_small(s: Sections) -> str | None:
+    delta = s["privacy"].delta
+    too_large = delta > MOST_DELTA
+    return f"privacy.delta {delta:g} is no guarantee, it must be at most {MOST_DELTA:g}" if too_large else None
+
+
+def _delta_gives_nobody_away(s: Sections) -> str | None:
+    p, data = s["privacy"], s["data"]
+    units = least_units(data, s["training"], p)
+    if p.unit == "none" or p.allow_large_delta or p.delta > MOST_DELTA or not gives_one_away(p.delta, units):
+        return None
+    source = "data.clients" if p.unit == "client" else "data.records"
+    if source == "data.records" and data.records is None:
+        source = "training.batch_size / privacy.sampling_rate, as data.records is not given"
+    return (
+        f"privacy.delta {p.delta:g} is 1/n or more, n = {units:,.0f} {p.unit}s ({source}): to publish one {p.unit} "
+        "in full would keep to it; lower it, or set privacy.allow_large_delta = true"
+    )
+
+
+RULES = (
+    _cohort_fits,
+    _minimum_fits,
+    _a_shared_step_is_one,
+    _clients_are_not_sampled,
+    _adapted_clips_are_clients,
+    _bands_have_one_hand,
+    _bands_leave_full_cohorts,
+    _bands_fit_the_rounds,
+    _bands_keep_their_scale,
+    _bands_are_for_sgd,
+    _shared_noise_is_masked,
+    _layers_are_shared,
+    _opacus_is_in_float32,
+    _momentum_is_for_sgd,
+    _files_have_a_path,
+    _malicious_is_complete,
+    _honest_devices_have_company,
+    _enough_are_left,
+    _secagg_has_room,
+    _graph_exists,
+    _delta_is_small,
+    _delta_gives_nobody_away,
+)
+"""What no single key can tell: each returns a fault, or None."""
+
+
+MOST_STEPS = 10**6
+"""The most noised steps of one participant: figures hold up to so many, and take a device no more than seconds."""
+
+
+def _check_steps(plan: Plan) -> None:
+    """Refuse more steps than are accounted for, before a figure for them is sought."""
+    steps = plan.participations * plan.sums
+    if not plan.protected or steps <= MOST_STEPS:
+        return
+    raise PlanError(
+        f"a client takes {steps} noised steps in {plan.participations} rounds, {MOST_STEPS} can be accounted for",
+        "lower cohort.rounds or training.local_steps, or raise data.clients",
+    )
+
+
+def _check_budget(plan: Plan) -> None:
+    """Refuse more rounds than the budget allows."""
+    if not plan.protected or (cost := plan.cost()) <= plan.privacy.epsilon:
+        return
+    raise PlanError(
+        f"{plan.cohort.rounds} rounds at noise multiplier {plan.noise_multiplier:g} cost epsilon {cost:.4g}, "
+        f"the budget is {plan.privacy.epsilon:g}",
+        "lower cohort.rounds, raise privacy.epsilon, or leave privacy.noise_multiplier out to have it calibrated",
+    )
+
+
+def _check_ring(plan: Plan) -> None:
+    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
+    if plan.grid_step <= plan.coarsest_step < math.inf:
+        return
+    raise PlanError(
+        f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
+        f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
+        "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
+    )
+
+
+def _check_noise(plan: Plan) -> None:
+    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
+    if not plan.protected or _makeable(plan):
+        return
+    raise PlanError(
+        f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
+        "bring it, aggregation.range and cohort.size nearer to usual values, or set privacy.shares = floor",
+    )
+
+
+def _makeable(plan: Plan) -> bool:
+    if isinstance(plan.place, Distributed):
+        variances = (plan.place.share_variance, *plan.place.layers)
+        return min(variances) >= LEAST_VARIANCE and max(variances) <= MOST_VARIANCE
+    std = plan.noise_std(1) / plan.noise_step
+    return std >= LEAST_STD and (_weighable(plan) if plan.correlated else std <= MOST_STD / 2)
+
+
+def _weighable(plan: Plan) -> bool:
+    """Whether noise can be correlated, however many parameters the model has."""
+    try:
+        plan.weights(MOST_PARAMETERS)
+    except ValueError:
+        return False
+    return True
+
+
+CHECKS = (_check_steps, _check_ring, _check_budget, _check_noise)
+"""What the plan as a whole must be: each raises a PlanError."""

@@ -1,0 +1,226 @@
+"""Reading a plan: TOML text and overrides become one `Plan`, or one message that names every fault."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import PlanError
+from .plan import Plan
+from .rules import CHECKS, RULES, Sections
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+Tables = dict[str, dict[str, Any]]
+Counter = Callable[[str, tuple[int, ...], int], int]
+"""Tells how many parameters the network of a name has, for records of a shape and so many classes."""
+
+MOST_CHARACTERS = 1 << 16
+"""The longest text of a plan. It may come from a server, so what it costs to read and to refuse is bounded."""
+
+MOST_DEPTH = 4
+"""How deep tables and lists of a plan may lie in one another; a plan needs three."""
+
+MOST_DOTS = 100
+"""The most dots on a line: what a key of n parts costs to parse grows with their square."""
+
+MOST_FAULTS, MOST_SHOWN = 10, 60
+"""The faults that a message lists, and the characters of a value that it shows."""
+
+Fault = Callable[[], str]
+
+
+def read_tables(path: Path) -> Tables:
+    """Return the tables of a TOML plan file.
+
+    Raises:
+        PlanError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return parse_tables(path.read_text("utf-8"), str(path))
+    except FileNotFoundError:
+        raise PlanError(f"there is no plan file {path}", "give the path of a .toml plan") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise PlanError(f"cannot read the plan file {path}", "give a readable .toml plan") from fault
+
+
+def parse_tables(text: str, name: str = "the plan") -> Tables:
+    """Return the tables of TOML text; `name` is what messages call it.
+
+    Raises:
+        PlanError: it is not TOML, too long or too deep, or has a value outside a table.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise PlanError(f"{name} has more than {MOST_CHARACTERS:,} characters", "a plan is a page of TOML: give that")
+    if any(line.count(".") > MOST_DOTS for line in text.split("\n")):
+        raise PlanError(f"{name} has a line with more than {MOST_DOTS} dots", "write one key a line, under its table")
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise PlanError(f"{name} is not toml: {shorten(fault)}", "mend that line") from None
+    if _is_deep(tables):
+        raise PlanError(f"{name} has tables within tables within tables", 'write keys under one table, as "[cohort]"')
+    if stray := [key for key, value in tables.items() if not isinstance(value, dict)]:
+        raise PlanError(f"{name} has {shorten(stray[0])} outside a table", 'write it under its table, as "[cohort]"')
+    return tables
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether tables or lists lie deeper in one another than in any plan."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [part for one in level for part in _parts(one) if isinstance(part, dict | list)]
+    return bool(level)
+
+
+def _parts(value: Any) -> list[Any]:
+    return list(cast(dict[str, Any], value).values() if isinstance(value, dict) else value)
+
+
+def shorten(text: object) -> str:
+    """Return the text, or how it begins."""
+    words = str(text)
+    return words if len(words) <= MOST_SHOWN else f"{words[:MOST_SHOWN]}..."
+
+
+def override(tables: Tables, settings: Sequence[str]) -> Tables:
+    """Return the tables with settings such as `privacy.epsilon=4` put in; a value is TOML, or else a string.
+
+    Raises:
+        PlanError: a setting is not of the form `table.key=value`.
+    """
+    changed = {name: dict(table) for name, table in tables.items()}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        table, dot, key = path.strip().partition(".")
+        if not (equals and dot and table and key):
+            raise PlanError(f"--set {setting} is not table.key=value", "write it as --set privacy.epsilon=4")
+        changed.setdefault(table, {})[key] = _value(text.strip())
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
+    """Return the plan of these tables, resolved. Every fault found is in the one error.
+
+    `count` tells how many parameters a network has: a plan that says otherwise is refused.
+
+    Raises:
+        PlanError: a key is unknown, a value is out of range, keys contradict each other, or the rounds cost more
+            than the budget.
+    """
+    sections, faults = _sections(tables, kind)
+    broken = [fault for rule in RULES if (fault := _judge(rule, sections))]
+    if count_faults := len(faults) + len(broken):
+        listed = [*(fault() for fault in faults[:MOST_FAULTS]), *broken][:MOST_FAULTS]
+        what = "a fault" if count_faults == 1 else f"{count_faults} faults"
+        more = f"; and {count_faults - MOST_FAULTS} more" if count_faults > MOST_FAULTS else ""
+        raise PlanError(f"{name} has {what}: {'; '.join(listed)}{more}", "mend it and try again")
+    plan = kind.model_validate(_counted(sections, count)).resolved()
+    for check in CHECKS:
+        check(plan)
+    return cast(AnyPlan, plan)
+
+
+@lru_cache(maxsize=8)
+def read_plan(text: str, count: Counter | None = None) -> Plan:
+    """Return the plan that a deployment was given as TOML text; what only simulations read is left aside.
+
+    Raises:
+        PlanError: as `make_plan`.
+    """
+    tables = parse_tables(text)
+    tables.pop("simulation", None)
+    return make_plan(tables, Plan, count=count)
+
+
+@lru_cache(maxsize=8)
+def read_offered(text: str) -> Plan:
+    """Return the plan that a server offers a device: resolved, as it takes a minute to search for some plans' noise.
+
+    Raises:
+        PlanError: as `make_plan`, or the noise is not written out.
+    """
+    tables = parse_tables(text)
+    if "noise_multiplier" not in tables.get("privacy", {}):
+        raise PlanError("the plan does not say its noise multiplier", "offer the resolved plan")
+    return read_plan(text)
+
+
+def read_plan_file(path: Path, count: Counter | None = None) -> Plan:
+    """Return the plan in a file as a deployment reads it.
+
+    Raises:
+        PlanError: the file cannot be read, or as `make_plan`.
+    """
+    try:
+        return read_plan(path.read_text("utf-8"), count)
+    except (OSError, UnicodeDecodeError) as fault:
+        raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan") from fault
+
+
+def _counted(sections: Sections, count: Counter | None) -> Sections:
+    """Return the sections with the number of parameters filled in, which must be the network's where it is given."""
+    model, data = sections["model"], sections["data"]
+    if count is None:
+        return sections
+    try:
+        parameters = count(model.name, data.shape, data.classes)
+    except KeyError:
+        raise PlanError(f"there is no model {model.name}", "set model.name to cnn") from None
+    except ValueError as fault:
+        raise PlanError(str(fault), "set data.shape and data.classes to match the model") from None
+    if model.parameters not in (None, parameters):
+        what = f"model.parameters is {model.parameters}, {model.name} has {parameters}"
+        raise PlanError(what, "leave model.parameters out")
+    return sections | {"model": model.model_copy(update={"parameters": parameters})}
+
+
+def _sections(tables: Tables, kind: type[Plan]) -> tuple[Sections, list[Fault]]:
+    """Return the sections that have no fault, and the faults, each to be put into words if it is listed."""
+    fields = kind.model_fields
+    sections: Sections = {}
+    faults: list[Fault] = [partial(_unknown, table, fields) for table in tables if table not in fields]
+    for section, field in fields.items():
+        model = cast(type[BaseModel], field.annotation)
+        try:
+            sections[section] = model.model_validate(tables.get(section, {}))
+        except ValidationError as fault:
+            faults += [partial(_fault, section, error, model) for error in fault.errors(include_url=False)]
+    return sections, faults
+
+
+def _unknown(table: str, known: Iterable[str]) -> str:
+    return f"[{shorten(table)}] is not a table{_nearest(table, known)}"
+
+
+def _fault(section: str, error: ErrorDetails, model: type[BaseModel]) -> str:
+    key = ".".join([section, *(shorten(part) for part in error["loc"])])
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a key{_nearest(str(error['loc'][-1]), model.model_fields, section + '.')}"
+    message = error["msg"].removeprefix("Input should be ").replace("'", "")
+    return f"{key} must be {message}, not {shorten(repr(error['input']))}"
+
+
+def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    close = get_close_matches(word[:MOST_SHOWN], list(known), 1)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def _judge(rule: Callable[[Sections], str | None], sections: Sections) -> str | None:
+    try:
+        return rule(sections)
+    except KeyError:  # the rule reads a table that has faults of its own
+        return None

@@ -1,0 +1,1 @@
+"""What a budget buys: cost, curves and a forecast of noise against signal, all from a plan."""

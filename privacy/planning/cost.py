@@ -1,0 +1,186 @@
+"""What a plan costs, what a budget buys, and how both change: pure functions of a plan, for whoever chooses one.
+
+Single figures are those that a ledger would charge (`accounting.spent`). Curves are Renyi bounds: they lie above such
+figures, by about a tenth where the noise is Gaussian, and take a hundredth of the time.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ..accounting.accountant import VAST, Spending, pld_epsilon, rdp_epsilon, spent
+from ..accounting.events import Composed, Event
+from ..budget import View
+from ..errors import PlanError
+from ..plan.plan import Plan
+from ..plan.toml import make_plan
+from .compare import as_gaussian
+
+MOST_ROUNDS = 10**7
+"""The most rounds that a plan can have."""
+
+SOUGHT = (1e-2, 1e-3)
+"""Grids of the privacy loss on which rounds are sought before they are priced, up to twice that share of them."""
+
+NEAR = 0.99
+"""The share of a target from which on the search takes small steps."""
+
+VIEWS: tuple[View, ...] = ("server", "released")
+
+
+@dataclass(frozen=True)
+class Epsilons:
+    """The two epsilons of a client that takes part most often: infinite where nothing protects."""
+
+    server: float
+    released: float
+
+    def of(self, view: View) -> float:
+        """The epsilon in one view."""
+        return self.server if view == "server" else self.released
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """The most rounds that cost at most `target`: so many `participations` of one client, which cost `epsilon`.
+
+    `dearer` participations would cost `dearer_epsilon`, more than the target; None where a plan can have no more.
+    """
+
+    target: float
+    rounds: int
+    participations: int
+    epsilon: float
+    dearer: int | None
+    dearer_epsilon: float | None
+
+
+def participations(plan: Plan, rounds: int) -> int:
+    """Return the most of so many rounds that any one client takes part in: the cohort is dealt round robin."""
+    return -(-rounds * plan.cohort.size // plan.data.clients)
+
+
+def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
+    """Return both epsilons of the plan at its delta, after all of its rounds or so many of them.
+
+    Guarantee: upper bounds for a unit of any client, as `accounting.spent`, if every sum holds the noise of the
+    fewest devices that are allowed.
+    """
+    times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
+    return Epsilons(*(spent(_times(plan.event(view), times), plan.privacy.delta) for view in VIEWS))
+
+
+def bound(plan: Plan, rounds: int | None = None, survivors: int | None = None) -> Epsilons:
+    """Return the Renyi bounds beside `cost`, if so many devices are left in every round."""
+    times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
+    return Epsilons(*(rdp_epsilon(((plan.event(view, survivors), times),), plan.privacy.delta) for view in VIEWS))
+
+
+def _times(event: Event, count: int) -> Spending:
+    """Return so many rounds' events as one, so that a figure is the plan's own to the last bit."""
+    return ((Composed(event, count), 1),)
+
+
+def with_noise(plan: Plan, noise_multiplier: float) -> Plan:
+    """Return the plan with another noise multiplier, and a budget without a limit.
+
+    Raises:
+        PlanError: there is no such noise.
+    """
+    return _changed(plan, "privacy", noise_multiplier=noise_multiplier, epsilon=sys.float_info.max)
+
+
+def with_target(plan: Plan, epsilon: float) -> Plan:
+    """Return the plan with another budget and the noise calibrated to it.
+
+    Raises:
+        PlanError: no noise meets the target.
+    """
+    return _changed(plan, "privacy", noise_multiplier=None, epsilon=epsilon)
+
+
+def _changed(plan: Plan, section: str, **changes: float | int | None) -> Plan:
+    tables = plan.public()
+    table = {key: value for key, value in (tables[section] | changes).items() if value is not None}
+    return make_plan(tables | {section: table}, Plan)
+
+
+def most_rounds(plan: Plan, target: float) -> Purchase:
+    """Return the most rounds that cost at most `target` at the plan's noise, in the view that its budget binds.
+
+    They are the most but for a thousandth of them: below 1,000 participations, exactly.
+
+    Guarantee: the rounds were computed to cost at most the target, as `cost`.
+
+    Raises:
+        PlanError: one round costs more already, or the target is no number above zero.
+    """
+    if not 0 < target < math.inf:
+        raise PlanError(f"epsilon {target:g} is no budget", "give a number above zero")
+    event, delta = plan.event(plan.budget.view), plan.privacy.delta
+
+    def price(count: int) -> float:
+        return spent(_times(event, count), delta)
+
+    most = participations(plan, MOST_ROUNDS)
+    start = _about(event, delta, target, most)
+    while start > 1 and price(start) > target:
+        start = start * 9 // 10
+    if price(start) > target:
+        raise PlanError(
+            f"one round at noise multiplier {plan.noise_multiplier:g} costs epsilon {price(1):.4g}, more than "
+            f"{target:g}",
+            "raise the epsilon or the noise",
+        )
+    count, dearer = _last(price, target, start, most, slack=0.001)
+    rounds = min(MOST_ROUNDS, count * plan.data.clients // plan.cohort.size)
+    beyond = (None, None) if dearer > most else (dearer, price(dearer))
+    return Purchase(target, rounds, count, price(count), *beyond)
+
+
+def _about(event: Event, delta: float, target: float, most: int) -> int:
+    """Return about how often, once at least, the event may happen for at most `target`: by coarse grids."""
+    gaussian = as_gaussian(event) == event
+
+    def price(count: int, grid: float) -> float:
+        rdp = rdp_epsilon(((event, count),), delta) if count else 0.0
+        return pld_epsilon(_times(event, count), delta, grid) if gaussian and 0 < rdp <= VAST else rdp
+
+    count = 0
+    for grid in SOUGHT:
+        count, _ = _last(partial(price, grid=grid), target, count, most, slack=2 * grid)
+    return max(1, count)
+
+
+def _last(price: Callable[[int], float], target: float, low: int, most: int, slack: float) -> tuple[int, int]:
+    """Return the last whole number, from `low` up to `most`, whose price is at most `target`, and one that is dearer.
+
+    `low`'s price must be at most the target. Found is the last but for the share `slack` of it. The logarithm of a
+    price is nearly a line over that of the number, so the search follows the line between the two nearest that are
+    known; where that moved one end three times, it takes the middle.
+    """
+    low_price, high, high_price, moved = price(low), most + 1, math.inf, 0
+    while high - low > max(1.0, slack * low):
+        line = abs(moved) < 3 or math.isinf(high_price)
+        guess = _guess(low, low_price, high, high_price, target) if line else round(math.sqrt(max(low, 1) * high))
+        guess = min(max(guess, low + 1), high - 1)
+        if (paid := price(guess)) <= target:
+            low, low_price, moved = guess, paid, max(moved, 0) + 1
+        else:
+            high, high_price, moved = guess, paid, min(moved, 0) - 1
+    return low, high
+
+
+def _guess(low: int, low_price: float, high: int, high_price: float, target: float) -> int:
+    """Return about where the price meets the target; with nothing dearer known yet, rather too far than too near."""
+    if low_price <= 0:
+        return 2 * low + 1
+    if math.isinf(high_price):
+        far = 1.01 * (target / low_price) ** 1.5 if low_price < NEAR * target else (target / low_price) ** 2
+        return math.ceil(low * far)
+    share = math.log(target / low_price) / math.log(high_price / low_price)
+    return round(low * (high / low) ** share)

@@ -1,0 +1,160 @@
+"""How much noise the gradients can stand: the noise beside what training can learn, predicted from a plan alone.
+
+One step releases an average update plus noise. Over T steps updates that agree add up like T, independent noises like
+sqrt(T); so what counts is the noise over the whole training beside the signal, `Signal.ratio`: that of one step
+divided by sqrt(T). It does not depend on how many steps a budget is spread over, as noise grows like sqrt(T) too.
+
+It is a rule of thumb. How long the average update is without noise, in clip norms, was measured (`UPDATE`); `WORKS`
+and `HOPELESS` are where trainings with known outcome lie (docs/budget.md lists them).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..mechanisms.banded import relative_error
+from ..mechanisms.distributed import Distributed
+from ..plan.plan import Plan
+from ..plan.schema import gives_one_away
+from .cost import bound
+from .curves import with_noise_multiplier
+
+UPDATE = {"record": 0.2, "client": 0.8}
+"""Usual length of the average of clipped gradients, or of clients' clipped changes, in clip norms: measured were 0.1
+to 0.4, and 0.6 to 0.9."""
+
+WORKS, HOPELESS = 1.0, 15.0
+"""Ratios up to which trainings came near to what they reach without noise, and from which on they learnt next to
+nothing. Between them, accuracy is lost."""
+
+SEEN = 1000
+"""Rounds after which the share of correlated noise that stays hardly changes."""
+
+Verdict = Literal["works", "hard", "cannot work"]
+
+WORTHLESS = 50.0
+"""An epsilon that protects nobody."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The noise on one averaged update and what it is up against, in clip norms; `steps` of them make the training.
+
+    `noise` is its expected L2 norm over so many `parameters` if the whole cohort takes part, were it independent;
+    `kept` is the share that stays in the model where later rounds take noise back.
+    """
+
+    parameters: int
+    noise: float
+    update: float
+    steps: int
+    kept: float = 1.0
+
+    @property
+    def step_ratio(self) -> float:
+        """The noise of one step beside its update."""
+        return self.noise / self.update
+
+    @property
+    def ratio(self) -> float:
+        """The noise over the whole training beside the signal."""
+        return self.step_ratio * self.kept / math.sqrt(self.steps)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What that bodes."""
+        return "works" if self.ratio <= WORKS else "hard" if self.ratio <= HOPELESS else "cannot work"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that alone would bring the ratio down to `WORKS`: the key it is about, its value, and in words."""
+
+    key: str
+    value: float | str
+    words: str
+
+
+def signal(plan: Plan) -> Signal:
+    """Return the prediction for a plan that says how many parameters its model has.
+
+    Raises:
+        PlanError: it does not say.
+    """
+    steps = plan.cohort.rounds * plan.sums
+    return Signal(plan.parameters, _noise(plan), UPDATE[plan.privacy.unit], steps, _kept(plan))
+
+
+def _kept(plan: Plan) -> float:
+    """Return the share of independent noise that correlated noise leaves in the model, root mean square."""
+    return relative_error(min(plan.cohort.rounds, SEEN), plan.bands, plan.server.momentum) if plan.correlated else 1.0
+
+
+def _noise(plan: Plan) -> float:
+    """Return the expected norm of the noise on an averaged update, in clip norms, if nobody drops out."""
+    size, noise = plan.cohort.size, plan.privacy.noise
+    place = plan.place
+    times = place.arrived(size, size) if isinstance(place, Distributed) else {"local": size}.get(noise, 1)
+    weight = plan.training.batch_size if plan.privacy.unit == "record" else 1
+    members = size if plan.privacy.unit == "client" or noise == "local" else 1
+    std = plan.noise_std(plan.parameters) / plan.privacy.clip_norm * math.sqrt(times)
+    return std * math.sqrt(plan.parameters) / (weight * members)
+
+
+def remedies(plan: Plan) -> tuple[Remedy, ...]:
+    """Return what would help, each change for itself, where the verdict is not "works"; nothing where it is.
+
+    The figures follow from how the ratio scales: with noise, with 1 / (clients or records), with sqrt(parameters).
+    """
+    now = signal(plan)
+    if now.verdict == "works":
+        return ()
+    times = now.ratio / WORKS
+    level = _record_level() if plan.privacy.unit == "client" else ()
+    place = _shared(plan) if plan.privacy.noise == "local" else ()
+    return (_more(plan, times), *place, _epsilon(plan, times), *level, _smaller(now, times))
+
+
+def _more(plan: Plan, times: float) -> Remedy:
+    if plan.privacy.unit == "client":
+        count = _about(plan.data.clients * times ** (2 if plan.privacy.noise == "local" else 1))
+        words = f"about {count:,} clients, with as large a share of them in a round"
+        return Remedy("data.clients", count, words + _smaller_delta(plan, count))
+    count = _about(plan.training.batch_size * times)
+    words = f"about {count:,} records a step, by more records at the same sampling rate"
+    return Remedy("training.batch_size", count, words + _smaller_delta(plan, count / plan.privacy.sampling_rate))
+
+
+def _smaller_delta(plan: Plan, units: float) -> str:
+    """Return the words for a delta that has to shrink with so many units, empty where it need not."""
+    too_large = gives_one_away(plan.privacy.delta, units) and not plan.privacy.allow_large_delta
+    return f", and a delta below {1 / units:.1g}" if too_large else ""
+
+
+def _shared(plan: Plan) -> tuple[Remedy, ...]:
+    factor = math.sqrt(plan.cohort.size)
+    return (Remedy("privacy.noise", "distributed", f"noise shared in a secure sum: up to {factor:.3g} times less"),)
+
+
+def _epsilon(plan: Plan, times: float) -> Remedy:
+    view = plan.budget.view
+    epsilon = float(f"{bound(with_noise_multiplier(plan, plan.noise_multiplier / times)).of(view):.2g}")
+    useless = ", which protects nobody" if epsilon > WORTHLESS else ""
+    return Remedy("privacy.epsilon", epsilon, f"an epsilon of about {epsilon:,g}{useless}")
+
+
+def _record_level() -> tuple[Remedy, ...]:
+    words = "protect single records, not whole clients: far less noise, and a weaker promise"
+    return (Remedy("privacy.unit", "record", words),)
+
+
+def _smaller(now: Signal, times: float) -> Remedy:
+    count = max(1, _about(now.parameters / times**2))
+    return Remedy("model.parameters", count, f"about {count:,} trained parameters instead of {now.parameters:,}")
+
+
+def _about(value: float) -> int:
+    """Return the value to two digits, as a whole number."""
+    return int(float(f"{min(value, 1e15):.2g}")) if value >= 1 else math.ceil(value)

@@ -1,0 +1,1 @@
+"""From devices' answers to the sum of a round: in the clear, or under masks."""

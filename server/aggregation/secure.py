@@ -1,0 +1,344 @@
+"""The round's sum under masks: the server learns it, and of any device's vector no more than it tells.
+
+Two trips a round: one takes the offer out and brings masked vectors in, one takes the list of survivors out and
+brings the shares in by which the masks of the sum come off. The keys of the next round travel with them. (In
+malicious-server mode a third trip, between the two, has the survivors sign their list.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...privacy import Sum
+from ...privacy.encoding.ring import Words
+from ...privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
+from ...privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections, model_digest
+from ...privacy.secagg.bitset import to_bits
+from ...privacy.secagg.consent import consents, pack_consents, vouches
+from ...privacy.secagg.identity import Roster
+from ...privacy.secagg.keys import Card, genuine, read_card, usable
+from ...privacy.secagg.roster_view import Cohort
+from ...privacy.secagg.session import Session, make_session
+from ...privacy.secagg.shamir import SHARE_BYTES
+from ...privacy.secagg.unmask import TooFewShares, unmask
+from ..answers import Answers, Unfinished, too_few
+from ..exchange import Answer, Request, exchange
+from .base import Call, Collected, Link
+from .sealers import Sealers
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """The devices of one round at their places: `nodes` are in the order of the cohort's cards."""
+
+    cohort: Cohort
+    nodes: tuple[int, ...]
+
+    @property
+    def round(self) -> int:
+        """The round's number."""
+        return self.cohort.session.round
+
+    def members(self) -> dict[int, int]:
+        """Return the position, by node, of each who shared its keys."""
+        return {self.nodes[position]: position for position in self.cohort.members}
+
+    def requests(self, nodes: Iterable[int]) -> list[Request]:
+        """Return the requests that these nodes share their keys."""
+        return [Request(node, SHARES, self.round, self.cards(node)) for node in nodes]
+
+    def cards(self, node: int) -> Sections:
+        """Return what a node is told of the others before it shares its keys."""
+        return {"cards": self.cohort.seating(self.nodes.index(node)).to_bytes()}
+
+    def take_boxes(self, answer: Answer) -> None:
+        """Seat the node as a member of the round, if its answer holds the boxes that it sealed for its neighbours."""
+        position, sealed = self.nodes.index(answer.node), answer.sections.get("sealed", b"")
+        if len(sealed) == self.cohort.sealed_bytes(position):
+            self.cohort.boxes[position] = sealed
+
+
+@dataclass(frozen=True, repr=False)
+class Opened:
+    """What devices opened of a round, by their positions: shares, and `spare` bytes of seeds of noise; secret."""
+
+    table: Table
+    spare: int
+    shares: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    layers: dict[int, bytes] = field(default_factory=dict[int, bytes])
+
+    def take(self, position: int, answer: Answer) -> None:
+        """Note what a device gave, if it has the right size."""
+        shares, seeds = (answer.sections.get(name, b"") for name in ("opened", "layers"))
+        if len(shares) == SHARE_BYTES * len(self.table.cohort.among(position)):
+            self.shares[position] = shares
+            if 0 < len(seeds) == self.spare:
+                self.layers[position] = seeds
+
+
+class SecureSum:
+    """The server's half of secure aggregation over the rounds of one run.
+
+    `roster` says whom it asks to take part; without it, whoever signs a card. `counted` tells under which name a node
+    is counted: with a roster, its card must be of that identity.
+    """
+
+    def __init__(
+        self, link: Link, run: int, roster: Roster | None, counted: Callable[[int], str] | None = None
+    ) -> None:
+        self._link, self._run, self._roster, self._counted = link, run, roster, counted
+        self._plan = link.plan
+        self._coming: Table | None = None
+        self._identities: dict[int, bytes] = {}
+        self._sealers = Sealers(self._plan.colluders)
+
+    def prepared(self, round: int) -> list[int] | None:
+        """Return the nodes whose keys for this round came with the round before, if they are enough."""
+        table = self._coming
+        if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
+            return None
+        if any(self._sealers.left_out(card.identity) for card in table.cohort.cards):
+            return None
+        return sorted(table.nodes)
+
+    def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
+        """Return the exact sum of the survivors' updates, paid for before any mask comes off.
+
+        Raises:
+            RoundError: too few devices answered at some stage; the sum stays masked.
+        """
+        table = self._table(call, cohort)
+        total, vouched, cards, answers = self._masked_sum(call, table)
+        survivors = sorted(vouched)
+        signatures = self._consents(call, table, survivors) if self._plan.malicious else vouched
+        call.charge([table.nodes[position] for position in survivors])
+        self._coming = self._seat(call.round + 1, cards)
+        opening = Answers(UNMASK)
+        layers = self._open(call, table, total, survivors, signatures, opening)
+        count = self._plan.coordinates(len(call.parameters))
+        if layers:
+            total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
+        summed = Sum(self._plan.ring.decode(total, count))
+        nodes = sorted(table.nodes[position] for position in survivors)
+        return Collected(summed, sorted(cohort), nodes, answers.codes, opening.codes)
+
+    def _table(self, call: Call, cohort: Sequence[int]) -> Table:
+        coming, ready = self._coming, self.prepared(call.round)
+        self._coming = None  # a round that fails and is tried again needs other keys
+        return coming if coming and ready else self._prepare(call, cohort)
+
+    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, answers: Answers) -> Unfinished:
+        session = make_session(self._plan, self._run, round)
+        genuine = sum(self._card(data, session) is not None for data in cards.values())
+        return Unfinished(
+            f"{genuine} of {asked} devices showed keys that are of the roster, the round needs "
+            f"{self._plan.least_survivors} ({answers})",
+            "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
+            answers,
+        )
+
+    def _require(
+        self, table: Table, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
+    ) -> None:
+        if count < self._plan.least_survivors:
+            raise too_few(count, len(table.nodes), self._plan.least_survivors, answers, what, took_part)
+
+    def _exchange(self, call: Call, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
+        return exchange(self._link.grid, self._plan, requests, call.parameters, deadline)
+
+    def _ask(self, call: Call, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
+        """Yield the answers to requests that need no training; note those of the kind that is asked about, and tell
+        who did not do as asked."""
+        for answer in self._exchange(call, requests, self._plan.aggregation.deadline):
+            if answer.request.kind == answers.kind:
+                answers.take(answer)
+            yield answer
+        self._link.tell(call.round, answers, self._name)
+
+    def _name(self, node: int) -> str:
+        """Return the name that the roster gives a node's identity, if it showed any."""
+        identity = self._identities.get(node)
+        if identity is None:
+            return self._link.name(node)
+        return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
+
+    def _prepare(self, call: Call, cohort: Sequence[int]) -> Table:
+        """Return the table of a round whose keys did not come with the round before: two light trips."""
+        answers = Answers(KEYS)
+        asked = [Request(node, KEYS, call.round) for node in cohort]
+        cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, answers)}
+        table = self._seat(call.round, cards)
+        if table is None:
+            raise self._no_cohort(call.round, cards, len(cohort), answers)
+        answers = Answers(SHARES)
+        for answer in self._ask(call, table.requests(table.nodes), answers):
+            table.take_boxes(answer)
+        self._require(table, len(table.cohort.boxes), answers, "shares of their keys")
+        return table
+
+    def _seat(self, round: int, cards: Mapping[int, bytes]) -> Table | None:
+        """Return the table of those nodes whose cards are genuine, or None if they are too few for a round."""
+        session = make_session(self._plan, self._run, round)
+        genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
+        self._identities |= {node: card.identity for node, card in genuine.items()}
+        counted = {node: card for node, card in genuine.items() if self._is_counted(node, card)}
+        seated = {c.identity: (c, node) for node, c in counted.items() if not self._sealers.left_out(c.identity)}
+        order = sorted(seated)
+        cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
+        table = Table(cohort, tuple(seated[identity][1] for identity in order))
+        return table if len(order) >= self._plan.least_survivors else None
+
+    def _is_counted(self, node: int, card: Card) -> bool:
+        """Return whether the node is counted under the identity of its card; those of simulations have no roster."""
+        return self._roster is None or self._counted is None or self._counted(node) == card.identity.hex()
+
+    def _card(self, data: bytes, session: Session) -> Card | None:
+        try:
+            card = read_card(data, session.hybrid)
+        except Malformed:
+            return None
+        roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
+        return card if genuine(card, session.digest, roster) and usable(card) else None
+
+    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
+        """Return the sum of the masked vectors, whose it is, cards for the next round, and who answered what.
+
+        Vectors are folded as they arrive: the memory for them does not grow with their number. By the position of
+        each whose vector is in the sum stands its signature of what it masked it for, empty where none is asked for.
+        """
+        members, following = table.members(), call.following(table.nodes)
+        requests = [
+            Request(node, TRAIN, call.round, self._invitation(table, position, node in following), call.scale)
+            for node, position in members.items()
+        ]
+        requests += [Request(node, KEYS, call.round + 1) for node in following if node not in members]
+        total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
+        vouched: dict[int, bytes] = {}
+        cards: dict[int, bytes] = {}
+        answers, context = Answers(TRAIN), table.cohort.context(_model(call))
+        for answer in self._exchange(call, requests, self._plan.cohort.deadline):
+            if "card" in answer.sections and answer.node in following:
+                cards[answer.node] = answer.sections["card"]
+            if answer.request.kind == TRAIN:
+                answers.take(answer)
+                if not answer.late:
+                    self._link.answered()
+                if answer.code is Code.SEALED:
+                    self._sealers.take(table.cohort, members[answer.node], answer.sections["senders"])
+            if answer.update is not None:
+                position, signature = members[answer.node], answer.sections.get("signature", b"")
+                if not self._vouch(table) or vouches(table.cohort.cards[position], signature, context):
+                    total += answer.update
+                    vouched[position] = signature
+        self._link.tell(call.round, answers, self._name)
+        self._require(table, len(vouched), answers, "a masked update", set(members) - answers.untouched)
+        return total, vouched, cards, answers
+
+    def _vouch(self, table: Table) -> bool:
+        """Whether each device signs what it masks for: where no list is signed, and everyone knows everyone."""
+        return not self._plan.malicious and table.cohort.graph.complete
+
+    def _invitation(self, table: Table, position: int, again: bool) -> Sections:
+        return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
+
+    def _consents(self, call: Call, table: Table, survivors: Sequence[int]) -> dict[int, bytes]:
+        """Return the survivors' signatures, by position, of the list of survivors.
+
+        If they are too few, those that were late are asked again for the same list: a device signs no other.
+        """
+        bits, signatures = to_bits(survivors, len(table.nodes)), dict[int, bytes]()
+        model = _model(call)
+        context, cards = table.cohort.context(model), table.cohort.cards
+        asked, answers = {table.nodes[p]: p for p in survivors}, Answers(CONSENT)
+        for _ in self._link.tries(f"round {call.round}: those that were late are asked again to sign"):
+            trip = Answers(CONSENT)
+            requests = [Request(node, CONSENT, call.round, {"survivors": bits}) for node in asked]
+            for answer in self._ask(call, requests, trip):
+                position, signature = asked[answer.node], answer.sections.get("signature", b"")
+                if consents(cards[position], signature, context, bits):
+                    signatures[position] = signature
+            answers.update(trip)
+            asked = {node: p for node, p in asked.items() if node in trip.late}
+            if not asked or len(signatures) >= self._plan.least_survivors:
+                break
+        self._require(table, len(signatures), answers, "their signature", [table.nodes[p] for p in survivors])
+        return signatures
+
+    def _open(
+        self,
+        call: Call,
+        table: Table,
+        total: Words,
+        survivors: Sequence[int],
+        signatures: Mapping[int, bytes],
+        answers: Answers,
+    ) -> list[bytes]:
+        """Take the masks off the sum, in place; return the seeds of noise that each device gave up.
+
+        If the shares do not suffice, those that were late are asked again, by the same request to the last byte: a
+        device answers no other. The noise of a device that gives up none, or not those it should, stays in the sum:
+        too much is no harm. Boxes for the next round come with the shares, and are taken.
+        """
+        opened = Opened(table, SEED_BYTES * len(self._spare(len(survivors))))
+        asked = {table.nodes[position]: position for position in sorted(signatures)}
+        sections = {"survivors": to_bits(survivors, len(table.nodes))}
+        if self._plan.malicious or self._vouch(table):
+            sections |= {"signatures": pack_consents(signatures)}
+        also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
+        for _ in self._link.tries(f"round {call.round}: those that were late are asked again for shares"):
+            requests = [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]
+            trip = Answers(UNMASK)
+            for answer in self._ask(call, [*requests, *also], trip):
+                self._take(opened, asked.get(answer.node), answer)
+            answers.update(trip)
+            try:
+                unmask(total, table.cohort, opened.shares, survivors, _model(call))
+                return list(opened.layers.values())
+            except TooFewShares as fault:
+                asked, also = {node: position for node, position in asked.items() if node in trip.late}, []
+                if fault.dealer is not None:
+                    self._sealers.catch(table.cohort.cards[fault.dealer].identity)
+                    break
+            if not asked:
+                break
+        raise Unfinished(
+            f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not take the masks off "
+            f"({answers})",
+            "nothing was released, the round is paid for; look at the devices' own logs, "
+            "then go on in the same folder",
+            answers,
+            paid=True,
+            cohort=len(table.nodes),
+            survivors=len(survivors),
+        )
+
+    def _take(self, opened: Opened, position: int | None, answer: Answer) -> None:
+        """Take the shares that a device opens at its position, and its boxes for the next round."""
+        if position is not None:
+            opened.take(position, answer)
+        if self._coming and answer.node in self._coming.nodes:
+            self._coming.take_boxes(answer)
+
+    def _spare(self, survivors: int) -> Sequence[float]:
+        """Return the variances of the layers of noise that so many survivors do not need."""
+        place = self._plan.place
+        return place.layers[place.kept(survivors) :]
+
+    def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
+        """Return the noise, int64 [count], of which devices gave up the seeds: layer by layer, a table for each."""
+        surplus = np.zeros(count, dtype=np.int64)
+        for variance, seeds in zip(self._spare(survivors), zip(*map(split_seeds, layers), strict=True), strict=True):
+            surplus += layer_noise([variance] * len(seeds), seeds, count)
+        return surplus
+
+    def _cards(self, node: int) -> Sections:
+        return self._coming.cards(node) if self._coming and node in self._coming.nodes else {}
+
+
+def _model(call: Call) -> bytes:
+    """Return the digest of what the round offers, which its masks are bound to."""
+    return model_digest(call.parameters, call.scale)

@@ -1,0 +1,1 @@
+"""What `bract budget` answers."""

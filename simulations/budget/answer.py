@@ -1,0 +1,237 @@
+"""The answer to all that `bract budget` is asked of one plan: figures, curves and a verdict, as one record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...privacy import Plan, PlanError, make_plan
+from ...privacy.plan.toml import Tables
+from ...privacy.planning.compare import Figure, accountants
+from ...privacy.planning.cost import MOST_ROUNDS, Epsilons, Purchase, cost, most_rounds, with_noise, with_target
+from ...privacy.planning.curves import Point, over_cohort, over_dropouts, over_noise, over_rounds
+from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
+from ..sizes import NOT_FOR_OPACUS, count_parameters
+
+LEAST_NOISE, MOST_NOISE = 1e-6, 1e4
+"""The least and the most noise that a plan can have."""
+
+STEPS, MOST_DROPOUTS = 6, 10
+"""A curve has twice so many steps, most of them by a factor sqrt(2); that over dropouts has so many at most."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked beside what the plan costs: noise for an epsilon, epsilon for a noise, rounds for an epsilon."""
+
+    epsilon: float | None = None
+    noise: float | None = None
+    rounds_for: float | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The plan with other noise: what it costs, and whether training can stand it, if that can be said."""
+
+    plan: Plan
+    cost: Epsilons
+    signal: Signal | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that there is to say of the plan called `name`. The first variant is the plan itself."""
+
+    name: str
+    question: Question
+    own: Variant
+    accountants: tuple[Figure, ...]
+    remedies: tuple[Remedy, ...]
+    for_epsilon: Variant | None
+    for_noise: Variant | None
+    purchase: Purchase | None
+    purchase_noise: float
+    rounds: tuple[Point, ...]
+    cohort: tuple[Point, ...]
+    noise: tuple[Point, ...]
+    dropouts: tuple[Point, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was asked about, resolved."""
+        return self.own.plan
+
+
+def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -> Plan:
+    """Return the plan of these tables with the number of parameters filled in where it is known; without torch.
+
+    Raises:
+        PlanError: as `make_plan`; the plan protects nothing; Opacus, which it asks for, cannot train its network; or
+            the number is needed and not known.
+    """
+    tables = {section: dict(table) for section, table in tables.items() if section != "simulation"}
+    if tables.get("privacy", {}).get("unit") == "none":
+        raise PlanError("the plan protects nothing: privacy.unit is none", "set privacy.unit to record or client")
+    if parameters is not None:
+        tables.setdefault("model", {})["parameters"] = parameters
+    try:
+        return _able(make_plan(tables, Plan, name, _count))
+    except _UnknownError as fault:
+        if tables["privacy"].get("noise") != "distributed" or "parameters" in tables.get("model", {}):
+            return make_plan(tables, Plan, name)
+        what = f"how many parameters the model {fault} has is not known here"
+        raise PlanError(what, "give their number with --parameters") from None
+
+
+def _able(plan: Plan) -> Plan:
+    name = plan.model.name
+    if plan.privacy.unit == "record" and plan.training.engine == "opacus" and name in NOT_FOR_OPACUS:
+        raise PlanError(f"Opacus cannot train {name}: it is recurrent", "set training.engine to auto")
+    return plan
+
+
+class _UnknownError(Exception):
+    pass
+
+
+def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
+    found = count_parameters(name, shape, classes)
+    if found is None:
+        raise _UnknownError(name)
+    return found
+
+
+def answer(name: str, plan: Plan, question: Question) -> Answer:
+    """Return all that there is to say of a resolved plan.
+
+    Raises:
+        PlanError: what is asked for cannot be had.
+    """
+    for_noise = None if question.noise is None else with_noise(plan, question.noise)
+    for_epsilon = None if question.epsilon is None else with_target(plan, question.epsilon)
+    rounds_for, spender = question.rounds_for, for_noise or plan
+    own = _variant(plan)
+    return Answer(
+        name=name,
+        question=question,
+        own=own,
+        accountants=accountants(plan),
+        remedies=remedies(plan) if own.signal else (),
+        for_epsilon=for_epsilon and _variant(for_epsilon),
+        for_noise=for_noise and _variant(for_noise),
+        purchase=None if rounds_for is None else most_rounds(spender, rounds_for),
+        purchase_noise=spender.noise_multiplier,
+        rounds=over_rounds(plan, _rounds(plan.cohort.rounds)),
+        cohort=over_cohort(plan, _sizes(plan)),
+        noise=over_noise(plan, _noises(plan)),
+        dropouts=over_dropouts(plan, _survivors(plan)) if plan.privacy.noise == "distributed" else (),
+    )
+
+
+def _variant(plan: Plan) -> Variant:
+    return Variant(plan, cost(plan), None if plan.model.parameters is None else signal(plan))
+
+
+def _rounds(rounds: int) -> list[int]:
+    around = (round(rounds * 2 ** (step / 2)) for step in range(-STEPS, STEPS + 1))
+    return sorted({min(MOST_ROUNDS, max(1, number)) for number in around})
+
+
+def _noises(plan: Plan) -> list[float]:
+    """Return noise multipliers from a quarter of the plan's to sixteen times it."""
+    around = (plan.noise_multiplier * 2 ** (step / 2) for step in range(2 - STEPS, 3 + STEPS))
+    return [noise for noise in around if LEAST_NOISE <= noise <= MOST_NOISE]
+
+
+def _sizes(plan: Plan) -> list[int]:
+    """Return sizes of the cohort, from one client or two to all of them, and the plan's own."""
+    clients, count = plan.data.clients, 2 * STEPS
+    spread = (round(clients ** (step / count)) for step in range(count + 1))
+    return sorted({*spread, plan.cohort.size})
+
+
+def _survivors(plan: Plan) -> list[int]:
+    """Return numbers of devices left, from all down to the fewest that are allowed."""
+    size, lost = plan.cohort.size, plan.cohort.size - plan.least_survivors
+    steps = min(lost, MOST_DROPOUTS)
+    return [size - round(lost * step / steps) for step in range(steps + 1)] if steps else [size]
+
+
+def to_json(answer: Answer) -> dict[str, Any]:
+    """Return the answer as plain values; null stands for an epsilon that nothing bounds."""
+    plan = answer.plan
+    return {
+        "plan": answer.name,
+        "unit": plan.privacy.unit,
+        "noise": plan.privacy.noise,
+        "delta": plan.privacy.delta,
+        "budget": {"epsilon": plan.privacy.epsilon, "view": plan.budget.view},
+        "rounds": plan.cohort.rounds,
+        "cohort": plan.cohort.size,
+        "clients": plan.data.clients,
+        "participations": plan.participations,
+        "steps": plan.participations * plan.sums,
+        **_of_variant(answer.own),
+        "remedies": [asdict(remedy) for remedy in answer.remedies],
+        "answers": _answers(answer),
+        "accountants": [
+            {
+                "accountant": figure.accountant,
+                "epsilon": figure.epsilon,
+                "reported": figure.standing == "reported",
+                "bound": figure.standing != "estimate",
+                "why": figure.why,
+            }
+            for figure in answer.accountants
+        ],
+        "curves": _curves(answer),
+    }
+
+
+def _of_variant(variant: Variant) -> dict[str, Any]:
+    found = variant.signal
+    return {
+        "noise_multiplier": variant.plan.noise_multiplier,
+        "epsilon": _epsilons(variant.cost),
+        "signal": found
+        and {
+            **asdict(found),
+            "step_ratio": found.step_ratio,
+            "ratio": found.ratio,
+            "verdict": found.verdict,
+        },
+    }
+
+
+def _answers(answer: Answer) -> dict[str, Any]:
+    asked = answer.question
+    found: dict[str, Any] = {}
+    if answer.for_epsilon:
+        found["for_epsilon"] = {"target": asked.epsilon, **_of_variant(answer.for_epsilon)}
+    if answer.for_noise:
+        found["for_noise"] = _of_variant(answer.for_noise)
+    if answer.purchase:
+        found["rounds_for"] = {"noise_multiplier": answer.purchase_noise, **asdict(answer.purchase)}
+    return found
+
+
+def _curves(answer: Answer) -> dict[str, Any]:
+    axes = {"rounds": answer.rounds, "cohort": answer.cohort, "noise_multiplier": answer.noise}
+    curves = {axis: [{axis: point.at, **_at(point)} for point in points] for axis, points in axes.items()}
+    dropouts = [{"dropouts": point.at, "epsilon": _epsilons(point.epsilons)} for point in answer.dropouts]
+    return {"accountant": "rdp", **curves, "dropouts": dropouts}
+
+
+def _at(point: Point) -> dict[str, Any]:
+    return {"epsilon": _epsilons(point.epsilons), "ratio": ratio_at(point)}
+
+
+def ratio_at(point: Point) -> float | None:
+    """Return the noise beside the signal at a point of a curve, if the number of parameters is known."""
+    plan = point.plan
+    return None if plan.model.parameters is None else signal(plan).ratio
+
+
+def _epsilons(epsilons: Epsilons) -> dict[str, float | None]:
+    return {view: value if math.isfinite(value) else None for view, value in asdict(epsilons).items()}

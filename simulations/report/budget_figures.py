@@ -1,0 +1,155 @@
+"""The plots of the budget report: epsilon over rounds, cohort and dropouts, and the noise beside the signal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+
+from ...privacy.accounting.accountant import VAST
+from ...privacy.budget import View
+from ...privacy.planning.cost import cost
+from ...privacy.planning.curves import Point
+from ...privacy.planning.forecast import HOPELESS, WORKS
+from ..budget.answer import Answer, ratio_at
+from ..budget.words import show, show_ratio
+from .page import Html
+from .run_figures import ACCENT, INK, SECOND, VIEWS, captioned, legend, svg
+
+HEIGHT = 2.8
+"""Inches."""
+
+SPAN = 30.0
+"""Values that differ by less than this factor have the axis between them divided more finely."""
+
+DASHES: dict[View, str] = {"server": "-", "released": "-."}
+COLOURS: dict[View, str] = {"server": ACCENT, "released": SECOND}
+
+
+def figures(answer: Answer) -> Iterator[Html]:
+    """Yield the plots, each under a line that says what it comes to."""
+    plan, own = answer.plan, answer.own.cost.of(answer.plan.budget.view)
+    charged = f"{show(own)} is charged for {plan.cohort.rounds:,}, the budget is {plan.privacy.epsilon:g}"
+    text = f"Epsilon over rounds: {charged}."
+    yield captioned(text, _over("round", charged_over_rounds(answer), answer, True, plan.privacy.epsilon))
+    if answer.own.signal:
+        text = "Noise beside the signal against epsilon, for this plan with more noise or less:"
+        yield captioned(f"{text} {show_ratio(answer.own.signal.ratio)} now.", _trade_off(answer))
+    if len(answer.cohort) > 1:
+        text = f"Epsilon over the size of the cohort, at the same noise multiplier: {plan.cohort.size:,} now."
+        yield captioned(text, _over("clients in a round", answer.cohort, answer, charged=False))
+        if answer.own.signal:
+            yield captioned("Noise beside the signal over the size of the cohort.", _cohort_ratio(answer))
+    if len(answer.dropouts) > 1:
+        text = f"Epsilon over dropouts in every round: beyond {answer.dropouts[-1].at:.0%} nothing is opened."
+        yield captioned(text, _dropouts(answer))
+
+
+def charged_over_rounds(answer: Answer) -> tuple[Point, ...]:
+    """Return the curve over rounds by what is charged, not by its bound: the plan's own figure lies on it."""
+    return tuple(replace(point, epsilons=cost(point.plan)) for point in answer.rounds)
+
+
+def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:
+    """Draw epsilon in each view in which it is finite; equal curves become one."""
+    curves: dict[tuple[float, ...], list[View]] = {}
+    for view in VIEWS:
+        curves.setdefault(tuple(point.epsilons.of(view) for point in points), []).append(view)
+    x = [point.at for point in points]
+    for values, (view, *more) in curves.items():
+        if not any(map(math.isinf, values)):
+            name = "either view" if more else _SHORT[view]
+            axes.plot(x, values, color=COLOURS[view], linestyle=DASHES[view], marker=marker, label=name)
+
+
+_SHORT: dict[View, str] = {"server": "against the server", "released": "released models"}
+
+
+def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, target: float | None = None) -> Html:
+    """Return epsilon over a quantity that grows by factors, with what is charged and the budget if wanted."""
+
+    def draw(axes: Axes) -> None:
+        _curves(axes, points)
+        if charged:
+            own = answer.own.cost.of(answer.plan.budget.view)
+            axes.plot([answer.plan.cohort.rounds], [own], "o", color=INK, label="charged")
+        if target is not None:
+            axes.axhline(target, color=INK, linewidth=1, linestyle="--", label=f"budget {target:g}")
+        _factors(axes, "x", [point.at for point in points])
+        axes.set_ylim(bottom=0)
+        _name(axes, axis, "epsilon")
+
+    return svg(draw, HEIGHT, f"Line plot of epsilon over {axis}s")
+
+
+def _trade_off(answer: Answer) -> Html:
+    view = answer.plan.budget.view
+    shown = [point for point in answer.noise if point.epsilons.of(view) <= VAST or _is_own(point, answer)]
+    points = [(point.epsilons.of(view), ratio_at(point) or 0.0) for point in shown]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*zip(*points, strict=True), color=ACCENT, marker="o", label="this plan with other noise")
+        own = next(pair for pair, point in zip(points, shown, strict=True) if _is_own(point, answer))
+        axes.plot(*([value] for value in own), "o", color=INK, markersize=6, label="this plan")
+        _limits(axes)
+        _factors(axes, "x", [epsilon for epsilon, _ in points])
+        _factors(axes, "y", [ratio for _, ratio in points])
+        _name(axes, f"epsilon {VIEWS[view]}", "noise / signal")
+
+    return svg(draw, HEIGHT, "Line plot of noise beside the signal against epsilon")
+
+
+def _is_own(point: Point, answer: Answer) -> bool:
+    return math.isclose(point.at, answer.plan.noise_multiplier)
+
+
+def _cohort_ratio(answer: Answer) -> Html:
+    points = [(point.at, ratio_at(point) or 0.0) for point in answer.cohort]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*zip(*points, strict=True), color=ACCENT, marker="o")
+        _limits(axes)
+        _factors(axes, "x", [size for size, _ in points])
+        _factors(axes, "y", [ratio for _, ratio in points])
+        _name(axes, "clients in a round", "noise / signal")
+
+    return svg(draw, HEIGHT, "Line plot of noise beside the signal over the size of the cohort")
+
+
+def _limits(axes: Axes) -> None:
+    axes.axhline(WORKS, color=INK, linewidth=1, linestyle="--", label=f"works up to {WORKS:g}")
+    axes.axhline(HOPELESS, color=SECOND, linewidth=1, linestyle="--", label=f"cannot work above {HOPELESS:g}")
+
+
+def _dropouts(answer: Answer) -> Html:
+    def draw(axes: Axes) -> None:
+        _curves(axes, answer.dropouts, marker="o")
+        axes.axhline(answer.plan.privacy.epsilon, color=INK, linewidth=1, linestyle="--", label="budget")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.margins(y=0.15)
+        _name(axes, "share of the cohort that drops out", "epsilon")
+
+    return svg(draw, HEIGHT, "Line plot of epsilon over the share that drops out")
+
+
+def _factors(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Make an axis logarithmic, with plain numbers at its ticks."""
+    axis, scale = (axes.xaxis, axes.set_xscale) if which == "x" else (axes.yaxis, axes.set_yscale)
+    scale("log")
+    steps = (1.0, 2.0, 5.0) if max(values) <= SPAN**2 * min(values) else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _name(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        legend(axes)

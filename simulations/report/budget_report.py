@@ -1,0 +1,137 @@
+"""The report of `bract budget`: one HTML file with what a plan costs, its curves, and whether it can work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ...privacy.errors import StorageError
+from ...privacy.storage import replace_file
+from ..budget.answer import Answer
+from ..budget.words import facts, in_words, show, show_ratio
+from .budget_figures import figures
+from .page import Html, element, page, rows, section
+from .run_figures import VIEWS
+
+STYLE = Html("""<style>
+pre { overflow-x: auto; font: .9rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; margin: 0; }
+.wide { overflow-x: auto; }
+.columns th, .columns td { width: auto; padding-right: 1rem; }
+.columns td:nth-child(-n+3) { white-space: nowrap; }
+.columns thead th { border-bottom-color: var(--quiet); }
+</style>""")
+
+
+def write_report(path: Path, answer: Answer) -> None:
+    """Write the report to `path`; the same answer gives the same bytes.
+
+    Raises:
+        StorageError: it cannot be written; the old report is intact.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(f"there is no folder {path.parent}", "make it, or name another file with --plot")
+    plan = answer.plan
+    title = f"{plan.model.name} on {plan.data.name}"
+    parts = [
+        STYLE,
+        element("header", *_header(title, answer)),
+        _headline(answer),
+        section("What it costs, and whether it can work", element("table", element("tbody", rows(_facts(answer))))),
+        section("Curves", element("p", _ABOUT_CURVES, class_="note"), *figures(answer)),
+        section("What each accountant says", *_accountants(answer)),
+        section("How to read this", element("ul", *_caveats())),
+        section("The plan", element("p", _ABOUT_PLAN, class_="note"), element("pre", plan.to_toml())),
+    ]
+    replace_file(path, page(f"Privacy budget: {title}", parts).encode("utf-8", "backslashreplace"))
+
+
+def _header(title: str, answer: Answer) -> Iterator[Html]:
+    plan = answer.plan
+    yield element("p", "Privacy budget", class_="kind")
+    yield element("h1", title)
+    unit, noise = plan.privacy.unit, plan.privacy.noise
+    yield element("p", f"{answer.name}: protects each {unit}, noise is {noise}. Nothing was trained.", class_="lead")
+    found = answer.own.signal
+    if found and found.verdict != "works":
+        start = "This cannot work:" if found.verdict == "cannot work" else "This will be hard:"
+        text = f" the noise over all rounds is {show_ratio(found.ratio)} times the signal. Each by itself would do: "
+        help_ = "; ".join(remedy.words for remedy in answer.remedies)
+        yield element("p", element("strong", start), f"{text}{help_}.", class_="notice", role="note")
+
+
+def _headline(answer: Answer) -> Html:
+    own = answer.own
+    found = own.signal
+    facts_ = [
+        *((f"Epsilon {VIEWS[view]}", show(own.cost.of(view))) for view in VIEWS),
+        ("Noise multiplier", f"{own.plan.noise_multiplier:g}"),
+        ("Noise beside the signal, over all rounds", show_ratio(found.ratio) if found else "not known"),
+        ("Training under this noise", found.verdict if found else "not known"),
+    ]
+    cells = (element("div", element("dt", name), _shown(value)) for name, value in facts_)
+    return element("dl", *cells, class_="headline")
+
+
+def _shown(value: str) -> Html:
+    return element("dd", value, class_="figure" if value[0].isdigit() else "words")
+
+
+def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
+    """Yield the facts, lines that go on with the one before in the same cell."""
+    pairs: list[tuple[str, list[str]]] = []
+    for name, text in facts(answer):
+        if name:
+            pairs.append((name, []))
+        pairs[-1][1].append(text)
+    for name, lines in pairs:
+        yield name, Html(element("br").removesuffix("</br>").join(element("span", line) for line in lines))
+
+
+_ABOUT_CURVES = (
+    "Over rounds the curve is what is charged. The others are Rényi bounds at the plan's noise: where noise is"
+    " Gaussian they lie above what is charged, by a tenth for many large steps and a quarter or more for small"
+    " samples; where it is shared by the devices they are what is charged."
+)
+_ABOUT_PLAN = "As it was resolved, the noise multiplier written out: a file with this text is the same plan."
+
+
+def _accountants(answer: Answer) -> Iterator[Html]:
+    view = answer.plan.budget.view
+    yield element("p", f"Of the same events, {VIEWS[view]}: {in_words(answer.own, view)}.", class_="note")
+    heads = ("accountant", "epsilon", "is", "why")
+    head = element("thead", element("tr", *(element("th", text, scope="col") for text in heads)))
+    body = element("tbody", *(element("tr", *_cells(row)) for row in _figures(answer)))
+    yield element("div", element("table", head, body, class_="columns"), class_="wide")
+
+
+def _figures(answer: Answer) -> Iterator[tuple[str, str, str, str]]:
+    standing = {"reported": "charged", "bound": "a bound", "estimate": "no bound"}
+    for figure in answer.accountants:
+        value = "-" if figure.epsilon is None else show(figure.epsilon)
+        yield figure.accountant, value, standing[figure.standing], figure.why
+
+
+def _cells(texts: Iterable[str]) -> Iterator[Html]:
+    yield from (element("td", text) for text in texts)
+
+
+def _caveats() -> Iterator[Html]:
+    yield from (element("li", element("strong", name), f" {text}") for name, text in _CAVEATS)
+
+
+_CAVEATS = (
+    (
+        "Epsilon is a fact, the rest a forecast.",
+        "What a plan costs is proven. Whether training can stand the noise is a rule of thumb from trainings of small"
+        " networks: it tells hopeless from promising, not 85 % from 88 %.",
+    ),
+    (
+        "Noise beside the signal",
+        "is the length of the noise over that of the average update, for the whole training: rounds add signal faster"
+        " than noise. It does not know how hard the data are.",
+    ),
+    (
+        "Looking costs nothing here.",
+        "No data are read. Choosing a plan by what trainings on the data gave does cost privacy, and is not counted.",
+    ),
+)

@@ -1,0 +1,307 @@
+"""The report of a run: one HTML file that says what was trained, what it cost in privacy, and what that covers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import get_args
+
+from ...privacy.budget import View
+from ...privacy.storage import replace_file
+from ...server.training import Outcome
+from ..study import Study
+from .mechanism import count, mechanism
+from .page import Html, element, page, rows, section
+from .quality import quality, score
+from .run_figures import VIEWS, figures
+from .samples import samples
+
+PRIVATE = "folder"
+"""The key of the plan that tells where this machine has its files."""
+
+VAST = 12.0
+"""An epsilon above which the factor e^epsilon is not written out: it bounds nothing that matters."""
+
+
+def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> None:
+    """Write the report of a run over so many training records to `path`; the same run gives the same bytes.
+
+    Raises:
+        StorageError: it cannot be written; the old report is intact.
+    """
+    epsilon: dict[View, float | None] = {view: outcome.epsilon[view] for view in get_args(View)}
+    title = f"{study.model.name} on {study.data.name}"
+    parts = [
+        element("header", *_header(title, study, outcome, records)),
+        _headline(study, outcome, epsilon),
+        section("What is guaranteed", *_guarantee(study, epsilon["released"])),
+        section("What is not covered", element("ul", *_limits(study))),
+        section("The course of the training", *figures(study, outcome, epsilon)),
+        *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
+        *samples(study, outcome),
+        section("Privacy mechanism", _table(mechanism(study))),
+        section("Totals", _table(_totals(study, outcome, records))),
+        section("The plan", element("p", _ABOUT_PLAN, class_="note"), _plan(study)),
+        section(
+            "The ledger of this run", element("p", _ABOUT_LEDGER, class_="note"), _table(_identity(study, outcome))
+        ),
+    ]
+    replace_file(path, page(f"Training report: {title}", parts).encode("utf-8", "backslashreplace"))
+
+
+def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
+    done = f"{outcome.state.round:,} of {count(study.cohort.rounds, 'round')}"
+    yield element("p", "Training report", class_="kind")
+    yield element("h1", title)
+    size = f"{count(study.data.clients, 'client')} with {count(records, 'training record')}"
+    yield element("p", f"{done} over {size}, simulated on one machine.", class_="lead")
+    if outcome.stopped:
+        yield _notice(
+            f"Stopped after {done}:", f"{outcome.stopped.what}. What to do: {outcome.stopped.hint}. {_LATER}"
+        )
+    if not study.protected:
+        yield _notice(
+            "Nothing is protected:", "the plan says privacy.unit = none. Use this run only to compare with."
+        )
+    elif study.simulation.seed is not None:
+        yield _notice("For study, not for release:", "the run is seeded, so its noise is no secret.")
+
+
+_LATER = "Quality is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
+
+
+def _notice(start: str, text: str) -> Html:
+    return element("p", element("strong", start), f" {text}", class_="notice", role="note")
+
+
+def _headline(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]) -> Html:
+    name, value = score(outcome)
+    facts = [
+        (f"{name} on test records that no client holds", value),
+        *((f"Epsilon {VIEWS[view]}", _in_words(study, epsilon[view])) for view in VIEWS),
+        ("Delta, the probability left outside that bound", f"{study.privacy.delta:g}" if study.protected else "none"),
+        ("Unit, what the bound protects", f"one {study.privacy.unit}" if study.protected else "none"),
+    ]
+    cells = (element("div", element("dt", name), _shown(value)) for name, value in facts)
+    return element("dl", *cells, class_="headline")
+
+
+def _shown(value: str) -> Html:
+    """Return a value of the headline: large where it is a figure, less so where it says that there is none."""
+    return element("dd", value, class_="words" if value.startswith("no") else "figure")
+
+
+def _in_words(study: Study, epsilon: float | None) -> str:
+    if epsilon is not None:
+        return f"{epsilon:.3f}"
+    return "none: the server is trusted" if study.protected else "none: nothing is protected"
+
+
+def _guarantee(study: Study, epsilon: float | None) -> Iterator[Html]:
+    if not study.protected or epsilon is None:
+        yield element("p", "Nothing. Gradients are neither clipped nor noised: the model may give away any record.")
+        return
+    if epsilon == 0:
+        yield element(
+            "p", "No round was finished, so no trained model was released. For the rounds that were planned:"
+        )
+    if study.simulation.seed is not None:
+        yield element("p", "This run is seeded. Run without a seed, the same plan guarantees:")
+    unit, delta = study.privacy.unit, study.privacy.delta
+    whole, trust, seen, scope = _WHOLE[unit], *_TRUST[study.privacy.noise]
+    epsilon = round(epsilon or study.privacy.epsilon, 3)
+    yield element(
+        "p",
+        element("strong", f"Each single {unit} is protected."),
+        f" Adding any one {unit}{whole} to the training data, or removing it, changes the probability of whatever"
+        f" {seen} show by a factor of at most ",
+        *_factor(epsilon),
+        f", and by at most {delta:g} more. That is ({epsilon:.3f}, {delta:g})-differential privacy.",
+        f" {_odds(epsilon, unit)}",
+    )
+    seeing = _DATA_OR_NONE if unit == "client" and study.privacy.noise != "central" else ""
+    yield element("p", element("strong", trust), f" {scope.format(colluders=_colluders(study))}{seeing}")
+    yield element("p", _ABOUT_FIGURES.format(clipped=_CLIPPED[unit]))
+
+
+def _colluders(study: Study) -> str:
+    """Return how many devices may work with the server without harm to the bound."""
+    if not study.colluders:
+        return "with no device on its side"
+    return f"even with {count(study.colluders, 'device')} of a round on its side"
+
+
+_WHOLE = {"record": "", "client": ", with all its records,"}
+_CLIPPED = {"record": "float32 gradients are", "client": "a client's change is"}
+"""What the unit is, and what of it is clipped."""
+
+_TRUST = {
+    "central": (
+        "The server is trusted.",
+        "the released models",
+        "The bound holds against everyone who sees only the released models, those of all rounds. It does not hold"
+        " against the server: the clients' sums reach it without noise, and it adds the noise itself.",
+    ),
+    "distributed": (
+        "The server does not have to be trusted.",
+        "the released models",
+        "Against the server, {colluders}, the bound is the other epsilon above: the sums reach it with the devices'"
+        " noise in them, and it sees nothing else of their updates.",
+    ),
+    "local": (
+        "Nobody has to be trusted.",
+        "the devices' updates and the released models",
+        "The bound holds against everyone, the server included: a device adds its noise before anything leaves it.",
+    ),
+}
+"""For each place of noise: who is trusted, what the bound is about, and against whom it holds."""
+
+_DATA_OR_NONE = (
+    " The server sees who takes part. So what it cannot tell is whether a device that takes part brings the client's"
+    " data, or none at all."
+)
+
+
+def _factor(epsilon: float) -> Iterator[str]:
+    """Yield e^epsilon as a formula and, rounded up, as a number."""
+    yield element("span", "e", element("sup", f"{epsilon:.3f}"))
+    if epsilon <= VAST:
+        factor = math.exp(epsilon)
+        yield f" = {math.ceil(factor):,}" if factor > 100 else f" = {math.ceil(100 * factor) / 100:g}"
+
+
+def _odds(epsilon: float, unit: str) -> str:
+    """Return what the bound means for one who tries to tell whether a record was used (delta left aside)."""
+    if epsilon > VAST:
+        return "A bound as loose as this one promises next to nothing in the worst case."
+    sure = math.ceil(1e4 / (1 + math.exp(-epsilon))) / 1e4
+    return (
+        f"Delta aside, someone who knows every other {unit} and thinks it as likely as not that this one was used can"
+        f" become at most {sure:.2%} sure of it."
+    )
+
+
+_ABOUT_FIGURES = (
+    "A client is charged for every round it takes part in; the figures are those of the client that was charged most."
+    " Rounding is accounted for: {clipped} clipped 1/1024 below the norm that the noise is scaled to, and"
+    " sums and noise are whole numbers on a grid, so no digits below it can give a value away. As this was a"
+    " simulation, whoever ran it held all records; the figures say what the same plan reveals in a deployment."
+)
+
+
+def _limits(study: Study) -> Iterator[Html]:
+    """Return the items of the list of what the guarantee does not cover."""
+    unit, seed = study.privacy.unit, study.simulation.seed
+    items: list[tuple[str, str]] = (
+        [] if study.secure else [_NO_MASKS if study.aggregation.protocol == "secagg" else _CLEAR_UPDATES]
+    )
+    if not study.protected:
+        items.append(("All records.", "Neither the released models nor what the server saw is bounded by anything."))
+    if study.protected and seed is not None:
+        text = f"Whoever knows the seed, {seed}, can recompute the noise and take it off: do not release its models."
+        items.append(("This very run, because it is seeded.", text))
+    if study.protected and study.privacy.noise == "central":
+        items.append(("What the server sees.", "It is trusted with sums that carry no noise."))
+    if study.protected and study.privacy.noise == "distributed":
+        most = count(study.colluders, "device")
+        text = f"With more than {most} of a round on its side, the server knows more of the noise than is claimed."
+        items.append(("More colluders than assumed.", text))
+        items += [] if study.malicious else [_HONEST_SERVER]
+    if study.protected and study.large_delta:
+        items.append((_LARGE_DELTA[0].format(unit=unit), _LARGE_DELTA[1].format(unit=unit)))
+    if study.protected:
+        items += [(heading.format(unit=unit), text.format(unit=unit)) for heading, text in _UNCOVERED]
+    yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))
+
+
+_CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan adds updates up without masks.")
+_NO_MASKS = (
+    "Each client's own update.",
+    "This simulation left the masks of secure aggregation out to save time; a deployment does not.",
+)
+_LARGE_DELTA = (
+    "One {unit} out of all of them, as delta is so large.",
+    "It is one part of all {unit}s or more: to publish one {unit} in full, drawn at random, would keep to this bound."
+    " The plan allows that.",
+)
+_HONEST_SERVER = (
+    "A server that breaks the protocol.",
+    "The plan's aggregation.mode is semi-honest; with malicious-server the devices do not rely on that.",
+)
+_UNCOVERED = (
+    (
+        "A person with several {unit}s.",
+        "The unit is one {unit}. Someone with k of them can lose up to k times the epsilon, at a larger delta.",
+    ),
+    (
+        "The search for this plan.",
+        "Trying other hyper-parameters on the same data, or training on them again, costs privacy that is not counted"
+        " here: the epsilons of all runs add up.",
+    ),
+    (
+        "The figures on this page.",
+        "The numbers of clients and records are exact, and quality is measured on test records, which the bound"
+        " leaves out.",
+    ),
+    (
+        "What is true of people in general.",
+        "A model may teach its reader facts about anyone that would have been learnt without their data.",
+    ),
+)
+_NEVER_COVERED = (
+    ("Who took part, and when.", "The server sees which clients answer in which round, and how fast."),
+    (
+        "Poisoned inputs.",
+        "Privacy bounds what leaks out, not what goes in: false records or false updates can spoil the model.",
+    ),
+)
+
+
+def _totals(study: Study, outcome: Outcome, records: int) -> Iterator[tuple[str, str]]:
+    codes = sum((Counter(dict(record.codes)) for record in outcome.records), Counter[str]())
+    chosen, survived = (sum(getattr(r, name) for r in outcome.records) for name in ("cohort", "survivors"))
+    yield "Rounds", f"{outcome.state.round:,} of {study.cohort.rounds:,}"
+    yield "Clients", f"{study.data.clients:,}, {study.cohort.size:,} planned for a round"
+    yield "Training records", f"{records:,}"
+    yield "Time", f"{outcome.state.seconds:,.1f} seconds"
+    yield "Updates in a sum", f"{survived:,}"
+    yield "Dropouts", f"{chosen - survived:,}"
+    yield "Answers by code", ", ".join(f"{code}: {codes[code]:,}" for code in sorted(codes)) or "none"
+    yield "Without an answer", f"{chosen - codes.total():,}"
+
+
+_ABOUT_PLAN = "Every table and key, with the value that was used."
+
+
+def _plan(study: Study) -> Html:
+    """Return the plan as a table with one group of rows for each of its tables."""
+    tables = study.model_dump(mode="json").items()
+    return element("table", *(element("tbody", _group(name), rows(_values(table))) for name, table in tables))
+
+
+def _group(name: str) -> Html:
+    return element("tr", element("th", f"[{name}]", scope="rowgroup", colspan="2"))
+
+
+def _values(table: Mapping[str, object]) -> Iterator[tuple[str, Html]]:
+    for key, value in table.items():
+        shown = element("code", json.dumps(value, ensure_ascii=False))
+        yield key, Html("not set") if value is None else Html("not shown") if key == PRIVATE else shown
+
+
+_ABOUT_LEDGER = (
+    "The first line of its ledger.jsonl names this plan (a shared ledger names it with each release), and the line of"
+    " the last finished round has this hash. The digest covers every table of the plan but [simulation]."
+)
+
+
+def _identity(study: Study, outcome: Outcome) -> Iterator[tuple[str, Html]]:
+    yield "Plan digest", element("code", study.digest)
+    yield "Ledger head", element("code", outcome.state.ledger_head)
+
+
+def _table(pairs: Iterable[tuple[str, str]]) -> Html:
+    return element("table", element("tbody", rows(pairs)))

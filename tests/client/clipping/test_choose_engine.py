@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bract.client.clipping.choose_engine import make_engine
+from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.layers.registry import RULES
+from bract.client.clipping.opacus_engine import OpacusEngine
+from bract.client.records import Records
+from bract.models import MODELS, objective_of
+from bract.models.objectives import Loss
+from bract.models.trial import BOOK_KEPT
+from bract.privacy import PlanError
+
+RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
+
+
+class Scaled(nn.Module):
+    """A layer of a kind that no rule knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.0, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
+NOT_FOR_OPACUS = {"gru-lm", "lstm", "rnn"}
+
+
+def looped_sum(model: nn.Module, records: Records, clip: float, loss: Loss) -> np.ndarray:
+    """The sum of the clipped gradients by plain autograd, one record at a time, added up in float64."""
+    total = np.zeros(sum(p.numel() for p in model.parameters()))
+    for one in records.chunks(1):
+        model.zero_grad()
+        loss(model(one.features), one.labels).sum().backward()
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        gradient = torch.cat([part.flatten() for part in parts]).double()
+        total += (gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))).numpy()
+    return total
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_every_documented_network_can_be_trained_privately(
+    made_for: Callable[..., tuple[nn.Module, torch.Tensor, torch.Tensor]], name: str, shape: tuple[int, ...]
+) -> None:
+    model, *pair = made_for(name, shape, 3)
+    records, loss = Records(*pair), objective_of(name, shape).loss
+    norms = [float(np.linalg.norm(looped_sum(model, one, 1e9, loss))) for one in records.chunks(1)]
+    clip = float(np.median(norms))
+    expected, engine = looped_sum(model, records, clip, loss), make_engine(copy.deepcopy(model), clip, loss)
+    assert isinstance(engine, BookKeepingEngine)
+    assert np.linalg.norm(engine.clipped_sum(records) - expected) <= 1e-5 * np.linalg.norm(expected)
+    if name not in NOT_FOR_OPACUS:
+        found = make_engine(model, clip, loss, "opacus").clipped_sum(records)
+        assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_opacus_can_be_asked_for_and_gives_the_same() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    found = make_engine(model, 0.3).clipped_sum(RECORDS)
+    engine = make_engine(model, 0.3, engine="opacus")
+    assert isinstance(engine, OpacusEngine)
+    assert np.allclose(engine.clipped_sum(RECORDS), found, atol=1e-6)
+
+
+def test_a_layer_without_a_rule_goes_to_opacus() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Scaled(), nn.Linear(4, 2))
+    engine = make_engine(copy.deepcopy(model), 1e9)
+    found = engine.clipped_sum(RECORDS)
+    nn.functional.cross_entropy(model(RECORDS.features), RECORDS.labels, reduction="sum").backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert isinstance(engine, OpacusEngine)
+    assert np.allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_both_engines_take_another_loss() -> None:
+    def error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (outputs[:, 0] - labels).square()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 2))
+    made = [make_engine(copy.deepcopy(model), 0.3, error, kind) for kind in ("auto", "opacus")]  # type: ignore[arg-type]
+    sums = [engine.clipped_sum(RECORDS) for engine in made]
+    assert np.allclose(*sums, atol=1e-6)
+    assert np.linalg.norm(sums[0] - make_engine(model, 0.3).clipped_sum(RECORDS)) > 0.1
+
+
+@pytest.mark.parametrize("engine", ["auto", "opacus"])
+def test_a_network_that_neither_can_train_is_refused(engine: str) -> None:
+    with pytest.raises(PlanError, match="mixes the records of a batch"):
+        make_engine(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 1.0, engine=engine)  # type: ignore[arg-type]
+
+
+def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    assert isinstance(make_engine(model, 1.0), BookKeepingEngine)
+    with pytest.raises(PlanError, match="in place fails under Opacus"):
+        make_engine(model, 1.0, engine="opacus")
+    with pytest.raises(PlanError, match="in place fails under Opacus"):
+        make_engine(nn.Sequential(model, nn.PReLU()), 1.0)
+
+
+def test_the_layers_that_a_server_knows_to_be_book_kept_are_those_with_a_rule() -> None:
+    assert set(BOOK_KEPT) == set(RULES)
+
+
+class Idle(nn.Sequential):
+    """A network with a layer that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 2), nn.PReLU())
+        self.idle = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+        return self[1](self[0](x))
+
+
+class Scalar(Scaled):
+    """A layer whose parameter is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4, bias=False), nn.PReLU()),
+        nn.Sequential(Scalar(), nn.Linear(4, 2)),
+        Idle(),
+        nn.Sequential(nn.Unflatten(1, (1, 4)), nn.GRU(4, 4), nn.PReLU()),
+    ],
+)
+def test_what_opacus_fails_at_is_refused_before_the_first_record(model: nn.Module) -> None:
+    with pytest.raises(PlanError, match="Opacus cannot train"):
+        make_engine(model, 1.0).rehearse(RECORDS)
+
+
+def test_what_opacus_fails_at_does_not_wait_for_a_record() -> None:
+    for count in (0, 5):
+        with pytest.raises(PlanError, match="Opacus cannot train"):
+            make_engine(Idle(), 1.0).clipped_sum(RECORDS.select(np.arange(5) < count))

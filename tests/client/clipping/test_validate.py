@@ -1,0 +1,107 @@
+"""What is refused before training, by name and with what to use instead."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
+
+from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.validate import refuse, refuse_for_opacus
+from bract.privacy import PlanError
+
+LAYERS = [
+    (nn.BatchNorm1d(4), "BatchNorm1d", "nn.GroupNorm"),
+    (nn.BatchNorm2d(4), "BatchNorm2d", "nn.GroupNorm"),
+    (nn.SyncBatchNorm(4), "SyncBatchNorm", "nn.GroupNorm"),
+    (nn.InstanceNorm2d(4, affine=True, track_running_stats=True), "InstanceNorm2d", "track_running_stats"),
+    (nn.MultiheadAttention(4, 2), "MultiheadAttention", "scaled_dot_product_attention"),
+    (nn.TransformerEncoderLayer(4, 2, 8), "TransformerEncoderLayer", "scaled_dot_product_attention"),
+    (nn.TransformerDecoderLayer(4, 2, 8), "TransformerDecoderLayer", "scaled_dot_product_attention"),
+    (nn.EmbeddingBag(4, 2), "EmbeddingBag", "nn.Embedding"),
+    (nn.Bilinear(2, 2, 2), "Bilinear", "nn.Linear"),
+    (parametrizations.weight_norm(nn.Linear(2, 2)), "ParametrizedLinear", "leave out weight_norm"),
+    (parametrizations.spectral_norm(nn.Linear(2, 2)), "ParametrizedLinear", "leave out weight_norm"),
+    (spectral_norm(nn.Linear(2, 2)), "Linear", "leave out weight_norm"),
+]
+
+
+@pytest.mark.parametrize(("layer", "name", "instead"), LAYERS)
+def test_a_layer_that_no_engine_can_train_is_refused_by_name(layer: nn.Module, name: str, instead: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        refuse(nn.Sequential(nn.Linear(4, 4), layer))
+    what, hint = str(caught.value).split("\n")
+    assert what.startswith(f"error: the layer 1 ({name}) ") or "1.self_attn" in what
+    assert hint.startswith("hint: ")
+    assert instead in hint
+
+
+def test_an_own_layer_may_bear_a_refused_name() -> None:
+    class Bilinear(nn.Linear):
+        pass
+
+    refuse(nn.Sequential(Bilinear(2, 2)))
+
+
+def test_a_shared_parameter_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    with pytest.raises(PlanError, match=r"0\.weight and 2\.weight are one parameter"):
+        refuse(model)
+
+
+def test_a_layer_in_two_places_is_refused() -> None:
+    layer = nn.Linear(4, 4)
+    with pytest.raises(PlanError, match="are one parameter"):
+        refuse(nn.Sequential(layer, nn.ReLU(), layer))
+
+
+def test_a_network_with_nothing_to_train_is_refused() -> None:
+    with pytest.raises(PlanError, match="no parameter"):
+        refuse(nn.Sequential(nn.Linear(4, 4)).requires_grad_(False))
+
+
+@pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}])
+def test_an_embedding_that_looks_at_the_batch_is_refused(option: dict[str, float | bool]) -> None:
+    with pytest.raises(PlanError, match=next(iter(option))):
+        BookKeepingEngine(nn.Sequential(nn.Embedding(4, 2, **option)), 1.0)  # type: ignore[arg-type]
+
+
+def test_a_layer_without_a_rule_is_refused_by_book_keeping() -> None:
+    with pytest.raises(PlanError, match="has no rule"):
+        BookKeepingEngine(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), "circular"),
+        (nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), "reflect"),
+        (nn.Conv1d(1, 1, 3, padding=1, padding_mode="replicate"), "replicate"),
+        (nn.Embedding(3, 2, padding_idx=0), "padding_idx"),
+        (nn.Embedding(3, 2, scale_grad_by_freq=True), "scale_grad_by_freq"),
+        (nn.ReLU(inplace=True), "in place"),
+        (nn.ELU(inplace=True), "in place"),
+    ],
+)
+def test_what_opacus_gets_wrong_is_refused_for_it(layer: nn.Module, what: str) -> None:
+    with pytest.raises(PlanError, match=what):
+        refuse_for_opacus(nn.Sequential(layer))
+
+
+@pytest.mark.parametrize("name", ["DPRNN", "DPGRU", "DPLSTM"])
+def test_dropout_within_opacus_recurrence_is_refused(name: str) -> None:
+    from opacus import layers
+
+    kind = getattr(layers, name)
+    with pytest.raises(PlanError, match="drops states"):
+        refuse_for_opacus(nn.Sequential(kind(2, 3, num_layers=2, dropout=0.5)))
+    refuse_for_opacus(nn.Sequential(kind(2, 3)))
+
+
+def test_plain_layers_are_refused_to_nobody() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(8, 2))
+    refuse(model)
+    refuse_for_opacus(model)
+    assert model(torch.zeros(1, 1, 4, 4)).shape == (1, 2)

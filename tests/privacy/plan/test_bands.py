@@ -1,0 +1,135 @@
+"""A plan with bands: what it may be, what it leaves as it was, and the grid and weights of its noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from bract.privacy import Plan, PlanError, make_plan, override, parse_tables
+from bract.privacy.mechanisms.banded import LEAST_BITS, MOST_BANDS, coefficients, release_deviation, whole_weights
+from bract.privacy.noise.gaussian import MOST_STD
+from bract.privacy.plan.schema import MOST_PARAMETERS
+
+TABLES: dict[str, dict[str, Any]] = {
+    "data": {"clients": 40},
+    "cohort": {"rounds": 30, "size": 5},
+    "privacy": {"unit": "client", "noise": "central", "sampling_rate": 1.0, "noise_multiplier": 4.0},
+}
+
+
+def plan(*settings: str) -> Plan:
+    return make_plan(override(TABLES, settings), Plan)
+
+
+def fault(*settings: str) -> str:
+    with pytest.raises(PlanError) as caught:
+        plan(*settings)
+    return caught.value.what
+
+
+def test_noise_is_independent_unless_the_plan_says_otherwise() -> None:
+    assert (plan().bands, plan().correlated) == (1, False)
+    assert (plan("privacy.bands=1").bands, plan("privacy.bands=1").correlated) == (1, False)
+    assert (plan("privacy.bands=8").bands, plan("privacy.bands=8").correlated) == (8, True)
+
+
+def test_a_plan_without_bands_has_the_digest_that_it_had_before_there_were_any() -> None:
+    assert "bands" not in plan().public()["privacy"]
+    assert "bands" not in plan().offered()
+    assert plan().digest != plan("privacy.bands=2").digest != plan("privacy.bands=3").digest
+
+
+def test_a_plan_with_bands_reads_back_equal() -> None:
+    banded = plan("privacy.bands=8")
+    assert Plan.model_validate(parse_tables(banded.offered())).digest == banded.digest
+
+
+def test_there_can_be_as_many_bands_as_there_are_coefficients_for() -> None:
+    room = ["data.clients=1000", "cohort.rounds=100"]
+    assert plan(*room, f"privacy.bands={MOST_BANDS}").bands == MOST_BANDS
+    for wrong in (MOST_BANDS + 1, 0, 2.0):
+        assert "privacy.bands must be" in fault(*room, f"privacy.bands={wrong}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["privacy.unit=record"], "privacy.bands is for unit = client with noise = central"),
+        (["privacy.noise=local"], "privacy.bands is for unit = client with noise = central"),
+        (
+            ["privacy.noise=distributed", "aggregation.protocol=secagg", "model.parameters=100"],
+            "privacy.bands is for unit = client with noise = central",
+        ),
+        (["privacy.bands=9"], "privacy.bands is 9, with which cohorts of 5 need 45 clients, data.clients is 40"),
+        (["cohort.rounds=7"], "privacy.bands is 8, above cohort.rounds 7"),
+        (["privacy.clip_quantile=0.5"], "which privacy.clip_quantile would scale anew"),
+        (["server.optimizer=adam"], "privacy.bands is for server.optimizer = sgd"),
+    ],
+)
+def test_bands_that_would_not_do_are_refused_with_their_reason(settings: list[str], says: str) -> None:
+    assert says in fault("privacy.bands=8", *settings)
+    plan(*settings, "privacy.bands=1")
+    plan("privacy.bands=8")
+
+
+def test_all_that_is_wrong_with_the_bands_is_told_at_once() -> None:
+    says = fault("privacy.bands=31", "privacy.noise=local", "privacy.clip_quantile=0.5", "server.optimizer=adam")
+    assert "has 5 faults" in says
+
+
+def test_bands_change_neither_the_noise_multiplier_nor_what_a_round_costs() -> None:
+    free = {**TABLES, "privacy": {k: v for k, v in TABLES["privacy"].items() if k != "noise_multiplier"}}
+    one, banded = (make_plan(override(free, [f"privacy.bands={bands}"]), Plan) for bands in (1, 8))
+    assert banded.noise_multiplier == one.noise_multiplier
+    assert (banded.cost(), banded.participations) == (one.cost(), one.participations)
+    assert (banded.round_event, banded.server_event) == (one.round_event, one.server_event)
+    assert banded.sensitivity(1000) == pytest.approx(one.sensitivity(1000), rel=0.01)  # grids differ
+
+
+def test_noise_with_bands_is_added_on_the_grid_of_the_sums_and_made_on_a_finer_one() -> None:
+    one, banded = plan(), plan("privacy.bands=8")
+    assert one.refinement > 1
+    assert (banded.refinement, banded.noise_step) == (1, banded.grid_step)
+    weights = banded.weights(26_010)
+    assert weights[0] >= 1 << LEAST_BITS
+    assert banded.noise_std(26_010) / banded.noise_step * np.linalg.norm(weights.astype(float)) <= MOST_STD
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weights_are_those_that_are_best_for_the_servers_steps(momentum: float) -> None:
+    banded = plan("privacy.bands=8", f"server.momentum={momentum}")
+    expected = whole_weights(coefficients(30, 8, momentum), banded.noise_std(100) / banded.noise_step)
+    assert banded.weights(100).tolist() == expected.tolist()
+    assert (plan("privacy.bands=8").weights(100).tolist() == expected.tolist()) == (momentum == 0)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_every_ring_leaves_room_for_the_weights_of_usual_noise_however_large_the_model(bits: int) -> None:
+    banded = plan("privacy.bands=8", f"aggregation.bits={bits}")
+    for parameters in (1, 10**6, MOST_PARAMETERS):
+        assert len(banded.weights(parameters)) == 8
+
+
+def test_noise_without_room_for_its_weights_is_refused_before_anything_is_paid_for() -> None:
+    assert "does not fit the grid" in fault(
+        "privacy.bands=8", "aggregation.bits=64", "privacy.noise_multiplier=100.0"
+    )
+    assert plan("aggregation.bits=64", "privacy.noise_multiplier=100.0").noise_multiplier == 100.0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("bands", [1, 2, 8])
+def test_the_ring_has_room_for_the_noise_of_a_single_release_beside_the_largest_sum(
+    bands: int, momentum: float
+) -> None:
+    """Ten standard deviations of it: what wraps around would stay in the model for good."""
+    banded = plan(f"privacy.bands={bands}", f"server.momentum={momentum}", "cohort.size=2", "cohort.rounds=150")
+    std = banded.noise_std(26_010) / banded.grid_step
+    weights = banded.weights(26_010) if banded.correlated else np.array([1])
+    inverse = lfilter([1.0], weights / weights[0], np.eye(1, 150)[0])
+    single = std * np.linalg.norm(weights / weights[0]) * np.linalg.norm(inverse)
+    assert single / std == pytest.approx(release_deviation(150, bands, momentum), rel=1e-3)
+    assert banded.bound * 2 + 10 * single < 1 << (banded.ring.bits - 1)

@@ -1,0 +1,132 @@
+"""The text of a plan may come from a server: what it costs to read, and what a message shows of it, is bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from typing import Any
+
+import pytest
+
+from bract.privacy import PlanError, read_plan
+from bract.privacy.errors import printable
+from bract.privacy.plan import toml as plan_file
+from bract.privacy.plan.toml import MOST_CHARACTERS, MOST_FAULTS, read_offered
+
+DOTTED = ".".join("a" * 30_000)
+
+
+def fault(text: str) -> str:
+    with pytest.raises(PlanError) as caught:
+        read_plan(text)
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("".join(f"[t{n}]\n" for n in range(400_000)), "more than 65,536 characters"),
+        ("#" * MOST_CHARACTERS + "\n", "more than 65,536 characters"),
+        (f"[a]\n{DOTTED}=1", "more than 100 dots"),
+        (f"[{DOTTED}]", "more than 100 dots"),
+    ],
+    ids=["tables", "comment", "key", "header"],
+)
+def test_what_would_take_long_to_parse_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    def parse(text: str) -> Any:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(plan_file.tomllib, "loads", parse)
+    assert said in fault(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a]\nb = " + "[" * 30_000 + "]" * 30_000,
+        "[a]\nb = " + "[" * 300 + "]" * 300,
+        "[cohort]\nrounds = " + "{a=" * 50 + "1" + "}" * 50,
+        "[cohort.rounds.a.b.c.d]",
+        "[data]\nshape = [[[[1]]]]",
+    ],
+)
+def test_tables_and_lists_lie_no_deeper_than_a_plan_needs(text: str) -> None:
+    what = fault(text)
+    assert "tables within tables" in what or "recursion" in what
+
+
+def test_no_more_faults_are_put_into_words_than_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asks for the nearest word that there is, which is what takes long."""
+    asked: list[str] = []
+    nearest = plan_file._nearest
+    monkeypatch.setattr(plan_file, "_nearest", lambda word, *rest: asked.append(word) or nearest(word, *rest))
+    tables = "".join(f"[t{n:x}]\n" for n in range(3000)) + "[cohort]\n" + "".join(f"k{n:x}=1\n" for n in range(3000))
+    what = fault(tables)
+    assert "has 6000 faults" in what
+    assert what.count(";") == MOST_FAULTS
+    assert what.endswith("; and 5990 more")
+    assert len(asked) == MOST_FAULTS
+
+
+def test_ten_faults_are_listed_in_full() -> None:
+    what = fault("".join(f"[t{n}]\n" for n in range(10)))
+    assert "has 10 faults" in what
+    assert "more" not in what
+    assert "[t9] is not a table" in what
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "k" * 60_000 + "]",
+        "[cohort]\n" + "k" * 60_000 + " = 1",
+        "[cohort]\nrounds = '" + "k" * 60_000 + "'",
+        "k" * 60_000 + " = 1",
+        "[data]\nshape = [" + "1," * 30_000 + "]",
+    ],
+)
+def test_of_a_long_value_a_message_shows_how_it_begins(text: str) -> None:
+    assert len(fault(text)) < 400
+
+
+def test_no_plan_ends_a_line_or_steers_a_terminal() -> None:
+    what = fault('["a\\u001b[2J\\nerror: all is well\\u202e"]\n')
+    assert all(c.isprintable() for c in what)
+    for text in ('[model]\nname = "a\\u001b]0;x\\u0007"\nx = 1', '[cohort]\nrounds = "\\u009b\\u2066\\r\\n"'):
+        assert fault(text).isprintable()
+
+
+def test_text_is_printable_whatever_it_is() -> None:
+    everything = "".join(map(chr, [*range(0x3000), 0xFEFF, 0xE0001, 0xD800]))
+    assert printable(everything).isprintable()
+    assert printable("Grüße, 数据") == "Grüße, 数据"
+
+
+def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it() -> None:
+    with pytest.raises(PlanError, match="noise multiplier"):
+        read_offered("[cohort]\nrounds = 10000000\n")
+    resolved = read_plan("[cohort]\nrounds = 3\n")
+    assert read_offered(resolved.offered()) == resolved
+    assert tomllib.loads(resolved.offered())["privacy"]["noise_multiplier"] == resolved.noise_multiplier
+
+
+@pytest.mark.parametrize("key", ["records", "clients", "seed", "classes"])
+def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_plan_or_nothing(key: str) -> None:
+    with contextlib.suppress(PlanError):
+        read_offered(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
+
+
+def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred million steps took a device 22 seconds, at each message."""
+
+    def sought(event: Any, delta: float) -> float:
+        raise AssertionError("accounted for")
+
+    monkeypatch.setattr("bract.privacy.plan.plan.epsilon", sought)
+    steps = "[training]\nlocal_steps = 100000\n[cohort]\nrounds = 1024\n"
+    tables = f"{steps}[privacy]\nnoise = 'local'\nnoise_multiplier = 50.0\n"
+    assert "102400000 noised steps" in fault(tables)

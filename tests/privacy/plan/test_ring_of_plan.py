@@ -1,0 +1,308 @@
+"""What a plan says of its sums: how large a coordinate may be, on what grid and in which ring they are added.
+
+Of the sums that noise is shared inside, see test_distributed.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bract.privacy import Plan, PlanError, Ring, make_plan, read_plan
+from bract.privacy.encoding.ring import LARGEST, WIDTHS
+from bract.privacy.plan.plan import Aggregation, Cohort, Privacy, Training
+from bract.privacy.plan.rules import MOST_STEPS
+from bract.privacy.secagg import graph
+from bract.privacy.secagg.graph import COMPLETE, sparse_graph
+
+GRID = 2**30
+
+Strategy = st.SearchStrategy[Any]
+
+
+def plans_with(noise: Strategy, bits: Strategy) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        training=st.builds(
+            Training,
+            local_steps=st.integers(1, 100),
+            batch_size=st.integers(1, 10**5),
+            learning_rate=st.floats(1e-4, 1e4),
+        ),
+        cohort=st.builds(Cohort, size=st.integers(1, 10**6)),
+        privacy=st.builds(
+            Privacy,
+            unit=st.sampled_from(["record", "client"]),
+            noise=noise,
+            clip_norm=st.floats(1e-6, 1e6),
+            noise_multiplier=st.floats(0.1, 1e3),
+        ),
+        aggregation=st.builds(Aggregation, bits=bits, range=st.none() | st.floats(1e-3, 1e6)),
+    )
+
+
+plans = plans_with(st.sampled_from(["local", "central"]), st.none() | st.sampled_from(WIDTHS))
+
+
+def fits(plan: Plan) -> bool:
+    return plan.bound > 0 and plan.grid_step <= plan.coarsest_step
+
+
+def fault(**tables: dict[str, Any]) -> str:
+    """Both lines of the fault that these tables give."""
+    privacy = {"noise_multiplier": 20.0, **tables.pop("privacy", {})}
+    with pytest.raises(PlanError) as caught:
+        make_plan({"privacy": privacy, **tables}, Plan)
+    assert len(str(caught.value).splitlines()) == 2
+    return str(caught.value)
+
+
+# The range of one device's vector
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "clip_norm", "expected"),
+    [(11, 350, 1.0, 350 * 8 / 11), (4, 350, 1.0, 350.0), (8, 350, 2.0, 700.0), (1000, 10, 3.0, 3.0)],
+)
+def test_a_devices_sum_may_be_eight_even_shares_of_the_batch_and_at_least_one_record(
+    size: int, batch_size: int, clip_norm: float, expected: float
+) -> None:
+    plan = Plan(
+        cohort=Cohort(size=size), training=Training(batch_size=batch_size), privacy=Privacy(clip_norm=clip_norm)
+    )
+    assert plan.range == pytest.approx(expected, rel=1e-12)
+    assert plan.coarsest_step == clip_norm / 2**15
+
+
+def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the_noise() -> None:
+    plan = Plan(
+        training=Training(local_steps=4, batch_size=8, learning_rate=0.5),
+        privacy=Privacy(noise="local", clip_norm=2.0, noise_multiplier=3.0),
+    )
+    assert plan.range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
+    assert plan.coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
+
+
+def test_where_clients_are_the_unit_there_is_room_for_one_clipped_change_and_the_noise_in_it() -> None:
+    training = Training(local_steps=4, batch_size=8, learning_rate=0.5)
+    privacy = {"unit": "client", "clip_norm": 2.0, "noise_multiplier": 3.0}
+    central = Plan(training=training, privacy=Privacy(noise="central", **privacy))  # type: ignore[arg-type]
+    assert (central.range, central.coarsest_step) == (2.0, 2.0 / 2**15)
+    local = Plan(training=training, privacy=Privacy(noise="local", **privacy))  # type: ignore[arg-type]
+    assert local.range == pytest.approx(2.0 * (1 + 8 * 3.0), rel=1e-12)
+    assert local.coarsest_step == pytest.approx(3.0 * 2.0 / 8, rel=1e-12)
+
+
+@pytest.mark.parametrize("noise", ["local", "central"])
+def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
+    plan = Plan(aggregation=Aggregation(range=3.0), privacy=Privacy(noise=noise, clip_norm=0.5, noise_multiplier=9.0))
+    assert plan.range == 1.5
+
+
+# Grid, bound and ring
+
+
+@given(plans)
+def test_the_sum_of_the_whole_cohort_cannot_overflow_the_ring(plan: Plan) -> None:
+    assert plan.bound * plan.cohort.size < 2 ** (plan.ring.bits - 1)
+    room = plan.ring.bound(plan.cohort.size)
+    assert plan.bound == room or (plan.privacy.noise == "central" and 0 < plan.bound < room)
+
+
+@given(plans_with(st.just("central"), st.sampled_from([bits for bits in WIDTHS if bits < 64])))
+def test_the_servers_noise_has_room_in_the_ring_beside_the_sum(plan: Plan) -> None:
+    assume(plan.bound > 0)
+    noise = 12 * plan.noise_multiplier * plan.privacy.clip_norm / plan.grid_step
+    assert plan.range / plan.grid_step * plan.cohort.size + noise <= 2 ** (plan.ring.bits - 1) * (1 + 1e-12)
+
+
+@given(plans)
+def test_a_coordinate_within_the_range_does_not_saturate(plan: Plan) -> None:
+    assume(plan.bound > 0)
+    assert plan.range <= plan.bound * plan.grid_step * (1 + 1e-12)
+
+
+@given(plans)
+def test_the_ring_is_the_narrowest_one_with_a_grid_that_is_fine_enough_or_the_one_given(plan: Plan) -> None:
+    if plan.aggregation.bits is not None:
+        assert plan.ring == Ring(plan.aggregation.bits)
+        return
+    for bits in WIDTHS[: WIDTHS.index(plan.ring.bits)]:
+        assert not fits(plan.model_copy(update={"aggregation": Aggregation(bits=bits, range=plan.aggregation.range)}))
+    assert fits(plan) or plan.ring.bits == 64
+
+
+@given(plans)
+def test_no_grid_is_finer_than_that_of_the_noise(plan: Plan) -> None:
+    assume(plan.bound > 0)
+    assert plan.grid_step >= plan.privacy.clip_norm / GRID
+    assert plan.noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
+
+
+@given(plans)
+def test_central_noise_is_added_on_a_refinement_of_the_sums_grid_that_fits_into_64_bits(plan: Plan) -> None:
+    assume(plan.bound > 0 and plan.privacy.noise == "central")
+    assert plan.noise_step == plan.grid_step / plan.refinement
+    assert isinstance(plan.refinement, int)
+    summed, most = (plan.bound * plan.cohort.size, 2**62) if plan.ring.bits == 64 else (2**plan.ring.bits, 2**61)
+    assert plan.refinement == 1 or plan.refinement * summed <= most
+    assert (plan.refinement + 1) * summed > most or plan.grid_step / (
+        plan.refinement + 1
+    ) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
+
+
+@given(plans)
+def test_a_devices_own_noise_is_added_on_the_finest_grid(plan: Plan) -> None:
+    assume(plan.privacy.noise == "local")
+    assert plan.noise_step == plan.privacy.clip_norm / GRID
+    assert plan.refinement == 1
+
+
+def test_the_default_plan_by_hand() -> None:
+    """A batch of 350: 254.5 clip norms in steps of at most 2^-15 take 23 bits, eleven devices four, the sign one."""
+    plan = Plan()
+    assert plan.ring == Ring(32)
+    assert plan.grid_step == (plan.range + 12 * plan.noise_multiplier / 11) / ((2**31 - 1) // 11)
+    assert plan.bound == math.ceil(plan.range / plan.grid_step) < (2**31 - 1) // 11
+    assert plan.refinement == int(GRID * plan.grid_step) == 1407
+
+
+def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
+    plan = Plan(aggregation=Aggregation(bits=64))
+    assert (plan.bound, plan.refinement) == (LARGEST, 1)
+    assert plan.grid_step == plan.noise_step == 1 / GRID
+
+
+def test_a_narrower_range_takes_a_narrower_ring() -> None:
+    privacy = Privacy(noise_multiplier=1e-3)
+    made = [Plan(privacy=privacy, aggregation=Aggregation(range=r)) for r in (250.0, 2.0, 0.08, 0.001)]
+    assert [plan.ring.bits for plan in made] == [32, 21, 16, 12]
+
+
+def test_more_noise_of_the_server_takes_a_wider_ring() -> None:
+    made = [
+        Plan(privacy=Privacy(noise_multiplier=z), aggregation=Aggregation(range=0.08)) for z in (1e-3, 1.0, 300.0)
+    ]
+    assert [plan.ring.bits for plan in made] == [16, 21, 32]
+
+
+# Faults
+
+
+def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_not_is_accepted() -> None:
+    says = fault(aggregation={"bits": 21})
+    assert "a ring of 21 bits is too small: 11 devices leave steps of 0.0029, the plan needs 3.05e-05" in says
+    assert "raise aggregation.bits or leave it out" in says
+    privacy = {"noise_multiplier": 20.0}
+    assert make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan).ring == Ring(32)
+
+
+def test_a_ring_in_which_the_cohorts_sum_has_no_room_at_all_is_refused() -> None:
+    assert "5000 devices leave steps of inf" in fault(
+        aggregation={"bits": 12}, cohort={"size": 5000}, data={"clients": 5000}
+    )
+
+
+def test_a_range_so_wide_that_no_ring_is_fine_enough_is_refused() -> None:
+    assert "a ring of 64 bits is too small" in fault(aggregation={"range": 1e30})
+
+
+@pytest.mark.parametrize(("noise_multiplier", "fine"), [(2e-5, False), (4e-5, True)])
+def test_noise_of_less_than_a_step_of_its_grid_is_refused(noise_multiplier: float, fine: bool) -> None:
+    """The range leaves no finer grid than one of 2^-15 clip norms, and no room in 64 bits to refine it."""
+    privacy = {"noise_multiplier": noise_multiplier, "epsilon": 1e10}
+    cohort, data = {"size": 2**16, "rounds": 1}, {"clients": 2**16}
+    tables = {"aggregation": {"range": 2.0**31}, "cohort": cohort, "data": data, "privacy": privacy}
+    if fine:
+        plan = make_plan(tables, Plan)
+        assert plan.noise_step == plan.grid_step == pytest.approx(2.0**-15)
+        assert plan.noise_std(1) / plan.noise_step >= 1
+    else:
+        assert "noise multiplier 2e-05 does not fit the grid that noise is added on" in fault(**tables)
+
+
+@given(plans)
+def test_a_ring_is_accepted_just_if_its_grid_is_fine_enough(plan: Plan) -> None:
+    """Clients and budget are made to fit, so that nothing else can be at fault."""
+    tables = plan.public()
+    tables["data"]["clients"] = plan.cohort.size
+    tables["cohort"] |= {"rounds": 1, "minimum": 1}
+    tables["privacy"] |= {"epsilon": 1e15, "sampling_rate": 1.0, "allow_large_delta": True}
+    assume(plan.cell != ("record", "central") or plan.training.local_steps == 1)
+    assume(plan.sums <= MOST_STEPS)
+    if not fits(plan):
+        with pytest.raises(PlanError, match="is too small"):
+            make_plan(tables, Plan)
+        return
+    made = make_plan(tables, Plan)
+    assert read_plan(made.offered()).ring == made.ring == plan.ring
+    assert math.isfinite(made.grid_step)
+
+
+def secure(size: int, **aggregation: Any) -> dict[str, Any]:
+    """Tables of a plan with secure aggregation over so many devices."""
+    cohort, data = {"size": size}, {"clients": size}
+    return {"aggregation": {"protocol": "secagg", **aggregation}, "cohort": cohort, "data": data}
+
+
+def made(tables: dict[str, Any]) -> Plan:
+    return make_plan({"privacy": {"noise_multiplier": 60.0}, **tables}, Plan)
+
+
+def test_a_plan_is_secure_or_malicious_only_if_it_says_so() -> None:
+    assert not Plan().secure
+    assert not Plan().malicious
+    assert made(secure(3)).secure
+    assert made(secure(3, mode="malicious-server")).malicious
+
+
+def test_secure_aggregation_of_one_device_is_refused_and_of_two_is_not() -> None:
+    assert "cohort.size is 1, secure aggregation hides no sum of one" in fault(**secure(1))
+    assert made(secure(2)).secure
+    assert made({"cohort": {"size": 1}}).cohort.size == 1
+
+
+def test_malicious_server_mode_takes_no_sparse_graph() -> None:
+    assert made(secure(COMPLETE, mode="malicious-server")).malicious
+    larger = COMPLETE + 1
+    assert f"cohort.size is {larger}, aggregation.mode = malicious-server takes at most {COMPLETE}" in fault(
+        **secure(larger, mode="malicious-server")
+    )
+    assert made(secure(larger)).secure
+    assert not made({**secure(larger, mode="malicious-server"), "aggregation": {"mode": "malicious-server"}}).secure
+
+
+def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None with as many neighbours as a device may have; with the real limit all plans that may be have a graph."""
+    shares = {"colluders": 0.25, "dropouts": 0.25}
+    assert made(secure(COMPLETE + 44, **shares)).secure
+    sparse_graph.cache_clear()
+    monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
+    says = fault(**secure(COMPLETE + 44, **shares))
+    assert "aggregation.colluders 0.25 and dropouts 0.25 leave no safe graph" in says
+    assert made(secure(COMPLETE, **shares)).secure
+    sparse_graph.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("protocol", "plain"),
+        ("mode", "malicious"),
+        ("key_exchange", "x448"),
+        ("colluders", 0.5),
+        ("colluders", -0.1),
+        ("dropouts", 0.5),
+        ("deadline", 0.0),
+        ("bits", 8),
+        ("bits", 63),
+        ("range", 0.0),
+        ("range", math.inf),
+    ],
+)
+def test_a_value_of_the_aggregation_that_is_not_one_of_those_known_is_refused(key: str, value: Any) -> None:
+    assert f"aggregation.{key} must be" in fault(aggregation={key: value})

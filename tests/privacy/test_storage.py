@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bract.privacy import BractError, StorageError
+from bract.privacy.storage import replace_file, storage, write_all
+
+OLD, NEW = b"old" * 100, b"new" * 5000
+
+
+def fail(*_: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def after(calls: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """`real`, which fails from its call number `calls` on."""
+    left = [calls]
+
+    def call(*given: Any) -> Any:
+        left[0] -= 1
+        return real(*given) if left[0] >= 0 else fail()
+
+    return call
+
+
+def short_writes(descriptor: int, data: memoryview, write: Callable[..., int] = os.write) -> int:
+    return write(descriptor, data[:1000])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "state"
+    path.write_bytes(OLD)
+    return path
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+@pytest.mark.parametrize("data", [b"", b"x", NEW])
+def test_replaces_the_content_and_leaves_no_draft(path: Path, data: bytes) -> None:
+    replace_file(path, data)
+    assert path.read_bytes() == data
+    assert names(path) == ["state"]
+
+
+def test_makes_a_file_that_was_not_there(tmp_path: Path) -> None:
+    replace_file(tmp_path / "new", NEW)
+    assert (tmp_path / "new").read_bytes() == NEW
+
+
+def test_a_draft_that_a_crash_left_is_overwritten_whole(path: Path) -> None:
+    path.with_name("state.draft").write_bytes(b"torn" * 100_000)
+    replace_file(path, NEW)
+    assert path.read_bytes() == NEW
+    assert names(path) == ["state"]
+
+
+@pytest.mark.parametrize("name", ["open", "write", "fsync", "replace"])
+def test_a_full_disk_at_any_call_leaves_the_old_content_and_no_draft(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"bract.privacy.storage.os.{name}", fail)
+        with pytest.raises(StorageError) as caught:
+            replace_file(path, NEW)
+    assert path.read_bytes() == OLD
+    assert names(path) == ["state"]
+    assert "no space left" in caught.value.what
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("calls", range(15))
+def test_a_disk_that_fills_up_between_two_writes_leaves_the_old_content_and_no_draft(
+    path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("bract.privacy.storage.os.write", after(calls, short_writes))
+        with pytest.raises(StorageError):
+            replace_file(path, NEW)
+    assert path.read_bytes() == OLD
+    assert names(path) == ["state"]
+
+
+def test_a_failure_to_sync_the_folder_is_told_and_leaves_a_whole_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("bract.privacy.storage.os.fsync", after(1, os.fsync))
+        with pytest.raises(StorageError):
+            replace_file(path, NEW)
+    assert path.read_bytes() in (OLD, NEW)
+    assert names(path) == ["state"]
+
+
+def test_content_is_synced_before_it_is_renamed_and_the_folder_after(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def record(name: str, real: Callable[..., Any]) -> None:
+        monkeypatch.setattr(f"bract.privacy.storage.os.{name}", lambda *given: calls.append(name) or real(*given))
+
+    for name in ("write", "fsync", "replace"):
+        record(name, getattr(os, name))
+    replace_file(path, b"new")
+    monkeypatch.undo()
+    assert calls == ["write", "fsync", "replace", "fsync"]
+
+
+def test_a_write_that_takes_many_calls_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("bract.privacy.storage.os.write", short_writes)
+        replace_file(tmp_path / "file", NEW)
+    assert (tmp_path / "file").read_bytes() == NEW
+
+
+def test_writes_nothing_for_no_data() -> None:
+    write_all(-1, b"")  # an invalid descriptor, which a call would refuse
+
+
+def test_no_folder_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        replace_file(tmp_path / "none" / "state", NEW)
+
+
+def test_only_faults_of_the_operating_system_become_storage_errors(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), storage(tmp_path):
+        raise KeyError("mine")
+    with pytest.raises(StorageError) as caught, storage(tmp_path):
+        fail()
+    assert isinstance(caught.value, BractError)
+    assert str(tmp_path) in caught.value.what
+    with pytest.raises(StorageError, match="failed"), storage(tmp_path):
+        raise OSError
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from bract.privacy.storage import replace_file
+
+path, size = Path(sys.argv[1]), 200_000
+random.seed(int(sys.argv[2]))
+least = 0
+replace_file(path, bytes(size))
+for _ in range(30):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        for number in range(least + 1, 1 << 30):
+            replace_file(path, bytes([number % 251]) * size)
+            os.write(write, number.to_bytes(4, "big"))
+    os.close(write)
+    time.sleep(random.uniform(0.001, 0.04))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(read, "rb") as stream:
+        told = stream.read()
+    least = int.from_bytes(told[-4:], "big") if told else least
+    content = path.read_bytes()
+    assert len(content) == size, len(content)
+    assert len(set(content)) == 1, "a mixture of old and new"
+    assert content[0] in (least % 251, (least + 1) % 251), (content[0], least)
+    least += content[0] == (least + 1) % 251
+print("replaced", least)
+"""
+
+
+def test_a_process_that_is_killed_at_any_moment_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path / "state"), "1"], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout.removeprefix("replaced ")) > 10

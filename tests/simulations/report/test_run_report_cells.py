@@ -1,0 +1,162 @@
+"""What the report says of shared noise, and of plans whose unit is the client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bract.privacy.mechanisms.distributed import Distributed
+from bract.server.round_log import RoundRecord
+from bract.server.state import ServerState
+from bract.server.training import Outcome
+from bract.simulations.report.run_report import write_report
+from bract.simulations.study import Study, make_study
+
+ROUNDS = 4
+PLACES = ["central", "distributed", "local"]
+EPSILON = {"server": 2.2, "released": 2.0}
+
+
+def study_of(noise: str, unit: str = "record", masks: bool = True, **aggregation: Any) -> Study:
+    client = unit == "client"
+    tables: dict[str, dict[str, Any]] = {
+        "training": {"local_steps": 5 if client else 1},
+        "cohort": {"rounds": ROUNDS, "size": 10},
+        "privacy": {"noise": noise, "unit": unit, "noise_multiplier": 1.2, "sampling_rate": 1.0 if client else 0.25},
+        "aggregation": {"protocol": "secagg" if noise == "distributed" else "sum"} | aggregation,
+        "simulation": {"masks": masks},
+    }
+    return make_study(tables)
+
+
+def outcome_of(study: Study, epsilon: dict[str, float | None]) -> Outcome:
+    none = np.zeros(3, np.float32)
+    records = tuple(
+        RoundRecord(n, 1.0, {"accuracy": 0.4}, epsilon, cohort=10, survivors=10, codes={"ok": 10}, seconds=1.0)
+        for n in range(1, ROUNDS + 1)
+    )
+    return Outcome(ServerState(ROUNDS, none, none, {}, "ab" * 32, study.digest), records, epsilon)
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Callable[..., str]:
+    """A function: the text of the report of a run that cost these epsilons."""
+
+    def text(study: Study, epsilon: dict[str, float | None] = EPSILON) -> str:
+        path = tmp_path / "report.html"
+        write_report(path, study, outcome_of(study, epsilon), 1415)
+        body = re.sub(r"<style.*?</style>|<svg.*?</svg>|<[^>]*>", " ", path.read_text("utf-8"), flags=re.DOTALL)
+        return re.sub(r"\s+", " ", unescape(body))
+
+    return text
+
+
+@pytest.mark.parametrize(
+    ("colluders", "most", "side"),
+    [(0.3, 2, "even with 2 devices of a round"), (0.2, 1, "even with 1 device of a"), (0.0, 0, "with no device on")],
+)
+def test_shared_noise_says_against_whom_it_holds_and_by_whose_noise(
+    said: Callable[..., str], colluders: float, most: int, side: str
+) -> None:
+    text = said(study_of("distributed", colluders=colluders, dropouts=0.2))
+    assert "Epsilon against the server 2.200 Epsilon against someone who sees only the released models 2.000" in text
+    assert "The server does not have to be trusted." in text
+    assert f"Against the server, {side}" in text
+    assert "the server is trusted" not in text
+    assert f"{8 - most} suffice: at least 8 devices in a sum, of which at most {most} may tell" in text
+    assert "each device brings a Skellam share of the noise into the secure sum" in text
+    assert "Rényi bound (RDP) of Skellam noise" in text
+    assert "(PLD)" not in text
+    assert "Budget epsilon 8 at delta 0.0001, against the server" in text
+
+
+@pytest.mark.parametrize(("shares", "ends"), [("floor", " steps"), ("xnoise", " steps; of 2 layers in it")])
+def test_shared_noise_says_how_much_a_device_brings_and_what_comes_off_again(
+    said: Callable[..., str], shares: str, ends: str
+) -> None:
+    """Layers and all, it is the share that the fewest survivors have to bring."""
+    plain = study_of("distributed", dropouts=0.2)
+    study = plain.model_copy(update={"privacy": plain.privacy.model_copy(update={"shares": shares})})
+    assert isinstance(study.place, Distributed)
+    share = (study.place.variance / study.place.noise_shares) ** 0.5
+    text = said(study)
+    assert f"each of standard deviation {share:,.1f}{ends}" in text
+    assert ("layers in it" in text) == (shares == "xnoise")
+
+
+def test_shared_noise_says_what_it_takes_for_granted(said: Callable[..., str]) -> None:
+    text = said(study_of("distributed"))
+    assert "More colluders than assumed. With more than 3 devices of a round on its side" in text
+    assert "A server that breaks the protocol. The plan's aggregation.mode is semi-honest" in text
+    malicious = said(study_of("distributed", mode="malicious-server"))
+    assert "A server that breaks the protocol" not in malicious
+    for noise in ("central", "local"):
+        text = said(study_of(noise))
+        assert "colluders than assumed" not in text
+        assert "(PLD)" in text
+
+
+def test_only_a_simulation_without_its_masks_is_said_to_lack_them(said: Callable[..., str]) -> None:
+    left_out, none = "This simulation left the masks of secure aggregation out", "adds updates up without masks"
+    for unit in ("record", "client"):
+        assert left_out in said(study_of("distributed", unit, masks=False))
+        for noise in PLACES:
+            text = said(study_of(noise, unit))
+            assert left_out not in text
+            assert (none in text) == (noise != "distributed")
+
+
+@pytest.mark.parametrize("noise", PLACES)
+def test_a_plan_whose_unit_is_the_client_speaks_of_clients(said: Callable[..., str], noise: str) -> None:
+    text = said(study_of(noise, "client"))
+    for sentence in (
+        "Unit, what the bound protects one client",
+        "Each single client is protected. Adding any one client, with all its records, to the training data",
+        "someone who knows every other client",
+        "a client's change is clipped 1/1024 below",
+        "A person with several clients. The unit is one client.",
+        "Clip norm 1 (the most that one client adds to a sum, in L2 norm)",
+        "Steps a round 5 of plain SGD on the device; the change that they make is one noised sum",
+        "Most noised sums any one client is charged for 4",
+        "Neighbouring data differ by one client, added or removed",
+    ):
+        assert sentence in text
+    for of_records in ("one record", "each record", "Sampling rate", "gradients are clipped"):
+        assert of_records not in text
+
+
+@pytest.mark.parametrize("noise", PLACES)
+def test_a_plan_whose_unit_is_the_record_speaks_of_records(said: Callable[..., str], noise: str) -> None:
+    text = said(study_of(noise))
+    for sentence in (
+        "Adding any one record to the training data",
+        "float32 gradients are clipped",
+        "Sampling rate 0.25",
+    ):
+        assert sentence in text
+    assert "Most noised sums any one client is charged for 4" in text
+    assert "with all its records" not in text
+
+
+@pytest.mark.parametrize("noise", PLACES)
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_against_a_server_that_sees_who_takes_part_a_clients_data_are_protected_and_not_that_it_takes_part(
+    said: Callable[..., str], unit: str, noise: str
+) -> None:
+    is_said = "whether a device that takes part brings the client's data, or none at all" in said(
+        study_of(noise, unit)
+    )
+    assert is_said == (unit == "client" and noise != "central")
+
+
+@pytest.mark.parametrize("noise", PLACES)
+def test_no_sentence_is_left_with_a_hole(said: Callable[..., str], noise: str) -> None:
+    for unit in ("record", "client", "none"):
+        text = said(study_of(noise, unit), EPSILON if unit != "none" else dict.fromkeys(EPSILON))
+        assert not re.search(r"[{}]| ,|\.\.|  |\bNone\b", text)
