@@ -12,7 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
-from ..privacy import BractError, DataError, Plan, PlanError, StateError, read_plan
+from ..privacy import BractError, DataError, DivergedError, Plan, PlanError, StateError, read_plan
 from ..privacy.errors import Printable
 from ..privacy.npz import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
@@ -20,7 +20,7 @@ from ..privacy.settings import check_settings
 from ..privacy.storage import create_once, storage
 from .answers import Unfinished
 from .evaluation.evaluate import Evaluate, make_evaluate
-from .model_file import write_model
+from .model_file import FILE, write_model, write_released
 from .network import check_trainable
 from .round_log import RoundRecord
 from .rounds import train
@@ -102,7 +102,12 @@ def main(grid: Grid, context: Context) -> None:
         shared_ledger=shared,
         pauses=PAUSES,
     )
-    _end(plan, folder, train(grid, training))
+    try:
+        outcome = train(grid, training)
+    except (DivergedError, Unfinished):
+        write_released(training)
+        raise
+    _end(plan, folder, outcome)
 
 
 def _named(plan: Plan, folder: Path) -> Plan:
@@ -144,7 +149,7 @@ def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
             f"all {last} rounds were lost: nothing was released",
             "look at the devices' own logs; what was spent stays spent",
         )
-    write_model(folder / "model.safetensors", plan, outcome.state)
+    write_model(folder / FILE, plan, outcome.state)
     lost = [str(record.round) for record in outcome.records if record.lost]
     if lost:
         log.warning("%d releases of %d planned: lost round %s", outcome.releases, plan.cohort.rounds, ", ".join(lost))

@@ -8,7 +8,8 @@ pseudonym, which only devices with the same state folder share.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -22,19 +23,28 @@ from .exchange import Answer, Request, exchange, poll
 
 NO_PARAMETERS = np.zeros(0, dtype=np.float32)
 
+TWINS = (
+    "two nodes show one name, {}...: the one that showed it last takes part, they count as one client. If one of "
+    "them was not just started anew, a state folder or an identity is in use twice"
+)
+
 
 class Directory:
     """The names of the connected nodes. A node that shows no valid name is left out of every round.
 
     With the number of a `run` names are those of identities, and each must be signed for the run by its owner: else
-    one that shows another's name, which every roster tells, would speak for that one and so keep it out.
+    one that shows another's name, which every roster tells, would speak for that one and so keep it out. An operator
+    hears of two connected nodes of one name by `say`: each may keep a count of its own.
     """
 
-    def __init__(self, grid: Grid, plan: Plan, run: int | None = None) -> None:
-        self._grid, self._plan, self._run = grid, plan, run
+    def __init__(
+        self, grid: Grid, plan: Plan, run: int | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._grid, self._plan, self._run, self._say = grid, plan, run, say
         self._names: dict[int, str] = {}  # in the order in which they were shown
         self._asked: set[int] = set()
         self._nameless: dict[int, Answer] = {}
+        self._twins: set[str] = set()
 
     @property
     def nameless(self) -> Answers:
@@ -64,6 +74,7 @@ class Directory:
         connected = set(self._grid.get_node_ids())
         self._ask(connected - self._asked)
         self._nameless = {node: answer for node, answer in self._nameless.items() if node in connected}
+        self._say_twins(connected)
         found = {name: node for node, name in self._names.items() if node in connected}
         return {name: found[name] for name in sorted(found)}
 
@@ -79,6 +90,13 @@ class Directory:
         return poll(
             self.present, lambda found: len(found.keys() - set(besides)) >= wanted or len(found) >= most, deadline
         )
+
+    def _say_twins(self, connected: Collection[int]) -> None:
+        """Say, once a name, which of them two connected nodes show."""
+        shown = Counter(name for node, name in self._names.items() if node in connected)
+        for name in sorted(name for name, count in shown.items() if count > 1 and name not in self._twins):
+            self._twins.add(name)
+            self._say(TWINS.format(name[:12]))
 
     def _ask(self, nodes: Collection[int]) -> None:
         requests = [Request(node, WHO, 1) for node in sorted(nodes)]

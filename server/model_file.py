@@ -11,7 +11,11 @@ from safetensors.torch import save
 from ..models import build, load_flat
 from ..privacy import Plan
 from ..privacy.storage import replace_file
-from .state import ServerState
+from .round_log import Metrics
+from .state import ServerState, read_checkpoint
+from .training import Training
+
+FILE = "model.safetensors"
 
 
 def write_model(path: Path, plan: Plan, state: ServerState) -> None:
@@ -25,6 +29,19 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     facts = json.dumps({"plan": plan.public(), "round": state.round})
     replace_file(path, save(tensors, metadata={"bract": facts}))
+
+
+def write_released(training: Training) -> None:
+    """Write what a training released before a fault ended it: the model of its checkpoint, and say so.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    state = read_checkpoint(training.checkpoint)
+    if state is None or state.round == sum(record.lost for record in Metrics(training.metrics, state.round).records):
+        return
+    write_model(training.folder / FILE, training.plan, state)
+    training.observer.said(f"the run ends with a fault; the model of round {state.round} is in {training.folder}")
 
 
 def load_model(path: Path, plan: Plan) -> torch.nn.Module:

@@ -59,7 +59,7 @@ def train(grid: Grid, training: Training) -> Outcome:
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
-        directory = Directory(grid, plan, training.run if training.roster else None)
+        directory = Directory(grid, plan, training.run if training.roster else None, observer.said)
         collector = _collector(grid, training, directory)
         tries = Tries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:

@@ -170,4 +170,4 @@ class Outcome:
     @property
     def releases(self) -> int:
         """How many rounds released something."""
-        return sum(not record.lost for record in self.records)
+        return self.state.round - sum(record.lost for record in self.records)

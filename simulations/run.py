@@ -20,11 +20,12 @@ from ..client.memory.step_journal import MemoryJournal
 from ..client.records import torch_device
 from ..client.terms import Terms
 from ..client.train import try_training
-from ..privacy import Ledger
+from ..privacy import DivergedError, Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
+from ..server.answers import Unfinished
 from ..server.evaluation.evaluate import make_evaluate
 from ..server.evaluation.metrics import Score, score_of
-from ..server.model_file import write_model
+from ..server.model_file import FILE, write_model, write_released
 from ..server.round_log import RoundRecord
 from ..server.rounds import train
 from ..server.state import ServerState
@@ -142,10 +143,13 @@ def simulate(
     began = time.monotonic()
     try:
         outcome = train(grid, training)
+    except (DivergedError, Unfinished):
+        write_released(training)
+        raise
     finally:  # whoever holds the error of a round that did not end would hold its secrets
         grid.forget()
     seconds = time.monotonic() - began
-    write_model(folder / "model.safetensors", study, outcome.state)
+    write_model(folder / FILE, study, outcome.state)
     result = _result(study, population, outcome, folder, seconds, restoring.updates)
     write_report(folder / "report.html", study, outcome, result.records)
     forget_data(kept)

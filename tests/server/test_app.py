@@ -18,7 +18,7 @@ from flwr.app import Context, RecordDict
 from flwr.supercore import log as flower_log
 
 from bract.models import read_flat
-from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError, RoundError
+from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError, RoundError, read_plan
 from bract.privacy.secagg.identity import new_identity, public_text, read_roster
 from bract.server import app as app_file
 from bract.server.app import main
@@ -175,6 +175,52 @@ def test_no_hint_that_a_server_can_give_names_an_option_of_the_command_line() ->
     for folder in ("server", "privacy", "client"):
         for path in sorted((root / folder).rglob("*.py")):
             assert not named.search(path.read_text()), path
+
+
+def fails_from(app: Any, refusing: Any, number: int, code: str) -> Callable[[Any, Context], Any]:
+    """An app that answers with a code from its message of this number on."""
+    asked: list[int] = []
+
+    def answer(message: Any, context: Context) -> Any:
+        asked.append(context.node_id)
+        wrong = {context.node_id} if len(asked) >= number else set[int]()
+        return refusing(app, wrong, code)(message, context)
+
+    return answer
+
+
+@pytest.mark.parametrize("code", ["failed", "refused"])
+def test_a_run_that_a_fault_ends_keeps_the_model_that_it_released(
+    counter: Any,
+    refusing: Any,
+    settings: dict[str, str],
+    code: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tries are used up, or all devices have spent what they may, in round 3: what two rounds released is a model."""
+    monkeypatch.setattr(app_file, "PAUSES", ())
+    with caplog.at_level(logging.WARNING, "bract.server"), pytest.raises(RoundError):
+        main(LocalGrid(fails_from(counter, refusing, 9, code), 4), context(**settings))
+    out = Path(settings["out"])
+    [said] = [line for line in caplog.messages if "ends with a fault" in line]
+    last = read_checkpoint(out / "checkpoint.bract")
+    assert last is not None
+    assert said == f"the run ends with a fault; the model of round {last.round} is in {out}"
+    plan = read_plan((out / "plan.toml").read_text())
+    assert np.array_equal(read_flat(load_model(out / "model.safetensors", plan)), last.model)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_run_that_released_nothing_before_a_fault_leaves_no_model(
+    counter: Any, refusing: Any, settings: dict[str, str], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers; or all but one of round 1 fail, so that it is lost, and nobody answers after."""
+    monkeypatch.setattr(app_file, "PAUSES", (0.0,))
+    app = refusing(fails_from(counter, refusing, number, "failed"), {2, 3, 4}, "failed")
+    with pytest.raises(RoundError):
+        main(LocalGrid(app, 4), context(**settings))
+    assert not (Path(settings["out"]) / "model.safetensors").exists()
 
 
 def test_without_test_data_the_quality_is_not_measured(

@@ -91,6 +91,21 @@ def test_two_nodes_of_one_name_are_one_client_and_the_one_that_came_last_speaks_
     assert directory.present() == {"a": first}
 
 
+def test_two_live_nodes_of_one_name_are_said_once(grid: Any, make: Make) -> None:
+    """A copied state folder, or an identity in use twice, is not passed over; a node that has gone is none of two."""
+    said: list[str] = []
+    found = Nodes(grid.clock, {7: b"a" * 64, 9: b"b", 12: b"a" * 64})
+    directory = Directory(found, make(), say=said.append)  # pyright: ignore[reportArgumentType]
+    for connected in ([7, 9], [9], [12, 9]):
+        found.connected = lambda connected=connected: connected
+        directory.present()
+        assert not said
+    found.connected = lambda: [7, 9, 12]
+    directory.present()
+    directory.gather(2, 1.0)
+    assert [line.split(":")[0] for line in said] == [f"two nodes show one name, {'a' * 12}..."]
+
+
 @pytest.mark.parametrize(
     "said", [b"", b"a b", b"x" * 65, "\N{GREEK SMALL LETTER ALPHA}".encode(), b"a\n", "terms", None]
 )
