@@ -215,6 +215,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
     assert not terms.clear_updates
     assert terms.min_survivors is None
     assert terms.min_colluders == 0
+    assert (terms.max_refused_runs_a_day, terms.max_plans_a_day) == (3, 10)
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
@@ -253,6 +254,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         "maxepsilon = 1",
         "max_plans_a_day = 0",
         "max_refused_runs_a_day = 0",
+        "max_plans_a_day = 2.0",
+        "max_refused_runs_a_day = true",
         "min_round_epsilon = -1",
         "min_round_epsilon = nan",
         "hybrid_keys = 2",

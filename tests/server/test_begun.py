@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.privacy import BudgetError, Entry, Plan, StateError
+from bract.privacy import BudgetError, Entry, Plan, StateError, StorageError
 from bract.server.begun import FILE, Begun, forget_begun, note_begun, settle_begun
 from bract.server.training import Training
 
@@ -29,6 +29,27 @@ def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: 
         assert (begun.round, begun.clients) == (1, COHORT)
         assert settle_begun(training, ledger) is None
         assert dict(ledger.participations()) == {"a": 1, "b": 1}
+
+
+def test_the_charge_is_what_a_round_of_the_plan_costs(make: Callable[..., Plan], tmp_path: Path) -> None:
+    training = Training(make(privacy={"noise": "central"}).named("ab" * 16), tmp_path)
+    plan = training.plan
+    assert plan.server_event != plan.round_event
+    with training.open_ledger() as ledger:
+        for number in (1, 2):
+            note_begun(training, Begun(number, COHORT, ledger.head))
+            settle_begun(training, ledger)
+        found = [(entry.round, entry.clients, entry.server, entry.released) for entry in ledger.entries]
+        assert found == [(number, COHORT, plan.server_event, plan.round_event) for number in (1, 2)]
+
+
+def test_rounds_of_one_number_are_charged_apart(training: Training) -> None:
+    """Cut off, charged, made again and cut off again: the ledger takes one name for one release, paid for once."""
+    with training.open_ledger() as ledger:
+        for _ in range(2):
+            note_begun(training, Begun(1, COHORT, ledger.head))
+            assert settle_begun(training, ledger) is not None
+        assert len({entry.release for entry in ledger.entries}) == 2
 
 
 def test_a_round_that_was_charged_is_not_charged_by_its_note(training: Training) -> None:
@@ -56,6 +77,33 @@ def test_a_simulation_makes_its_rounds_again_and_notes_none(training: Training) 
         assert not (simulated.folder / FILE).exists()
 
 
+def test_a_simulation_charges_nothing_by_a_note(training: Training) -> None:
+    simulated = replace(training, plan=training.plan.named(None))
+    with simulated.open_ledger() as ledger:
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        assert settle_begun(simulated, ledger) is None
+        assert not ledger.entries
+
+
+def test_a_note_that_cannot_be_written_leaves_the_last_one_whole(training: Training) -> None:
+    with training.open_ledger() as ledger:
+        note_begun(training, Begun(1, COHORT, ledger.head))
+        before = (training.folder / FILE).read_bytes()
+        (training.folder / f"{FILE}.draft").mkdir()
+        with pytest.raises(StorageError, match=r"begun\.json"):
+            note_begun(training, Begun(2, COHORT, ledger.head))
+        assert (training.folder / FILE).read_bytes() == before
+
+
+def test_a_note_that_cannot_be_read_or_dropped_is_named(training: Training) -> None:
+    with training.open_ledger() as ledger:
+        (training.folder / FILE).mkdir()
+        with pytest.raises(StateError, match=r"begun\.json is damaged"):
+            settle_begun(training, ledger)
+    with pytest.raises(StorageError, match=r"begun\.json"):
+        forget_begun(training)
+
+
 def test_a_round_that_the_budget_does_not_cover_is_said_and_nothing_is_charged(training: Training) -> None:
     plan = training.plan
     poor = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": 1e-6})})
@@ -68,7 +116,18 @@ def test_a_round_that_the_budget_does_not_cover_is_said_and_nothing_is_charged(t
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"7", b'{"round": 1}', b'{"round": 1, "clients": ["a", "a"], "head": "HEAD"}', b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"\xff",
+        b'{"round": 1}',
+        b'{"round": "one", "clients": ["a", "b"], "head": "HEAD"}',
+        b'{"round": 1, "clients": ["a", "a"], "head": "HEAD"}',
+        b'{"round": 1, "clients": ["a", "b c"], "head": "HEAD"}',
+        b'{"round": 1, "clients": ["a", ""], "head": "HEAD"}',
+    ],
 )
 def test_a_damaged_note_is_refused_by_name(training: Training, content: bytes) -> None:
     with training.open_ledger() as ledger:

@@ -24,6 +24,15 @@ Open = Callable[[Path], Journal]
 BOTH = pytest.mark.parametrize("opened", [DiskJournal, lambda folder: MemoryJournal()], ids=["disk", "memory"])
 STEP_BYTES = 32
 PLAN, OTHER = "a" * 64, "b" * 64
+WHOLE: list[dict[str, str | int]] = [
+    {"step": "a"},
+    {"answered": "a", "request": "b"},
+    {"session": "a", "card": "b"},
+    {"run": "1", "plan": "a", "day": 1},
+    {"refused": "1", "day": 1},
+]
+"""A line of each kind that a journal has."""
+
 steps = st.integers(0, 5).map(lambda n: bytes([n]) * STEP_BYTES)
 
 
@@ -149,6 +158,29 @@ class TestARun:
         monkeypatch.setattr(journal_file, "today", lambda: day + 1)
         journal.enter(9, "c" * 64, terms)
 
+    def test_that_is_refused_again_counts_for_the_first_day_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two messages of it that come at once are both let in, and each notes the refusal."""
+        day = journal_file.today()
+        for later in (0, 1):
+            monkeypatch.setattr(journal_file, "today", lambda later=later: day + later)
+            DiskJournal(tmp_path).refuse(1)
+        assert lines(tmp_path) == [{"refused": "1", "day": day}]
+
+    @BOTH
+    def test_of_today_counts_though_the_clock_was_set_back(
+        self, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal, day = opened(tmp_path), journal_file.today()
+        journal.enter(1, PLAN, Terms())
+        journal.refuse(2)
+        monkeypatch.setattr(journal_file, "today", lambda: day - 1)
+        with pytest.raises(Refused, match="1 runs were refused today"):
+            journal.admit(3, Terms(max_refused_runs_a_day=1))
+        with pytest.raises(Refused, match="1 plans were offered today"):
+            journal.enter(3, OTHER, Terms(max_plans_a_day=1))
+
     def test_fills_no_disk_though_a_server_starts_one_after_another(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -219,6 +251,24 @@ class TestAJournalThatIsNotWhole:
             pages._append({"something": "else"})
         with pytest.raises(StateError, match="damaged at line 2"):
             DiskJournal(folder).has(step(1))
+
+    @pytest.mark.parametrize("line", [*WHOLE, {"other": "a"}])
+    def test_is_refused_where_a_line_says_more_or_otherwise(self, tmp_path: Path, line: dict[str, str | int]) -> None:
+        """A line of a later version is not read for what it has in common with one of this version."""
+        wrong = [{**line, name: [value]} for name, value in line.items()] + [{**line, "more": 1}]
+        for number, body in enumerate(wrong):
+            folder = tmp_path / str(number)
+            with DiskJournal(folder).open() as pages:
+                pages._append(body)
+            with pytest.raises(StateError, match="damaged at line 2"):
+                DiskJournal(folder).has(step(1))
+
+    @pytest.mark.parametrize("line", WHOLE)
+    def test_is_whole_with_lines_of_these_names(self, tmp_path: Path, line: dict[str, str | int]) -> None:
+        """Or the test above could not fail."""
+        with DiskJournal(tmp_path).open() as pages:
+            pages._append(line)
+        assert not DiskJournal(tmp_path).has(step(1))
 
     @pytest.mark.parametrize("content", [b"", step(1), step(1) + step(2)])
     def test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty(

@@ -251,6 +251,21 @@ class TestADeviceStartedAnew:
             else:
                 assert said(reply) is Code.MALFORMED
 
+    @pytest.mark.parametrize(("kind", "name"), [(CONSENT, "signature"), (UNMASK, "opened")])
+    def test_keeps_in_memory_no_list_that_its_journal_refused(
+        self, lab: Call, said: Call, kind: str, name: str
+    ) -> None:
+        """It notes a list before it acts on it, so the list that it answered before is still the one it answers."""
+        server = lab(5)
+        server.until("masked")
+        member = server.members[0]
+        earlier = recorddict_to_proto(member.context.state)
+        first = server.section(server.tell(0, kind, **asked(server, kind)), name)
+        member.context.state = recorddict_from_proto(earlier)
+        more = server.vouches(range(4)) if kind == UNMASK else {}
+        assert said(server.tell(0, kind, survivors=server.bits(range(4)), **more)) is Code.MALFORMED
+        assert server.section(server.tell(0, kind, **asked(server, kind)), name) == first
+
     def test_does_not_share_one_cards_secrets_twice(self, lab: Call, said: Call) -> None:
         server = lab(5)
         server.keys()

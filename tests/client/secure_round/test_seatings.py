@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 
+from bract.client.memory.step_journal import Repeated
+from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import consent, pack_consents, vouch
 from bract.privacy.secagg.graph import Graph
+from bract.privacy.secagg.identity import Roster
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets, read_card
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
 from bract.privacy.secagg.roster_view import Cohort
-from bract.privacy.secagg.session import Session
+from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
 
@@ -265,6 +270,18 @@ def test_a_masked_round_is_masked_under_no_other_plan_of_the_run(lab: Call, cont
     server.plan = planned(10, privacy={"clip_norm": 0.5}, aggregation={"protocol": "secagg"})
     table = Table(server, HONEST[:4])
     assert table.read() is None
+
+
+def test_masking_is_noted_for_a_round_whatever_its_plan(lab: Call, planned: Call) -> None:
+    """The app lets a run have one plan; what a device notes of its masks holds without that too."""
+    server = lab(3)
+    server.until("masked")
+    member, other = server.members[0], planned(3, privacy={"clip_norm": 0.5})
+    for number, masked in ((1, True), (2, False)):
+        session = make_session(other, server.session.run, number)
+        secure = SecureRound(session, other, member.identity, Roster(), member.journal, RecordDict())
+        with pytest.raises(Repeated) if masked else nullcontext():
+            secure.keys()
 
 
 def test_strangers_may_sum_side_by_side_each_with_enough_honest_ones(lab: Call) -> None:

@@ -164,6 +164,15 @@ class TestTheDevicesMemory:
         assert sorted(server.members[0].context.state) == [HISTORY, "bract.secagg.2"]
         assert not any(holds(memory(server), secrets) for secrets in first.values())
 
+    def test_holds_the_secrets_of_two_rounds_at_most(self, lab: Call, traced: dict[str, list[bytes]]) -> None:
+        """Though a server asks for the keys of one round after another and leads none of them further."""
+        server = lab(4)
+        for number in range(1, 5):
+            server.number = number
+            server.tell(0, KEYS)
+        assert sorted(server.members[0].context.state) == [HISTORY, "bract.secagg.3", "bract.secagg.4"]
+        assert holds(memory(server), traced["secrets"]) == 2 * 3
+
     def test_never_holds_the_key_of_a_mask_nor_its_identity(self, lab: Call, traced: dict[str, list[bytes]]) -> None:
         server = lab(4)
         for stage in ("keys", "shares", "masked"):
