@@ -112,8 +112,8 @@ def values_of(plan: Any) -> dict[str, Any]:
 def facts_of(plan: Any) -> dict[str, Any]:
     """Return what follows from a resolved plan, as plain values."""
     from bract.privacy import Composed, Unbounded
-    from bract.privacy.accounting import epsilon
-    from bract.privacy.events import to_json
+    from bract.privacy.accounting.accountant import epsilon
+    from bract.privacy.accounting.events import to_json
 
     def cost(view: Any) -> float:
         event = plan.event(view)
@@ -161,31 +161,31 @@ def stream(*purpose: str | int) -> Any:
 
 
 def gaussian(std: float, count: int) -> Any:
-    from bract.privacy.noise import gaussian
+    from bract.privacy.noise.gaussian import gaussian
 
     return gaussian(std, count, stream("gaussian"))
 
 
 def skellam(variance: float, count: int) -> Any:
-    from bract.privacy.skellam import skellam
+    from bract.privacy.noise.skellam import skellam
 
     return skellam(variance, count, stream("skellam"))
 
 
 def rotated(vector: Any, seed: bytes) -> Any:
-    from bract.privacy.rotation import rotate
+    from bract.privacy.encoding.rotation import rotate
 
     return rotate(vector, seed)
 
 
 def rounded(vector: Any, step: float) -> Any:
-    from bract.privacy.quantize import round_randomly
+    from bract.privacy.encoding.quantization import round_randomly
 
     return round_randomly(vector, step, stream("round"))
 
 
 def in_ring(vector: Any, bits: int) -> Any:
-    from bract.privacy.ring import Ring
+    from bract.privacy.encoding.ring import Ring
 
     return Ring(bits).encode(vector)  # pyright: ignore[reportArgumentType]
 
