@@ -39,5 +39,5 @@ bench: .venv/ready ## measure accuracy, speed and accounting against the peers
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit; done
 
 clean: ## remove everything that was made
-	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .data runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -100,6 +100,22 @@ def test_the_package_list_is_the_folders() -> None:
     assert settings["package-dir"] == {f"bract.{name}": name for name in PACKAGES}
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_may_read_every_package(package: str) -> None:
+    """PEP 561: a namespace package has its marker in each package below it, and the wheel carries it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert (ROOT / package / "py.typed").read_bytes() == b""
+    assert "py.typed" in settings["package-data"]["*"]
+
+
+def test_no_archive_is_committed() -> None:
+    """Data sets are fetched and checked, never kept in the repository; `.data/` is where tests keep theirs."""
+    command = ["git", "-C", str(ROOT), "ls-files"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in names if name.endswith((".whl", ".zip", ".gz", ".npz"))] == []
+    assert ".data/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_privacy_imports_neither_torch_nor_flower() -> None:
     code = "import sys, bract.privacy; print([m for m in ('torch', 'flwr', 'opacus') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

