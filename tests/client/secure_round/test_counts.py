@@ -104,6 +104,19 @@ def test_fewer_shares_than_the_threshold_open_nothing(lab: Call) -> None:
     assert np.array_equal(server.opened(sent, {p: opened[p] for p in range(threshold)}), server.true(range(6)))
 
 
+def test_a_secret_is_split_so_that_it_takes_the_threshold(lab: Call, overheard: list[Any]) -> None:
+    """What the server counts it could leave out: it is the degree of the shares that holds."""
+    server = lab(6)
+    server.until("masked")
+    opened, threshold = server.unmask(range(6)), server.cohort.graph.threshold
+    for member in range(6):
+        start = member * SHARE_BYTES
+        shares = {p + 1: opened[p][start : start + SHARE_BYTES] for p in range(threshold)}
+        assert combine(shares) == overheard[member].own
+        del shares[1]
+        assert combine(shares) != overheard[member].own
+
+
 class TestTheDeviceItself:
     """Its own vector must be in what it helps to open, or it would help to open the others' alone."""
 
