@@ -361,3 +361,19 @@ def test_rounds_of_a_plan_are_counted_on_disk_over_all_runs(
         codes.append(reply.content.config_records[ANSWER]["code"])
         run += 1
     assert codes == [Code.OK] * server.plan.participations + [Code.REFUSED]
+
+
+def test_rounds_of_another_plan_are_counted_apart(
+    lab: Call, planned: Call, code: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that a device has had its rounds of takes none from another."""
+    server, few = lab(3, data={"clients": 6}), {"data": {"clients": 6}}
+    for number in range(1, server.plan.participations + 1):
+        server.keys(number)
+        server.shares()
+        server.train()
+    server.plan, server.number = planned(3, privacy={"clip_norm": 0.5}, **few), 1
+    monkeypatch.setitem(type(server).session.fget.__globals__, "RUN", 2)
+    monkeypatch.setattr(TaskIdentity, "_run_id", 2)
+    server.until("shares")
+    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.OK
