@@ -274,6 +274,7 @@ class TestADeviceStartedAnew:
         server.shares()
         member.context.state = recorddict_from_proto(earlier)
         assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.MALFORMED
+        assert said(server.tell(0, TRAIN, **asked(server, TRAIN))) is Code.LOST  # nor does it go on as if it had
 
     def test_takes_no_second_part_in_a_round_it_trained_in(self, lab: Call, said: Call, context: Call) -> None:
         server = lab(5)
