@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def test_of_several_steps_the_first_that_is_new_is_noted(opened: Open, tmp_path:
     journal.first([step(3), step(4)])
 
 
+@BOTH
+def test_a_step_answers_one_request_and_that_one_again(opened: Open, tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for request in (2, 3, 2, 3):
+        with nullcontext() if request == 2 else pytest.raises(Repeated):
+            journal.answer(step(1), step(request))
+    journal.answer(step(4), step(3))
+
+
+def test_a_step_that_was_answered_stays_so_across_a_restart(tmp_path: Path) -> None:
+    for _ in range(2):
+        DiskJournal(tmp_path).answer(step(1), step(2))
+    with pytest.raises(Repeated):
+        DiskJournal(tmp_path).answer(step(1), step(3))
+    assert lines(tmp_path) == [{"answered": step(1).hex(), "request": step(2).hex()}]
+
+
 def test_what_was_noted_is_known_to_the_next_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bract.client.memory.step_journal import DiskJournal;"
@@ -106,6 +124,14 @@ class TestARun:
         with pytest.raises(PlanError, match="changed the plan within a run"):
             journal.enter(1, OTHER, Terms())
         journal.enter(2, OTHER, Terms())
+
+    @BOTH
+    def test_was_entered_with_its_own_plan_alone(self, opened: Open, tmp_path: Path) -> None:
+        journal = opened(tmp_path)
+        journal.enter(1, PLAN, Terms())
+        journal.enter(2, OTHER, Terms())
+        found = [journal.entered(run, plan) for run in (1, 2, 3) for plan in (PLAN, OTHER)]
+        assert found == [True, False, False, True, False, False]
 
     def test_keeps_its_plan_across_a_restart(self, tmp_path: Path) -> None:
         DiskJournal(tmp_path).enter(1, PLAN, Terms())
