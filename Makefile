@@ -6,10 +6,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-full check format bench clean
+.PHONY: help demo test test-full check format docs bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,13 @@ check: .venv/ready ## what CI runs: format, lint, types, tests
 format: .venv/ready ## rewrite the code in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: .venv/docs ## build the site of docs/ and the API reference: build/docs/site/index.html
+	$(BIN)/python docs/build_site.py
 
 bench: .venv/ready ## measure accuracy, speed and accounting against the peers
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit; done

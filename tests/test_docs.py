@@ -111,3 +111,9 @@ def test_the_table_of_colluders_and_least_sums_is_what_plans_have() -> None:
         plan = make_plan({"data": data, "cohort": {"size": n}, "aggregation": secure}, Plan)
         assert (plan.colluders, plan.least_survivors) == (c, s)
         assert gone == n - s
+
+
+def test_the_index_links_to_every_page() -> None:
+    """The site takes its pages, and their order, from the links of the index."""
+    linked = {Path(target).name for target in re.findall(r"\]\(([^)#]+\.md)", PAGES["index.md"])}
+    assert {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"} <= linked
