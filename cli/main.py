@@ -15,6 +15,8 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 PIPE_CLOSED = 141
+INSTALL = "type in the checkout of bract: pip install '.[sim]'"
+"""What brings a missing package: bract is not on a registry."""
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def run(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except ModuleNotFoundError as fault:
-        return _say(f"the package {fault.name} is not installed", "pip install 'bract[sim]'", 2)
+        return _say(f"the package {fault.name} is not installed", INSTALL, 2)
     except Exception as fault:
         if os.environ.get("BRACT_DEBUG"):
             raise

@@ -131,8 +131,11 @@ def read_terms(path: Path) -> Terms:
     hint = "mend it: bract terms init NEW.toml writes all keys that there are, with what they mean"
     try:
         return Terms.model_validate(tomllib.loads(read_owned(path, MOST_BYTES).decode("utf-8")))
+    except FileNotFoundError:
+        raise PlanError(f"there are no terms {path}", f"write some: bract terms init {path}") from None
     except (OSError, UnicodeDecodeError):
-        raise PlanError(f"cannot read the terms {path}", f"write some: bract terms init {path}") from None
+        hint = "give a file of TOML that you can read: bract terms init NEW.toml writes one"
+        raise PlanError(f"cannot read the terms {path}", hint) from None
     except ValidationError as fault:
         keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in fault.errors()[:10])
         raise PlanError(f"the terms {path} are not valid at: {keys}", hint) from None

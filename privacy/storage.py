@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -12,17 +13,20 @@ from pathlib import Path
 from .errors import DataError, StorageError
 
 HINT = "free some space, then go on in the same folder: what was written before is intact"
+ELSEWHERE = "choose a folder that is there and that you can write to; what was written before is intact"
+NOT_YOURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+"""What the operating system says of a place where no space would help."""
 
 
 @contextmanager
 def storage(path: Path, hint: str = HINT) -> Generator[None]:
-    """Turn a failure of the operating system to write `path` into a `StorageError`."""
+    """Turn a failure of the operating system to write `path` into a `StorageError`; the usual hint fits its kind."""
     try:
         yield
     except OSError as fault:
         raise StorageError(
             f"cannot write {path}: {(fault.strerror or 'failed').lower()}",
-            hint,
+            ELSEWHERE if hint == HINT and fault.errno in NOT_YOURS else hint,
         ) from fault
 
 
@@ -42,7 +46,7 @@ def write_new(path: Path, data: bytes, private: bool = False) -> None:
     """
     if path.exists() or path.is_symlink():
         raise FileExistsError(path)
-    with storage(path, "choose a folder that is there and that you can write to"):
+    with storage(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
         try:
             write_all(descriptor, data)

@@ -24,12 +24,13 @@ from .model_file import FILE, write_model, write_released
 from .network import check_trainable
 from .round_log import RoundRecord
 from .rounds import train
-from .training import Outcome, Silent, Training
+from .training import OWN_LEDGER, SHARE, Outcome, Silent, Training
 
 SETTINGS = ("plan", "out", "test-data", "roster", "ledger")
 """The settings of a run; pyproject.toml lists them for Flower."""
 
-BEGUN = ("ledger.jsonl", "shared_ledger.json", "checkpoint.bract")
+LEDGERS = (OWN_LEDGER, SHARE)
+BEGUN = (*LEDGERS, "checkpoint.bract")
 """What is in the folder of a run that has begun."""
 
 log = logging.getLogger("bract.server")
@@ -117,9 +118,10 @@ def _named(plan: Plan, folder: Path) -> Plan:
     same study, and a training in another folder a new one.
 
     Raises:
-        StateError: the folder holds a run of another plan.
+        StateError: the folder holds a run of another plan, or one whose ledger is gone: devices count on.
     """
     path = folder / "plan.toml"
+    begun = path.exists()
     if not path.exists() and any((folder / name).exists() for name in BEGUN):
         return plan
     with storage(folder):
@@ -130,6 +132,11 @@ def _named(plan: Plan, folder: Path) -> Plan:
         raise StateError(
             f"{folder} holds a run of another plan",
             "go on with the plan.toml in it, or choose another folder for this one",
+        )
+    if begun and kept.study.id and not any((folder / name).exists() for name in LEDGERS):
+        raise StateError(
+            f"{folder} has the plan of a study that was begun, and no ledger of what it spent",
+            "restore the ledger from a copy, or choose another folder for a new study",
         )
     return kept
 

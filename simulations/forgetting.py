@@ -21,6 +21,7 @@ def forget_rounds(journals: Iterable[MemoryJournal]) -> None:
     for journal in journals:
         pages = journal.pages
         pages.steps.clear()
+        pages.shown.clear()  # a device's limit a day is for a server that it does not know
         for session in list(pages.cards)[:-SHOWN]:
             del pages.cards[session]
     for computed in (read_card, verified):

@@ -246,8 +246,8 @@ def test_a_round_that_a_crash_cut_off_between_charge_and_opening_is_charged_once
 
 def test_two_trainings_of_one_plan_are_two_studies(deployment: Callable[[str], Deployment]) -> None:
     run = deployment("client")
-    first, again, other = (
-        server_app._named(run.plan, run.folder / name).digest for name in ("first", "first", "other")
-    )
+    first = server_app._named(run.plan, run.folder / "first").digest
+    (run.folder / "first" / "ledger.jsonl").touch()  # a run that began has one; without it its plan is refused
+    again, other = (server_app._named(run.plan, run.folder / name).digest for name in ("first", "other"))
     assert first == again != other
     assert run.plan.digest not in (first, other)

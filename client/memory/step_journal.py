@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ WAIT_SECONDS = 30.0
 MOST_RUNS_A_DAY = 100
 """The most runs that a device enters a day, however few their plans: each is a line on its disk."""
 
+MOST_CARDS_A_DAY = 10_000
+"""The most cards that a device shows a day: each is a line on its disk, and whoever asks for keys pays nothing."""
+
 HINT = "free some space, or let the node write to the folder of its state setting"
 REMEDY = (
     "restore it from a copy made after the device's last round; or move it away and give the device a new identity, "
@@ -47,6 +51,7 @@ class Pages:
         self.steps: set[str] = set()
         self.requests: dict[str, str] = {}
         self.cards: dict[str, str] = {}
+        self.shown: Counter[int] = Counter()
         self.runs: dict[str, tuple[str, int]] = {}
         self.refused: dict[str, int] = {}
         self._append = append
@@ -69,6 +74,9 @@ class Pages:
                 self.requests[step] = request
             case {"session": str(session), "card": str(card), **rest} if not rest:
                 self.cards[session] = card
+            case {"session": str(session), "card": str(card), "day": int(day), **rest} if not rest:
+                self.cards[session] = card
+                self.shown[day] += 1
             case {"run": str(run), "plan": str(plan), "day": int(day), **rest} if not rest:
                 self.runs[run] = plan, day
             case {"refused": str(run), "day": int(day), **rest} if not rest:
@@ -115,9 +123,16 @@ class Journal(ABC):
             return step.hex() in pages.steps
 
     def show(self, session: bytes, card: bytes) -> None:
-        """Note the digest of the card that the device shows for a session, in place of any that it showed before."""
+        """Note the digest of the card that the device shows for a session, in place of any that it showed before.
+
+        Raises:
+            Refused: too many were shown today.
+        """
         with self.open() as pages:
-            pages.note(session=session.hex(), card=card.hex())
+            shown = sum(count for day, count in pages.shown.items() if day >= today())
+            if shown >= MOST_CARDS_A_DAY:
+                raise Refused(f"{shown} cards were shown today, a device shows no more")
+            pages.note(session=session.hex(), card=card.hex(), day=today())
 
     def shows(self, session: bytes, card: bytes) -> bool:
         """Whether the card of this digest is the last that the device showed for the session."""

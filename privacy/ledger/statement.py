@@ -39,6 +39,8 @@ def read_ledger(path: Path) -> Reading:
         content = path.read_bytes()
     except OSError as fault:
         raise StorageError(f"cannot read {path}: {(fault.strerror or 'failed').lower()}", WHICH) from fault
+    if b'"hash"' not in content:  # damage leaves it on some line: this is a file of another kind
+        raise empty(path)
     lines = read_lines(path, content)
     if not lines.bodies:
         raise empty(path)

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+"""A learning rate. torch cannot multiply float32 by one beyond 3.4e38, and no network learns at one near it."""
+
 Count = Annotated[int, Field(ge=1, le=10**7)]
 
 OnlyTrue = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
@@ -72,7 +75,7 @@ class Training(Section):
 
     local_steps: Count = 1
     batch_size: Count = 350
-    learning_rate: Positive = 1.0
+    learning_rate: Rate = 1.0
     engine: Literal["auto", "opacus"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -140,7 +143,7 @@ class Server(Section):
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: Positive = 1.0
+    learning_rate: Rate = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Count = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -63,12 +64,33 @@ def parse_tables(text: str, name: str = "the plan") -> Tables:
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise PlanError(f"{name} is not toml: {shorten(fault)}", "mend that line") from None
+        raise PlanError(f"{name} is not toml: {shorten(fault)}", mend_toml(text, fault)) from None
+    if not tables:
+        raise PlanError(f"{name} is empty", "write the tables of a plan in it, as [data] and [privacy]")
     if _is_deep(tables):
         raise PlanError(f"{name} has tables within tables within tables", 'write keys under one table, as "[cohort]"')
     if stray := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise PlanError(f"{name} has {shorten(stray[0])} outside a table", 'write it under its table, as "[cohort]"')
     return tables
+
+
+def mend_toml(text: str, fault: Exception) -> str:
+    """Return what to type where TOML text could not be read, by what is most often wrong on that line."""
+    if text.startswith("\ufeff"):
+        return "save the file as UTF-8 without a byte order mark"
+    place = re.search(r"at line (\d+)", str(fault))
+    line = text.split("\n")[int(place[1]) - 1] if place else ""
+    if line.rstrip().endswith((";", ",")):
+        return "leave out the mark at the end of that line: TOML ends a value with the line"
+    if "\\" in line:
+        return "write a path with backslashes in single quotes, as path = 'C:\\data\\x.csv'"
+    if re.search(r"=\s*[+-]?\.\d", line):
+        return "write a digit before the point, as 0.5"
+    if re.search(r"=\s*(True|False)\b", line):
+        return "write true and false in small letters"
+    if re.search(r"=\s*[A-Za-z/]", line):
+        return 'write text in quotes, as name = "cnn"'
+    return 'mend that line: TOML is written as key = value, text in quotes, under a table such as "[cohort]"'
 
 
 def _is_deep(value: Any) -> bool:

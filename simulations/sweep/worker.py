@@ -150,7 +150,8 @@ def _carefully(worker: Worker, task: dict[str, Any]) -> Record:
             "set BRACT_DEBUG=1 for the traceback, and report it",
         )
         if isinstance(fault, ModuleNotFoundError):
-            what, hint = f"the package {fault.name} is not installed", "pip install 'bract[sim]'"
+            what = f"the package {fault.name} is not installed"
+            hint = "type in the checkout of bract: pip install '.[sim]'"
         return Record(task["run"], task["seed"], task["values"], task["folder"], error=what, hint=hint)
 
 

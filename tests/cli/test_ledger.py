@@ -186,6 +186,8 @@ class TestShow:
         path.write_text("")
         assert "holds no ledger" in refused(capsys, 4, "show", path)
         path.write_text("# a plan\n")
+        assert "holds no ledger" in refused(capsys, 4, "show", path)
+        path.write_text('{"format": 1, "hash": ""}\n')
         assert "damaged at line 1" in refused(capsys, 4, "show", path)
 
 

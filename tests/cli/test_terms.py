@@ -39,6 +39,18 @@ def test_init_writes_to_the_folder_where_it_is_called(
     assert read_terms(tmp_path / "terms.toml")
 
 
+def test_terms_that_are_no_text_are_not_to_be_written_over(tmp_path: Path, capsys: Capture) -> None:
+    """`terms init` refuses a file that is there, so the hint names another."""
+    path = tmp_path / "terms.toml"
+    path.write_bytes(b"\xff\xfe")
+    assert run(["terms", "check", str(path), str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "bract terms init NEW.toml" in said
+    assert f"init {path}" not in said
+    assert run(["terms", "check", str(tmp_path / "none.toml"), str(path)]) == 2
+    assert f"bract terms init {tmp_path / 'none.toml'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("there", ["file", "link"])
 def test_init_overwrites_nothing(tmp_path: Path, capsys: Capture, there: str) -> None:
     path = tmp_path / "terms.toml"
@@ -62,7 +74,7 @@ def test_check_says_whether_a_plan_is_taken_part_in_and_why_not(tmp_path: Path, 
     capsys.readouterr()
     assert run(["terms", "check", str(terms), str(plan)]) == 0
     assert "accepts" in capsys.readouterr().out
-    plan.write_text("")
+    plan.write_text("[privacy]\nepsilon = 8.0\n")
     assert run(["terms", "check", str(terms), str(plan)]) == 2
     said = capsys.readouterr().err
     assert "refuses" in said

@@ -182,3 +182,18 @@ def test_a_process_that_is_killed_at_any_moment_leaves_the_old_content_or_the_ne
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout.removeprefix("replaced ")) > 10
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "free some space"), (errno.EACCES, "that you can write to"), (errno.ENOENT, "that is there")],
+)
+def test_a_failed_write_has_a_hint_that_fits(tmp_path: Path, number: int, hint: str) -> None:
+    with pytest.raises(StorageError) as caught, storage(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert hint in caught.value.hint
+
+
+def test_a_hint_that_the_caller_gives_stays(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="ask the node's owner"), storage(tmp_path, "ask the node's owner"):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))

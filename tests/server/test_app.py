@@ -18,7 +18,7 @@ from flwr.app import Context, RecordDict
 from flwr.supercore import log as flower_log
 
 from bract.models import read_flat
-from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError, RoundError, read_plan
+from bract.privacy import BudgetError, DataError, Ledger, Plan, PlanError, RoundError, StateError, read_plan
 from bract.privacy.secagg.identity import new_identity, public_text, read_roster
 from bract.server import app as app_file
 from bract.server.app import main
@@ -175,6 +175,22 @@ def test_no_hint_that_a_server_can_give_names_an_option_of_the_command_line() ->
     for folder in ("server", "privacy", "client"):
         for path in sorted((root / folder).rglob("*.py")):
             assert not named.search(path.read_text()), path
+
+
+@pytest.mark.parametrize("left", [("plan.toml",), ("plan.toml", "metrics.jsonl", "model.safetensors")])
+def test_a_study_that_lost_its_ledger_does_not_start_at_zero(
+    counter: Any, settings: dict[str, str], left: tuple[str, ...]
+) -> None:
+    """Ledger, checkpoint and note of the round under way were deleted: devices count on, by the study's id."""
+    main(LocalGrid(counter, 4), context(**settings))
+    out = Path(settings["out"])
+    for path in out.iterdir():
+        if path.name not in left:
+            path.unlink()
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(StateError, match="no ledger of what it spent"):
+        main(LocalGrid(counter, 4), context(**settings))
+    assert sorted(path.name for path in out.iterdir()) == before
 
 
 def fails_from(app: Any, refusing: Any, number: int, code: str) -> Callable[[Any, Context], Any]:

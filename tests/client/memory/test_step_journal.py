@@ -207,6 +207,29 @@ class TestARun:
         with pytest.raises(Refused, match="1 plans were offered today"):
             journal.enter(3, OTHER, Terms(max_plans_a_day=1))
 
+    def test_shows_no_card_once_too_many_were_shown_that_day(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever asks for keys without end pays nothing, and each card is a line on the device's disk."""
+        monkeypatch.setattr(journal_file, "MOST_CARDS_A_DAY", 3)
+        journal, day = DiskJournal(tmp_path), journal_file.today()
+        for card in (1, 2, 3):
+            journal.show(step(0), step(card))
+        size = (tmp_path / journal_file.FILE).stat().st_size
+        for asked in (DiskJournal(tmp_path), journal):
+            with pytest.raises(Refused, match="3 cards were shown today"):
+                asked.show(step(9), step(4))
+        assert (tmp_path / journal_file.FILE).stat().st_size == size
+        assert journal.shows(step(0), step(3))
+        monkeypatch.setattr(journal_file, "today", lambda: day + 1)
+        journal.show(step(9), step(4))
+
+    def test_reads_cards_that_were_noted_without_a_day(self, tmp_path: Path) -> None:
+        """Journals of earlier builds have no day in such a line."""
+        with DiskJournal(tmp_path).open() as pages:
+            pages.note(session=step(0).hex(), card=step(1).hex())
+        assert DiskJournal(tmp_path).shows(step(0), step(1))
+
     def test_fills_no_disk_though_a_server_starts_one_after_another(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

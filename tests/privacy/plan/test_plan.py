@@ -27,6 +27,7 @@ from bract.privacy.plan.plan import Aggregation, Cohort, Data, Model, Privacy, S
 text = st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=12)
 counts = st.integers(1, 10**7)
 positives = st.floats(0, exclude_min=True, allow_infinity=False)
+rates = st.floats(0, 1e6, exclude_min=True)
 shares = st.floats(0, 1, exclude_max=True).map(abs)
 
 plans = st.builds(
@@ -43,7 +44,7 @@ plans = st.builds(
         classes=counts,
     ),
     model=st.builds(Model, name=text, parameters=st.none() | st.integers(1, 10**9)),
-    training=st.builds(Training, local_steps=counts, batch_size=counts, learning_rate=positives),
+    training=st.builds(Training, local_steps=counts, batch_size=counts, learning_rate=rates),
     cohort=st.builds(Cohort, rounds=counts, size=counts, minimum=counts, deadline=positives),
     privacy=st.builds(
         Privacy,
@@ -72,7 +73,7 @@ plans = st.builds(
     server=st.builds(
         Server,
         optimizer=st.sampled_from(["sgd", "adam"]),
-        learning_rate=positives,
+        learning_rate=rates,
         momentum=shares,
         averaging=shares,
         evaluate_every=counts,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy import Plan, PlanError, make_plan
+from bract.privacy import Plan, PlanError, make_plan, read_plan
 from bract.privacy.secagg.graph import COMPLETE
 
 SECURE = {"protocol": "secagg"}
@@ -205,3 +205,12 @@ def test_faults_of_records_under_shared_noise_are_told_together_with_those_of_si
         "it needs aggregation.protocol = secagg",
     ):
         assert sum(part in fault for fault in found) == 1, part
+
+
+@pytest.mark.parametrize("key", ["server.learning_rate", "training.learning_rate"])
+def test_a_rate_that_torch_cannot_multiply_by_is_refused(key: str) -> None:
+    """float32 ends at 3.4e38: torch raises at a step by more, after the round is paid for."""
+    table, name = key.split(".")
+    with pytest.raises(PlanError, match=f"{key} must be less than or equal to 1000000, not 1e\\+39"):
+        make_plan({table: {name: 1e39}}, Plan)
+    assert read_plan(f"[{table}]\n{name} = 1e6\n[privacy]\nnoise_multiplier = 20.0\n")

@@ -44,6 +44,36 @@ def test_a_file_that_is_no_plan_is_a_fault_that_names_it(tmp_path: Path, content
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize("content", ["", "\n", "# a plan to come\n"])
+def test_an_empty_file_is_no_plan_of_all_defaults(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(content)
+    with pytest.raises(PlanError, match="is empty") as caught:
+        read_tables(path)
+    assert "[data] and [privacy]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("\ufeff[cohort]\nrounds = 1\n", "without a byte order mark"),
+        ("[cohort]\nrounds = 1;\n", "leave out the mark at the end"),
+        ("[cohort]\nrounds = 1,\n", "leave out the mark at the end"),
+        ('[data]\npath = "C:\\Users\\x.csv"\n', "in single quotes"),
+        ("[privacy]\nepsilon = .5\n", "a digit before the point"),
+        ("[privacy]\nallow_large_delta = False\n", "true and false in small letters"),
+        ("[model]\nname = cnn\n", 'in quotes, as name = "cnn"'),
+        ("[data]\npath = /data/x.csv\n", "in quotes"),
+        ("[cohort\n", "key = value"),
+        ("a = {b = {c = [" * 9, "key = value"),
+    ],
+)
+def test_text_that_is_not_toml_has_a_hint_that_fits(text: str, hint: str) -> None:
+    with pytest.raises(PlanError, match="is not toml") as caught:
+        parse_tables(text)
+    assert hint in caught.value.hint
+
+
 def test_a_folder_is_no_plan_file(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="cannot read"):
         read_tables(tmp_path)
