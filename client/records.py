@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..models import Objective, objective_of
-from ..privacy import DataError, Plan
+from ..privacy.errors import DataError
 from ..privacy.npz import Features, Labels, read_arrays
+
+if TYPE_CHECKING:
+    from ..privacy import Plan
 
 log = logging.getLogger("bract.client")
 

@@ -1,14 +1,32 @@
-"""Plan, accounting, ledger, clipping bounds and noise: what the privacy claim rests on. No torch, no Flower."""
+"""Plan, accounting, ledger, noise and secure aggregation: what the privacy claim rests on. No torch, no Flower.
 
-from .accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
-from .budget import Budget, View
-from .encoding.ring import Ring
-from .encoding.vectors import Clipped, Masked, Release, Sum, Update
-from .errors import BractError, BudgetError, DataError, DivergedError, PlanError, RoundError, StateError, StorageError
-from .ledger.ledger import Entry, Ledger
-from .noise.keystream import Entropy, Keystream, SystemEntropy
-from .plan.plan import Plan
-from .plan.toml import make_plan, override, parse_tables, read_plan, read_tables
+The public names load lazily: a module that needs an error class does not load the plan and pydantic with it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
+    from .budget import Budget, View
+    from .encoding.ring import Ring
+    from .encoding.vectors import Clipped, Masked, Release, Sum, Update
+    from .errors import (
+        BractError,
+        BudgetError,
+        DataError,
+        DivergedError,
+        PlanError,
+        RoundError,
+        StateError,
+        StorageError,
+    )
+    from .ledger.ledger import Entry, Ledger
+    from .noise.keystream import Entropy, Keystream, SystemEntropy
+    from .plan.plan import Plan
+    from .plan.toml import make_plan, override, parse_tables, read_plan, read_tables
 
 __all__ = [
     "BractError",
@@ -45,3 +63,39 @@ __all__ = [
     "read_plan",
     "read_tables",
 ]
+
+_MODULES = {
+    "accounting.events": ("Composed", "Event", "Gaussian", "PoissonSampled", "Skellam", "Unbounded"),
+    "budget": ("Budget", "View"),
+    "encoding.ring": ("Ring",),
+    "encoding.vectors": ("Clipped", "Masked", "Release", "Sum", "Update"),
+    "errors": (
+        "BractError",
+        "BudgetError",
+        "DataError",
+        "DivergedError",
+        "PlanError",
+        "RoundError",
+        "StateError",
+        "StorageError",
+    ),
+    "ledger.ledger": ("Entry", "Ledger"),
+    "noise.keystream": ("Entropy", "Keystream", "SystemEntropy"),
+    "plan.plan": ("Plan",),
+    "plan.toml": ("make_plan", "override", "parse_tables", "read_plan", "read_tables"),
+}
+"""Each module of the package with the public names that it defines: the imports above, for use at run time."""
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, whether loaded yet or not."""
+    return sorted(__all__)

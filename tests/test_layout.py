@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bract import privacy
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "client", "models", "privacy", "server", "simulations")
 
@@ -116,10 +118,44 @@ def test_no_archive_is_committed() -> None:
     assert ".data/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh process has loaded after some lines of code."""
+    code = f"{code}\nimport sys\nprint(*sys.modules)"
+    return set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
 def test_privacy_imports_neither_torch_nor_flower() -> None:
-    code = "import sys, bract.privacy; print([m for m in ('torch', 'flwr', 'opacus') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    """Its public names load lazily, so the code asks for all of them."""
+    found = loaded_by("from bract.privacy import *")
+    assert "bract.privacy.plan.plan" in found
+    assert not found & {"torch", "flwr", "opacus"}
+
+
+def test_an_error_class_loads_no_other_module_of_privacy() -> None:
+    found = loaded_by("import bract.privacy.errors")
+    assert {name for name in found if name.startswith("bract.")} == {"bract.privacy", "bract.privacy.errors"}
+
+
+def test_clipping_loads_neither_plan_nor_pydantic() -> None:
+    """A hook on a layer needs an error class, and no plan: every module of the room is imported."""
+    files = sorted((ROOT / "client" / "clipping").rglob("[a-z]*.py"))
+    names = [".".join(["bract", *path.relative_to(ROOT).with_suffix("").parts]) for path in files]
+    found = loaded_by(f"import {', '.join(names)}")
+    assert {name for name in found if name.startswith("bract.privacy.")} == {
+        "bract.privacy.errors",
+        "bract.privacy.npz",
+    }
+    assert not found & {"pydantic", "flwr", "cryptography"}
+
+
+def test_lazy_names_of_privacy_are_those_of_its_type_checked_imports() -> None:
+    tree = ast.parse((ROOT / "privacy" / "__init__.py").read_text())
+    typed = {n.module: {a.name for a in n.names} for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level}
+    assert {module: set(names) for module, names in privacy._MODULES.items()} == typed
+    assert set(privacy.__all__) == set().union(*typed.values())
+    assert all(getattr(privacy, name) is not None for name in privacy.__all__)
 
 
 def test_a_deployment_imports_nothing_that_weakens_privacy() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ...models.objectives import Loss
-from ...privacy import PlanError
 from .cross_entropy_head import has_head, use_head
+from .errors import ClippingError
 from .fast_sequential import FastSequence
 from .layers.registry import RULES, Use, Watch
 
@@ -34,7 +34,7 @@ class Watching:
         """Make the watches. `narrow` is a dtype of the passes for what torch thinks fit for it; uses are not in it.
 
         Raises:
-            PlanError: there is no rule for a layer as it is set up, or its forward was replaced.
+            ClippingError: there is no rule for a layer as it is set up, or its forward was replaced.
         """
         self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
         sequences = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Sequential}
@@ -47,7 +47,7 @@ class Watching:
         """Install the watches.
 
         Raises:
-            PlanError: a layer's forward was replaced.
+            ClippingError: a layer's forward was replaced.
         """
         self._check_forwards()
         for watch in [*self._watches.values(), *self._sequences.values()]:
@@ -64,13 +64,13 @@ class Watching:
     def _check_forwards(self) -> None:
         for name, layer in self._replaced.items():
             if "forward" in vars(layer):
-                raise PlanError(f"the layer {name} has a forward of its own", "make a class of such a layer")
+                raise ClippingError(f"the layer {name} has a forward of its own", "make a class of such a layer")
 
     def uses(self, loss: Loss, features: torch.Tensor, labels: torch.Tensor, count: int) -> list[Use]:
         """Return the layers' uses in the losses of the first `count` of `rows` records, one a layer at most.
 
         Raises:
-            PlanError: the loss is not one number a record, or a layer is used twice.
+            ClippingError: the loss is not one number a record, or a layer is used twice.
         """
         for watch in self._watches.values():
             watch.uses.clear()
@@ -104,15 +104,17 @@ def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torc
     """Return the records' losses [rows].
 
     Raises:
-        PlanError: the loss is not one number a record.
+        ClippingError: the loss is not one number a record.
     """
     losses = loss(model(features), labels)
     if losses.shape != (len(features),):
-        raise PlanError(f"the loss of {len(features)} records is {list(losses.shape)}", "let it give one a record")
+        raise ClippingError(
+            f"the loss of {len(features)} records is {list(losses.shape)}", "let it give one a record"
+        )
     return losses
 
 
 def _single(name: str, watch: Watch) -> list[Use]:
     if len(watch.uses) > 1:
-        raise PlanError(f"the layer {name} is used twice for a record", "give each place a layer of its own")
+        raise ClippingError(f"the layer {name} is used twice for a record", "give each place a layer of its own")
     return list(watch.uses)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
-from ...privacy import PlanError
 from ..records import Precision, Records
 from .capture import trained_layers
 from .determinism import GRAIN, steady_rows
+from .errors import ClippingError
 from .ghost_engine import ROWS, BookKeepingEngine
 from .layers.registry import RULES
 from .narrowing import Faulty, tell
@@ -38,7 +38,7 @@ class Engine(Protocol):
         """Try all that a sum does on made-up records of the kind that is to come.
 
         Raises:
-            PlanError: the network cannot be trained.
+            ClippingError: the network cannot be trained.
         """
         ...
 
@@ -66,7 +66,7 @@ def make_engine(
 
     Raises:
         ValueError: `rows` is no multiple of 32.
-        PlanError: neither can train the network, or Opacus alone can and the precision is not float32.
+        ClippingError: neither can train the network, or Opacus alone can and the precision is not float32.
     """
     if rows < 1 or rows % GRAIN:
         raise ValueError(f"rows come in multiples of {GRAIN}, not {rows}")
@@ -74,10 +74,10 @@ def make_engine(
         narrow = torch.bfloat16 if precision == "bfloat16" else None
         return BookKeepingEngine(model, clip_norm, loss, steady_rows(rows), narrow)
     if precision != "float32":
-        raise PlanError("Opacus trains this network, and in float32 only", "set training.precision to float32")
+        raise ClippingError("Opacus trains this network, and in float32 only", "set training.precision to float32")
     refuse(model)
     refuse_for_opacus(model)
     try:
         return OpacusEngine(model, clip_norm, loss)
     except NotImplementedError as fault:
-        raise PlanError(f"Opacus cannot train the model: {fault}", HINT) from fault
+        raise ClippingError(f"Opacus cannot train the model: {fault}", HINT) from fault

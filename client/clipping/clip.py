@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...privacy import PlanError
 from .accumulate import Run
+from .errors import ClippingError
 from .layers.registry import Use
 from .small_layers import Whole, whole
 
@@ -45,13 +45,13 @@ def norms_and_spreads(uses: Sequence[Use], rows: int) -> NDArray[np.float64]:
     """Return the records' norms over all layers, and what their rounding is relative to, float64 [2, rows].
 
     Raises:
-        PlanError: a layer had other than `rows` rows.
+        ClippingError: a layer had other than `rows` rows.
     """
     squares = [part for use in uses for part in (use.squared_norms(), use.squared_magnitudes())]
     if len(squares) == 2 and squares[0] is squares[1]:
         squares.pop()  # as of one network put together: the same numbers
     if any(part.shape != (rows,) for part in squares):
-        raise PlanError(
+        raise ClippingError(
             "a layer sees other than one row a record", "keep records in the first dimension of all layers"
         )
     if len(squares) == 1:

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from ...privacy import PlanError
+from .errors import ClippingError
 
 GRAIN = 32
 """Rows of a batch come in multiples of this: functions such as exp work on up to 32 numbers at a time, and on what is
@@ -64,7 +64,7 @@ def steady_rows(rows: int) -> int:
     """Return the least number from `rows` on, a multiple of `GRAIN`, of rows that this machine's CPU treats alike.
 
     Raises:
-        PlanError: there is none.
+        ClippingError: there is none.
     """
     grain = _grain()
     return -(-rows // grain) * grain
@@ -76,7 +76,7 @@ def _grain() -> int:
     for grain in (GRAIN, 3 * GRAIN):
         if all(_alike(times * grain) for times in (1, 2, 3, 5, 7)):
             return grain
-    raise PlanError("matrix products of this CPU do not treat equal rows alike", "train on another machine")
+    raise ClippingError("matrix products of this CPU do not treat equal rows alike", "train on another machine")
 
 
 def _alike(rows: int) -> bool:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
-from ...privacy import PlanError
 from ..records import Records
 from .accumulate import Sums
 from .capture import Watching, trained_layers
 from .clip import Part, clipped_parts
 from .determinism import steady
+from .errors import ClippingError
 from .layers.registry import RULES
 from .narrowing import Faulty, like, narrowed, tell
 from .self_check import check_model
@@ -59,7 +59,7 @@ class BookKeepingEngine:
     Reference: Abadi et al. 2016, algorithm 1; Bu et al. 2023, book-keeping.
 
     Raises:
-        PlanError: a layer has no rule or mixes records; see `refuse` and `rehearse`.
+        ClippingError: a layer has no rule or mixes records; see `refuse` and `rehearse`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class BookKeepingEngine:
         """Try all that a sum does on made-up records of the kind that is to come.
 
         Raises:
-            PlanError: the network cannot be trained; see `check_model`.
+            ClippingError: the network cannot be trained; see `check_model`.
         """
         if self._marks != self._now():
             self._watch()
@@ -102,7 +102,7 @@ class BookKeepingEngine:
         counts as zero, the others beside it stay; `faulty` is called with its place.
 
         Raises:
-            PlanError: the network cannot be trained, if that was not tried before; it does not depend on a record.
+            ClippingError: the network cannot be trained, if not tried before, whatever the records are.
         """
         if self._marks != self._now():
             self._watch()
@@ -126,7 +126,7 @@ class BookKeepingEngine:
         refuse(self.model)
         for name, layer in trained_layers(self.model).items():
             if type(layer) not in RULES:
-                raise PlanError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
+                raise ClippingError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
         self._rehearsed, self._watching = False, Watching(self.model, self._narrow)
         self._parameters = list(self.model.parameters())
         self._owners = [owner for m in self.model.modules() for owner in (m._modules, m._parameters)]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ...privacy import PlanError
+from .errors import ClippingError
 
 BLOCK = 256
 """Numbers whose squares are summed in their own dtype; the sum over blocks is in float64."""
@@ -64,7 +64,9 @@ class LayerWatch:
 
         def tell(gradient: torch.Tensor) -> None:
             if kept._version != version:
-                raise PlanError("a layer's inputs are changed in place after it", "leave inplace out where they are")
+                raise ClippingError(
+                    "a layer's inputs are changed in place after it", "leave inplace out where they are"
+                )
             self.uses.append(self._use(self.layer, self._widened(kept), self._widened(gradient)))
 
         return Tap.apply(tell, output.new_empty(0, requires_grad=True), output)  # type: ignore[no-any-return]

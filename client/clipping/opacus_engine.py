@@ -16,10 +16,10 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
-from ...privacy import PlanError
 from ..records import Records
 from .capture import losses_of
 from .determinism import GRAIN, steady, steady_rows
+from .errors import ClippingError
 from .narrowing import Faulty, like, narrowed, tell
 
 CHUNK = GRAIN
@@ -60,13 +60,13 @@ class OpacusEngine:
     """Sums of clipped per-record gradients of one network, one vector a batch.
 
     Raises:
-        PlanError: Opacus knows no per-record gradient for a layer of the network.
+        ClippingError: Opacus knows no per-record gradient for a layer of the network.
     """
 
     def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
-            raise PlanError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
+            raise ClippingError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
         self._clip_norm, self._loss, self._rows = clip_norm, loss, steady_rows(CHUNK)
         self._rehearsed = False
         self._hook(model)
@@ -90,14 +90,14 @@ class OpacusEngine:
         """Try a pass on made-up records of the kind that is to come.
 
         Raises:
-            PlanError: Opacus cannot train the network.
+            ClippingError: Opacus cannot train the network.
         """
         try:
             with steady(next(self.model.parameters()).device):
                 self._chunk_sum(example)
         except Exception as fault:
             what = str(fault).strip().partition("\n")[0] or type(fault).__name__
-            raise PlanError(f"Opacus cannot train the model: {what}", HINT) from fault
+            raise ClippingError(f"Opacus cannot train the model: {what}", HINT) from fault
         self._rehearsed = True
 
     def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
@@ -111,7 +111,7 @@ class OpacusEngine:
         Reference: Abadi et al. 2016, algorithm 1.
 
         Raises:
-            PlanError: Opacus cannot train the network, if that was not tried before; it does not depend on a record.
+            ClippingError: Opacus cannot train the network, if not tried before, whatever the records are.
         """
         if not self._rehearsed:
             self.rehearse(like(batch))

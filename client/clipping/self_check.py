@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ...models.objectives import Loss
-from ...privacy import PlanError
 from .capture import Watching, losses_of
 from .clip import norms_and_spreads
+from .errors import ClippingError
 
 TOLERANCE = 1e-6
 """Largest relative difference of what should be equal in float64."""
@@ -30,7 +30,7 @@ def check_model(model: nn.Module, loss: Loss, features: torch.Tensor, labels: to
     """Refuse a network whose records are not apart, or whose per-record gradients the rules do not give.
 
     Raises:
-        PlanError: a record changes another's gradient, or the rules' gradient is not that of autograd.
+        ClippingError: a record changes another's gradient, or the rules' gradient is not that of autograd.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
@@ -75,7 +75,7 @@ class _Trial:
 
     def _compare(self, here: Pairs, there: Pairs) -> None:
         if not _alike(here, there):
-            raise PlanError(
+            raise ClippingError(
                 "the network mixes records: one changes another's gradient", "let it treat every record by itself"
             )
 
@@ -99,7 +99,7 @@ class _Trial:
             norm = torch.stack([part.norm() for part in found.values()]).norm()
             same_norm = _alike({"norm": torch.as_tensor(norms[row])}, {"norm": norm})
             if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
-                raise PlanError(
+                raise ClippingError(
                     "the rules of book-keeping do not give this network's gradients",
                     "use parameters only in their own layers, and records only in the first dimension",
                 )

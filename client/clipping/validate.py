@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ...models import opacus_fault
-from ...privacy import PlanError
+from .errors import ClippingError
 
 INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("_BatchNorm",), "mixes the records of a batch", "use nn.GroupNorm or nn.LayerNorm"),
@@ -29,17 +29,17 @@ def refuse(model: nn.Module) -> None:
     """Refuse what no engine can train.
 
     Raises:
-        PlanError: a layer mixes records, has no per-record gradient or a computed weight, or a parameter is shared.
+        ClippingError: a layer mixes records, has no per-example gradient, computes its weight or shares it.
     """
     for name, layer in model.named_modules():
         if fault := _fault(layer):
             what, instead = fault
-            raise PlanError(f"the layer {name} ({type(layer).__name__}) {what}", instead)
+            raise ClippingError(f"the layer {name} ({type(layer).__name__}) {what}", instead)
     for names in _owners(model).values():
         if len(names) > 1:
-            raise PlanError(f"{' and '.join(names)} are one parameter", "give each layer parameters of its own")
+            raise ClippingError(f"{' and '.join(names)} are one parameter", "give each layer parameters of its own")
     if not any(p.requires_grad for p in model.parameters()):
-        raise PlanError("no parameter of the model is trained", "let some require gradients")
+        raise ClippingError("no parameter of the model is trained", "let some require gradients")
 
 
 def _fault(layer: nn.Module) -> tuple[str, str] | None:
@@ -68,14 +68,14 @@ def refuse_for_opacus(model: nn.Module) -> None:
     """Refuse what Opacus gets wrong without a word, or fails at in the midst of training.
 
     Raises:
-        PlanError: a layer has an option for which Opacus' gradients, norms or network are not the plain ones.
+        ClippingError: a layer has an option for which Opacus' gradients, norms or network are not the plain ones.
     """
     if why := opacus_fault(model):
-        raise PlanError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")
+        raise ClippingError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")
     for name, layer in model.named_modules():
         if fault := _opacus_fault(layer):
             what, instead = fault
-            raise PlanError(f"the layer {name} ({type(layer).__name__}) {what} under Opacus", instead)
+            raise ClippingError(f"the layer {name} ({type(layer).__name__}) {what} under Opacus", instead)
 
 
 def _opacus_fault(layer: nn.Module) -> tuple[str, str] | None:

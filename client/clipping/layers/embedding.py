@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ....privacy import PlanError
+from ..errors import ClippingError
 from ..hooks import LayerWatch, finite
 
 
@@ -16,11 +16,11 @@ def watch_embedding(layer: nn.Embedding) -> LayerWatch:
     """Watch an embedding of tokens, integers [rows, ...].
 
     Raises:
-        PlanError: it renormalises, counts tokens over the batch, or makes sparse gradients.
+        ClippingError: it renormalises, counts tokens over the batch, or makes sparse gradients.
     """
     for option in ("max_norm", "scale_grad_by_freq", "sparse"):
         if getattr(layer, option):
-            raise PlanError(f"nn.Embedding with {option} has no per-record rule", f"leave {option} out")
+            raise ClippingError(f"nn.Embedding with {option} has no per-record rule", f"leave {option} out")
     return LayerWatch(layer, _run, TokensUse)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ....privacy import PlanError
+from ..errors import ClippingError
 from ..hooks import Each, Pairs, total
 from .gru import GruScan
 from .lstm import LstmScan
@@ -110,7 +110,7 @@ class RecurrentWatch:
         """Watch the layer.
 
         Raises:
-            PlanError: there is no rule for such a layer.
+            ClippingError: there is no rule for such a layer.
         """
         self.layer, self.uses = layer, list[RecurrentUse]()
         self._kind, self._directions = _kind(layer), _directions(layer)
@@ -146,14 +146,16 @@ def watch(layer: Layer) -> RecurrentWatch:
     """Return a watch whose forward notes what per-record gradients need.
 
     Raises:
-        PlanError: there is no rule for such a layer.
+        ClippingError: there is no rule for such a layer.
     """
     return RecurrentWatch(layer)
 
 
 def _kind(layer: Layer) -> Callable[..., Scan]:
     if layer.proj_size:
-        raise PlanError("nn.LSTM with proj_size has no per-record rule", "set proj_size to 0 and add an nn.Linear")
+        raise ClippingError(
+            "nn.LSTM with proj_size has no per-record rule", "set proj_size to 0 and add an nn.Linear"
+        )
     if isinstance(layer, nn.RNN):
         return RectifiedScan if layer.nonlinearity == "relu" else SimpleScan
     return GruScan if isinstance(layer, nn.GRU) else LstmScan
@@ -166,7 +168,7 @@ def _directions(layer: Layer) -> list[list[nn.Parameter]]:
     own = dict(layer.named_parameters(recurse=False))
     paths = [[f"{n}_l{depth}{end}" for n in names] for depth in range(layer.num_layers) for end in ends]
     if set(own) != {name for path in paths for name in path}:
-        raise PlanError(
+        raise ClippingError(
             f"nn.{type(layer).__name__} with other parameters than its own has no rule", "leave it as it is"
         )
     return [[own[name] for name in path] for path in paths]
