@@ -16,6 +16,7 @@ from ..privacy.errors import Printable
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES, split_seeds
 from ..privacy.messages import (
     ANSWER,
+    BOXES,
     CONSENT,
     KEYS,
     OFFER,
@@ -132,7 +133,8 @@ def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
         return handle
 
     app.train()(answering(_take_part))
-    for kind, answer in {WHO: _who, KEYS: _keys, SHARES: _shares, CONSENT: _consent, UNMASK: _unmask}.items():
+    kinds = {WHO: _who, KEYS: _keys, SHARES: _shares, BOXES: _boxes, CONSENT: _consent, UNMASK: _unmask}
+    for kind, answer in kinds.items():
         app.query(kind.removeprefix("query."))(answering(answer))
     return app
 
@@ -290,6 +292,13 @@ def _shares(visit: Visit) -> Reply:
     _fresh(visit)
     _able(visit)
     return None, {"sealed": visit.secure(visit.offer.round).shares(sections["cards"])}
+
+
+def _boxes(visit: Visit) -> Reply:
+    """Say whether the boxes that were sealed for the device open; nothing is trained, masked or paid."""
+    sections = visit.sections(("cohort",))
+    visit.secure(visit.offer.round).acknowledge(sections["cohort"])
+    return None, {}
 
 
 def _consent(visit: Visit) -> Reply:

@@ -139,6 +139,22 @@ class SecureRound:
         )
         return b"".join((*boxes, hashes(own, me, me, self.session.digest)))
 
+    def acknowledge(self, invitation: bytes) -> None:
+        """Open the boxes of an invitation, as `join` would, and keep nothing: return if all of them open.
+
+        A device does so for one invitation a card, as often as that comes, and only before it masks.
+
+        Raises:
+            Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
+            BadlySealed: neighbours' boxes do not open to shares of their hashes.
+            Repeated: it answered for another invitation, or masked a vector of this round.
+        """
+        seat = self._seat("shares")
+        self._not_masked()
+        step = digest("step", b"boxes", self.identity.public, self.session.digest, seat.card)
+        self.journal.answer(step, digest("boxes", invitation))
+        self._open(seat, invitation)
+
     def join(self, invitation: bytes, model: bytes, layers: bytes = b"") -> list[Mask]:
         """Return the masks for the device's vector, and forget the secrets that they were made of.
 
@@ -152,15 +168,10 @@ class SecureRound:
         """
         self._keep({self.session.round, self.session.round + 1})
         seat = self._seat("shares")
-        view, own = read_seating(seat.seating, self.session), seat.secrets
-        size = -(-view.graph.devices // 8)
-        bits, boxes = invitation[:size], invitation[size:]
-        members = from_bits(bits, view.graph.devices)
-        self._check_members(view, members)
+        view, bits, held, peers = self._open(seat, invitation)
         context = self.session.context(view.digest, bits, model)
-        held, peers = self._unseal(view, own, members, boxes)
         held[view.position] = Held(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
-        masks = masks_of(own, view.cards[view.position], peers, self.session.digest, context)
+        masks = masks_of(seat.secrets, view.cards[view.position], peers, self.session.digest, context)
         self._take_part()
         known = b"".join(held[member].own + held[member].mask for member in sorted(held))
         self._sit(
@@ -268,6 +279,15 @@ class SecureRound:
     def _known(self, view: Seating, members: tuple[int, ...]) -> list[int]:
         """Return the members that the device holds shares of, itself among them."""
         return [member for member in members if member in view.cards]
+
+    def _open(self, seat: Seat, invitation: bytes) -> tuple[Seating, bytes, dict[int, Held], list[Peer]]:
+        """Return the seating, the members as bits, and what neighbours among them sealed for the device."""
+        view = read_seating(seat.seating, self.session)
+        size = -(-view.graph.devices // 8)
+        bits, boxes = invitation[:size], invitation[size:]
+        members = from_bits(bits, view.graph.devices)
+        self._check_members(view, members)
+        return view, bits, *self._unseal(view, seat.secrets, members, boxes)
 
     def _unseal(
         self, view: Seating, own: RoundSecrets, members: tuple[int, ...], boxes: bytes

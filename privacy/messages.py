@@ -15,8 +15,9 @@ OFFER, PARAMETERS, ANSWER, UPDATE, SECAGG = "offer", "parameters", "answer", "up
 """Names of the records in a message."""
 
 TRAIN, WHO = "train", "query.who"
-KEYS, SHARES, CONSENT, UNMASK = "query.keys", "query.shares", "query.consent", "query.unmask"
-"""The kinds of message, Flower's message types. Those of the second line are secure aggregation's."""
+KEYS, SHARES, BOXES = "query.keys", "query.shares", "query.boxes"
+CONSENT, UNMASK = "query.consent", "query.unmask"
+"""The kinds of message, Flower's message types. All but the first two are secure aggregation's."""
 
 Sections = Mapping[str, bytes]
 """What a message says of secure aggregation: by the name of each part its bytes, for `bract.privacy.secagg`."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from ..privacy import RoundError
-from ..privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO, Code
+from ..privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO, Code
 from .exchange import LATE, Answer
 
 REFUSALS = frozenset({Code.PLAN, Code.REFUSED, Code.DATA, Code.ROSTER})
@@ -19,6 +19,7 @@ STAGES = {
     WHO: "asked who they are",
     KEYS: "asked for keys",
     SHARES: "asked for shares of keys",
+    BOXES: "asked whether their boxes open",
     TRAIN: "asked to train",
     CONSENT: "asked to sign the survivors",
     UNMASK: "asked to take the masks off",

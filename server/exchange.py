@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..privacy import Plan
 from ..privacy.messages import (
     ANSWER,
+    BOXES,
     OFFER,
     PARAMETERS,
     RAW,
@@ -151,7 +152,7 @@ def _answer(request: Request, reply: Message, words: int) -> Answer:
         records = reply.content
         code = read_code(records.config_records[ANSWER])
         if code is not Code.OK:
-            named = ("senders",) if (code, request.kind) == (Code.SEALED, TRAIN) else ()
+            named = ("senders",) if code is Code.SEALED and request.kind in (BOXES, TRAIN) else ()
             said = records.config_records.get(SECAGG, ConfigRecord()) if named else {}
             return Answer(request, code, None, read_sections(said, named))
         sections = read_sections(records.config_records.get(SECAGG, ConfigRecord()), (), GIVEN)

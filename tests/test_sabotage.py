@@ -278,6 +278,20 @@ SABOTAGE = {
         "from bract.server.aggregation.sealers import Sealers as S\n"
         "S.left_out = lambda self, identity: identity in self._namers",
     ),
+    "train before devices acknowledge their boxes": (
+        "server/secure/test_acknowledged.py::"
+        "test_one_who_seals_garbage_for_c_others_loses_one_round[names nobody-semi-honest]",
+        "from bract.server.aggregation.sealers import Sealers as S\nS.disputed = False",
+    ),
+    "let a few have a device sit out for ever": (
+        "server/secure/test_acknowledged.py::test_c_who_name_one_do_not_evict_it_for_ever",
+        "import bract.server.aggregation.sealers as s\nfull = s._opponents\n"
+        "s._opponents = lambda rivals, order: full(rivals, lambda place, count, theirs: (count,))",
+    ),
+    "acknowledge other boxes of one card": (
+        "client/secure_round/test_boxes.py::test_the_same_boxes_get_the_same_answer_and_others_none",
+        "from bract.client.memory.step_journal import MemoryJournal as J\nJ.answer = lambda *a: None",
+    ),
     "take a wrong share for a right one": (
         "privacy/secagg/test_unmask.py::test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are[0]",
         "from bract.privacy.secagg.unmask import Opening\nOpening._is_right = lambda *a: True",

@@ -2,7 +2,8 @@
 
 Two trips a round: one takes the offer out and brings masked vectors in, one takes the list of survivors out and
 brings the shares in by which the masks of the sum come off. The keys of the next round travel with them. (In
-malicious-server mode a third trip, between the two, has the survivors sign their list.)
+malicious-server mode a third trip, between the two, has the survivors sign their list. Once a box of the run did not
+open, one before them asks whether all do.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ...privacy import Sum
 from ...privacy.encoding.ring import Words
 from ...privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
-from ...privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections, model_digest
+from ...privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections, model_digest
 from ...privacy.secagg.bitset import to_bits
 from ...privacy.secagg.consent import consents, pack_consents, vouches
 from ...privacy.secagg.identity import Roster
@@ -33,10 +34,14 @@ from .sealers import Sealers
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """The devices of one round at their places: `nodes` are in the order of the cohort's cards."""
+    """The devices of one round at their places: `nodes` are in the order of the cohort's cards.
+
+    `acknowledged` are the members that said, before they trained, that the boxes of all members open.
+    """
 
     cohort: Cohort
     nodes: tuple[int, ...]
+    acknowledged: set[int] = field(default_factory=set[int])
 
     @property
     def round(self) -> int:
@@ -112,6 +117,8 @@ class SecureSum:
             RoundError: too few devices answered at some stage; the sum stays masked.
         """
         table = self._table(call, cohort)
+        if self._sealers.disputed:
+            self._acknowledge(call, table)
         total, vouched, cards, answers = self._masked_sum(call, table)
         survivors = sorted(vouched)
         signatures = self._consents(call, table, survivors) if self._plan.malicious else vouched
@@ -204,6 +211,30 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
+    def _acknowledge(self, call: Call, table: Table) -> None:
+        """Ask the members whether their boxes open, before anyone trains or pays; those who may stay are the members.
+
+        Whoever gives no answer that can be used sits the round out, and so does one of each two who disagree.
+        """
+        members, answers, named = table.members(), Answers(BOXES), dict[int, set[int]]()
+        requests = [
+            Request(node, BOXES, call.round, self._invitation(table, position, False))
+            for node, position in members.items()
+        ]
+        for answer in self._ask(call, requests, answers):
+            position = members[answer.node]
+            bad = self._accused(table, position, answer) if answer.code is Code.SEALED else set[int]()
+            if bad or answer.code is Code.OK:
+                named[position] = bad
+        out = self._sealers.sit_out(table.cohort, named, self._plan.least_survivors)
+        if out:
+            names = ", ".join(sorted(self._name(table.nodes[position]) for position in out))
+            self._link.say(f"round {call.round}: left out of it over boxes that are said not to open: {names}")
+        table.acknowledged.update(set(named) - out)
+        for position in set(table.cohort.boxes) - table.acknowledged:
+            del table.cohort.boxes[position]
+        self._require(table, len(table.acknowledged), answers, "word of boxes that open")
+
     def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
         """Return the sum of the masked vectors, whose it is, cards for the next round, and who answered what.
 
@@ -219,6 +250,7 @@ class SecureSum:
         total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
         vouched: dict[int, bytes] = {}
         cards: dict[int, bytes] = {}
+        silent = set(members.values())
         answers, context = Answers(TRAIN), table.cohort.context(_model(call))
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):
             if "card" in answer.sections and answer.node in following:
@@ -227,16 +259,25 @@ class SecureSum:
                 answers.take(answer)
                 if not answer.late:
                     self._link.answered()
-                if answer.code is Code.SEALED:
-                    self._sealers.take(table.cohort, members[answer.node], answer.sections["senders"])
+                if answer.code is Code.SEALED and self._accused(table, members[answer.node], answer):
+                    silent.remove(members[answer.node])
             if answer.update is not None:
                 position, signature = members[answer.node], answer.sections.get("signature", b"")
                 if not self._vouch(table) or vouches(table.cohort.cards[position], signature, context):
                     total += answer.update
                     vouched[position] = signature
+                    silent.remove(position)
         self._link.tell(call.round, answers, self._name)
+        self._sealers.note_silent(table.cohort, silent)
         self._require(table, len(vouched), answers, "a masked update", set(members) - answers.untouched)
         return total, vouched, cards, answers
+
+    def _accused(self, table: Table, namer: int, answer: Answer) -> set[int]:
+        """Return whose boxes a member says do not open; one that acknowledged these very boxes is caught in a lie."""
+        if namer in table.acknowledged:
+            self._sealers.catch(table.cohort.cards[namer].identity)
+            return set()
+        return self._sealers.take(table.cohort, namer, answer.sections["senders"])
 
     def _vouch(self, table: Table) -> bool:
         """Whether each device signs what it masks for: where no list is signed, and everyone knows everyone."""

@@ -15,7 +15,20 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import MECHANISMS, Task
 from bract.privacy import Keystream, Plan, SystemEntropy
-from bract.privacy.messages import ANSWER, CONSENT, KEYS, RAW, SECAGG, SHARES, UNMASK, UPDATE, WHO, Code, read_update
+from bract.privacy.messages import (
+    ANSWER,
+    BOXES,
+    CONSENT,
+    KEYS,
+    RAW,
+    SECAGG,
+    SHARES,
+    UNMASK,
+    UPDATE,
+    WHO,
+    Code,
+    read_update,
+)
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -127,7 +140,7 @@ class TestOtherKindsOfMessages:
         assert is_update(member.app(message(offer(make()), "train.default"), member.context))
         assert member.counted == 1
 
-    @pytest.mark.parametrize("kind", [KEYS, SHARES, CONSENT, UNMASK])
+    @pytest.mark.parametrize("kind", [KEYS, SHARES, BOXES, CONSENT, UNMASK])
     def test_of_secure_aggregation_are_malformed_where_the_plan_has_none(
         self, make: Make, node: Call, kind: str, offer: Call, message: Call, said: Call
     ) -> None:
@@ -140,5 +153,6 @@ class TestOtherKindsOfMessages:
         assert member.counted == 0
 
     def test_the_app_knows_no_message_but_the_offer_who_it_is_and_those_of_secure_aggregation(self) -> None:
-        assert set(client_app.app._registered_funcs) == {"train.default", WHO, KEYS, SHARES, CONSENT, UNMASK}
+        known = {"train.default", WHO, KEYS, SHARES, BOXES, CONSENT, UNMASK}
+        assert set(client_app.app._registered_funcs) == known
         assert not client_app.app._mods

@@ -28,6 +28,7 @@ from bract.client.train import Task
 from bract.privacy import Clipped, Plan, read_plan
 from bract.privacy.messages import (
     ANSWER,
+    BOXES,
     CONSENT,
     KEYS,
     OFFER,
@@ -301,18 +302,28 @@ class World:
         made = [sealing for sealing in self._sealings.get(card, []) if receiver in sealing.boxes]
         return made[-1] if made else None
 
-    def train(self, device: Honest, table: Table, gone: Iterable[bytes] = ()) -> bool:
-        """Whether the device masked a vector for all at the table but these: as far as they sealed it a box.
+    def boxes(self, device: Honest, table: Table, gone: Iterable[bytes] = ()) -> bool:
+        """Whether the device says that the boxes open which `train` would bring it."""
+        invited = self._invite(device, table, gone)
+        if invited is None:
+            return False
+        *_, bits, boxes = invited
+        return code_of(self.tell(device, table.round, BOXES, cohort=bits + boxes)) is Code.OK
+
+    def _invite(
+        self, device: Honest, table: Table, gone: Iterable[bytes]
+    ) -> tuple[Card, Table, dict[int, Sealing], tuple[int, ...], bytes, bytes] | None:
+        """The device's card and table, what others sealed for it, the members, and both as they are sent.
 
         A device sits where it shared its secrets; the given table is for one that has shared none.
         """
         card = self._current.get((table.round, device.identity.public))
         if card is None:
-            return False
+            return None
         if made := self._sealings.get(card):
             table = made[-1].table
         elif card not in table.cards:
-            return False
+            return None
         lost = set(gone)
         me, wanted = table.place(card), [p for p, c in enumerate(table.cards) if c.identity not in lost]
         sealings = {p: self.sealed(table.cards[p], card, table) for p in wanted if p != me}
@@ -320,6 +331,14 @@ class World:
         everyone = tuple(sorted({*delivered, me}))
         bits = to_bits(everyone, len(table.cards))
         boxes = b"".join(delivered[p].boxes[card] for p in everyone if p != me)
+        return card, table, delivered, everyone, bits, boxes
+
+    def train(self, device: Honest, table: Table, gone: Iterable[bytes] = ()) -> bool:
+        """Whether the device masked a vector for all at the table but these: as far as they sealed it a box."""
+        invited = self._invite(device, table, gone)
+        if invited is None:
+            return False
+        card, table, delivered, everyone, bits, boxes = invited
         self._overheard.clear()
         reply = self.tell(device, table.round, TRAIN, cohort=bits + boxes)
         if code_of(reply) is not Code.OK:

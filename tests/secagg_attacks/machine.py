@@ -29,7 +29,7 @@ from lying_server import Honest, Round, Table
 from scenes import CELLS, MODES, plan_of, terms_of, world_of
 
 from bract.client.memory.step_journal import DiskJournal, MemoryJournal
-from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
+from bract.privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK
 
 MOST_HONEST = 10
 WHO = st.just(frozenset[int]()) | st.frozensets(st.integers(0, MOST_HONEST - 1), min_size=1)
@@ -121,7 +121,7 @@ class LyingServer(RuleBasedStateMachine):
         """Ask devices that have shown no card of the round for one, and deal their cards."""
         return self.group(round, group, fewer)
 
-    @rule(table=tables, kind=st.sampled_from([KEYS, SHARES, TRAIN, CONSENT, UNMASK]), who=WHO, gone=GONE)
+    @rule(table=tables, kind=st.sampled_from([KEYS, SHARES, BOXES, TRAIN, CONSENT, UNMASK]), who=WHO, gone=GONE)
     def say(self, table: Table, kind: str, who: frozenset[int], gone: frozenset[int]) -> None:
         """Send some of those at a table a message of one kind; `gone` are left out of members or survivors."""
         for device in self.world.at(table, self.some(who)):
@@ -130,6 +130,8 @@ class LyingServer(RuleBasedStateMachine):
                     self.world.keys(device, table.round)
                 case "query.shares":
                     self.world.shares(device, table)
+                case "query.boxes":
+                    self.world.boxes(device, table, at_places(table, gone))
                 case "train":
                     self.world.train(device, table, at_places(table, gone))
                 case "query.consent":
