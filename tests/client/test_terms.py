@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from bract.client.terms import Refused, Terms, read_terms
 from bract.models import count_parameters
-from bract.privacy import DataError, Plan, PlanError, make_plan, read_tables
+from bract.privacy import Composed, DataError, Plan, PlanError, make_plan, read_tables
+from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.secagg.graph import COMPLETE
 
 Make = Callable[..., Plan]
@@ -179,6 +180,16 @@ def test_rounds_that_are_worth_next_to_nothing_are_refused(make: Make) -> None:
     Terms(clear_updates=True, min_round_epsilon=0).check(probe)
     CLEAR.check(make())
     assert "these terms want 0.5" in refusal(Terms(clear_updates=True, min_round_epsilon=0.5), make())
+
+
+def test_a_round_is_worth_its_share_of_what_all_rounds_cost(make: Make) -> None:
+    plan = make()
+    alone, share = (
+        epsilon(Composed(plan.event(plan.budget.view), rounds), 1e-3) / rounds for rounds in (1, plan.participations)
+    )
+    assert share < 0.99 * alone
+    assert "a round is worth" in refusal(Terms(clear_updates=True, min_round_epsilon=(alone + share) / 2), plan)
+    Terms(clear_updates=True, min_round_epsilon=0.99 * share).check(plan)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
