@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
@@ -149,7 +150,7 @@ def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count
         listed = [*(fault() for fault in faults[:MOST_FAULTS]), *broken][:MOST_FAULTS]
         what = "a fault" if count_faults == 1 else f"{count_faults} faults"
         more = f"; and {count_faults - MOST_FAULTS} more" if count_faults > MOST_FAULTS else ""
-        raise PlanError(f"{name} has {what}: {'; '.join(listed)}{more}", "mend it and try again")
+        raise PlanError(f"{name} has {what}: {'; '.join(listed)}{more}", _change(listed, kind))
     plan = kind.model_validate(_counted(sections, count)).resolved()
     for check in CHECKS:
         check(plan)
@@ -222,6 +223,30 @@ def _sections(tables: Tables, kind: type[Plan]) -> tuple[Sections, list[Fault]]:
         except ValidationError as fault:
             faults += [partial(_fault, section, error, model) for error in fault.errors(include_url=False)]
     return sections, faults
+
+
+KEY = re.compile(r"\b([a-z]+)\.([a-z_]+)\b")
+
+
+def _change(listed: Sequence[str], kind: type[Plan]) -> str:
+    """Return what to type against these faults, by the first key that one of them names and its default."""
+    first = listed[0]
+    if re.search(r"not '[+-]?\.\d+'$", first):
+        return "write a digit before the point, as 0.5"
+    if re.search(r"not '(True|False)'$", first):
+        return "write true or false, in small letters"
+    fields = kind.model_fields
+    keys = [f"{table}.{key}" for table, key in dict.fromkeys(KEY.findall(first)) if table in fields]
+    if not keys:
+        return f"write keys under a table of a plan: {', '.join(f'[{table}]' for table in fields)}"
+    table, key = keys[0].split(".")
+    known = cast(type[BaseModel], fields[table].annotation).model_fields
+    if key not in known:
+        return f"[{table}] has {', '.join(known)}"
+    default = known[key].default
+    example = json.dumps(default) if isinstance(default, bool | int | float | str | tuple) else None
+    usual = f" (by default {keys[0]} = {example})" if example else " or leave it out"
+    return f"change {' or '.join(keys)}{usual}"
 
 
 def _unknown(table: str, known: Iterable[str]) -> str:

@@ -74,6 +74,25 @@ def test_text_that_is_not_toml_has_a_hint_that_fits(text: str, hint: str) -> Non
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("privacy.epsilon=.5", "a digit before the point"),
+        ("privacy.allow_large_delta=False", "true or false, in small letters"),
+        ("privacy.epsilon=-1", "change privacy.epsilon (by default privacy.epsilon = 8.0)"),
+        ("privacy.noise_multiplier=0", "change privacy.noise_multiplier or leave it out"),
+        ("data.shape=3", "change data.shape (by default data.shape = [1, 28, 28])"),
+        ("cohort.size=99", "change cohort.size or data.clients"),
+        ("cohort.sizes=9", "[cohort] has rounds, size, minimum, deadline"),
+        ("a.b=1", "under a table of a plan: [data]"),
+    ],
+)
+def test_a_fault_of_a_plan_has_a_hint_that_names_what_to_type(setting: str, hint: str) -> None:
+    with pytest.raises(PlanError, match="has a fault") as caught:
+        make_plan(override({"privacy": NOISE}, [setting]), Plan)
+    assert hint in caught.value.hint
+
+
 def test_a_folder_is_no_plan_file(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="cannot read"):
         read_tables(tmp_path)
