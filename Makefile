@@ -6,7 +6,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-full check format docs bench clean
+.PHONY: help demo test test-full check coverage mutants format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,12 @@ check: .venv/ready ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(MAKE) test-full
+
+coverage: .venv/ready ## report which branches of privacy/ its own tests take
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not full' --cov=privacy tests/privacy tests/test_doctests.py
+
+mutants: .venv/ready ## change one thing of privacy/ at a time, 500 times, and list what no test notices (hours)
+	$(BIN)/python tests/mutants.py
 
 format: .venv/ready ## rewrite the code in the one format
 	$(BIN)/ruff format .

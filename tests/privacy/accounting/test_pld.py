@@ -338,3 +338,10 @@ def test_the_figure_is_of_that_direction_which_costs_more(dearer: bool, monkeypa
     monkeypatch.undo()
     accounting._pld_epsilon.cache_clear()
     assert found == pytest.approx(pld_epsilon(((less, 1),), 1e-5), rel=1e-9)
+
+
+def test_a_fast_size_is_the_least_of_its_form() -> None:
+    """A power of two, or 3, 5, 9 or 15 times one, and never smaller than asked: sums would wrap around."""
+    forms = sorted(base << shift for base in (1, 3, 5, 9, 15) for shift in range(12))
+    for size in range(1, 1500):
+        assert losses._fast(size) == next(form for form in forms if form >= size)
