@@ -16,7 +16,7 @@ from opacus.validators import ModuleValidator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bract.client.clipping.choose_engine import make_engine
+from bract.client.clipping.engine import make_engine
 from bract.client.protect import TOGETHER
 from bract.client.records import Records
 from bract.models import build, objective_of

@@ -16,7 +16,7 @@ from torch import nn
 from ..models import build, load_flat, objective_of
 from ..models.objectives import Loss
 from ..privacy import Keystream, Plan, Update
-from .clipping.determinism import own_randomness
+from .clipping.determinism import fresh_randomness
 from .records import Precision, Records, precision_of, torch_device
 from .trial import ROWS, example, tried
 
@@ -41,7 +41,7 @@ def local_change(
     training, moved, sound = plan.training, parameters.astype(np.float64), True
     load_flat(network_for(plan), parameters)  # a vector of another length is no record's fault
     rows, passes = _rows_and_passes(training.batch_size, len(records), records.labels.device)
-    with own_randomness(records.labels.device):
+    with fresh_randomness(records.labels.device):
         for batch in islice(_batches(records, training.batch_size, draw), training.local_steps):
             try:
                 gradient = gradient_sum(plan, moved.astype(np.float32), batch, rows, passes) / max(1, len(batch))
@@ -111,7 +111,7 @@ def network_for(plan: Plan) -> nn.Module:
 @lru_cache(maxsize=2)
 def _network(name: str, shape: tuple[int, ...], classes: int, precision: Precision) -> nn.Module:
     device = torch_device()
-    with tried(name), own_randomness(device):
+    with tried(name), fresh_randomness(device):
         model = build(name, shape, classes).to(device)
         _pass(model, objective_of(name, shape).loss, example(name, shape, classes, device), ROWS, precision)
     return model

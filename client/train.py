@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..models import build, count_parameters, load_flat, objective_of
 from ..privacy import Clipped, Keystream, Plan, PlanError, Update
 from ..privacy.encoding.quantization import dequantize
-from .clipping.choose_engine import Engine, make_engine
+from .clipping.engine import Engine, make_engine
 from .local_sgd import local_change, network_for
 from .protect import add_made, add_noise, add_share, clip_and_tell, noises, protect
 from .records import Precision, Records, precision_of, torch_device

@@ -23,16 +23,16 @@ SABOTAGE = {
     ),
     "let one bad record spoil the sum": (
         "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.clipping.clip as c\nimport bract.client.clipping.hooks as t\n"
-        "import bract.client.clipping.layers.outer_product as o\nt.finite = o.finite = lambda rows, factors: rows",
+        "import bract.client.clipping.layers.instantiated as i, bract.client.clipping.layers.outer_product as o\n"
+        "i.zero_unweighted = o.zero_unweighted = lambda rows, factors: rows",
     ),
     "let one bad record spoil Opacus' sum": (
         "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
-        "import bract.client.clipping.opacus_engine as g\ndel g.RecordClipper.clip_and_accumulate",
+        "import bract.client.clipping.opacus as g\ndel g.RecordClipper.clip_and_accumulate",
     ),
     "take the terms of a gradient for less than they are": (
         "client/clipping/test_hostile.py::test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
-        "import bract.client.clipping.clip as c\nc.SPREAD = float('inf')",
+        "import bract.client.clipping.clip as c\nc.CANCELLATION = float('inf')",
     ),
     "halve the server's noise": (
         "test_guarantees.py::test_what_the_server_releases_carries_the_planned_noise",
@@ -49,7 +49,7 @@ SABOTAGE = {
     ),
     "take rows that the machine does not treat alike": (
         "client/clipping/test_determinism.py::test_rows_are_raised_to_what_matrix_products_treat_alike",
-        "import bract.client.clipping.choose_engine as e\ne.steady_rows = lambda rows: rows",
+        "import bract.client.clipping.engine as e\ne.batch_invariant_rows = lambda rows: rows",
     ),
     "halve the shares of the noise": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
@@ -128,17 +128,17 @@ SABOTAGE = {
         "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: max(4, self.cohort.minimum))",
     ),
     "let the number of rows vary": (
-        "client/clipping/test_opacus_engine.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "from bract.client.clipping.ghost_engine import BookKeepingEngine as E\nfull = E._parts\n"
+        "client/clipping/test_opacus.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "from bract.client.clipping.book_keeping import BookKeepingEngine as E\nfull = E._pass\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"
         "    parts, self._rows = full(self, chunk), rows\n"
         "    return parts\n"
-        "E._parts = varying",
+        "E._pass = varying",
     ),
     "let the number of Opacus' rows vary": (
-        "client/clipping/test_opacus_engine.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
-        "from bract.client.clipping.opacus_engine import OpacusEngine as E\nfull = E._pass\n"
+        "client/clipping/test_opacus.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "from bract.client.clipping.opacus import OpacusEngine as E\nfull = E._pass\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"
         "    part, self._rows = full(self, chunk), rows\n"
@@ -163,9 +163,8 @@ SABOTAGE = {
     ),
     "try no network before the records are read": (
         "client/test_oracle.py::TestOneRecordMore::test_of_a_network_that_opacus_cannot_train_is_not_looked_at",
-        "import bract.client.clipping.opacus_engine as g, bract.client.clipping.validate as f\n"
-        "import bract.client.clipping.choose_engine as e\n"
-        "e.refuse_for_opacus = lambda model: None\ng.OpacusEngine.rehearse = lambda self, example: None",
+        "import bract.client.clipping.opacus as g, bract.client.clipping.engine as e\n"
+        "e.check_layers_for_opacus = lambda model: None\ng.OpacusEngine.rehearse = lambda self, example: None",
     ),
     "pass only if something was sampled": (
         "client/test_oracle.py::TestOneRecordMore::"
@@ -174,12 +173,12 @@ SABOTAGE = {
     ),
     "let a record's fault out of its pass": (
         "client/test_oracle.py::TestARecordWhosePassFails::test_is_seen_in_the_owners_log_alone",
-        "import bract.client.clipping.ghost_engine as e, bract.client.clipping.opacus_engine as g\n"
-        "e.narrowed = g.narrowed = lambda chunks, make, faulty: map(make, chunks)",
+        "import bract.client.clipping.book_keeping as e, bract.client.clipping.opacus as g\n"
+        "e.without_failures = g.without_failures = lambda chunks, one_pass, report: map(one_pass, chunks)",
     ),
     "make the whole sum zero for one record's fault": (
         "client/test_oracle.py::TestARecordWhosePassFails::test_takes_only_its_own_part_from_a_sum",
-        "import bract.client.clipping.narrowing as n\nn._alone = lambda chunk, make, faulty: iter(())",
+        "import bract.client.clipping.failed_passes as f\nf._one_by_one = lambda chunk, one_pass, report: iter(())",
     ),
     "divide by how many were sampled": (
         "client/test_train.py::test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample",

@@ -1,4 +1,4 @@
-"""A sum of many parts over all parameters, in float64 and yet at the speed of the parts' dtype."""
+"""The sum over batches: in float64, and yet at the speed of the dtype that each batch's sum is in."""
 
 from __future__ import annotations
 
@@ -10,54 +10,61 @@ from numpy.typing import NDArray
 from torch import nn
 
 BATCHES = 8
-"""So many chunks' sums are added in their own dtype before they are added in float64."""
+"""Batches whose sums are added in their own dtype, before they are added in float64."""
 
-Run = tuple[nn.Parameter, ...]
-"""Parameters whose parts lie one after another in a tensor [numbers], or one alone, whose part may have its shape."""
+Parameters = tuple[nn.Parameter, ...]
+"""Parameters whose sums lie one after another in one tensor [numbers]. The sum of a single one may have its shape."""
+
+Part = tuple[Parameters, torch.Tensor]
+"""Part of a sum over records: for these parameters, in one tensor."""
 
 
-class Sums:
-    """The sum of all parts added, one part of a vector for each parameter; those not trained are zero."""
+class Accumulator:
+    """The sum of all parts added so far, in the order of the parameters; those that are not trained have zeros."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self._all: Run = tuple(parameters)
-        self._open: dict[Run, torch.Tensor] = {}
-        self._closed: dict[Run, torch.Tensor] = {}
+        self._all: Parameters = tuple(parameters)
+        self._recent: dict[Parameters, torch.Tensor] = {}
+        self._exact: dict[Parameters, torch.Tensor] = {}
         self._added = 0
 
-    def add(self, parts: Iterable[tuple[Run, torch.Tensor]]) -> None:
-        """Add a chunk's parts; the tensors become ours."""
-        for run, part in parts:
-            if run[0].requires_grad:
-                _put(self._open if part.dtype == run[0].dtype else self._closed, run, part)
+    def add(self, parts: Iterable[Part]) -> None:
+        """Add a batch's parts. Their tensors may be written to from now on."""
+        for parameters, part in parts:
+            if parameters[0].requires_grad:
+                same = part.dtype == parameters[0].dtype
+                _add_to(self._recent if same else self._exact, parameters, part)
         self._added += 1
         if self._added % BATCHES == 0:
-            self._close()
+            self._add_recent()
 
-    def _close(self) -> None:
-        for run, part in self._open.items():
-            _put(self._closed, run, part.double())
-        self._open.clear()
+    def _add_recent(self) -> None:
+        """Add the recent batches' sums to those in float64."""
+        for parameters, part in self._recent.items():
+            _add_to(self._exact, parameters, part.double())
+        self._recent.clear()
 
     def total(self) -> NDArray[np.float64]:
         """Return the sum, float64 [parameters]."""
-        if self._all in self._open and len(self._open) == 1 and not self._closed:
-            return self._open[self._all].flatten().double().cpu().numpy()
+        if self._all in self._recent and len(self._recent) == 1 and not self._exact:
+            return self._recent[self._all].flatten().double().cpu().numpy()
         sizes = [parameter.numel() for parameter in self._all]
         vector = torch.empty(sum(sizes), dtype=torch.float64, device=self._all[0].device)
-        empty = dict(zip(self._all, vector.split(sizes), strict=True))
-        slots, parts = empty.copy(), [*self._open.items(), *self._closed.items()]
-        for run, part in parts:
-            for parameter, piece in zip(run, part.flatten().split([p.numel() for p in run]), strict=True):
-                fill = slots[parameter].copy_ if empty.pop(parameter, None) is not None else slots[parameter].add_
-                fill(piece)
-        for slot in empty.values():
+        unset = dict(zip(self._all, vector.split(sizes), strict=True))
+        slots, parts = unset.copy(), [*self._recent.items(), *self._exact.items()]
+        for parameters, part in parts:
+            for parameter, piece in zip(
+                parameters, part.flatten().split([p.numel() for p in parameters]), strict=True
+            ):
+                write = slots[parameter].copy_ if unset.pop(parameter, None) is not None else slots[parameter].add_
+                write(piece)
+        for slot in unset.values():
             slot.zero_()
         return vector.cpu().numpy()
 
 
-def _put(sums: dict[Run, torch.Tensor], run: Run, part: torch.Tensor) -> None:
-    if run in sums:
-        sums[run].add_(part)
+def _add_to(sums: dict[Parameters, torch.Tensor], parameters: Parameters, part: torch.Tensor) -> None:
+    if parameters in sums:
+        sums[parameters].add_(part)
     else:
-        sums[run] = part
+        sums[parameters] = part

@@ -1,55 +1,61 @@
-"""From the uses of layers to the sum of clipped gradients."""
+"""From the layers' per-example gradients to the sum of clipped ones: clip factors, and weighted sums."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from .accumulate import Run
+from .accumulate import Part
 from .errors import ClippingError
-from .layers.registry import Use
-from .small_layers import Whole, whole
+from .layers.base import Pairs, PerExampleGradients
+from .layers.instantiated import BLOCK, squared_row_norms, weighted_row_sum
 
-SPREAD = 32.0
-"""How many clip norms of terms that cancel a record may bring into a sum with others; beyond, its norm from Gram
-matrices is not exact enough, and it is clipped by that of its own sum."""
+CANCELLATION = 32.0
+"""Clip norms of terms that cancel up to which a record is summed together with others. Beyond, its ghost norm is not
+exact enough, and it is clipped by the norm of its own sum."""
 
-LEAST = 2.0**-100
-"""Factors, relative to the clip norm, below which float32 loses bits: gradients so large count as not finite."""
+LEAST_FACTOR = 2.0**-100
+"""Clip factor, with the clip norm near one, below which float32 loses bits: such a gradient counts as not finite."""
 
-Part = tuple[Run, torch.Tensor]
+SHORT = 1 << 12
+"""Numbers of one record's gradient up to which layers are joined: there the number of calls counts."""
 
 
-def clipped_parts(uses: Sequence[Use], clip_norm: float, rows: int, device: torch.device) -> Iterator[Part]:
-    """Return parameters with parts of the sum of clipped gradients, float64 or float32, to be added up.
+def clipped_parts(
+    layers: Sequence[PerExampleGradients], clip_norm: float, rows: int, device: torch.device
+) -> Iterator[Part]:
+    """Yield the parts, float64 or float32, that add up to the sum over `rows` records of their clipped gradients.
 
-    Factors are made by numpy, whose calls on so few numbers are short.
+    `layers` hold the per-example gradients of all layers. A record's clip factor is min(1, clip_norm / its norm), and
+    zero if its norm is not finite. numpy computes the factors: its calls on so few numbers are short.
+
+    Guarantee: what a record adds has a norm of at most clip_norm * (1 + 1/1024); see `BookKeepingEngine`.
+    Reference: Abadi et al. 2016, algorithm 1.
     """
-    uses = whole(uses)
-    norms, spreads = norms_and_spreads(uses, rows)
-    sound = np.isfinite(norms) & np.isfinite(spreads)
-    factors = np.where(sound, np.minimum(clip_norm / (norms + 1e-6), 1.0), 0.0)
+    layers = joined_if_short(layers)
+    norms, bounds = norms_and_bounds(layers, rows)
+    finite = np.isfinite(norms) & np.isfinite(bounds)
+    factors = np.where(finite, np.minimum(clip_norm / (norms + 1e-6), 1.0), 0.0)
     with np.errstate(invalid="ignore"):
-        alone = factors * spreads > SPREAD * clip_norm
-    yield from _together(uses, np.where(alone, 0.0, factors), clip_norm, device)
-    for place in alone.nonzero()[0]:
-        yield from _alone(uses, torch.from_numpy(np.eye(rows)[place]).to(device), clip_norm)
+        alone = factors * bounds > CANCELLATION * clip_norm
+    yield from _weighted_parts(layers, np.where(alone, 0.0, factors), clip_norm, device)
+    for row in alone.nonzero()[0]:
+        yield from _one_record(layers, torch.from_numpy(np.eye(rows)[row]).to(device), clip_norm)
 
 
-def norms_and_spreads(uses: Sequence[Use], rows: int) -> NDArray[np.float64]:
-    """Return the records' norms over all layers, and what their rounding is relative to, float64 [2, rows].
+def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArray[np.float64]:
+    """Return the records' norms over all layers, and their bounds as in `GradientNorms`, float64 [2, rows].
 
     Raises:
         ClippingError: a layer had other than `rows` rows.
     """
-    squares = [part for use in uses for part in (use.squared_norms(), use.squared_magnitudes())]
+    squares = [part for layer in layers for part in (layer.squared_norms, layer.squared_norm_bounds)]
     if len(squares) == 2 and squares[0] is squares[1]:
-        squares.pop()  # as of one network put together: the same numbers
+        squares.pop()  # the same tensor, as of layers that are joined
     if any(part.shape != (rows,) for part in squares):
         raise ClippingError(
             "a layer sees other than one row a record", "keep records in the first dimension of all layers"
@@ -59,15 +65,15 @@ def norms_and_spreads(uses: Sequence[Use], rows: int) -> NDArray[np.float64]:
     return np.sqrt(torch.stack(squares).cpu().numpy().reshape(-1, 2, rows).sum(0))
 
 
-def _together(
-    uses: Sequence[Use], factors: NDArray[np.float64], clip_norm: float, device: torch.device
+def _weighted_parts(
+    layers: Sequence[PerExampleGradients], factors: NDArray[np.float64], clip_norm: float, device: torch.device
 ) -> Iterator[Part]:
-    """Yield the sums over records times factors. A power of two keeps factors where float32 has all its bits."""
+    """Yield the sum over records times factors. A power of two keeps factors where float32 has all its bits."""
     scale = _scale(clip_norm)
-    scaled = torch.from_numpy(np.where(factors * scale >= LEAST, factors * scale, 0.0)).to(device)
-    for use in uses:
-        for run, part in use.runs(scaled) if isinstance(use, Whole) else as_runs(use.weighted(scaled)):
-            yield run, part if scale == 1.0 else part.double() / scale
+    scaled = torch.from_numpy(np.where(factors * scale >= LEAST_FACTOR, factors * scale, 0.0)).to(device)
+    for layer in layers:
+        for parameters, part in layer.parts(scaled):
+            yield parameters, part if scale == 1.0 else part.double() / scale
 
 
 def _scale(clip_norm: float) -> float:
@@ -76,16 +82,44 @@ def _scale(clip_norm: float) -> float:
     return 2.0 ** (min(max(exponent, -10), 60) - exponent)
 
 
-def _alone(uses: Sequence[Use], chosen: torch.Tensor, clip_norm: float) -> list[Part]:
-    """Return one record's share, clipped by the norm of what came out; `chosen` [rows] is one at the record."""
-    parts = [pair for use in uses for pair in use.weighted(chosen) if pair[0].requires_grad]
-    norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for _, part in parts]).norm()
+def _one_record(layers: Sequence[PerExampleGradients], chosen: torch.Tensor, clip_norm: float) -> list[Part]:
+    """Return one record's gradient, clipped by its own norm; `chosen` [rows] is one at the record, else zero."""
+    pairs = [pair for layer in layers for pair in layer.weighted_sum(chosen) if pair[0].requires_grad]
+    norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for _, part in pairs]).norm()
     if not bool(torch.isfinite(norm)):
         return []
     factor = min(1.0, clip_norm / (float(norm) + 1e-6))
-    return as_runs((parameter, part.double() * factor) for parameter, part in parts)
+    return [((parameter,), part.double() * factor) for parameter, part in pairs]
 
 
-def as_runs(pairs: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> list[Part]:
-    """Return parts of single parameters."""
-    return [((parameter,), part) for parameter, part in pairs]
+def joined_if_short(layers: Sequence[PerExampleGradients]) -> Sequence[PerExampleGradients]:
+    """Return the layers, as one where all their gradients are instantiated and short together."""
+    instantiated = [layer.instantiated for layer in layers]
+    pairs = [pair for own in instantiated for pair in own]
+    if not all(instantiated) or sum(parameter.numel() for parameter, _ in pairs) > SHORT:
+        return layers
+    return [JoinedGradients(pairs)]
+
+
+class JoinedGradients(PerExampleGradients):
+    """Short gradients of all layers, side by side in one tensor: a small network's step takes few calls."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        """Join `pairs` of a parameter and a tensor [rows, *its shape]."""
+        self._parameters = [parameter for parameter, _ in pairs]
+        flat = [each.flatten(1) for _, each in pairs]
+        self._sizes = [each.shape[1] for each in flat]
+        self._sizes.append(-sum(self._sizes) % BLOCK)
+        self._each = torch.cat([*flat, flat[0].new_zeros(len(flat[0]), self._sizes[-1])], dim=1)
+
+    def _squared_norms(self) -> torch.Tensor:
+        return squared_row_norms(self._each)
+
+    def weighted_sum(self, factors: torch.Tensor) -> Pairs:
+        """Return each parameter with the sum of the records' gradients times `factors` [rows]."""
+        sums = zip(self._parameters, weighted_row_sum(self._each, factors).split(self._sizes), strict=False)
+        return [(parameter, part.view(parameter.shape)) for parameter, part in sums]
+
+    def parts(self, factors: torch.Tensor) -> list[Part]:
+        """Return the weighted sum of all parameters in one tensor [numbers]."""
+        return [(tuple(self._parameters), weighted_row_sum(self._each, factors)[: sum(self._sizes[:-1])])]

@@ -1,8 +1,8 @@
-"""The last layer together with the cross entropy of its outputs, whose gradient is known without a loss.
+"""The last layer together with the cross entropy of its outputs, whose gradient has a closed form.
 
-Over a large vocabulary this is nine tenths of a language model's step. There logits of one record at a time stay in
-cache and turn into their own gradient, and each record's gradient of the weight is made at the rate of one matrix
-product, in the layout that the product likes.
+Over a large vocabulary this is nine tenths of a language model's step. There the logits of one record at a time stay
+in cache and are overwritten by their own gradient, and each record's gradient of the weight is made by one matrix
+product, in the memory layout that is fastest for it.
 """
 
 from __future__ import annotations
@@ -15,41 +15,37 @@ from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
 from .fast_sequential import is_plain
-from .hooks import squared_norms, weighted
-from .layers.linear import use_linear
-from .layers.outer_product import LARGEST
-from .layers.registry import Use
+from .layers.base import Pairs, PerExampleGradients
+from .layers.instantiated import squared_row_norms, weighted_row_sum
+from .layers.linear import linear_gradients
+from .layers.outer_product import LARGEST_INSTANTIATED
 
-LEAST = 1 << 15
-"""Logits of one record from which on records are treated one by one."""
+MANY_LOGITS = 1 << 15
+"""Logits of one record from which on records are computed one by one."""
 
 
-class HeadUse:
-    """One use of the head: `each` [rows, 1 + inputs, classes] holds every record's gradient of weight and bias."""
+class HeadGradients(PerExampleGradients):
+    """The head's gradients, instantiated: `each` [rows, 1 + inputs, classes] holds those of bias and weight."""
 
     def __init__(self, layer: nn.Linear, each: torch.Tensor, squares: torch.Tensor) -> None:
+        """Take the gradients, and their squared norms, float64 [rows]."""
         self._parameters = list(layer.parameters())
         self._each, self._squares = each, squares
 
-    def squared_norms(self) -> torch.Tensor:
-        """Return float64 [rows]."""
+    def _squared_norms(self) -> torch.Tensor:
         return self._squares
 
-    def squared_magnitudes(self) -> torch.Tensor:
-        """Return the squared norms, float64 [rows]: steps are summed already."""
-        return self._squares
-
-    def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """Return weight and bias with their weighted sums."""
-        both = weighted(self._each, factors)
+    def weighted_sum(self, factors: torch.Tensor) -> Pairs:
+        """Return weight and bias with the sums of the records' gradients times `factors` [rows]."""
+        both = weighted_row_sum(self._each, factors)
         weight, bias = self._parameters
         return [(weight, both[1:].t().contiguous()), (bias, both[0].clone())]
 
 
 def has_head(model: Any, loss: Loss, steps: tuple[int, ...]) -> bool:
-    """Return whether the network ends in a head of which `use_head` makes the cross entropy, or its mean over steps.
+    """Return whether the network ends in a linear layer under the cross entropy, or under its mean over steps.
 
-    `steps` is the shape of one record's labels. It depends on shapes and kinds of layers alone.
+    `steps` is the shape of one record's labels. It is decided by shapes and kinds of layers alone.
     """
     if loss is not cross_entropy or len(steps) > 1 or not is_plain(model, nn.Sequential) or not len(model):
         return False
@@ -57,10 +53,12 @@ def has_head(model: Any, loss: Loss, steps: tuple[int, ...]) -> bool:
     return is_plain(layer, nn.Linear) and all(p is not None and p.requires_grad for p in (layer.weight, layer.bias))
 
 
-def use_head(layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int) -> tuple[Use, torch.Tensor]:
-    """Return the head's use in the losses of the first `count` records, and d losses / d inputs.
+def head_gradients(
+    layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int
+) -> tuple[PerExampleGradients, torch.Tensor]:
+    """Return the head's gradients of the first `count` records' losses, and d losses / d inputs.
 
-    Inputs [rows, (steps,) inputs], labels int64 [rows, (steps)]; a record's loss is its cross entropy, the mean over
+    Inputs [rows, (steps,) inputs], labels int64 [rows, (steps)]. A record's loss is its cross entropy, the mean over
     steps.
     """
     if labels.dim() > 1 and _is_large(layer, labels.shape[1]):
@@ -71,40 +69,41 @@ def use_head(layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count
         gradient.div_(labels.shape[1])
     if count < len(gradient):
         gradient[count:] = 0.0
-    return use_linear(layer, inputs, gradient), gradient @ layer.weight.detach()
+    return linear_gradients(layer, inputs, gradient), gradient @ layer.weight.detach()
 
 
 def _is_large(layer: nn.Linear, steps: int) -> bool:
-    large = steps * layer.out_features >= LEAST
-    return large and (layer.in_features + 1) * layer.out_features <= LARGEST
+    large = steps * layer.out_features >= MANY_LOGITS
+    return large and (layer.in_features + 1) * layer.out_features <= LARGEST_INSTANTIATED
 
 
 def _one_by_one(
     layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int
-) -> tuple[HeadUse, torch.Tensor]:
-    """Return what `use_head` does; each record is treated by itself, with the same shapes."""
+) -> tuple[HeadGradients, torch.Tensor]:
+    """Return the same as `head_gradients`, computed for one record after another, with the same shapes each time."""
     weight, bias = layer.weight.detach(), layer.bias.detach()
     table = torch.cat([bias[None], weight.t()])
     each = weight.new_empty(len(inputs), *table.shape)
     squares = torch.zeros(len(inputs), dtype=torch.float64, device=weight.device)
     gradient = torch.zeros_like(inputs)
-    row_of = _row(table, weight, steps=inputs.shape[1])
+    compute = _record_gradients(table, weight, steps=inputs.shape[1])
     for row in range(count):
-        row_of(inputs[row], labels[row], each[row], gradient[row])
-        squares[row] = squared_norms(each[row : row + 1])[0]
+        compute(inputs[row], labels[row], each[row], gradient[row])
+        squares[row] = squared_row_norms(each[row : row + 1])[0]
     each[count:] = 0.0
-    return HeadUse(layer, each, squares), gradient
+    return HeadGradients(layer, each, squares), gradient
 
 
-def _row(table: torch.Tensor, weight: torch.Tensor, steps: int) -> Callable[..., None]:
-    """Return a function that makes one record's gradients, of `table` [1 + inputs, classes] and of the inputs.
+def _record_gradients(table: torch.Tensor, weight: torch.Tensor, steps: int) -> Callable[..., None]:
+    """Return a function that writes one record's gradients, of `table` [1 + inputs, classes] and of the inputs.
 
-    With s = softmax(x W^T + b), that of the loss by the logits is (s - one hot) / steps. What s is divided by is
-    put on the smaller factors, so the logits are passed over only to find their largest, for exp, and for the sum.
+    With s = softmax(x W^T + b), the gradient of the loss by the logits is (s - one hot) / steps. The division by the
+    sum in s is applied to the smaller factor of each product, so that the logits are read only for their maximum, for
+    exp, and for their sum.
     """
     logits = table.new_empty(steps, table.shape[1])
 
-    def row(inputs: torch.Tensor, labels: torch.Tensor, of_table: torch.Tensor, of_inputs: torch.Tensor) -> None:
+    def compute(inputs: torch.Tensor, labels: torch.Tensor, of_table: torch.Tensor, of_inputs: torch.Tensor) -> None:
         wide = torch.cat([inputs.new_ones(steps, 1), inputs], dim=1)
         torch.mm(wide, table, out=logits)
         logits.sub_(logits.amax(1, keepdim=True)).exp_()
@@ -114,4 +113,4 @@ def _row(table: torch.Tensor, weight: torch.Tensor, steps: int) -> Callable[...,
         torch.mm(logits, weight, out=of_inputs)
         of_inputs.mul_(share).sub_(weight[labels], alpha=1 / steps)
 
-    return row
+    return compute

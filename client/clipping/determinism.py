@@ -1,4 +1,7 @@
-"""What makes a record's gradient the same wherever it stands in a batch, so that no other's coming moves it."""
+"""What makes a record's gradient independent of the batch that it is in, to the last bit (batch invariance).
+
+Otherwise a record that comes or goes would change the gradients of others, beyond what its own clip bounds.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,24 @@ import torch
 
 from .errors import ClippingError
 
-GRAIN = 32
-"""Rows of a batch come in multiples of this: functions such as exp work on up to 32 numbers at a time, and on what is
-left over by itself, to other last bits."""
+ROW_MULTIPLE = 32
+"""The number of rows is a multiple of this. Functions such as exp work on up to 32 numbers at a time, and in another
+way, with other last bits, on those that are left over."""
 
-SMALL = 1 << 17
-"""Multiplications of a product up to which a time loop is numpy's: a call of torch's takes longer than so small a
-product, and numpy's BLAS, which may have threads of its own, does it on one."""
+SMALL_PRODUCT = 1 << 17
+"""Multiplications of a matrix product up to which numpy runs a time loop: a call of torch takes longer than so small
+a product, and numpy's BLAS, which may have threads of its own, computes it on one."""
 
 
 @contextmanager
-def steady(device: torch.device) -> Iterator[None]:
-    """Work on one thread, and with random numbers of our own.
+def batch_invariant(device: torch.device) -> Iterator[None]:
+    """Work on one thread, and with fresh random numbers.
 
-    Threads share out the numbers of a batch regardless of rows, and what is left over at the end of a thread's part
-    has other last bits, as in `GRAIN`.
+    Several threads divide the numbers of a batch regardless of rows; what is left over at the end of a thread's part
+    has other last bits, as with `ROW_MULTIPLE`.
     """
     threads = torch.get_num_threads()
-    with own_randomness(device):
+    with fresh_randomness(device):
         if threads > 1:
             torch.set_num_threads(1)
         try:
@@ -40,18 +43,20 @@ def steady(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def own_randomness(device: torch.device) -> Iterator[None]:
-    """Work with random numbers of our own, and leave torch's as they were, whatever happens.
+def fresh_randomness(device: torch.device) -> Iterator[None]:
+    """Work with random numbers seeded from the operating system's entropy; restore torch's generators at the end.
 
-    Dropout is drawn row by row: were it known, or the same in every sum, then a record that comes or goes would
-    change the others' by shifting them. Drawn from the operating system's entropy and told to nobody, it is as likely
-    for any record as for any other.
+    Dropout is drawn row by row. If it were known, or the same in every sum, a record that comes or goes would change
+    the others' gradients by shifting their draws. Drawn from secret entropy, it is as likely for any record as for
+    any other.
     """
     seed, generators = secrets.randbits(63), [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])
     states = [generator.get_state() for generator in generators]
-    for generator in generators:  # torch.manual_seed also keeps a note for each kind of device that is not there
+    for (
+        generator
+    ) in generators:  # torch.manual_seed would also store the seed for kinds of devices that are not there
         generator.manual_seed(seed)
     try:
         yield
@@ -60,33 +65,33 @@ def own_randomness(device: torch.device) -> Iterator[None]:
             generator.set_state(state)
 
 
-def steady_rows(rows: int) -> int:
-    """Return the least number from `rows` on, a multiple of `GRAIN`, of rows that this machine's CPU treats alike.
+def batch_invariant_rows(rows: int) -> int:
+    """Return the least number of rows, `rows` at least, whose equal rows this machine's CPU treats alike.
 
     Raises:
         ClippingError: there is none.
     """
-    grain = _grain()
-    return -(-rows // grain) * grain
+    multiple = _row_multiple()
+    return -(-rows // multiple) * multiple
 
 
 @cache
-def _grain() -> int:
-    """Return of what rows come in multiples: some kernels take 6 at a time, and those left to other last bits."""
-    for grain in (GRAIN, 3 * GRAIN):
-        if all(_alike(times * grain) for times in (1, 2, 3, 5, 7)):
-            return grain
+def _row_multiple() -> int:
+    """Return the multiple that rows come in: some kernels take 6 at a time, and those left over in another way."""
+    for multiple in (ROW_MULTIPLE, 3 * ROW_MULTIPLE):
+        if all(_treats_rows_alike(times * multiple) for times in (1, 2, 3, 5, 7)):
+            return multiple
     raise ClippingError("matrix products of this CPU do not treat equal rows alike", "train on another machine")
 
 
-def _alike(rows: int) -> bool:
-    """Return whether products of equal rows have equal rows to the last bit: torch's, and numpy's small ones."""
-    with steady(torch.device("cpu")), torch.no_grad():
+def _treats_rows_alike(rows: int) -> bool:
+    """Return whether products of equal rows are equal to the last bit: torch's, and numpy's small ones."""
+    with batch_invariant(torch.device("cpu")), torch.no_grad():
         for inputs in (2, 17, 32, 64, 257):
             row = torch.rand(1, inputs).expand(rows, inputs).contiguous()
             factors = [torch.rand(inputs, outputs) for outputs in (1, 3, 10, 32, 64, 257)]
             products = [row @ factor for factor in factors]
-            small = [factor for factor in factors if rows * factor.numel() <= SMALL]
+            small = [factor for factor in factors if rows * factor.numel() <= SMALL_PRODUCT]
             products += [torch.from_numpy(np.dot(row.numpy(), factor.numpy())) for factor in small]
             if not all(torch.equal(each, each[:1].expand_as(each)) for each in products):
                 return False

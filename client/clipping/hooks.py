@@ -1,136 +1,134 @@
-"""How a rule learns a layer's inputs and output gradients, and two forms that per-record gradients come in."""
+"""One backward pass through a network whose layers are hooked, and the per-example gradients that it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property, reduce
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
+from ...models.objectives import Loss
+from .cross_entropy_head import has_head, head_gradients
 from .errors import ClippingError
-
-BLOCK = 256
-"""Numbers whose squares are summed in their own dtype; the sum over blocks is in float64."""
-
-
-class Tap(torch.autograd.Function):
-    """The identity, which tells the gradient that passes back through it; what follows may change it in place."""
-
-    @staticmethod
-    def forward(ctx: Any, tell: Callable[[torch.Tensor], None], start: torch.Tensor, output: torch.Tensor) -> Any:
-        """Return the output itself. `start` requires a gradient, so that autograd comes by."""
-        ctx.tell = tell
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        """Tell the gradient and pass it on."""
-        ctx.tell(gradient)
-        return None, None, gradient if ctx.needs_input_grad[2] else None
+from .fast_sequential import FastSequential
+from .layers.base import LayerRule, PerExampleGradients
+from .layers.registry import RULES
 
 
-class LayerWatch:
-    """A layer whose forward, once installed, runs on detached parameters, so that autograd makes no weight gradient.
+def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return by name the modules that have parameters of their own that are trained."""
 
-    `run` gives the layer's output and the inputs, detached, as a use must know them; `use` makes a use of the layer,
-    these, and the output's gradient.
+    def trained(layer: nn.Module) -> bool:
+        return any(p.requires_grad for p in layer.parameters(recurse=False))
+
+    return {name: layer for name, layer in model.named_modules() if trained(layer)}
+
+
+class HookedNetwork:
+    """A network whose trained layers have rules. As a context, it installs them in place of the layers' forwards.
+
+    On leaving the context the network is as it was, also after an exception.
     """
 
-    def __init__(
-        self, layer: Any, run: Callable[..., tuple[torch.Tensor, torch.Tensor]], use: Callable[..., Any]
-    ) -> None:
-        self.layer, self.uses = layer, list[Any]()
-        self._run, self._use, self._dtype = run, use, torch.float32
+    def __init__(self, model: nn.Module, narrow: torch.dtype | None = None) -> None:
+        """Make the rules. `narrow` is the dtype of passes under autocast; gradients are in the parameters' dtype.
 
-    def install(self) -> None:
-        """Put our forward in place of the layer's own."""
-        self._dtype = next(self.layer.parameters(recurse=False)).dtype
-        self.layer.__dict__["forward"] = self._forward
+        Raises:
+            ClippingError: there is no rule for a layer with its options, or a layer's forward was replaced.
+        """
+        self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
+        sequences = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Sequential}
+        self._replaced = {**self._layers, **sequences}
+        self._check_forwards()
+        self._rules: dict[str, LayerRule] = {name: _rule(name, layer) for name, layer in self._layers.items()}
+        self._sequences = {layer: FastSequential(layer) for layer in sequences.values()}
 
-    def remove(self) -> None:
-        """Give the layer its own forward back."""
-        self.layer.__dict__.pop("forward", None)
+    def __enter__(self) -> Self:
+        """Install the rules.
 
-    def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        output, kept = self._run(self.layer, inputs)
-        if not torch.is_grad_enabled():
-            return output
-        version = kept._version
+        Raises:
+            ClippingError: a layer's forward was replaced.
+        """
+        self._check_forwards()
+        for hook in [*self._rules.values(), *self._sequences.values()]:
+            hook.install()
+        return self
 
-        def tell(gradient: torch.Tensor) -> None:
-            if kept._version != version:
-                raise ClippingError(
-                    "a layer's inputs are changed in place after it", "leave inplace out where they are"
-                )
-            self.uses.append(self._use(self.layer, self._widened(kept), self._widened(gradient)))
+    def __exit__(self, *fault: object) -> None:
+        """Give all layers their own forwards back, and forget the gradients."""
+        for hook in [*self._rules.values(), *self._sequences.values()]:
+            hook.remove()
+        self._forget()
 
-        return Tap.apply(tell, output.new_empty(0, requires_grad=True), output)  # type: ignore[no-any-return]
+    def _forget(self) -> None:
+        for rule in self._rules.values():
+            rule.gradients.clear()
 
-    def _widened(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return numbers in the parameters' dtype, where a network's passes have another; tokens as they are."""
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+    def _check_forwards(self) -> None:
+        for name, layer in self._replaced.items():
+            if "forward" in vars(layer):
+                raise ClippingError(f"the layer {name} has a forward of its own", "make a class of such a layer")
+
+    def per_example_gradients(
+        self, loss: Loss, features: torch.Tensor, labels: torch.Tensor, count: int
+    ) -> list[PerExampleGradients]:
+        """Return the gradients of the first `count` of `rows` records' losses, for each layer that was used.
+
+        Features and labels are [rows, ...]; the rows after the first `count` are blanks, with gradients of zero.
+
+        Raises:
+            ClippingError: the loss is not one number a record, or a layer is used twice.
+        """
+        self._forget()
+        with torch.enable_grad():
+            if has_head(self._model, loss, tuple(labels.shape[1:])):
+                self._backward_from_head(features, labels, count)
+            else:
+                with self._passes(features.device):
+                    losses = losses_of(self._model, loss, features, labels)
+                chosen = torch.zeros_like(losses)
+                chosen[:count] = 1.0
+                losses.backward(chosen)
+        return [gradients for name, rule in self._rules.items() for gradients in _of_one_use(name, rule)]
+
+    def _passes(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if self._narrow is None else torch.autocast(device.type, self._narrow)
+
+    def _backward_from_head(self, features: torch.Tensor, labels: torch.Tensor, count: int) -> None:
+        """Pass back through the layers below the last; the last one's gradients are computed with the loss."""
+        model: Any = self._model
+        with self._passes(features.device):
+            below = self._sequences[model].first(len(model) - 1, features)
+        with torch.no_grad():
+            of_head, gradient = head_gradients(model[-1], below.detach().to(model[-1].weight.dtype), labels, count)
+        if below.requires_grad:
+            below.backward(gradient.to(below.dtype))
+        head = next(rule for name, rule in self._rules.items() if self._layers[name] is model[-1])
+        head.gradients.append(of_head)
 
 
-Pairs = Sequence[tuple[nn.Parameter, torch.Tensor]]
-"""Parameters, each with all records' gradients [rows, *its shape]."""
+def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the records' losses [rows].
 
-
-class Each:
-    """Per-record gradients as they are."""
-
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = [(parameter, each) for parameter, each in pairs if parameter.requires_grad]
-
-    @cached_property
-    def _squares(self) -> torch.Tensor:
-        return total([squared_norms(each) for _, each in self.pairs])
-
-    def squared_norms(self) -> torch.Tensor:
-        """Return float64 [rows]."""
-        return self._squares
-
-    def squared_magnitudes(self) -> torch.Tensor:
-        """Return the squared norms, float64 [rows]: positions are summed already."""
-        return self._squares
-
-    def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """Return each parameter with the weighted sum."""
-        return [(parameter, weighted(each, factors)) for parameter, each in self.pairs]
-
-
-def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sum of one or more tensors of one shape."""
-    return reduce(torch.add, parts)
-
-
-def squared_norms(each: torch.Tensor) -> torch.Tensor:
-    """Return the squared L2 norm of every row of a tensor [rows, ...], float64 [rows].
-
-    Numbers past 1e18 give infinity, and those below 1e-19 may count as zero: a factor is below 1e6 clip
-    norms, so what they bring in unseen is below 1e-13 clip norms for each root of their number.
+    Raises:
+        ClippingError: the loss is not one number a record.
     """
-    flat = each.flatten(1)
-    whole = flat.shape[1] // BLOCK * BLOCK
-    parts = [torch.linalg.vector_norm(flat[:, whole:], dim=1, dtype=torch.float64)] if whole < flat.shape[1] else []
-    if whole:
-        blocks = torch.linalg.vector_norm(flat[:, :whole].unflatten(1, (-1, BLOCK)), dim=2)
-        parts.append(torch.linalg.vector_norm(blocks, dim=1, dtype=torch.float64))
-    return total([part.square() for part in parts])
+    losses = loss(model(features), labels)
+    if losses.shape != (len(features),):
+        raise ClippingError(
+            f"the loss of {len(features)} records is {list(losses.shape)}", "let it give one a record"
+        )
+    return losses
 
 
-def weighted(each: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Return the sum over rows of a tensor [rows, *shape] times `factors` [rows], of that shape."""
-    kept = finite(each, factors)
-    return (factors.to(kept.dtype) @ kept.flatten(1)).view(kept.shape[1:])
+def _rule(name: str, layer: nn.Module) -> LayerRule:
+    if type(layer) not in RULES:
+        raise ClippingError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
+    return RULES[type(layer)](layer)
 
 
-def finite(rows: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Return a tensor [rows, ...] with zeros, whatever stood there, in the rows of factor zero."""
-    if bool(factors.all()):
-        return rows
-    return torch.where(factors.view(-1, *[1] * (rows.dim() - 1)) != 0, rows, 0.0)
+def _of_one_use(name: str, rule: LayerRule) -> list[PerExampleGradients]:
+    if len(rule.gradients) > 1:
+        raise ClippingError(f"the layer {name} is used twice for a record", "give each place a layer of its own")
+    return list(rule.gradients)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.clipping.choose_engine import make_engine
+from bract.client.clipping.engine import make_engine
 from bract.client.records import Records
 from bract.models import build, objective_of, read_flat
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bract.client import protect, train
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.records import Records
 from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, rows_of, sampled_sum
 from bract.models import build, load_flat, read_flat

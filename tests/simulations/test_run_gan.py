@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.client.clipping.choose_engine import make_engine
+from bract.client.clipping.engine import make_engine
 from bract.client.records import Records
 from bract.models import build, count_parameters, load_flat, objective_of
 from bract.models.gan import Gan

@@ -1,1 +1,1 @@
-"""One rule a layer: the norms and clipped sums of its per-example gradients."""
+"""One rule a layer. `base` says what a rule is, and how to add one."""

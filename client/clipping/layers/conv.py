@@ -1,7 +1,7 @@
 """The rules for nn.Conv1d, nn.Conv2d and nn.ConvTranspose2d.
 
-A convolution is a linear layer on windows of its inputs. Tensors are in channels-last memory, where a window is a few
-runs of memory and the library's kernels for pools are at their fastest.
+A convolution is a linear layer on the windows of its inputs. Tensors are in channels-last memory: there a window is a
+few contiguous pieces of memory, and the library's kernels for pools are fastest.
 """
 
 from __future__ import annotations
@@ -11,28 +11,86 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..hooks import LayerWatch
-from .matrix import MatrixUse
-from .outer_product import OuterProducts, Strips, is_made
+from .base import ActivationRule, PerExampleGradients, detached
+from .outer_product import ColumnBlocks, MatrixGradients, OuterProducts, is_instantiated
 
 Pair = tuple[int, int]
 
 WIDE = 32
-"""Inputs of one row of a kernel from which on a matrix product of them alone is efficient."""
+"""Numbers in one row of a window from which on a matrix product with these alone is efficient."""
 
 
-def watch_convolution(layer: nn.Conv1d | nn.Conv2d) -> LayerWatch:
-    """Watch a convolution on inputs [rows, channels, (height,) width], with any of its options."""
-    return LayerWatch(layer, _run, _use)
+class ConvRule(ActivationRule):
+    """Convolutions on inputs [rows, channels, (height,) width], with any of their options."""
+
+    kinds = (nn.Conv1d, nn.Conv2d)
+
+    def detached_forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs, and the inputs as they are after padding, [rows, channels, height, width]."""
+        layer, flat = self.layer, isinstance(self.layer, nn.Conv1d)
+        images, edges, weight = inputs, _edges(layer), layer.weight.detach()
+        if any(edges):
+            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+            images = nn.functional.pad(images, edges, mode=mode)
+        images = channels_last(images[:, :, None] if flat else images)
+        kernel = channels_last(weight[:, :, None] if flat else weight)
+        _, stride, dilation = _options(layer)
+        outputs = nn.functional.conv2d(images, kernel, detached(layer.bias), stride, 0, dilation, layer.groups)
+        return outputs[:, :, 0].clone() if flat else outputs, images.detach()
+
+    def per_example_gradients(self, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
+        """Return the gradients of kernel and bias."""
+        layer = self.layer
+        gradient = output_gradient[:, :, None] if isinstance(layer, nn.Conv1d) else output_gradient
+        kernel, stride, dilation = _options(layer)
+        vectors = _by_position(gradient)
+        places = (gradient.shape[2], gradient.shape[3])
+        products = _products(activation, grouped(vectors, layer.groups), kernel, stride, dilation, places)
+
+        def shape(weights: torch.Tensor) -> torch.Tensor:
+            """Bring [groups, outputs, window] to the kernel's shape."""
+            channels_first = weights.reshape(layer.out_channels, *kernel, -1).permute(0, 3, 1, 2)
+            return channels_first.reshape(layer.weight.shape)
+
+        return MatrixGradients(layer, products, vectors, shape)
 
 
-def watch_transposed(layer: nn.ConvTranspose2d) -> LayerWatch:
-    """Watch a transposed convolution on inputs [rows, channels, height, width], with any of its options."""
-    return LayerWatch(layer, _run_transposed, _use_transposed)
+class TransposedConvRule(ActivationRule):
+    """Transposed convolutions on inputs [rows, channels, height, width], with any of their options.
+
+    Activations and output gradients change places: an input is multiplied with the window of outputs that it adds to.
+    """
+
+    kinds = (nn.ConvTranspose2d,)
+
+    def detached_forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs, and the inputs."""
+        layer, images = self.layer, channels_last(inputs)
+        _, stride, dilation = _options(layer)
+        padding, extra = tuple(_edges(layer)[2::-2]), tuple(layer.output_padding)
+        weight, bias = layer.weight.detach(), detached(layer.bias)
+        outputs = nn.functional.conv_transpose2d(images, weight, bias, stride, padding, extra, layer.groups, dilation)
+        return outputs, images.detach()  # type: ignore[arg-type]
+
+    def per_example_gradients(self, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
+        """Return the gradients of kernel and bias."""
+        layer = self.layer
+        kernel, stride, dilation = _options(layer)
+        above, aside = _edges(layer)[2], _edges(layer)[0]
+        padded = channels_last(nn.functional.pad(output_gradient, [aside, aside, above, above]))
+        places = (activation.shape[2], activation.shape[3])
+        seen = windows(padded, layer.groups, kernel, stride, dilation, places)
+        products = OuterProducts(seen, grouped(_by_position(activation), layer.groups))
+
+        def shape(weights: torch.Tensor) -> torch.Tensor:
+            """Bring [groups, inputs, window] to the kernel's shape."""
+            return weights.reshape(layer.in_channels, *kernel, -1).permute(0, 3, 1, 2).reshape(layer.weight.shape)
+
+        return MatrixGradients(layer, products, _by_position(output_gradient), shape)
 
 
 def channels_last(images: torch.Tensor) -> torch.Tensor:
-    """Return images [rows, channels, height, width] in channels-last memory, unmistakably so for one channel."""
+    """Return images [rows, channels, height, width] in channels-last memory, by their strides too."""
     rows, channels, height, width = images.shape
     if channels == 1:
         return images.reshape(rows, height, width, 1).permute(0, 3, 1, 2)
@@ -40,7 +98,7 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
 
 
 def _edges(layer: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
-    """Return how much is padded, last dimension first, each (before, after), as `pad` takes it."""
+    """Return the padding (before, after) of each dimension, the last one first, as `nn.functional.pad` takes it."""
     if layer.padding == "valid":
         return [0, 0] * len(layer.kernel_size)
     if layer.padding == "same":
@@ -49,50 +107,20 @@ def _edges(layer: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
     return [int(edge) for edge in reversed(layer.padding) for _ in range(2)]
 
 
-def _run(layer: nn.Conv1d | nn.Conv2d, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return outputs, and the inputs as they are after padding, [rows, channels, height, width]."""
-    flat, weight = isinstance(layer, nn.Conv1d), layer.weight.detach()
-    images, edges = inputs, _edges(layer)
-    if any(edges):
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        images = nn.functional.pad(images, edges, mode=mode)
-    images = channels_last(images[:, :, None] if flat else images)
-    bias = None if layer.bias is None else layer.bias.detach()
-    kernel = channels_last(weight[:, :, None] if flat else weight)
-    _, stride, dilation = _options(layer)
-    outputs = nn.functional.conv2d(images, kernel, bias, stride, 0, dilation, layer.groups)
-    return outputs[:, :, 0].clone() if flat else outputs, images.detach()
-
-
-def _use(layer: nn.Conv1d | nn.Conv2d, images: torch.Tensor, gradient: torch.Tensor) -> MatrixUse:
-    flat = isinstance(layer, nn.Conv1d)
-    gradient = gradient[:, :, None] if flat else gradient
-    kernel, stride, dilation = _options(layer)
-    flow = _rows(gradient)
-    places = (gradient.shape[2], gradient.shape[3])
-    products = _products(images, grouped(flow, layer.groups), kernel, stride, dilation, places)
-
-    def shape(weights: torch.Tensor) -> torch.Tensor:
-        """Bring [groups, outputs, window] to the weight's shape."""
-        whole = weights.reshape(layer.out_channels, *kernel, -1).permute(0, 3, 1, 2)
-        return whole.reshape(layer.weight.shape)
-
-    return MatrixUse(layer, products, flow, shape)
-
-
 def _products(
-    images: torch.Tensor, flow: torch.Tensor, kernel: Pair, stride: Pair, dilation: Pair, places: Pair
-) -> OuterProducts | Strips:
-    """Return the products of windows and `flow`, the output gradients [rows, groups, positions, outputs].
+    images: torch.Tensor, gradients: torch.Tensor, kernel: Pair, stride: Pair, dilation: Pair, places: Pair
+) -> OuterProducts | ColumnBlocks:
+    """Return the products of windows and output gradients [rows, groups, positions, outputs].
 
-    Where gradients are made, windows one kernel row high serve all rows of the kernel.
+    Where they are instantiated, windows that are one row high serve for all rows of the kernel.
     """
-    groups, width = flow.shape[1], kernel[1] * images.shape[1] // flow.shape[1]
-    if stride[0] > 1 or width < WIDE or not is_made(flow.shape[2], groups, kernel[0] * width, flow.shape[3]):
-        return OuterProducts(windows(images, groups, kernel, stride, dilation, places), flow)
+    positions, groups, outputs = gradients.shape[2], gradients.shape[1], gradients.shape[3]
+    width = kernel[1] * images.shape[1] // groups
+    if stride[0] > 1 or width < WIDE or not is_instantiated(positions, groups, kernel[0] * width, outputs):
+        return OuterProducts(windows(images, groups, kernel, stride, dilation, places), gradients)
     low = windows(images, groups, (1, kernel[1]), stride, dilation, (images.shape[2], places[1]))
     starts = [row * dilation[0] * places[1] for row in range(kernel[0])]
-    return Strips([OuterProducts(low[:, :, start : start + places[0] * places[1]], flow) for start in starts])
+    return ColumnBlocks([OuterProducts(low[:, :, at : at + places[0] * places[1]], gradients) for at in starts])
 
 
 def _options(layer: Any) -> tuple[Pair, Pair, Pair]:
@@ -102,33 +130,7 @@ def _options(layer: Any) -> tuple[Pair, Pair, Pair]:
     return kernel, stride, dilation  # type: ignore[return-value]
 
 
-def _run_transposed(layer: nn.ConvTranspose2d, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    images = channels_last(inputs)
-    bias = None if layer.bias is None else layer.bias.detach()
-    _, stride, dilation = _options(layer)
-    padding, more = tuple(_edges(layer)[2::-2]), tuple(layer.output_padding)
-    outputs = nn.functional.conv_transpose2d(
-        images, layer.weight.detach(), bias, stride, padding, more, layer.groups, dilation
-    )
-    return outputs, images.detach()  # type: ignore[arg-type]
-
-
-def _use_transposed(layer: nn.ConvTranspose2d, images: torch.Tensor, gradient: torch.Tensor) -> MatrixUse:
-    """The roles of inputs and gradients are exchanged: windows are those of the output that an input spread to."""
-    kernel, stride, dilation = _options(layer)
-    above, aside = _edges(layer)[2], _edges(layer)[0]
-    around = channels_last(nn.functional.pad(gradient, [aside, aside, above, above]))
-    seen = windows(around, layer.groups, kernel, stride, dilation, (images.shape[2], images.shape[3]))
-    products = OuterProducts(seen, grouped(_rows(images), layer.groups))
-
-    def shape(weights: torch.Tensor) -> torch.Tensor:
-        """Bring [groups, inputs, window] to the weight's shape."""
-        return weights.reshape(layer.in_channels, *kernel, -1).permute(0, 3, 1, 2).reshape(layer.weight.shape)
-
-    return MatrixUse(layer, products, _rows(gradient), shape)
-
-
-def _rows(images: torch.Tensor) -> torch.Tensor:
+def _by_position(images: torch.Tensor) -> torch.Tensor:
     """Return [rows, channels, height, width] as [rows, positions, channels]."""
     return images.permute(0, 2, 3, 1).flatten(1, 2)
 
@@ -150,7 +152,7 @@ def windows(
         images.storage_offset(),
     )
     parts = views.unflatten(5, (groups, -1)).permute(0, 5, 1, 2, 3, 4, 6)
-    if channels * kernel[1] < places[1]:  # runs along the image are longer than those within a window
+    if channels * kernel[1] < places[1]:  # a row of the image is longer than a row of the window
         inner = parts.permute(0, 1, 4, 5, 6, 2, 3).reshape(rows, groups, -1, places[0] * places[1])
         return inner.transpose(2, 3)
     return parts.reshape(rows, groups, places[0] * places[1], -1)

@@ -2,66 +2,67 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import ClippingError
-from ..hooks import LayerWatch, finite
+from .base import ActivationRule, Pairs, PerExampleGradients
+from .instantiated import zero_unweighted
 
 
-def watch_embedding(layer: nn.Embedding) -> LayerWatch:
-    """Watch an embedding of tokens, integers [rows, ...].
+class EmbeddingRule(ActivationRule):
+    """Embeddings of tokens, int64 [rows, ...]. Options that look at the whole batch are refused."""
 
-    Raises:
-        ClippingError: it renormalises, counts tokens over the batch, or makes sparse gradients.
-    """
-    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
-        if getattr(layer, option):
-            raise ClippingError(f"nn.Embedding with {option} has no per-record rule", f"leave {option} out")
-    return LayerWatch(layer, _run, TokensUse)
+    kinds = (nn.Embedding,)
+
+    def check(self) -> None:
+        """Refuse embeddings that renormalize, count tokens over the batch, or make sparse gradients.
+
+        Raises:
+            ClippingError: the layer has such an option.
+        """
+        for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+            if getattr(self.layer, option):
+                raise ClippingError(f"nn.Embedding with {option} has no per-example rule", f"leave {option} out")
+
+    def detached_forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return vectors [rows, ..., width], and the tokens."""
+        return nn.functional.embedding(inputs, self.layer.weight.detach()), inputs
+
+    def per_example_gradients(self, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
+        """Return the gradients of the embedding's weight."""
+        return EmbeddingGradients(self.layer, activation, output_gradient)
 
 
-def _run(layer: nn.Embedding, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return nn.functional.embedding(tokens, layer.weight.detach()), tokens
+class EmbeddingGradients(PerExampleGradients):
+    """Gradients of a weight [vocabulary, width], as one vector for each pair of a record and a token in it.
 
-
-class TokensUse:
-    """Gradients of a table [vocabulary, width] as sums over the places of one token in one record.
-
-    `sums` [pairs, width] belongs to the pairs of a record, `owners` [pairs], and a token, `tokens` [pairs].
+    `sums` [pairs, width] holds the output gradients summed over a record's positions with one token; `records`
+    [pairs] and `tokens` [pairs] say which.
     """
 
     def __init__(self, layer: nn.Embedding, tokens: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Sum over positions: tokens, int64 [rows, ...], and the outputs' gradient [rows, ..., width]."""
         self._weight: Any = layer.weight
         self._rows = len(tokens)
         size = layer.num_embeddings
-        owners = torch.arange(self._rows, device=tokens.device).view(-1, *[1] * (tokens.dim() - 1))
-        pairs, place = torch.unique((owners * size + tokens).flatten(), return_inverse=True)
-        self.owners, self.tokens = pairs // size, pairs % size
+        numbers = torch.arange(self._rows, device=tokens.device).view(-1, *[1] * (tokens.dim() - 1))
+        pairs, place = torch.unique((numbers * size + tokens).flatten(), return_inverse=True)
+        self.records, self.tokens = pairs // size, pairs % size
         width = gradient.shape[-1]
         self.sums = gradient.new_zeros(len(pairs), width).index_add_(0, place, gradient.reshape(-1, width))
         if layer.padding_idx is not None:
             self.sums[self.tokens == layer.padding_idx] = 0.0
 
-    def squared_norms(self) -> torch.Tensor:
-        """Return float64 [rows]."""
-        return self._squares
+    def _squared_norms(self) -> torch.Tensor:
+        squares = torch.linalg.vector_norm(self.sums, dim=1, dtype=torch.float64).square()
+        return squares.new_zeros(self._rows).index_add_(0, self.records, squares)
 
-    @cached_property
-    def _squares(self) -> torch.Tensor:
-        sizes = torch.linalg.vector_norm(self.sums, dim=1, dtype=torch.float64).square()
-        return sizes.new_zeros(self._rows).index_add_(0, self.owners, sizes)
-
-    def squared_magnitudes(self) -> torch.Tensor:
-        """Return the squared norms, float64 [rows]: places are summed already."""
-        return self._squares
-
-    def weighted(self, factors: torch.Tensor) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """Return the table with the weighted sum."""
-        share = factors[self.owners]
-        parts = finite(self.sums, share) * share.to(self.sums.dtype)[:, None]
+    def weighted_sum(self, factors: torch.Tensor) -> Pairs:
+        """Return the weight with the sum of the records' gradients times `factors` [rows]."""
+        share = factors[self.records]
+        parts = zero_unweighted(self.sums, share) * share.to(self.sums.dtype)[:, None]
         table = self.sums.new_zeros(self._weight.shape)
         return [(self._weight, table.index_add_(0, self.tokens, parts))]

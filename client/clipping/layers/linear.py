@@ -1,4 +1,4 @@
-"""The rule for nn.Linear, at one position or at many."""
+"""The rule for nn.Linear, at one position of a record or at many."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..hooks import Each, LayerWatch
-from .matrix import MatrixUse
-from .outer_product import OuterProducts, is_made
-from .over_time import OverTime, use_over_time
+from .base import ActivationRule, PerExampleGradients, detached
+from .outer_product import MatrixGradients, OuterProducts, affine_gradients, is_instantiated
 
 
-def watch_linear(layer: nn.Linear) -> LayerWatch:
-    """Watch a linear layer on inputs [rows, ..., features]: whatever lies between is positions."""
-    return LayerWatch(layer, _run, use_linear)
+class LinearRule(ActivationRule):
+    """Linear layers on inputs [rows, ..., features]: the dimensions between are positions."""
+
+    kinds = (nn.Linear,)
+
+    def detached_forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs [rows, ..., outputs], and the inputs."""
+        weight, bias = self.layer.weight.detach(), detached(self.layer.bias)
+        return nn.functional.linear(inputs, weight, bias), inputs.detach()
+
+    def per_example_gradients(self, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
+        """Return the gradients of weight and bias."""
+        return linear_gradients(self.layer, activation, output_gradient)
 
 
-def _run(layer: nn.Linear, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    bias = None if layer.bias is None else layer.bias.detach()
-    return nn.functional.linear(inputs, layer.weight.detach(), bias), inputs.detach()
-
-
-def use_linear(layer: Any, inputs: torch.Tensor, gradient: torch.Tensor) -> MatrixUse | Each | OverTime:
-    """Return the use of a linear layer on inputs [rows, ..., features], given its outputs' gradient."""
-    inputs, gradient = (vectors.reshape(len(vectors), -1, vectors.shape[-1]) for vectors in (inputs, gradient))
-    if is_made(inputs.shape[1], 1, layer.in_features + 1, layer.out_features):
-        return use_over_time(gradient, [(layer.weight, inputs)], [] if layer.bias is None else [layer.bias])
-    return MatrixUse(layer, OuterProducts(inputs[:, None], gradient[:, None]), gradient)
+def linear_gradients(layer: Any, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
+    """Return a linear layer's gradients, from an activation [rows, ..., features] and its outputs' gradient."""
+    inputs, gradient = (
+        vectors.reshape(len(vectors), -1, vectors.shape[-1]) for vectors in (activation, output_gradient)
+    )
+    if is_instantiated(inputs.shape[1], 1, layer.in_features + 1, layer.out_features):
+        return affine_gradients(gradient, [(layer.weight, inputs)], [] if layer.bias is None else [layer.bias])
+    return MatrixGradients(layer, OuterProducts(inputs[:, None], gradient[:, None]), gradient)

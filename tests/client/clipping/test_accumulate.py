@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.accumulate import BATCHES, Run, Sums
+from bract.client.clipping.accumulate import BATCHES, Accumulator, Parameters
 
 SHAPES = [(2, 3), (3,), (1, 4)]
 Plan = list[list[tuple[list[int], bool]]]
@@ -18,8 +18,8 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
 
 
-def part_of(run: Run, generator: torch.Generator, exact: bool) -> torch.Tensor:
-    """Whole numbers, whose sums are exact; one parameter's part has its shape."""
+def part_of(run: Parameters, generator: torch.Generator, exact: bool) -> torch.Tensor:
+    """JoinedGradients numbers, whose sums are exact; one parameter's part has its shape."""
     drawn = torch.randint(-9, 10, (sum(p.numel() for p in run),), generator=generator).float()
     drawn = drawn.double() if exact else drawn
     return drawn.view(run[0].shape) if len(run) == 1 else drawn
@@ -32,7 +32,7 @@ chunks = st.lists(st.tuples(runs, st.booleans()), max_size=4)
 @given(st.lists(chunks, max_size=2 * BATCHES + 1), st.integers(0, 9))
 def test_the_total_is_that_of_all_parts_wherever_they_lie(plan: Plan, seed: int) -> None:
     made, generator = parameters(), torch.Generator().manual_seed(seed)
-    sums, expected = Sums(made), [np.zeros(p.numel()) for p in made]
+    sums, expected = Accumulator(made), [np.zeros(p.numel()) for p in made]
     for chunk in plan:
         parts = []
         for places, exact in chunk:
@@ -50,6 +50,6 @@ def test_the_total_is_that_of_all_parts_wherever_they_lie(plan: Plan, seed: int)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_parameters_that_are_not_trained_have_no_sum(dtype: torch.dtype) -> None:
     made = [nn.Parameter(torch.zeros(2, dtype=dtype)), nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)]
-    sums = Sums(made)
+    sums = Accumulator(made)
     sums.add([((made[0],), torch.tensor([1.0, 2.0], dtype=dtype)), ((made[1],), torch.tensor([7.0], dtype=dtype))])
     assert sums.total().tolist() == [1.0, 2.0, 0.0]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bract.client.clipping import cross_entropy_head as head
-from bract.client.clipping.cross_entropy_head import has_head, use_head
+from bract.client.clipping.cross_entropy_head import has_head, head_gradients
 from bract.models.objectives import cross_entropy
 
 ROWS, STEPS, WIDTH, CLASSES = 4, 7, 6, 11
@@ -16,7 +16,7 @@ EACH_HEAD = pytest.mark.parametrize("steps", [(), (STEPS,), None], indirect=True
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
     """The steps of a record; the large head is that of few classes."""
     if request.param is None:
-        monkeypatch.setattr(head, "LEAST", STEPS * CLASSES)
+        monkeypatch.setattr(head, "MANY_LOGITS", STEPS * CLASSES)
     return (STEPS,) if request.param is None else request.param
 
 
@@ -31,13 +31,13 @@ def test_norms_sums_and_the_inputs_gradients_are_those_of_autograd(
     inputs = (scale * torch.randn(ROWS, *steps, WIDTH, dtype=dtype)).requires_grad_()
     losses = cross_entropy(layer(inputs), labels)
     wanted = [torch.autograd.grad(one, [layer.weight, layer.bias, inputs], retain_graph=True) for one in losses[:3]]
-    use, gradient = use_head(layer, inputs.detach(), labels, count=3)
+    use, gradient = head_gradients(layer, inputs.detach(), labels, count=3)
     norms = torch.stack([w.double().norm() ** 2 + b.double().norm() ** 2 for w, b, _ in wanted])
-    assert torch.allclose(use.squared_norms()[:3], norms, rtol=tolerance)
-    assert float(use.squared_norms()[3]) == 0.0
+    assert torch.allclose(use.squared_norms[:3], norms, rtol=tolerance)
+    assert float(use.squared_norms[3]) == 0.0
     factors = torch.tensor([0.3, 1.0, 0.5, 1.0], dtype=torch.float64)
     expected = [sum(f * g[part] for f, g in zip(factors, wanted, strict=False)) for part in range(2)]
-    found = dict(use.weighted(factors))
+    found = dict(use.weighted_sum(factors))
     for parameter, theirs in zip([layer.weight, layer.bias], expected, strict=True):
         assert (found[parameter] - theirs).norm() <= tolerance * theirs.norm()
     of_inputs = sum(g[2] for g in wanted)
@@ -50,12 +50,12 @@ def test_a_record_that_is_not_finite_spoils_no_other(steps: tuple[int, ...]) -> 
     layer, labels = nn.Linear(WIDTH, CLASSES), torch.randint(0, CLASSES, (ROWS, *steps))
     inputs = torch.randn(ROWS, *steps, WIDTH)
     factors = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    clean, _ = use_head(layer, inputs, labels, ROWS)
+    clean, _ = head_gradients(layer, inputs, labels, ROWS)
     inputs[1, ..., 3] = torch.inf
-    spoilt, gradient = use_head(layer, inputs, labels, ROWS)
-    assert not bool(torch.isfinite(spoilt.squared_norms()[1]))
+    spoilt, gradient = head_gradients(layer, inputs, labels, ROWS)
+    assert not bool(torch.isfinite(spoilt.squared_norms[1]))
     assert bool(torch.isfinite(gradient[[0, 2, 3]]).all())
-    for (_, found), (_, expected) in zip(spoilt.weighted(factors), clean.weighted(factors), strict=True):
+    for (_, found), (_, expected) in zip(spoilt.weighted_sum(factors), clean.weighted_sum(factors), strict=True):
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -73,6 +73,6 @@ def test_only_a_last_linear_layer_under_cross_entropy_is_a_head() -> None:
 
 @pytest.mark.parametrize(("labels", "large"), [((2, 16), True), ((2, 15), False), ((2,), False)])
 def test_only_over_a_large_vocabulary_records_are_treated_one_by_one(labels: tuple[int, ...], large: bool) -> None:
-    layer = nn.Linear(3, head.LEAST // 16)
-    use, _ = use_head(layer, torch.randn(*labels, 3), torch.zeros(labels, dtype=torch.int64), 2)
-    assert isinstance(use, head.HeadUse) == large
+    layer = nn.Linear(3, head.MANY_LOGITS // 16)
+    use, _ = head_gradients(layer, torch.randn(*labels, 3), torch.zeros(labels, dtype=torch.int64), 2)
+    assert isinstance(use, head.HeadGradients) == large

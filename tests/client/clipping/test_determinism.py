@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from bract.client.clipping import determinism as module
-from bract.client.clipping.capture import Watching
-from bract.client.clipping.choose_engine import make_engine
-from bract.client.clipping.determinism import GRAIN, steady, steady_rows
-from bract.client.clipping.ghost_engine import BookKeepingEngine
-from bract.client.clipping.small_layers import whole
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.clip import joined_if_short
+from bract.client.clipping.determinism import ROW_MULTIPLE, batch_invariant, batch_invariant_rows
+from bract.client.clipping.engine import make_engine
+from bract.client.clipping.errors import ClippingError
+from bract.client.clipping.hooks import HookedNetwork
 from bract.client.records import Records
 from bract.models.objectives import Loss, cross_entropy
 from bract.models.rnn import LastState
-from bract.privacy import PlanError
 
 CPU = torch.device("cpu")
 
@@ -68,15 +68,15 @@ def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
     build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss, rows: int
 ) -> None:
     torch.manual_seed(0)
-    model, record, rows = build(), torch.randn(1, *shape), steady_rows(rows)
+    model, record, rows = build(), torch.randn(1, *shape), batch_invariant_rows(rows)
     torch.set_num_threads(2)
-    with steady(CPU), Watching(model) as watching:
+    with batch_invariant(CPU), HookedNetwork(model) as hooked:
         features, labels = record.expand(rows, *shape).contiguous(), torch.zeros(rows, dtype=torch.int64)
-        uses = watching.uses(loss, features, labels, rows)
-        for use in [*uses, *whole(uses)]:
-            norms = use.squared_norms()
+        uses = hooked.per_example_gradients(loss, features, labels, rows)
+        for use in [*uses, *joined_if_short(uses)]:
+            norms = use.squared_norms
             assert bool((norms == norms[0]).all())
-            shares = [use.weighted(chosen) for chosen in torch.eye(rows, dtype=torch.float64)]
+            shares = [use.weighted_sum(chosen) for chosen in torch.eye(rows, dtype=torch.float64)]
             for share in shares[1:]:
                 assert all(torch.equal(a, b) for (_, a), (_, b) in zip(share, shares[0], strict=True))
 
@@ -103,7 +103,7 @@ def test_dropout_is_drawn_anew_whatever_seed_is_known() -> None:
     assert np.array_equal(engine.clipped_sum(records), engine.clipped_sum(records))
 
 
-@pytest.mark.parametrize("rows", [0, -GRAIN, 1, 16, GRAIN + 1])
+@pytest.mark.parametrize("rows", [0, -ROW_MULTIPLE, 1, 16, ROW_MULTIPLE + 1])
 def test_rows_that_functions_do_not_treat_alike_are_refused(rows: int) -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
         make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0, rows=rows)
@@ -113,8 +113,8 @@ def test_rows_that_functions_do_not_treat_alike_are_refused(rows: int) -> None:
 def test_rows_are_raised_to_what_matrix_products_treat_alike(
     monkeypatch: pytest.MonkeyPatch, uneven: int, rows: int, expected: int
 ) -> None:
-    monkeypatch.setattr(module, "_grain", module._grain.__wrapped__)
-    monkeypatch.setattr(module, "_alike", lambda count: not uneven or count % (3 * uneven) == 0)
+    monkeypatch.setattr(module, "_row_multiple", module._row_multiple.__wrapped__)
+    monkeypatch.setattr(module, "_treats_rows_alike", lambda count: not uneven or count % (3 * uneven) == 0)
     seen, model = set[int](), nn.Sequential(nn.Linear(4, 3))
     engine, records = (
         make_engine(model, 1.0, rows=rows),
@@ -127,9 +127,9 @@ def test_rows_are_raised_to_what_matrix_products_treat_alike(
 
 
 def test_a_machine_that_treats_no_rows_alike_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_grain", module._grain.__wrapped__)
-    monkeypatch.setattr(module, "_alike", lambda count: False)
-    with pytest.raises(PlanError, match="equal rows alike"):
+    monkeypatch.setattr(module, "_row_multiple", module._row_multiple.__wrapped__)
+    monkeypatch.setattr(module, "_treats_rows_alike", lambda count: False)
+    with pytest.raises(ClippingError, match="equal rows alike"):
         make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0)
 
 
@@ -143,7 +143,7 @@ def test_small_products_of_numpy_are_looked_at_and_no_larger_ones(monkeypatch: p
         product[-1] *= 1 + 2.0**-20
         return product
 
-    assert module._alike(GRAIN * 3)
+    assert module._treats_rows_alike(ROW_MULTIPLE * 3)
     monkeypatch.setattr(module.np, "dot", uneven)
-    assert not module._alike(GRAIN * 3)
-    assert 0 < max(seen) <= module.SMALL
+    assert not module._treats_rows_alike(ROW_MULTIPLE * 3)
+    assert 0 < max(seen) <= module.SMALL_PRODUCT

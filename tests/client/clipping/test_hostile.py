@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bract.client.clipping import clip as clipping
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.layers import outer_product as outer
 from bract.client.records import Records
 from bract.models import build
@@ -63,7 +63,7 @@ def moves(engine: BookKeepingEngine, records: Records) -> list[float]:
 def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(
     huge: float, count: int, seed: int, rest: float
 ) -> None:
-    assert not outer.is_made(STEPS, 1, WIDTH, WIDTH)
+    assert not outer.is_instantiated(STEPS, 1, WIDTH, WIDTH)
     engine = BookKeepingEngine(network(huge, seed), CLIP, linear_loss, rows=32)
     assert max(moves(engine, cancelling(count, seed, rest))) <= CLIP * SLACK
 
@@ -71,7 +71,7 @@ def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(
 def test_without_the_care_for_cancelling_records_the_same_measure_is_past_the_clip_norm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clipping, "SPREAD", np.inf)
+    monkeypatch.setattr(clipping, "CANCELLATION", np.inf)
     engine = BookKeepingEngine(network(1e6, 0), CLIP, linear_loss, rows=32)
     assert max(moves(engine, cancelling(8, 0, rest=3e-8))) > CLIP * SLACK
 
@@ -84,15 +84,15 @@ def test_the_norm_of_a_sum_that_cancels_is_that_of_float64(huge: float) -> None:
     gradients = torch.randn(3, 1, 1, 64, generator=generator).expand(3, 1, 4, 64)
     products = outer.OuterProducts(inputs, gradients)
     exact = torch.matmul(gradients.double().transpose(2, 3), inputs.double()).flatten(1).norm(dim=1).square()
-    assert not products.made
-    assert torch.allclose(products.squared_norms(), exact, rtol=1e-16 * huge**2 * 1e3, atol=0)
-    assert (products.squared_magnitudes().sqrt() > huge).all()
+    assert not products.is_instantiated
+    assert torch.allclose(products.squared_norms, exact, rtol=1e-16 * huge**2 * 1e3, atol=0)
+    assert (products.squared_norm_bounds.sqrt() > huge).all()
 
 
 def test_a_sum_that_cancels_to_nothing_has_no_negative_norm() -> None:
     torch.manual_seed(0)
     half, gradients = 1e6 * torch.randn(50, 1, 2, 64), torch.randn(50, 1, 1, 64).expand(50, 1, 4, 64)
-    squares = outer.OuterProducts(torch.cat([half, -half], dim=2), gradients).squared_norms()
+    squares = outer.OuterProducts(torch.cat([half, -half], dim=2), gradients).squared_norms
     assert (squares >= 0).all()
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.determinism import steady_rows
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.determinism import batch_invariant_rows
 from bract.client.records import Records
 from bract.models.rnn import LastState
 
@@ -37,7 +37,7 @@ def network(kind: str, units: int, gain: float, seed: int) -> nn.Module:
 
 def farthest(model: nn.Module, records: Records) -> float:
     """How far a record moves the sum of all, at most."""
-    engine = BookKeepingEngine(model, CLIP, rows=steady_rows(32))
+    engine = BookKeepingEngine(model, CLIP, rows=batch_invariant_rows(32))
     whole, keeps = engine.clipped_sum(records), [np.arange(len(records)) != row for row in range(len(records))]
     return max(float(np.linalg.norm(whole - engine.clipped_sum(records.select(keep)))) for keep in keeps)
 

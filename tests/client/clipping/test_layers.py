@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.layers import conv as convolution
 from bract.client.clipping.layers import outer_product as outer
 from bract.client.records import Records
@@ -58,7 +58,7 @@ def made(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 sizes, seeds = st.integers(1, 5), st.integers(0, 2**31)
 
 
-@pytest.mark.parametrize("cost", [0, outer.PASS, 10**9], ids=["made", "chosen", "gram"])
+@pytest.mark.parametrize("cost", [0, outer.INSTANTIATION_COST, 10**9], ids=["made", "chosen", "gram"])
 @examples
 @given(between=st.lists(sizes, max_size=3), p=sizes, d=sizes, bias=st.booleans(), seed=seeds)
 def test_linear(
@@ -71,7 +71,7 @@ def test_linear(
     bias: bool,
     seed: int,
 ) -> None:
-    monkeypatch.setattr(outer, "PASS", cost)
+    monkeypatch.setattr(outer, "INSTANTIATION_COST", cost)
     torch.manual_seed(seed)
     agree(nn.Linear(p, d, bias), made((6, *between, p), seed), looped_sum)
 
@@ -108,7 +108,7 @@ def test_convolution(
     data: st.DataObject,
     seed: int,
 ) -> None:
-    monkeypatch.setattr(outer, "PASS", cost)
+    monkeypatch.setattr(outer, "INSTANTIATION_COST", cost)
     monkeypatch.setattr(convolution, "WIDE", wide)
     torch.manual_seed(seed)
     layer, shape = data.draw(convolutions(flat))

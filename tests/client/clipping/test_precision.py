@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.clipping.choose_engine import make_engine
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.engine import make_engine
+from bract.client.clipping.errors import ClippingError
 from bract.client.records import Records, precision_of
 from bract.models import MODELS, build, objective_of
-from bract.privacy import Plan, PlanError
+from bract.privacy import Plan
 
 CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
 IN_FLOAT32 = {"rnn", "lstm", "logistic"}
@@ -71,9 +72,9 @@ def test_the_gradient_is_that_of_the_narrow_passes_to_float32() -> None:
 
 
 def test_opacus_has_no_narrow_passes() -> None:
-    with pytest.raises(PlanError, match="in float32 only"):
+    with pytest.raises(ClippingError, match="in float32 only"):
         make_engine(nn.Sequential(nn.Linear(4, 4), nn.PReLU()), 1.0, precision="bfloat16")
-    with pytest.raises(PlanError, match="in float32 only"):
+    with pytest.raises(ClippingError, match="in float32 only"):
         make_engine(nn.Linear(4, 4), 1.0, engine="opacus", precision="bfloat16")
 
 

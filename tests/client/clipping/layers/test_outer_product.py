@@ -1,4 +1,4 @@
-"""Sums of outer products whose factors are of any size, and records that lie anywhere in a batch."""
+"""Accumulator of outer products whose factors are of any size, and records that lie anywhere in a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bract.client.clipping.layers.outer_product import OuterProducts, is_made
+from bract.client.clipping.layers.outer_product import OuterProducts, is_instantiated
 
 SLACK = 1 + 1 / 1024
 
@@ -35,9 +35,9 @@ def test_a_record_of_factors_of_any_size_brings_in_the_clip_norm_at_most(
         for width, power in ((200, size), (100, other))
     )
     products = OuterProducts(inputs, gradients)
-    norm = float(products.squared_norms()[0].sqrt())
-    share = products.weighted(one_of(2, 0, min(1.0, clip / (norm + 1e-6)))).double()
-    assert float(share.norm()) <= clip * SLACK or (not products.made and norm > clip * 2.0**100)
+    norm = float(products.squared_norms[0].sqrt())
+    share = products.weighted_sum(one_of(2, 0, min(1.0, clip / (norm + 1e-6)))).double()
+    assert float(share.norm()) <= clip * SLACK or (not products.is_instantiated and norm > clip * 2.0**100)
     whole = torch.matmul(gradients[0, 0].double().t(), inputs[0, 0].double()).norm()
     assert abs(norm - float(whole)) <= 1e-5 * float(whole) + 1e-16 or norm == float("inf")
 
@@ -46,13 +46,13 @@ def test_a_record_of_factors_of_any_size_brings_in_the_clip_norm_at_most(
 def test_numbers_below_the_least_are_not_rounded_up_past_the_clip_norm(clip: float) -> None:
     inputs, gradients = torch.full((1, 1, 1, 784), 3e38), torch.full((1, 1, 1, 200), 1e-43)
     products = OuterProducts(inputs, gradients)
-    factor = clip / (float(products.squared_norms()[0].sqrt()) + 1e-6)
-    assert float(products.weighted(one_of(1, 0, factor)).double().norm()) <= clip * SLACK
+    factor = clip / (float(products.squared_norms[0].sqrt()) + 1e-6)
+    assert float(products.weighted_sum(one_of(1, 0, factor)).double().norm()) <= clip * SLACK
 
 
 def test_a_large_factor_times_a_large_gradient_is_no_infinity_beside_small_inputs() -> None:
     inputs, gradients = torch.full((2, 1, 1, 20), 1e-44), torch.full((2, 1, 1, 10), 3e38)
-    found = OuterProducts(inputs, gradients).weighted(torch.full((2,), 16.0, dtype=torch.float64))
+    found = OuterProducts(inputs, gradients).weighted_sum(torch.full((2,), 16.0, dtype=torch.float64))
     expected = 32 * gradients[0, 0].double().t() @ inputs[0, 0].double()
     assert torch.allclose(found[0].double(), expected, rtol=1e-6)
 
@@ -61,9 +61,9 @@ def test_groups_of_opposite_sizes_bring_in_the_clip_norm_at_most() -> None:
     sizes = torch.tensor([1e38, 1e-38]).view(1, 2, 1, 1)
     inputs, gradients = sizes * torch.rand(3, 2, 1, 40), sizes.flip(1) * torch.rand(3, 2, 1, 30)
     products = OuterProducts(inputs, gradients)
-    factors = 1 / products.squared_norms().sqrt()
-    assert not products.made
-    assert all(0.99 < products.weighted(one_of(3, row, float(factors[row]))).norm() <= SLACK for row in range(3))
+    factors = 1 / products.squared_norms.sqrt()
+    assert not products.is_instantiated
+    assert all(0.99 < products.weighted_sum(one_of(3, row, float(factors[row]))).norm() <= SLACK for row in range(3))
 
 
 @pytest.mark.parametrize(("steps", "width"), [(7, 64), (6, 33), (20, 500)])
@@ -74,9 +74,9 @@ def test_a_record_that_cancels_gives_the_same_wherever_it_lies(steps: int, width
     inputs = torch.cat([half, -half.flip(2)], dim=2)[:, :, 1:] * 1e6
     gradients = torch.ones(1, 1, 1, width).expand(1, 1, inputs.shape[2], width)
     products = OuterProducts(*(part.expand(rows, -1, -1, -1).contiguous() for part in (inputs, gradients)))
-    assert not is_made(inputs.shape[2], 1, width, width)
-    first = products.weighted(one_of(rows, 0))
-    assert all(torch.equal(products.weighted(one_of(rows, row)), first) for row in range(1, rows))
+    assert not is_instantiated(inputs.shape[2], 1, width, width)
+    first = products.weighted_sum(one_of(rows, 0))
+    assert all(torch.equal(products.weighted_sum(one_of(rows, row)), first) for row in range(1, rows))
 
 
 def test_rounding_does_not_add_up_over_positions() -> None:
@@ -88,7 +88,7 @@ def test_rounding_does_not_add_up_over_positions() -> None:
     inputs[0, 0, 0], inputs[-1, 0, -1] = large, -large
     gradients = torch.ones(rows, 1, steps, width)
     products = OuterProducts(inputs, gradients)
-    assert not products.made
-    found = products.weighted(torch.ones(rows, dtype=torch.float64))[0].double()
+    assert not products.is_instantiated
+    found = products.weighted_sum(torch.ones(rows, dtype=torch.float64))[0].double()
     expected = torch.einsum("ngtd,ngtp->dp", gradients.double(), inputs.double())
     assert (found - expected).norm() <= 1e-6 * expected.norm()

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.layers.recurrent import RecurrentWatch, watch
-from bract.privacy import PlanError
+from bract.client.clipping.errors import ClippingError
+from bract.client.clipping.layers.recurrent import RecurrentRule
 
 ROWS, STEPS, FEATURES, UNITS = 4, 9, 5, 7
 KINDS = [(nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"}), (nn.GRU, {}), (nn.LSTM, {})]
 EVERY_KIND = pytest.mark.parametrize(("kind", "options"), KINDS, ids=["rnn", "relu", "gru", "lstm"])
 
 
-def installed(layer: Any) -> RecurrentWatch:
-    watched = watch(layer)
+def installed(layer: Any) -> RecurrentRule:
+    watched = RecurrentRule(layer)
     watched.install()
     return watched
 
@@ -70,13 +70,13 @@ def check_against_autograd(layer: Any, tolerance: float, with_start: bool = True
     expected, (of_inputs,) = each(layer, inputs, start), torch.autograd.grad(loss(layer(inputs, start)), inputs)
     watched = installed(layer)
     loss(layer(inputs, start)).backward()
-    (use,) = watched.uses
+    (use,) = watched.gradients
     norms = torch.stack([sum((g.double() ** 2).sum() for g in gradients) for gradients in expected])  # type: ignore[misc]
     factors = torch.tensor([0.3, 1.0, 0.0, 0.7], dtype=torch.float64)
-    assert torch.allclose(use.squared_norms(), norms, rtol=tolerance, atol=0.0)
-    assert bool((use.squared_magnitudes().sqrt() >= norms.sqrt() * (1 - 1e-4)).all())
+    assert torch.allclose(use.squared_norms, norms, rtol=tolerance, atol=0.0)
+    assert bool((use.squared_norm_bounds.sqrt() >= norms.sqrt() * (1 - 1e-4)).all())
     assert (inputs.grad - of_inputs).norm() <= tolerance * of_inputs.norm()
-    found = dict(use.weighted(factors))
+    found = dict(use.weighted_sum(factors))
     for place, parameter in enumerate(layer.parameters()):
         wanted = sum(f * gradients[place] for f, gradients in zip(factors, expected, strict=True))
         assert (found[parameter] - wanted).norm() <= tolerance * wanted.norm()
@@ -125,8 +125,8 @@ def test_a_records_share_is_what_it_is_by_itself(number: int, steps: int, units:
     watched = installed(layer)
     loss(layer(inputs)).backward()
     loss(layer(inputs[1:2])).backward()
-    together, alone = watched.uses
-    assert torch.allclose(together.squared_norms()[1:2], alone.squared_norms(), rtol=1e-9, atol=1e-20)
+    together, alone = watched.gradients
+    assert torch.allclose(together.squared_norms[1:2], alone.squared_norms, rtol=1e-9, atol=1e-20)
 
 
 @EVERY_KIND
@@ -162,7 +162,7 @@ def test_biases_come_in_tensors_of_their_own() -> None:
     layer = made(nn.LSTM)
     watched = installed(layer)
     loss(layer(sequences(layer))).backward()
-    found = dict(watched.uses[0].weighted(torch.ones(ROWS, dtype=torch.float64)))
+    found = dict(watched.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64)))
     before = found[layer.bias_hh_l0].clone()
     found[layer.bias_ih_l0].add_(1.0)
     assert torch.equal(found[layer.bias_hh_l0], before)
@@ -179,8 +179,8 @@ def test_parameters_that_take_no_gradient_count_for_nothing(kind: Any, options: 
     loss(layer(inputs)).backward()
     kept = [place for place, (name, _) in enumerate(layer.named_parameters()) if name != frozen]
     norms = torch.stack([sum((g[place] ** 2).sum() for place in kept) for g in expected])  # type: ignore[misc]
-    assert torch.allclose(watched.uses[0].squared_norms(), norms, rtol=1e-10)
-    assert len(watched.uses[0].weighted(torch.ones(ROWS, dtype=torch.float64))) == 3
+    assert torch.allclose(watched.gradients[0].squared_norms, norms, rtol=1e-10)
+    assert len(watched.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64))) == 3
 
 
 @EVERY_KIND
@@ -191,10 +191,10 @@ def test_a_record_that_is_not_finite_spoils_no_other(kind: Any, options: dict[st
     loss(layer(inputs)).backward()
     inputs[1, 3, 2] = torch.nan
     loss(layer(inputs)).backward()
-    clean, spoilt = watched.uses
-    assert bool(spoilt.squared_norms()[1].isnan())
-    expected = dict(clean.weighted(factors))
-    for parameter, found in spoilt.weighted(factors):
+    clean, spoilt = watched.gradients
+    assert bool(spoilt.squared_norms[1].isnan())
+    expected = dict(clean.weighted_sum(factors))
+    for parameter, found in spoilt.weighted_sum(factors):
         assert torch.allclose(found, expected[parameter], rtol=1e-12, atol=1e-14)
 
 
@@ -211,12 +211,12 @@ def test_nothing_is_noted_without_gradients() -> None:
     watched = installed(layer)
     with torch.no_grad():
         layer(sequences(layer))
-    assert watched.uses == []
+    assert watched.gradients == []
 
 
 def test_a_projection_is_refused() -> None:
-    with pytest.raises(PlanError, match="proj_size"):
-        watch(nn.LSTM(FEATURES, UNITS, proj_size=3))
+    with pytest.raises(ClippingError, match="proj_size"):
+        RecurrentRule(nn.LSTM(FEATURES, UNITS, proj_size=3))
 
 
 @pytest.mark.parametrize("shape", [(STEPS, FEATURES), (2, STEPS, FEATURES + 1), (2, 0, FEATURES)])

@@ -1,7 +1,7 @@
-"""The last line: a network's records must be apart, and its rules right, on a small random batch.
+"""A trial on a small random batch: no record may change another's gradient, and the rules must agree with autograd.
 
-It runs once, on a copy with random parameters in float64 and on made-up records: it tells what no list of layers can,
-such as a mean over the batch written by hand.
+It runs once, on a copy of the network with random parameters in float64, and on made-up records. It finds what no
+list of layers can, such as a mean over the batch that a network computes by hand.
 """
 
 from __future__ import annotations
@@ -14,33 +14,35 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ...models.objectives import Loss
-from .capture import Watching, losses_of
-from .clip import norms_and_spreads
+from .clip import norms_and_bounds
 from .errors import ClippingError
+from .hooks import HookedNetwork, losses_of
 
 TOLERANCE = 1e-6
-"""Largest relative difference of what should be equal in float64."""
+"""The largest relative difference of what should be equal in float64."""
 
-Pairs = dict[str, torch.Tensor]
+Named = dict[str, torch.Tensor]
+"""Tensors by the names of their parameters."""
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Features and labels of a batch."""
 
 
-def check_model(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
-    """Refuse a network whose records are not apart, or whose per-record gradients the rules do not give.
+def check_gradients(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
+    """Refuse a network in which records are not independent, or whose per-example gradients the rules do not give.
 
     Raises:
-        ClippingError: a record changes another's gradient, or the rules' gradient is not that of autograd.
+        ClippingError: a record changes another's gradient, or the rules' gradient is not autograd's.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         trial = _Trial(model, loss, features, labels)
-        trial.check_apart()
+        trial.check_independence()
         trial.check_rules()
 
 
 class _Trial:
-    """A copy of the network and a batch of as few records as no other dimension has."""
+    """A copy of the network, and a batch of records, as few as differ in number from every other dimension."""
 
     def __init__(self, model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
         self.model, self.loss = _random_copy(model), loss
@@ -52,10 +54,11 @@ class _Trial:
     def _others(self) -> Pair:
         return _random(self.features_like, self.rows), _random(self.labels_like, self.rows)
 
-    def check_apart(self) -> None:
-        """Refuse if other records beside it, or another place among them, change the first's or the last's gradient.
+    def check_independence(self) -> None:
+        """Refuse if the first or last record's gradient changes with the records beside it, or with its row.
 
-        Others change in training, with the same dropout; places in evaluation, for there dropout is another.
+        The other records are exchanged in training mode, with the same dropout. The row is changed in evaluation
+        mode, for in another row dropout is another.
         """
         first, last = 0, self.rows - 1
         here = self.features, self.labels
@@ -67,35 +70,35 @@ class _Trial:
             self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
 
     def _put(self, row: int, place: int) -> Pair:
-        """Return a batch of other records with one of ours, from `row`, at a place."""
+        """Return a batch of other records, with the record in `row` of this one put at a place."""
         others = self._others()
         for ours, part in zip((self.features, self.labels), others, strict=True):
             part[place] = ours[row]
         return others
 
-    def _compare(self, here: Pairs, there: Pairs) -> None:
+    def _compare(self, here: Named, there: Named) -> None:
         if not _alike(here, there):
             raise ClippingError(
                 "the network mixes records: one changes another's gradient", "let it treat every record by itself"
             )
 
     def check_rules(self) -> None:
-        """Refuse if the rules' gradient of a record or its norm is not what autograd gives, in training.
+        """Refuse if a record's gradient or norm by the rules is not autograd's, in training mode.
 
-        Dropout in layers of its own or of recurrent layers is left out: theirs and ours are drawn in another order.
+        Dropout layers, and dropout in recurrent layers, are switched off: the rules draw it in another order.
         """
         self.model.train()
         for layer in self.model.modules():
             if isinstance(layer, (_DropoutNd, nn.RNNBase)):
                 layer.eval()
         torch.manual_seed(1)
-        with Watching(self.model) as watching:
-            uses = watching.uses(self.loss, self.features, self.labels, self.rows)
+        with HookedNetwork(self.model) as hooked:
+            layers = hooked.per_example_gradients(self.loss, self.features, self.labels, self.rows)
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        norms, _ = norms_and_spreads(uses, self.rows)
+        norms, _ = norms_and_bounds(layers, self.rows)
         for row in range(self.rows):
             chosen = torch.eye(self.rows, dtype=torch.float64)[row]
-            found = {names[p]: part for use in uses for p, part in use.weighted(chosen)}
+            found = {names[p]: part for layer in layers for p, part in layer.weighted_sum(chosen)}
             norm = torch.stack([part.norm() for part in found.values()]).norm()
             same_norm = _alike({"norm": torch.as_tensor(norms[row])}, {"norm": norm})
             if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
@@ -104,7 +107,7 @@ class _Trial:
                     "use parameters only in their own layers, and records only in the first dimension",
                 )
 
-    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Pairs:
+    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Named:
         """Return one record's gradient by autograd."""
         torch.manual_seed(1)  # the same dropout each time
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -114,7 +117,7 @@ class _Trial:
 
 
 def _random_copy(model: nn.Module) -> nn.Module:
-    """Return a copy in float64 on the CPU, with random parameters of usual size."""
+    """Return a copy in float64 on the CPU, with random parameters of the usual size."""
     made = copy.deepcopy(model).to("cpu", torch.float64)
     for parameter in made.parameters():
         bound = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1.0
@@ -123,7 +126,7 @@ def _random_copy(model: nn.Module) -> nn.Module:
 
 
 def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return random rows: float64 normal numbers, or whole numbers: zeros, and ones if some are not zero now."""
+    """Return random rows: normal numbers in float64, or integers: zeros, and ones unless all of `like` are zero."""
     shape = (rows, *like.shape[1:])
     if like.is_floating_point():
         return torch.randn(shape, dtype=torch.float64)
@@ -131,7 +134,7 @@ def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def _alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether two gradients are the same, up to rounding; what is missing is zero."""
+    """Return whether two gradients are the same up to rounding; a missing one is zero."""
     names = sorted({*one, *other})
     pairs = [(_or_zeros(one, other, name), _or_zeros(other, one, name)) for name in names]
     size = sum(float(b.square().sum()) for _, b in pairs) ** 0.5

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..determinism import SMALL
-from .scan import Gates, Weights, received
+from ...determinism import SMALL_PRODUCT
+from .base import GateGradients, Weights, gradients_from_outside
 
 
-class SimpleScan:
-    """States h_t = f(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh) of every step, f being tanh or ReLU.
+class TanhScan:
+    """States h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh) of every step.
 
     Reference: Elman 1990; torch.nn.RNN.
     """
 
-    rectified = False
+    relu = False
 
     def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None:
         """Run over inputs [steps, rows, features] from start states [rows, units]."""
@@ -27,15 +27,15 @@ class SimpleScan:
         self._feed(inputs)
         recurrent = weights.w_hh.t().contiguous()
         if _is_small(self.states):
-            _run(self.states.numpy(), recurrent.numpy(), self.rectified)
+            _run(self.states.numpy(), recurrent.numpy(), self.relu)
             return
         before, *steps = self.states.unbind()
         for state in steps:
             state.addmm_(before, recurrent)
-            before = state.relu_() if self.rectified else state.tanh_()
+            before = state.relu_() if self.relu else state.tanh_()
 
     def _feed(self, inputs: torch.Tensor) -> None:
-        """Put the inputs' part of every step where its state will be."""
+        """Write W_ih x_t and the biases of every step to where its state will be."""
         bias, into = self.weights.both_biases(), self.states[1:].flatten(0, 1)
         if bias is None:
             torch.mm(inputs.flatten(0, 1), self.weights.w_ih.t(), out=into)
@@ -47,48 +47,48 @@ class SimpleScan:
         """Return the last state."""
         return [self.states[-1]]
 
-    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
-        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
+    def gate_gradients(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> GateGradients:
+        """Return the backward pass, from d loss / d states [steps, rows, units] and d loss / d ends [rows, units]."""
         states = self.states[1:]
-        slopes = (states > 0).to(states.dtype) if self.rectified else 1 - states.square()
-        totals, w_hh = received(self.states, upstream, of_ends[0]), self.weights.w_hh
+        slopes = (states > 0).to(states.dtype) if self.relu else 1 - states.square()
+        totals, w_hh = gradients_from_outside(self.states, upstream, of_ends[0]), self.weights.w_hh
         if _is_small(totals):
             _run_back(totals.numpy(), slopes.numpy(), w_hh.numpy(), alone=upstream is None)
         else:
             *others, last = totals.unbind()
             for before, slope in zip(reversed(others), reversed(slopes.unbind()), strict=True):
-                before.addmm_(last.mul_(slope), w_hh)  # what reached a state becomes what reached its gate
+                before.addmm_(last.mul_(slope), w_hh)  # the gradient of a state becomes that of its gate
                 last = before
         gates = totals[1:]
-        return Gates(gates, gates, [totals[0]])
+        return GateGradients(gates, gates, [totals[0]])
 
 
-class RectifiedScan(SimpleScan):
-    """The same with ReLU."""
+class ReluScan(TanhScan):
+    """The same with ReLU in place of tanh."""
 
-    rectified = True
+    relu = True
 
 
 def _is_small(states: torch.Tensor) -> bool:
-    """Return whether the loop over states [steps, rows, units] is numpy's: by shapes and kinds of numbers alone."""
-    few = states[0].numel() * states.shape[2] <= SMALL
+    """Return whether numpy runs the loop over states [steps, rows, units], by their shape, dtype and device alone."""
+    few = states[0].numel() * states.shape[2] <= SMALL_PRODUCT
     return few and states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64)
 
 
 @np.errstate(all="ignore")
-def _run(states: np.ndarray, recurrent: np.ndarray, rectified: bool) -> None:
-    """Turn the inputs' part of every step into its state."""
-    dot, add, tanh = np.dot, np.add, np.tanh  # so short are the calls that looking these up would show
+def _run(states: np.ndarray, recurrent: np.ndarray, relu: bool) -> None:
+    """Turn W_ih x_t and the biases of every step into its state, in place."""
+    dot, add, tanh = np.dot, np.add, np.tanh  # calls are so short that looking these up would show
     moved, (before, *steps) = np.empty_like(states[0]), states
     for state in steps:
         dot(before, recurrent, moved)
         add(state, moved, state)
-        before = np.maximum(state, 0.0, out=state) if rectified else tanh(state, state)
+        before = np.maximum(state, 0.0, out=state) if relu else tanh(state, state)
 
 
 @np.errstate(all="ignore")
 def _run_back(totals: np.ndarray, slopes: np.ndarray, w_hh: np.ndarray, alone: bool) -> None:
-    """Turn what reaches every state, from outside, into what reaches its gate; `alone` if but the last is reached."""
+    """Turn the states' gradients into the gates', in place; `alone` if only the last has one from outside."""
     dot, add, multiply = np.dot, np.add, np.multiply
     moved, (*others, last) = np.empty_like(totals[0]), totals
     for before, slope in zip(reversed(others), reversed(slopes), strict=True):

@@ -1,4 +1,4 @@
-"""Networks that cannot be trained privately, or not by one of the engines: refused before training, by name."""
+"""What is refused by its layers alone, before any training: networks that no engine can clip, or not Opacus."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "keeps several weights in one parameter, used by no layer of its own",
         "build attention from nn.Linear layers and nn.functional.scaled_dot_product_attention",
     ),
-    (("EmbeddingBag",), "has no per-record gradient", "use nn.Embedding, and a mean or sum over its places"),
-    (("Bilinear",), "has no per-record gradient", "use nn.Linear on products of the inputs"),
+    (("EmbeddingBag",), "has no per-example gradient", "use nn.Embedding, and a mean or sum over positions"),
+    (("Bilinear",), "has no per-example gradient", "use nn.Linear on products of the inputs"),
 )
-"""Names of classes, what is wrong with them and their subclasses, and what to use instead."""
+"""Names of torch's classes, what is wrong with them and their subclasses, and what to use instead."""
 
 OLD_NORMS = ("WeightNorm", "SpectralNorm")
 
 
-def refuse(model: nn.Module) -> None:
-    """Refuse what no engine can train.
+def check_layers(model: nn.Module) -> None:
+    """Refuse a network with a layer that no engine can clip.
 
     Raises:
         ClippingError: a layer mixes records, has no per-example gradient, computes its weight or shares it.
@@ -64,11 +64,11 @@ def _owners(model: nn.Module) -> dict[int, list[str]]:
     return owners
 
 
-def refuse_for_opacus(model: nn.Module) -> None:
-    """Refuse what Opacus gets wrong without a word, or fails at in the midst of training.
+def check_layers_for_opacus(model: nn.Module) -> None:
+    """Refuse a network that Opacus clips wrongly without an error, or on which it fails during training.
 
     Raises:
-        ClippingError: a layer has an option for which Opacus' gradients, norms or network are not the plain ones.
+        ClippingError: a layer, or an option of one, for which Opacus computes other gradients or norms, or none.
     """
     if why := opacus_fault(model):
         raise ClippingError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")

@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.clipping.layers import rnn as module
-from bract.client.clipping.layers.rnn import RectifiedScan, SimpleScan
-from bract.client.clipping.layers.scan import Weights
+from bract.client.clipping.layers.scan import rnn as module
+from bract.client.clipping.layers.scan.base import Weights
+from bract.client.clipping.layers.scan.rnn import ReluScan, TanhScan
 
 ROWS, STEPS, FEATURES, UNITS = 32, 6, 5, 7
 LOOPS = pytest.mark.parametrize("small", [0, 1 << 17], ids=["torch", "numpy"])
 
 
 @LOOPS
-@pytest.mark.parametrize(("kind", "nonlinearity"), [(SimpleScan, "tanh"), (RectifiedScan, "relu")])
+@pytest.mark.parametrize(("kind", "nonlinearity"), [(TanhScan, "tanh"), (ReluScan, "relu")])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("every", [True, False], ids=["every state", "the last state"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_states_and_gates_are_those_of_torch(
     monkeypatch: pytest.MonkeyPatch,
     small: int,
-    kind: type[SimpleScan],
+    kind: type[TanhScan],
     nonlinearity: str,
     bias: bool,
     every: bool,
@@ -30,7 +30,7 @@ def test_states_and_gates_are_those_of_torch(
     tolerance: float,
 ) -> None:
     """What reaches the gates is what reaches the inputs of a layer whose weights for them are the identity."""
-    monkeypatch.setattr(module, "SMALL", small)
+    monkeypatch.setattr(module, "SMALL_PRODUCT", small)
     torch.manual_seed(0)
     layer = nn.RNN(FEATURES, UNITS, nonlinearity=nonlinearity, bias=bias).to(dtype)
     inputs, start = torch.randn(STEPS, ROWS, FEATURES, dtype=dtype), torch.randn(ROWS, UNITS, dtype=dtype)
@@ -48,7 +48,7 @@ def test_states_and_gates_are_those_of_torch(
 
     with torch.no_grad():
         scan = kind(inputs, [start], weights)
-        gates = scan.gates(of_states.clone() if every else None, [of_end.clone()])
+        gates = scan.gate_gradients(of_states.clone() if every else None, [of_end.clone()])
     assert (scan.states[1:] - states).norm() <= tolerance * states.norm()
     assert torch.equal(scan.states[0], start)
     assert torch.equal(scan.ends[0], scan.states[-1])
@@ -57,12 +57,12 @@ def test_states_and_gates_are_those_of_torch(
 
 
 @LOOPS
-@pytest.mark.parametrize("kind", [SimpleScan, RectifiedScan])
+@pytest.mark.parametrize("kind", [TanhScan, ReluScan])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 def test_a_row_that_is_not_finite_is_nobody_elses(
-    monkeypatch: pytest.MonkeyPatch, small: int, kind: type[SimpleScan], value: float
+    monkeypatch: pytest.MonkeyPatch, small: int, kind: type[TanhScan], value: float
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", small)
+    monkeypatch.setattr(module, "SMALL_PRODUCT", small)
     torch.manual_seed(0)
     weights = Weights(torch.randn(UNITS, FEATURES), torch.randn(UNITS, UNITS))
     inputs, of_end = torch.randn(STEPS, ROWS, FEATURES), torch.randn(ROWS, UNITS)
@@ -70,6 +70,6 @@ def test_a_row_that_is_not_finite_is_nobody_elses(
     spoilt[2, 5] = value
     with torch.no_grad():
         scans = [kind(given, [torch.zeros(ROWS, UNITS)], weights) for given in (inputs, spoilt)]
-        honest, other = ([scan.states, scan.gates(None, [of_end]).of_inputs] for scan in scans)
+        honest, other = ([scan.states, scan.gate_gradients(None, [of_end]).of_inputs] for scan in scans)
     rest = torch.arange(ROWS) != 5
     assert all(torch.equal(a[:, rest], b[:, rest]) for a, b in zip(honest, other, strict=True))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.errors import ClippingError
 from bract.client.records import Records
 from bract.models.objectives import Loss, cross_entropy
-from bract.privacy import PlanError
 
 
 class Network(nn.Module):
@@ -103,12 +103,12 @@ def records() -> Records:
     ],
 )
 def test_records_that_are_not_apart_are_refused(model: type[Network], loss: Loss) -> None:
-    with pytest.raises(PlanError, match="mixes records"):
+    with pytest.raises(ClippingError, match="mixes records"):
         BookKeepingEngine(model(), 1.0, loss).clipped_sum(records())
 
 
 def test_what_a_network_does_in_training_is_what_is_checked() -> None:
-    with pytest.raises(PlanError, match="rules of book-keeping do not give"):
+    with pytest.raises(ClippingError, match="rules of book-keeping do not give"):
         BookKeepingEngine(OnlyInTraining(), 1.0).clipped_sum(records())
 
 
@@ -122,6 +122,6 @@ def test_a_layer_whose_forward_was_replaced_is_refused_and_keeps_it(name: str) -
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
     layer = model.get_submodule(name)
     layer.forward = lambda x: 2 * x
-    with pytest.raises(PlanError, match="has a forward of its own"):
+    with pytest.raises(ClippingError, match="has a forward of its own"):
         BookKeepingEngine(model, 1.0)
     assert "forward" in vars(layer)

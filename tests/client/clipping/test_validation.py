@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
 
-from bract.client.clipping.ghost_engine import BookKeepingEngine
-from bract.client.clipping.validate import refuse, refuse_for_opacus
-from bract.privacy import PlanError
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.errors import ClippingError
+from bract.client.clipping.validation import check_layers, check_layers_for_opacus
 
 LAYERS = [
     (nn.BatchNorm1d(4), "BatchNorm1d", "nn.GroupNorm"),
@@ -29,8 +29,8 @@ LAYERS = [
 
 @pytest.mark.parametrize(("layer", "name", "instead"), LAYERS)
 def test_a_layer_that_no_engine_can_train_is_refused_by_name(layer: nn.Module, name: str, instead: str) -> None:
-    with pytest.raises(PlanError) as caught:
-        refuse(nn.Sequential(nn.Linear(4, 4), layer))
+    with pytest.raises(ClippingError) as caught:
+        check_layers(nn.Sequential(nn.Linear(4, 4), layer))
     what, hint = str(caught.value).split("\n")
     assert what.startswith(f"error: the layer 1 ({name}) ") or "1.self_attn" in what
     assert hint.startswith("hint: ")
@@ -41,35 +41,35 @@ def test_an_own_layer_may_bear_a_refused_name() -> None:
     class Bilinear(nn.Linear):
         pass
 
-    refuse(nn.Sequential(Bilinear(2, 2)))
+    check_layers(nn.Sequential(Bilinear(2, 2)))
 
 
 def test_a_shared_parameter_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     model[2].weight = model[0].weight
-    with pytest.raises(PlanError, match=r"0\.weight and 2\.weight are one parameter"):
-        refuse(model)
+    with pytest.raises(ClippingError, match=r"0\.weight and 2\.weight are one parameter"):
+        check_layers(model)
 
 
 def test_a_layer_in_two_places_is_refused() -> None:
     layer = nn.Linear(4, 4)
-    with pytest.raises(PlanError, match="are one parameter"):
-        refuse(nn.Sequential(layer, nn.ReLU(), layer))
+    with pytest.raises(ClippingError, match="are one parameter"):
+        check_layers(nn.Sequential(layer, nn.ReLU(), layer))
 
 
 def test_a_network_with_nothing_to_train_is_refused() -> None:
-    with pytest.raises(PlanError, match="no parameter"):
-        refuse(nn.Sequential(nn.Linear(4, 4)).requires_grad_(False))
+    with pytest.raises(ClippingError, match="no parameter"):
+        check_layers(nn.Sequential(nn.Linear(4, 4)).requires_grad_(False))
 
 
 @pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}])
 def test_an_embedding_that_looks_at_the_batch_is_refused(option: dict[str, float | bool]) -> None:
-    with pytest.raises(PlanError, match=next(iter(option))):
+    with pytest.raises(ClippingError, match=next(iter(option))):
         BookKeepingEngine(nn.Sequential(nn.Embedding(4, 2, **option)), 1.0)  # type: ignore[arg-type]
 
 
 def test_a_layer_without_a_rule_is_refused_by_book_keeping() -> None:
-    with pytest.raises(PlanError, match="has no rule"):
+    with pytest.raises(ClippingError, match="has no rule"):
         BookKeepingEngine(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 1.0)
 
 
@@ -86,8 +86,8 @@ def test_a_layer_without_a_rule_is_refused_by_book_keeping() -> None:
     ],
 )
 def test_what_opacus_gets_wrong_is_refused_for_it(layer: nn.Module, what: str) -> None:
-    with pytest.raises(PlanError, match=what):
-        refuse_for_opacus(nn.Sequential(layer))
+    with pytest.raises(ClippingError, match=what):
+        check_layers_for_opacus(nn.Sequential(layer))
 
 
 @pytest.mark.parametrize("name", ["DPRNN", "DPGRU", "DPLSTM"])
@@ -95,13 +95,13 @@ def test_dropout_within_opacus_recurrence_is_refused(name: str) -> None:
     from opacus import layers
 
     kind = getattr(layers, name)
-    with pytest.raises(PlanError, match="drops states"):
-        refuse_for_opacus(nn.Sequential(kind(2, 3, num_layers=2, dropout=0.5)))
-    refuse_for_opacus(nn.Sequential(kind(2, 3)))
+    with pytest.raises(ClippingError, match="drops states"):
+        check_layers_for_opacus(nn.Sequential(kind(2, 3, num_layers=2, dropout=0.5)))
+    check_layers_for_opacus(nn.Sequential(kind(2, 3)))
 
 
 def test_plain_layers_are_refused_to_nobody() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(8, 2))
-    refuse(model)
-    refuse_for_opacus(model)
+    check_layers(model)
+    check_layers_for_opacus(model)
     assert model(torch.zeros(1, 1, 4, 4)).shape == (1, 2)

@@ -1,4 +1,4 @@
-"""What the three time loops share."""
+"""What a time loop is, and what the three of them share."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Gates:
-    """d loss / d gates [steps, rows, gates], as the inputs' weights see them and as the states' do, one tensor where
-    that is the same, and d loss / d start [rows, units], of the states and then, if there are any, of the cells."""
+class GateGradients:
+    """The gradients of what goes into the gates' nonlinearities, [steps, rows, gates], and of the start states.
+
+    `of_inputs` are those on the side of W_ih x + b_ih, `of_states` those on the side of W_hh h + b_hh: one tensor
+    where both are the same. `of_start` [rows, units] are those of the states and then, if there are any, of the
+    cells.
+    """
 
     of_inputs: torch.Tensor
     of_states: torch.Tensor
@@ -34,27 +38,29 @@ class Gates:
 
 
 class Scan(Protocol):
-    """One run of a time loop: `states` [1 + steps, rows, units] from the start on; `ends`, the last state and, if
-    there are any, the last cells, [rows, units]."""
+    """A time loop after its forward pass: `states` [1 + steps, rows, units] begin with the start state."""
 
     states: torch.Tensor
 
     @property
     def ends(self) -> list[torch.Tensor]:
-        """Return what the loop ends with."""
+        """Return the last state and, if there are any, the last cells, each [rows, units]."""
         ...
 
     def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None: ...
 
-    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
-        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
+    def gate_gradients(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> GateGradients:
+        """Return the backward pass, from d loss / d states [steps, rows, units] and d loss / d ends [rows, units]."""
         ...
 
 
-def received(like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Tensor | None) -> torch.Tensor:
-    """Return d loss / d states as it comes from outside, from the start on, in a new tensor [1 + steps, rows, units].
+def gradients_from_outside(
+    like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Tensor | None
+) -> torch.Tensor:
+    """Return d loss / d states without what flows through later states, in a new tensor [1 + steps, rows, units].
 
-    `upstream` is that of all states after the start, `of_end` comes to that of the last.
+    `upstream` [steps, rows, units] is the gradient of the layer's outputs, `of_end` [rows, units] that of the last
+    state.
     """
     totals = torch.zeros_like(like)
     if upstream is not None:
@@ -65,11 +71,11 @@ def received(like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Te
 
 
 def sigmoid_slope(gradient: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return gradient * value * (1 - value), what passes back through a sigmoid that gave `value`."""
+    """Return gradient * value * (1 - value), the gradient before a sigmoid that gave `value`."""
     slope = torch.addcmul(value, value, value, value=-1, out=out)
     return slope.mul_(gradient)
 
 
 def tanh_slope(gradient: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return gradient * (1 - value^2), what passes back through a tanh that gave `value`."""
+    """Return gradient * (1 - value^2), the gradient before a tanh that gave `value`."""
     return torch.addcmul(gradient, gradient * value, value, value=-1, out=out)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.choose_engine import Engine
-from bract.client.clipping.ghost_engine import BookKeepingEngine
-from bract.client.clipping.opacus_engine import CHUNK, OpacusEngine, RecordClipper
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.engine import Engine
+from bract.client.clipping.errors import ClippingError
+from bract.client.clipping.opacus import CHUNK, OpacusEngine, RecordClipper
 from bract.client.records import Records
 from bract.models import build, read_flat
-from bract.privacy import PlanError
 from bract.privacy.plan.plan import ROUNDING_MARGIN
 
 SHAPE, CLASSES, CLIP = (1, 10, 10), 3, 0.7
@@ -238,7 +238,7 @@ def test_extreme_clip_norms_are_kept(clip: float) -> None:
 @pytest.mark.parametrize("layer", [nn.BatchNorm2d(2), nn.InstanceNorm2d(2, affine=True, track_running_stats=True)])
 def test_a_layer_that_mixes_records_is_refused_as_a_fault_of_the_plan(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten(), nn.Linear(128, CLASSES))
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(ClippingError) as caught:
         OpacusEngine(model, CLIP)
     what, hint = str(caught.value).split("\n")
     assert what.startswith("error: the model cannot be trained privately: ")
@@ -253,7 +253,7 @@ def test_a_record_whose_pass_fails_counts_as_zero_and_the_others_stay(kind: type
     keep = np.ones(len(records), dtype=np.bool_)
     keep[[3, CHUNK + 1]] = False
     expected = engine.clipped_sum(records.select(keep))
-    found = engine.clipped_sum(spoilt, faulty=lambda place, fault: faulty.append(place))
+    found = engine.clipped_sum(spoilt, on_failure=lambda place, fault: faulty.append(place))
     assert faulty == [3, CHUNK + 1]
     assert distance(found, expected) < 1e-5
 

@@ -6,57 +6,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bract.client.clipping.hooks import BLOCK, Each
-from bract.client.clipping.layers.linear import use_linear
-from bract.client.clipping.small_layers import SHORT, Whole, whole
+from bract.client.clipping.clip import SHORT, JoinedGradients, joined_if_short
+from bract.client.clipping.layers.instantiated import BLOCK, InstantiatedGradients
+from bract.client.clipping.layers.linear import linear_gradients
 
 ROWS = 4
 shapes = st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4)
 
 
-def each_of(*shapes: tuple[int, ...]) -> Each:
-    return Each([(nn.Parameter(torch.zeros(shape)), torch.randn(ROWS, *shape)) for shape in shapes])
+def each_of(*shapes: tuple[int, ...]) -> InstantiatedGradients:
+    return InstantiatedGradients([(nn.Parameter(torch.zeros(shape)), torch.randn(ROWS, *shape)) for shape in shapes])
 
 
 @given(st.lists(shapes, min_size=1, max_size=3), st.integers(0, 9))
 def test_norms_and_sums_are_those_of_the_uses(layers: list[list[tuple[int, ...]]], seed: int) -> None:
     torch.manual_seed(seed)
     uses = [each_of(*shapes) for shapes in layers]
-    (found,) = whole(uses)
-    assert isinstance(found, Whole)
-    norms = torch.stack([use.squared_norms() for use in uses]).sum(0)
-    assert torch.allclose(found.squared_norms(), norms, rtol=1e-6)
-    assert torch.equal(found.squared_magnitudes(), found.squared_norms())
+    (found,) = joined_if_short(uses)
+    assert isinstance(found, JoinedGradients)
+    norms = torch.stack([use.squared_norms for use in uses]).sum(0)
+    assert torch.allclose(found.squared_norms, norms, rtol=1e-6)
+    assert torch.equal(found.squared_norm_bounds, found.squared_norms)
     factors = torch.tensor([0.3, 0.0, 1.0, 0.7], dtype=torch.float64)
-    expected = [pair for use in uses for pair in use.weighted(factors)]
-    for (parameter, part), (theirs, wanted) in zip(found.weighted(factors), expected, strict=True):
+    expected = [pair for use in uses for pair in use.weighted_sum(factors)]
+    for (parameter, part), (theirs, wanted) in zip(found.weighted_sum(factors), expected, strict=True):
         assert parameter is theirs
         assert torch.allclose(part, wanted, rtol=1e-5, atol=1e-6)
-    ((run, flat),) = found.runs(factors)
+    ((run, flat),) = found.parts(factors)
     assert all(one is other for one, (other, _) in zip(run, expected, strict=True))
     assert torch.allclose(flat, torch.cat([part.flatten() for _, part in expected]), rtol=1e-5, atol=1e-6)
 
 
 def test_a_record_that_is_not_finite_spoils_no_other() -> None:
     use = each_of((3,), (2, 2))
-    use.pairs[0][1][1, 2] = torch.nan
-    (found,) = whole([use])
+    use.instantiated[0][1][1, 2] = torch.nan
+    (found,) = joined_if_short([use])
     factors = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    assert not torch.isfinite(found.squared_norms()[1])
-    assert all(bool(torch.isfinite(part).all()) for _, part in found.weighted(factors))
+    assert not torch.isfinite(found.squared_norms[1])
+    assert all(bool(torch.isfinite(part).all()) for _, part in found.weighted_sum(factors))
 
 
 @pytest.mark.parametrize(("size", "merged"), [(SHORT, True), (SHORT + 1, False)])
 def test_only_short_gradients_are_put_together(size: int, merged: bool) -> None:
     uses = [each_of((size - 1,)), each_of((1,))]
-    assert isinstance(whole(uses)[0], Whole) == merged
-    assert len(whole(uses)) == (1 if merged else 2)
+    assert isinstance(joined_if_short(uses)[0], JoinedGradients) == merged
+    assert len(joined_if_short(uses)) == (1 if merged else 2)
 
 
 def test_gradients_that_are_not_made_stay_apart() -> None:
     layer = nn.Linear(40, 40)
-    uses = [each_of((2,)), use_linear(layer, torch.randn(ROWS, 40), torch.randn(ROWS, 40))]
-    assert whole(uses) is uses
+    uses = [each_of((2,)), linear_gradients(layer, torch.randn(ROWS, 40), torch.randn(ROWS, 40))]
+    assert joined_if_short(uses) is uses
 
 
 def test_the_sum_of_squares_sees_every_number() -> None:
@@ -64,4 +64,9 @@ def test_the_sum_of_squares_sees_every_number() -> None:
     for size in (1, BLOCK - 1, BLOCK, BLOCK + 1):
         parameter, each = nn.Parameter(torch.zeros(size)), torch.zeros(ROWS, size)
         each[0, -1] = 3.0
-        assert whole([Each([(parameter, each)])])[0].squared_norms().tolist() == [9.0, 0.0, 0.0, 0.0]
+        assert joined_if_short([InstantiatedGradients([(parameter, each)])])[0].squared_norms.tolist() == [
+            9.0,
+            0.0,
+            0.0,
+            0.0,
+        ]

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bract.client.clipping.accumulate import BATCHES
-from bract.client.clipping.capture import Watching
-from bract.client.clipping.ghost_engine import BookKeepingEngine
-from bract.client.clipping.opacus_engine import OpacusEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.errors import ClippingError
+from bract.client.clipping.hooks import HookedNetwork
+from bract.client.clipping.opacus import OpacusEngine
 from bract.client.records import Records
 from bract.models import build, load_flat, read_flat
 from bract.models.objectives import cross_entropy
-from bract.privacy import PlanError
 
 Reference = Callable[..., np.ndarray]
 CLIP, SHAPE, CLASSES, ROWS = 0.7, (1, 18, 18), 3, 4
@@ -224,22 +224,22 @@ def test_a_network_whose_records_or_rules_are_not_plain_is_refused_at_its_first_
     model: nn.Module, shape: tuple[int, ...], what: str
 ) -> None:
     records = Records(torch.randn(6, *shape), torch.zeros(6, dtype=torch.int64))
-    with pytest.raises(PlanError, match=what):
+    with pytest.raises(ClippingError, match=what):
         BookKeepingEngine(model, CLIP, rows=ROWS).clipped_sum(records)
     assert all(p.grad is None for p in model.parameters())
 
 
 def test_inputs_that_are_changed_after_their_layer_are_refused() -> None:
     model = Overwriting()
-    with Watching(model) as watching, pytest.raises(PlanError, match="changed in place"):
-        watching.uses(cross_entropy, torch.randn(3, 4), torch.zeros(3, dtype=torch.int64), 3)
+    with HookedNetwork(model) as hooked, pytest.raises(ClippingError, match="changed in place"):
+        hooked.per_example_gradients(cross_entropy, torch.randn(3, 4), torch.zeros(3, dtype=torch.int64), 3)
 
 
 def test_a_loss_of_the_whole_batch_is_refused() -> None:
     def mean(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(outputs, labels)
 
-    with pytest.raises(PlanError, match="one a record"):
+    with pytest.raises(ClippingError, match="one a record"):
         BookKeepingEngine(build("mlp", SHAPE, CLASSES, 0), CLIP, mean).clipped_sum(images(3))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .scan import Gates, Weights, received, sigmoid_slope, tanh_slope
+from .base import GateGradients, Weights, gradients_from_outside, sigmoid_slope, tanh_slope
 
 
 class GruScan:
-    """States of every step, from r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), n = tanh(W_in x_t + b_in +
+    """States of every step, with r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), n = tanh(W_in x_t + b_in +
     r * (W_hn h_(t-1) + b_hn)) and h_t = (1 - z) * n + z * h_(t-1).
 
     Reference: Cho et al. 2014, in the form of torch.nn.GRU.
@@ -26,7 +26,7 @@ class GruScan:
         self._run()
 
     def _feed(self, inputs: torch.Tensor) -> None:
-        """Set the inputs' part of r and z [steps, rows, 2 * units] and of n [steps, rows, units]."""
+        """Set what r and z [steps, rows, 2 * units] and n [steps, rows, units] have from the inputs and biases."""
         cut, weights = 2 * self.units, self.weights
         both = weights.both_biases()
         of_new = None if weights.b_ih is None else weights.b_ih[cut:]
@@ -37,25 +37,25 @@ class GruScan:
         cut, weights = 2 * self.units, self.weights
         to_gates, to_new = weights.w_hh[:cut].t().contiguous(), weights.w_hh[cut:].t().contiguous()
         bias = self.new.new_zeros(self.units) if weights.b_hh is None else weights.b_hh[cut:]
-        self.recalled = torch.empty_like(self.new)
+        self.hidden_new = torch.empty_like(self.new)
         states, resets = self.states.unbind(), self.reset_update[..., : self.units].unbind()
         updates = self.reset_update[..., self.units :].unbind()
         steps = zip(
-            self.reset_update.unbind(), resets, updates, self.recalled.unbind(), self.new.unbind(), strict=True
+            self.reset_update.unbind(), resets, updates, self.hidden_new.unbind(), self.new.unbind(), strict=True
         )
-        for step, (gates, reset, update, recalled, new) in enumerate(steps):
+        for step, (gates, reset, update, hidden_new, new) in enumerate(steps):
             before = states[step]
             gates.addmm_(before, to_gates).sigmoid_()
-            torch.addmm(bias, before, to_new, out=recalled)
-            new.addcmul_(reset, recalled).tanh_()
+            torch.addmm(bias, before, to_new, out=hidden_new)
+            new.addcmul_(reset, hidden_new).tanh_()
             torch.lerp(new, before, update, out=states[step + 1])
 
     def _slopes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return d gates / d state: of n's input side [steps, rows, units], of the state's side [.., 3, units]."""
+        """Return d gates / d state: of n by inputs [steps, rows, units], of all by states [.., 3, units]."""
         reset, update = self.reset_update[..., : self.units], self.reset_update[..., self.units :]
         slopes = self.new.new_empty(*self.new.shape[:2], 3, self.units)
         of_new = tanh_slope(1 - update, self.new)
-        sigmoid_slope(of_new * self.recalled, reset, out=slopes[:, :, 0])
+        sigmoid_slope(of_new * self.hidden_new, reset, out=slopes[:, :, 0])
         sigmoid_slope(self.states[:-1] - self.new, update, out=slopes[:, :, 1])
         torch.mul(of_new, reset, out=slopes[:, :, 2])
         return of_new, slopes
@@ -65,10 +65,10 @@ class GruScan:
         """Return the last state."""
         return [self.states[-1]]
 
-    def gates(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> Gates:
-        """Return what reaches the gates, from d loss / d states [steps, rows, units] and d loss / d ends."""
+    def gate_gradients(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> GateGradients:
+        """Return the backward pass, from d loss / d states [steps, rows, units] and d loss / d ends [rows, units]."""
         of_new, slopes = self._slopes()
-        totals = received(self.states, upstream, of_ends[0])
+        totals = gradients_from_outside(self.states, upstream, of_ends[0])
         across = torch.empty_like(slopes)
         carried, updates = totals.unbind(), self.reset_update[..., self.units :].unbind()
         flat, spread = across.flatten(2).unbind(), totals.unsqueeze(2).unbind()
@@ -77,4 +77,4 @@ class GruScan:
             carried[step].addcmul_(carried[step + 1], updates[step]).addmm_(flat[step], self.weights.w_hh)
         into = across.clone()
         torch.mul(totals[1:], of_new, out=into[:, :, 2])
-        return Gates(into.flatten(2), across.flatten(2), [totals[0]])
+        return GateGradients(into.flatten(2), across.flatten(2), [totals[0]])

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from bract.client.clipping.choose_engine import make_engine
-from bract.client.clipping.ghost_engine import BookKeepingEngine
+from bract.client.clipping.book_keeping import BookKeepingEngine
+from bract.client.clipping.engine import make_engine
+from bract.client.clipping.errors import ClippingError
 from bract.client.clipping.layers.registry import RULES
-from bract.client.clipping.opacus_engine import OpacusEngine
+from bract.client.clipping.opacus import OpacusEngine
 from bract.client.records import Records
 from bract.models import MODELS, objective_of
 from bract.models.objectives import Loss
 from bract.models.trial import BOOK_KEPT
-from bract.privacy import PlanError
 
 RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
 
@@ -98,16 +98,16 @@ def test_both_engines_take_another_loss() -> None:
 
 @pytest.mark.parametrize("engine", ["auto", "opacus"])
 def test_a_network_that_neither_can_train_is_refused(engine: str) -> None:
-    with pytest.raises(PlanError, match="mixes the records of a batch"):
+    with pytest.raises(ClippingError, match="mixes the records of a batch"):
         make_engine(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 1.0, engine=engine)  # type: ignore[arg-type]
 
 
 def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
     assert isinstance(make_engine(model, 1.0), BookKeepingEngine)
-    with pytest.raises(PlanError, match="in place fails under Opacus"):
+    with pytest.raises(ClippingError, match="in place fails under Opacus"):
         make_engine(model, 1.0, engine="opacus")
-    with pytest.raises(PlanError, match="in place fails under Opacus"):
+    with pytest.raises(ClippingError, match="in place fails under Opacus"):
         make_engine(nn.Sequential(model, nn.PReLU()), 1.0)
 
 
@@ -144,11 +144,11 @@ class Scalar(Scaled):
     ],
 )
 def test_what_opacus_fails_at_is_refused_before_the_first_record(model: nn.Module) -> None:
-    with pytest.raises(PlanError, match="Opacus cannot train"):
+    with pytest.raises(ClippingError, match="Opacus cannot train"):
         make_engine(model, 1.0).rehearse(RECORDS)
 
 
 def test_what_opacus_fails_at_does_not_wait_for_a_record() -> None:
     for count in (0, 5):
-        with pytest.raises(PlanError, match="Opacus cannot train"):
+        with pytest.raises(ClippingError, match="Opacus cannot train"):
             make_engine(Idle(), 1.0).clipped_sum(RECORDS.select(np.arange(5) < count))

@@ -1,6 +1,6 @@
-"""The clipped sum: per-record gradients by Opacus, each clipped, summed over a batch."""
+"""The clipped sum by Opacus, which instantiates every per-example gradient: for layers that have no rule here."""
 
-# Opacus hangs `grad_sample` and `summed_grad` on parameters, which their type does not know:
+# Opacus sets `grad_sample` and `summed_grad` on parameters, which their type does not know:
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -17,27 +17,25 @@ from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
 from ..records import Records
-from .capture import losses_of
-from .determinism import GRAIN, steady, steady_rows
+from .determinism import ROW_MULTIPLE, batch_invariant, batch_invariant_rows
 from .errors import ClippingError
-from .narrowing import Faulty, like, narrowed, tell
+from .failed_passes import OnFailure, log_failure, made_up_record, without_failures
+from .hooks import losses_of
 
-CHUNK = GRAIN
-"""Rows of every batch that the network sees, raised to what `steady_rows` says of this machine. Batches are cut and
-filled up with blanks to just this size: matrix kernels differ with the number of rows, and a server could choose
-parameters that blow such a difference in the last bits up into a difference of the other records' shares, past any
-clip. It also bounds memory."""
+CHUNK = ROW_MULTIPLE
+"""Records in every pass through the network, raised to `batch_invariant_rows`. It is fixed for the reason given at
+`book_keeping.ROWS`."""
 
 
 HINT = "use layers that book-keeping has rules for, and training.engine = auto"
 
 
 class RecordClipper(DPOptimizer):
-    """Opacus' optimizer for its clipped sum alone, made safe against gradients that are not finite.
+    """Opacus' optimizer, used for its clipped sum alone, and safe against gradients that are not finite.
 
-    A record whose gradient overflows or is not a number counts as zero. (Opacus would spread it over the whole
-    sum, so that one record could move the sum without bound.) Norms are summed in float64: in float32 those of ten
-    million equal entries come out one per cent too small.
+    A record whose gradient is not finite counts as zero; in Opacus it would make the whole sum NaN, so that one
+    record could move the sum without bound. Norms are summed in float64: in float32, the norm of ten million equal
+    entries comes out one per cent too small.
     """
 
     def clip_and_accumulate(self) -> None:
@@ -57,17 +55,17 @@ def _rows(chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class OpacusEngine:
-    """Sums of clipped per-record gradients of one network, one vector a batch.
+    """Sums of clipped per-example gradients of one network, one vector a batch.
 
     Raises:
-        ClippingError: Opacus knows no per-record gradient for a layer of the network.
+        ClippingError: Opacus knows no per-example gradient for a layer of the network.
     """
 
     def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
             raise ClippingError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
-        self._clip_norm, self._loss, self._rows = clip_norm, loss, steady_rows(CHUNK)
+        self._clip_norm, self._loss, self._rows = clip_norm, loss, batch_invariant_rows(CHUNK)
         self._rehearsed = False
         self._hook(model)
 
@@ -83,29 +81,31 @@ class OpacusEngine:
 
     @property
     def rows(self) -> int:
-        """Return how many records are treated at a time."""
+        """Return how many records a pass takes."""
         return self._rows
 
     def rehearse(self, example: Records) -> None:
-        """Try a pass on made-up records of the kind that is to come.
+        """Try a pass on made-up records of the same shape and kind.
 
         Raises:
             ClippingError: Opacus cannot train the network.
         """
         try:
-            with steady(next(self.model.parameters()).device):
+            with batch_invariant(next(self.model.parameters()).device):
                 self._chunk_sum(example)
         except Exception as fault:
             what = str(fault).strip().partition("\n")[0] or type(fault).__name__
             raise ClippingError(f"Opacus cannot train the model: {what}", HINT) from fault
         self._rehearsed = True
 
-    def clipped_sum(self, batch: Records, passes: int = 1, faulty: Faulty = tell) -> NDArray[np.float64]:
+    def clipped_sum(
+        self, batch: Records, passes: int = 1, on_failure: OnFailure = log_failure
+    ) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        Parameters that are not trained have zeros. There are `passes` passes through the network at least, whatever
-        the batch: an empty one gives zeros. A record whose pass fails counts as zero, the others beside it stay;
-        `faulty` is called with its place.
+        The order is that of `model.parameters()`; parameters that are not trained have zeros. There are at least
+        `passes` passes through the network, whatever the batch: an empty one gives zeros. A record whose pass fails
+        counts as zero, the others stay; `on_failure` is called with its place in the batch.
 
         Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
         Reference: Abadi et al. 2016, algorithm 1.
@@ -114,11 +114,11 @@ class OpacusEngine:
             ClippingError: Opacus cannot train the network, if not tried before, whatever the records are.
         """
         if not self._rehearsed:
-            self.rehearse(like(batch))
+            self.rehearse(made_up_record(batch))
         parameters = list(self.model.parameters())
         total = np.zeros(sum(p.numel() for p in parameters))
-        with steady(parameters[0].device):
-            for part in narrowed(batch.chunks(self._rows, passes), self._chunk_sum, faulty):
+        with batch_invariant(parameters[0].device):
+            for part in without_failures(batch.chunks(self._rows, passes), self._chunk_sum, on_failure):
                 total += part
         return total
 
@@ -126,7 +126,7 @@ class OpacusEngine:
         try:
             return self._pass(chunk)
         except Exception:
-            self._hook(self.model.to_standard_module())  # Opacus' hooks are left in the middle of a batch
+            self._hook(self.model.to_standard_module())  # the fault left Opacus' hooks in the middle of a batch
             raise
 
     def _pass(self, chunk: Records) -> NDArray[np.float64]:

@@ -1,0 +1,86 @@
+"""What an engine of clipped sums is, and which one a network gets."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ...models.objectives import Loss, cross_entropy
+from ..records import Precision, Records
+from .book_keeping import ROWS, BookKeepingEngine
+from .determinism import ROW_MULTIPLE, batch_invariant_rows
+from .errors import ClippingError
+from .failed_passes import OnFailure, log_failure
+from .hooks import trained_layers
+from .layers.registry import RULES
+from .opacus import HINT, OpacusEngine
+from .validation import check_layers, check_layers_for_opacus
+
+
+class Engine(Protocol):
+    """Sums of clipped per-example gradients of one network."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the network, whose parameters may be set between sums."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Return how many records a pass takes: public."""
+        ...
+
+    def rehearse(self, example: Records) -> None:
+        """Try everything that a sum does on made-up records of the same shape and kind.
+
+        Raises:
+            ClippingError: the network cannot be trained.
+        """
+        ...
+
+    def clipped_sum(
+        self, batch: Records, passes: int = 1, on_failure: OnFailure = log_failure
+    ) -> NDArray[np.float64]:
+        """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
+
+        The order is that of `model.parameters()`; parameters that are not trained have zeros. There are at least
+        `passes` passes through the network, whatever the batch: an empty one gives zeros. A record whose pass fails
+        counts as zero, the others stay; `on_failure` is called with its place in the batch.
+        """
+        ...
+
+
+def make_engine(
+    model: nn.Module,
+    clip_norm: float,
+    loss: Loss = cross_entropy,
+    engine: Literal["auto", "opacus"] = "auto",
+    rows: int = ROWS,
+    precision: Precision = "float32",
+) -> Engine:
+    """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always Opacus.
+
+    `rows` is how many records a pass of book-keeping takes: public, and fastest near the batch size. It is raised to
+    a number whose rows this machine's CPU treats alike. `precision` is that of passes through the network.
+
+    Raises:
+        ValueError: `rows` is no multiple of 32.
+        ClippingError: neither can train the network, or only Opacus can and the precision is not float32.
+    """
+    if rows < 1 or rows % ROW_MULTIPLE:
+        raise ValueError(f"rows come in multiples of {ROW_MULTIPLE}, not {rows}")
+    if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
+        narrow = torch.bfloat16 if precision == "bfloat16" else None
+        return BookKeepingEngine(model, clip_norm, loss, batch_invariant_rows(rows), narrow)
+    if precision != "float32":
+        raise ClippingError("Opacus trains this network, and in float32 only", "set training.precision to float32")
+    check_layers(model)
+    check_layers_for_opacus(model)
+    try:
+        return OpacusEngine(model, clip_norm, loss)
+    except NotImplementedError as fault:
+        raise ClippingError(f"Opacus cannot train the model: {fault}", HINT) from fault
