@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from bract.client.device import SETTINGS as NODE
 from bract.privacy import Plan, make_plan
 from bract.privacy.secagg.derive import VERSION
 from bract.server.app import SETTINGS as RUN
-from bract.simulations.study import Study
+from bract.simulations.study import Study, make_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
@@ -82,6 +83,13 @@ def test_every_documented_file_of_ours_is_there() -> None:
     shown = named(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w/.-]*")
     assert len(shown) > 20
     assert [path for path in sorted(shown) if not (ROOT / path).exists()] == []
+
+
+def test_the_plan_of_the_readme_is_complete() -> None:
+    """It is accepted as it stands: the noise multiplier is found for its budget, and no key is missing."""
+    [text] = re.findall(r"```toml\n(.*?)```", PAGES["README.md"], re.DOTALL)
+    study = make_study(tomllib.loads(text))
+    assert study.privacy.noise_multiplier == pytest.approx(1.447, abs=0.001)
 
 
 def test_the_settings_of_the_walk_through_are_known() -> None:
