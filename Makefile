@@ -32,9 +32,10 @@ check: .venv/ready ## what CI runs: format, lint, types, tests
 	$(MAKE) test-full
 
 coverage: .venv/ready ## report which branches of privacy/ its own tests take
+	@mkdir -p build
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not full' --cov=privacy tests/privacy tests/test_doctests.py
 
-mutants: .venv/ready ## change one thing of privacy/ at a time, 500 times, and list what no test notices (hours)
+mutants: .venv/ready ## change one thing of privacy/ at a time, 500 times, and list what no test notices (an hour or more)
 	$(BIN)/python tests/mutants.py
 
 format: .venv/ready ## rewrite the code in the one format

@@ -77,3 +77,15 @@ def test_a_damaged_budget_is_refused_with_its_line(tmp_path: Path, budget: objec
     path = write(tmp_path / "ledger", {**HEADER, "budget": budget})
     with pytest.raises(StateError, match="line 1"):
         read_ledger(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"round": None}, {"clients": "a"}, {"server": {"laplace": {}}}, {"released": None}]
+)
+def test_a_line_that_is_no_entry_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its hash may be right, as where a later version wrote it: left out, what it cost would be forgotten."""
+    good = entry_to_json(entry(1, ("a",)))
+    path = write(tmp_path / "ledger", HEADER, good, good | change)
+    for read in (read_ledger, lambda path: Ledger(path, BUDGET, HEADER["plan"])):
+        with pytest.raises(StateError, match="line 3"):
+            read(path)
