@@ -19,7 +19,9 @@ BOOK_KEPT: tuple[type[nn.Module], ...] = (
     nn.GRU,
     nn.LSTM,
 )
-"""Layers, by exact type, whose per-record gradients book-keeping makes; a network with another goes to Opacus."""
+"""Layers, by exact class, that have a rule in client/clipping/layers/; a network with another goes to Opacus.
+
+The server may not import that folder, so a layer that gets a rule is named here too."""
 
 
 def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
@@ -47,7 +49,7 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
 
 
 def needs_opacus(name: str, shape: Shape, classes: int) -> bool:
-    """Return whether a layer that is trained is none that book-keeping knows."""
+    """Return whether a layer that is trained has no rule of book-keeping."""
     with torch.device("meta"):
         layers = build(name, shape, classes).modules()
     return any(type(layer) not in BOOK_KEPT for layer in layers if _trained(layer))
@@ -57,7 +59,7 @@ def opacus_fault(model: nn.Module) -> str | None:
     """Return what Opacus cannot do in a network, of what can be seen from its layers."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase) and _trained(layer):
-            return f"the layer {name} ({type(layer).__name__}) has no per-record gradient there"
+            return f"the layer {name} ({type(layer).__name__}) has no per-example gradient there"
         if isinstance(layer, nn.LayerNorm) and _trained(layer) and layer.bias is None:  # pyright: ignore
             return f"the layer {name} (LayerNorm) has no bias"
         if any(p.dim() == 0 for p in _trained(layer)):

@@ -16,7 +16,7 @@ def settle() -> None:
 
     A client's batch is too small for two threads to help, and waiting for the second one makes a round ten times
     slower when another program wants the core. Blocks that are kept save a page fault for each page of the next
-    batch: per-record gradients are made 1.5 to 3 times faster.
+    batch: per-example gradients are clipped 1.5 to 3 times faster.
     """
     torch.set_num_threads(1)
     if sys.platform == "linux":

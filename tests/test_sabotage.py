@@ -31,7 +31,7 @@ SABOTAGE = {
         "import bract.client.clipping.opacus as g\ndel g.RecordClipper.clip_and_accumulate",
     ),
     "take the terms of a gradient for less than they are": (
-        "client/clipping/test_hostile.py::test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm",
+        "client/clipping/test_hostile.py::test_terms_that_cancel_move_a_sum_by_the_clip_norm_at_most",
         "import bract.client.clipping.clip as c\nc.CANCELLATION = float('inf')",
     ),
     "halve the server's noise": (
@@ -128,7 +128,7 @@ SABOTAGE = {
         "from bract.privacy import Plan\nPlan.least_survivors = property(lambda self: max(4, self.cohort.minimum))",
     ),
     "let the number of rows vary": (
-        "client/clipping/test_opacus.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "client/clipping/test_opacus.py::test_no_record_moves_the_gradients_of_those_beside_it",
         "from bract.client.clipping.book_keeping import BookKeepingEngine as E\nfull = E._pass\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"
@@ -137,7 +137,7 @@ SABOTAGE = {
         "E._pass = varying",
     ),
     "let the number of Opacus' rows vary": (
-        "client/clipping/test_opacus.py::test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it",
+        "client/clipping/test_opacus.py::test_no_record_moves_the_gradients_of_those_beside_it",
         "from bract.client.clipping.opacus import OpacusEngine as E\nfull = E._pass\n"
         "def varying(self, chunk):\n"
         "    rows, self._rows = self._rows, max(1, len(chunk))\n"

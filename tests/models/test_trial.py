@@ -48,7 +48,7 @@ def test_every_documented_network_can_be_trained(name: str, classes: int) -> Non
     check_network(name, shape, classes)
     assert not needs_opacus(name, shape, classes)
     if name in NOT_FOR_OPACUS:
-        with pytest.raises(ValueError, match=f"Opacus cannot train {name}: the layer .* has no per-record gradient"):
+        with pytest.raises(ValueError, match=f"Opacus cannot train {name}: the layer .* has no per-example gradient"):
             check_network(name, shape, classes, by_opacus=True)
     else:
         check_network(name, shape, classes, by_opacus=True)

@@ -79,11 +79,11 @@ class PerExampleGradients(GradientNorms):
 class LayerRule(ABC):
     """The rule for one kind of layer, made for one layer of a network: the stand-in for the layer's forward.
 
-    To add a layer, write one file beside this one, with a subclass that names the layer's classes in `kinds`; the
-    registry finds it there. Where the layer takes one tensor, subclass `ActivationRule`: give `detached_forward` and
-    `per_example_gradients`, and leave the rest to the defaults. Write its test beside tests/client/clipping/layers/
-    test_linear.py: `check_layer` compares sums, clipped and not, with a loop over single records. A server may not
-    import this folder, so name the class in BOOK_KEPT of models/trial.py too; a test says so.
+    To add a layer, write one file beside this one, with a subclass that names the layer's classes in `kinds`: the
+    registry finds it there. Where the layer takes one tensor, subclass `ActivationRule`, and give `detached_forward`
+    and `per_example_gradients`; leave the rest to the defaults. Its test, in tests/client/clipping/layers/, calls
+    `check_layer`, which compares sums with a loop over single records. (A server may not import this folder: it knows
+    the layers that have a rule from BOOK_KEPT in models/trial.py, and a test says so where that lacks one.)
     """
 
     kinds: ClassVar[tuple[type[nn.Module], ...]] = ()

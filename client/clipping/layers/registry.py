@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 
 from torch import nn
 
 from .base import LayerRule
 
 
-def _rules() -> Iterator[type[LayerRule]]:
-    """Yield the rules that modules of this folder define for kinds of layers."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
+def find_rules() -> dict[type[nn.Module], type[LayerRule]]:
+    """Return each kind of layer with its rule, from the classes that modules of this folder define."""
+    rules = dict[type[nn.Module], type[LayerRule]]()
+    for module in pkgutil.iter_modules(import_module(f"{__package__}").__path__, f"{__package__}."):
         if module.name != __name__:
-            for found in vars(import_module(module.name)).values():
-                if isinstance(found, type) and issubclass(found, LayerRule) and found.__module__ == module.name:
-                    yield found
+            for rule in vars(import_module(module.name)).values():
+                if isinstance(rule, type) and issubclass(rule, LayerRule) and rule.__module__ == module.name:
+                    rules |= dict.fromkeys(rule.kinds, rule)
+    return rules
 
 
-RULES: Mapping[type[nn.Module], type[LayerRule]] = {kind: rule for rule in _rules() for kind in rule.kinds}
+RULES: Mapping[type[nn.Module], type[LayerRule]] = find_rules()
 """Each kind of layer with its rule, by exact class: a subclass may do something else in its forward."""

@@ -23,7 +23,7 @@ def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
 @EACH_HEAD
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
-def test_norms_sums_and_the_inputs_gradients_are_those_of_autograd(
+def test_norms_sums_and_input_gradients_are_autograds(
     dtype: torch.dtype, tolerance: float, scale: float, steps: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_only_a_last_linear_layer_under_cross_entropy_is_a_head() -> None:
 
 
 @pytest.mark.parametrize(("labels", "large"), [((2, 16), True), ((2, 15), False), ((2,), False)])
-def test_only_over_a_large_vocabulary_records_are_treated_one_by_one(labels: tuple[int, ...], large: bool) -> None:
+def test_only_a_large_vocabulary_is_computed_record_by_record(labels: tuple[int, ...], large: bool) -> None:
     layer = nn.Linear(3, head.MANY_LOGITS // 16)
     use, _ = head_gradients(layer, torch.randn(*labels, 3), torch.zeros(labels, dtype=torch.int64), 2)
     assert isinstance(use, head.HeadGradients) == large

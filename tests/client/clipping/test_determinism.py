@@ -64,9 +64,10 @@ CASES = [(*network, squares) for network in NETWORKS] + [(*network, cross_entrop
 
 @pytest.mark.parametrize("rows", [32, 64])
 @pytest.mark.parametrize(("build", "shape", "loss"), CASES)
-def test_equal_records_have_equal_shares_to_the_last_bit_wherever_they_stand(
+def test_equal_records_have_equal_gradients_in_every_row(
     build: Callable[[], nn.Module], shape: tuple[int, ...], loss: Loss, rows: int
 ) -> None:
+    """To the last bit: norms, and the sum in which one record alone has a factor."""
     torch.manual_seed(0)
     model, record, rows = build(), torch.randn(1, *shape), batch_invariant_rows(rows)
     torch.set_num_threads(2)
@@ -133,7 +134,7 @@ def test_a_machine_that_treats_no_rows_alike_is_refused(monkeypatch: pytest.Monk
         make_engine(nn.Sequential(nn.Linear(4, 3)), 1.0)
 
 
-def test_small_products_of_numpy_are_looked_at_and_no_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_small_products_of_numpy_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large ones are never used, and may be shared out among threads."""
     dot, seen = np.dot, list[int]()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from by_autograd import looped_sum
 from torch import nn
 
 from bract.client.clipping.book_keeping import BookKeepingEngine
@@ -15,7 +16,6 @@ from bract.client.clipping.layers.registry import RULES
 from bract.client.clipping.opacus import OpacusEngine
 from bract.client.records import Records
 from bract.models import MODELS, objective_of
-from bract.models.objectives import Loss
 from bract.models.trial import BOOK_KEPT
 
 RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
@@ -34,18 +34,6 @@ class Scaled(nn.Module):
 
 CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
 NOT_FOR_OPACUS = {"gru-lm", "lstm", "rnn"}
-
-
-def looped_sum(model: nn.Module, records: Records, clip: float, loss: Loss) -> np.ndarray:
-    """The sum of the clipped gradients by plain autograd, one record at a time, added up in float64."""
-    total = np.zeros(sum(p.numel() for p in model.parameters()))
-    for one in records.chunks(1):
-        model.zero_grad()
-        loss(model(one.features), one.labels).sum().backward()
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-        gradient = torch.cat([part.flatten() for part in parts]).double()
-        total += (gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))).numpy()
-    return total
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
@@ -102,7 +90,7 @@ def test_a_network_that_neither_can_train_is_refused(engine: str) -> None:
         make_engine(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 1.0, engine=engine)  # type: ignore[arg-type]
 
 
-def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
+def test_what_opacus_gets_wrong_is_refused_under_opacus_only() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
     assert isinstance(make_engine(model, 1.0), BookKeepingEngine)
     with pytest.raises(ClippingError, match="in place fails under Opacus"):
@@ -111,7 +99,8 @@ def test_what_opacus_gets_wrong_is_refused_only_where_it_would_do_it() -> None:
         make_engine(nn.Sequential(model, nn.PReLU()), 1.0)
 
 
-def test_the_layers_that_a_server_knows_to_be_book_kept_are_those_with_a_rule() -> None:
+def test_a_server_knows_the_layers_that_have_a_rule() -> None:
+    """A server may not import client/, so models/ names the layers of which book-keeping has rules."""
     assert set(BOOK_KEPT) == set(RULES)
 
 

@@ -118,7 +118,8 @@ def test_records_that_are_apart_pass_with_dropout_too(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "0", "0.0"])
-def test_a_layer_whose_forward_was_replaced_is_refused_and_keeps_it(name: str) -> None:
+def test_a_layer_whose_forward_was_replaced_is_refused(name: str) -> None:
+    """And keeps the forward that it has."""
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
     layer = model.get_submodule(name)
     layer.forward = lambda x: 2 * x

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,6 @@ from bract.client.clipping.layers import outer_product as outer
 from bract.client.records import Records
 from bract.models import build
 
-Reference = Callable[..., np.ndarray]
 CLIP, SLACK = 0.7, 1 + 1 / 1024
 WIDTH, STEPS = 96, 4
 examples = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -60,7 +57,7 @@ def moves(engine: BookKeepingEngine, records: Records) -> list[float]:
     seed=st.integers(0, 2**31),
     rest=st.sampled_from([1e-6, 3e-8]),
 )
-def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(
+def test_terms_that_cancel_move_a_sum_by_the_clip_norm_at_most(
     huge: float, count: int, seed: int, rest: float
 ) -> None:
     assert not outer.is_instantiated(STEPS, 1, WIDTH, WIDTH)
@@ -68,9 +65,10 @@ def test_cancelling_gradients_move_a_sum_by_at_most_the_clip_norm(
     assert max(moves(engine, cancelling(count, seed, rest))) <= CLIP * SLACK
 
 
-def test_without_the_care_for_cancelling_records_the_same_measure_is_past_the_clip_norm(
+def test_without_clipping_them_alone_such_terms_pass_the_norm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The same measure as above, with records whose terms cancel summed together with others."""
     monkeypatch.setattr(clipping, "CANCELLATION", np.inf)
     engine = BookKeepingEngine(network(1e6, 0), CLIP, linear_loss, rows=32)
     assert max(moves(engine, cancelling(8, 0, rest=3e-8))) > CLIP * SLACK
@@ -98,7 +96,8 @@ def test_a_sum_that_cancels_to_nothing_has_no_negative_norm() -> None:
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("name", ["cnn", "cnn-large", "mlp", "logistic"])
-def test_a_record_that_is_not_finite_counts_as_zero_and_spoils_no_other(name: str, poison: float) -> None:
+def test_a_record_that_is_not_finite_counts_as_zero(name: str, poison: float) -> None:
+    """And the others beside it count as without it."""
     torch.manual_seed(0)
     records = Records(torch.randn(10, 1, 18, 18), torch.arange(10) % 3)
     records.features[4, 0, 9] = poison

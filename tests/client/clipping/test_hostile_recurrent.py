@@ -61,7 +61,7 @@ def test_a_record_moves_a_sum_by_at_most_the_clip_norm(
     assert farthest(network(kind, units, gain, seed), records_of(count, seed)) <= CLIP * SLACK
 
 
-def test_a_last_bit_that_went_by_where_a_record_stands_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_bit_that_depends_on_the_row_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the records in even places moved by a last bit, as by a kernel that takes what is left over by itself."""
     right = BookKeepingEngine.clipped_sum
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from by_autograd import looped_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -44,21 +45,11 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(one - other))
 
 
-def naive_sum(model: nn.Module, records: Records, clip: float) -> np.ndarray:
-    """The same sum by plain autograd, one record at a time, added up in float64."""
-    total = np.zeros(sum(p.numel() for p in model.parameters()))
-    for x, y in zip(records.features, records.labels, strict=True):
-        loss = nn.functional.cross_entropy(model(x[None]), y[None])
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).double()
-        total += (gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))).numpy()
-    return total
-
-
 @pytest.mark.parametrize("clip", [0.05, 0.7, 1e3])
 @pytest.mark.parametrize("count", [1, 2, 17])
 def test_the_sum_is_that_of_a_loop_over_single_records(count: int, clip: float) -> None:
     records = images(count, seed=count)
-    expected = naive_sum(network(), records, clip)
+    expected = looped_sum(network(), records, clip)
     found = OpacusEngine(network(), clip).clipped_sum(records)
     assert distance(found, expected) <= 1e-5 * np.linalg.norm(expected)
     assert found.dtype == np.float64
@@ -67,16 +58,16 @@ def test_the_sum_is_that_of_a_loop_over_single_records(count: int, clip: float) 
 @pytest.mark.parametrize("count", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5])
 def test_batches_that_do_not_fill_their_chunks_are_summed_whole(count: int) -> None:
     records = images(count)
-    expected = naive_sum(network(), records, CLIP)
+    expected = looped_sum(network(), records, CLIP)
     found = OpacusEngine(network(), CLIP).clipped_sum(records)
     assert distance(found, expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-def test_some_of_the_compared_records_are_clipped_and_some_are_not() -> None:
+def test_of_the_compared_records_only_some_are_clipped() -> None:
     records, engine = images(17, seed=17), OpacusEngine(network(), 1e9)
     norms = [np.linalg.norm(engine.clipped_sum(part)) for part in records.chunks(1)]
     middle = float(np.median(norms))
-    expected = naive_sum(network(), records, middle)
+    expected = looped_sum(network(), records, middle)
     found = OpacusEngine(network(), middle).clipped_sum(records)
     assert 1.1 * min(norms) < middle < 0.9 * max(norms)
     assert distance(found, expected) <= 1e-5 * np.linalg.norm(expected)
@@ -103,7 +94,8 @@ def test_the_sum_leaves_the_parameters_as_they_are() -> None:
     assert np.array_equal(read_flat(model), before)
 
 
-def test_the_order_of_the_records_matters_far_less_than_the_margin_left_for_rounding() -> None:
+def test_the_order_of_records_matters_less_than_the_margin() -> None:
+    """By a factor of 20: the margin is what a plan leaves for rounding."""
     records = images(2 * CHUNK + 9, scale=3.0)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(records)))
     engine = OpacusEngine(network(), CLIP)
@@ -112,7 +104,7 @@ def test_the_order_of_the_records_matters_far_less_than_the_margin_left_for_roun
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4, 1e8])
-def test_rounding_of_a_whole_sum_lies_far_below_the_margin_left_for_it(scale: float) -> None:
+def test_rounding_of_a_sum_lies_far_below_its_margin(scale: float) -> None:
     records = images(2 * CHUNK, scale=scale)
     found = OpacusEngine(network(), CLIP).clipped_sum(records)
     exact = OpacusEngine(network().double(), CLIP).clipped_sum(Records(records.features.double(), records.labels))
@@ -121,7 +113,7 @@ def test_rounding_of_a_whole_sum_lies_far_below_the_margin_left_for_it(scale: fl
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
-def test_rounding_of_one_clipped_norm_lies_far_below_the_margin_left_for_it(scale: float) -> None:
+def test_rounding_of_a_clipped_norm_lies_far_below_its_margin(scale: float) -> None:
     engine = OpacusEngine(network(), CLIP)
     norms = [np.linalg.norm(engine.clipped_sum(part)) for part in images(30, scale=scale).chunks(1)]
     assert max(norms) > 0.999 * CLIP
@@ -147,7 +139,8 @@ def test_one_record_more_moves_the_sum_by_at_most_the_clip_norm(
 
 
 @pytest.mark.parametrize("number", [0, CHUNK // 2, CHUNK, 2 * CHUNK])
-def test_a_record_taken_from_a_batch_over_several_chunks_moves_the_sum_by_at_most_the_clip_norm(number: int) -> None:
+def test_a_record_of_several_passes_moves_a_sum_by_the_clip_norm(number: int) -> None:
+    """By at most that, wherever in the batch it is, and by most of it: it is clipped."""
     records = images(2 * CHUNK + 1)
     engine = OpacusEngine(network(), CLIP * (1 - ROUNDING_MARGIN))
     moved = distance(engine.clipped_sum(records), engine.clipped_sum(without(records, number)))
@@ -171,7 +164,8 @@ def cancelling(seed: int = 3) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
-def test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it(kind: type[Engine]) -> None:
+def test_no_record_moves_the_gradients_of_those_beside_it(kind: type[Engine]) -> None:
+    """Under parameters whose sums cancel, so that a change in the last bits becomes one past any clip."""
     image, engine = images(1, shape=(1, 28, 28)).features, kind(cancelling(), CLIP * (1 - ROUNDING_MARGIN))
     moved = []
     for label in range(CLASSES):
@@ -183,7 +177,8 @@ def test_no_parameters_make_a_record_move_the_shares_of_the_records_beside_it(ki
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [0, 3, CHUNK + 2])
-def test_a_record_that_is_not_finite_counts_as_zero_and_spoils_no_other(poison: float, at: int) -> None:
+def test_a_record_that_is_not_finite_counts_as_zero(poison: float, at: int) -> None:
+    """And the others beside it count as without it."""
     records = images(CHUNK + 4)
     records.features[at, 0, 4, 4] = poison
     engine = OpacusEngine(network(), CLIP)
@@ -193,7 +188,7 @@ def test_a_record_that_is_not_finite_counts_as_zero_and_spoils_no_other(poison: 
     assert distance(spoilt, rest) < 1e-5 * np.linalg.norm(rest)
 
 
-def test_equal_entries_by_the_million_are_clipped_as_exactly_as_few() -> None:
+def test_millions_of_equal_entries_are_clipped_exactly() -> None:
     """Summed in float32, the squares of as many equal numbers come out too small."""
     clipper = RecordClipper(
         torch.optim.SGD([weight := nn.Parameter(torch.zeros(3_000_000))], lr=1.0),
@@ -214,7 +209,8 @@ def test_a_batch_of_nothing_but_spoilt_records_gives_zeros() -> None:
     assert np.isfinite(found).all()
 
 
-def test_a_record_whose_gradient_norm_overflows_moves_the_sum_by_at_most_the_clip_norm() -> None:
+def test_a_norm_that_overflows_moves_a_sum_by_the_clip_norm() -> None:
+    """By at most that."""
     model = network()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -236,7 +232,7 @@ def test_extreme_clip_norms_are_kept(clip: float) -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm2d(2), nn.InstanceNorm2d(2, affine=True, track_running_stats=True)])
-def test_a_layer_that_mixes_records_is_refused_as_a_fault_of_the_plan(layer: nn.Module) -> None:
+def test_a_layer_that_mixes_records_is_refused(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten(), nn.Linear(128, CLASSES))
     with pytest.raises(ClippingError) as caught:
         OpacusEngine(model, CLIP)
@@ -246,7 +242,8 @@ def test_a_layer_that_mixes_records_is_refused_as_a_fault_of_the_plan(layer: nn.
 
 
 @pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
-def test_a_record_whose_pass_fails_counts_as_zero_and_the_others_stay(kind: type[Engine]) -> None:
+def test_a_record_whose_pass_fails_counts_as_zero(kind: type[Engine]) -> None:
+    """The others stay, and its place in the batch is reported."""
     engine, records, faulty = kind(network(), CLIP), images(2 * CHUNK + 5), list[int]()
     spoilt = Records(records.features, records.labels.clone())
     spoilt.labels[[3, CHUNK + 1]] = CLASSES
@@ -268,7 +265,8 @@ def test_a_batch_that_fails_does_not_spoil_the_batches_after_it(kind: type[Engin
 
 
 @pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
-def test_passes_and_their_shapes_do_not_tell_how_many_records_there_are(kind: type[Engine]) -> None:
+def test_passes_do_not_show_how_many_records_there_are(kind: type[Engine]) -> None:
+    """Neither their number nor their shapes."""
     model, shapes = network(), list[tuple[int, ...]]()
     engine = kind(model, CLIP)
     engine.rehearse(images(2))

@@ -24,7 +24,7 @@ CLIP, SLACK = 0.7, 1 + 1 / 1024
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_sums_are_nearly_those_of_float32_and_are_clipped_as_well(
+def test_sums_are_nearly_float32s_and_are_clipped_as_well(
     made_for: Callable[..., tuple[nn.Module, torch.Tensor, torch.Tensor]], name: str, shape: tuple[int, ...]
 ) -> None:
     model, *pair = made_for(name, shape, 3)
@@ -56,7 +56,7 @@ def test_records_of_any_size_move_a_sum_by_at_most_the_clip_norm(name: str, scal
         assert np.linalg.norm(whole - rest) <= CLIP * SLACK
 
 
-def test_the_gradient_is_that_of_the_narrow_passes_to_float32() -> None:
+def test_gradients_of_narrow_passes_are_summed_in_float32() -> None:
     """By hand for one layer: numbers rounded to bfloat16, products and sums of them in float32."""
     torch.manual_seed(0)
     model, record = nn.Sequential(nn.Linear(6, 4), nn.Flatten()), torch.randn(1, 6)

@@ -62,12 +62,6 @@ def test_a_network_with_nothing_to_train_is_refused() -> None:
         check_layers(nn.Sequential(nn.Linear(4, 4)).requires_grad_(False))
 
 
-@pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}])
-def test_an_embedding_that_looks_at_the_batch_is_refused(option: dict[str, float | bool]) -> None:
-    with pytest.raises(ClippingError, match=next(iter(option))):
-        BookKeepingEngine(nn.Sequential(nn.Embedding(4, 2, **option)), 1.0)  # type: ignore[arg-type]
-
-
 def test_a_layer_without_a_rule_is_refused_by_book_keeping() -> None:
     with pytest.raises(ClippingError, match="has no rule"):
         BookKeepingEngine(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 1.0)

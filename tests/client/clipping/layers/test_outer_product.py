@@ -26,9 +26,10 @@ def one_of(rows: int, row: int, factor: float = 1.0) -> torch.Tensor:
     clip=st.sampled_from([1e-3, 0.7, 1e4]),
     seed=st.integers(0, 2**31),
 )
-def test_a_record_of_factors_of_any_size_brings_in_the_clip_norm_at_most(
+def test_factors_of_any_size_add_at_most_the_clip_norm(
     size: int, other: int, steps: int, clip: float, seed: int
 ) -> None:
+    """Activations from 1e-44 to 1e38, with output gradients as far the other way."""
     generator = torch.Generator().manual_seed(seed)
     inputs, gradients = (
         (torch.rand(2, 1, steps, width, generator=generator, dtype=torch.float64) * 10.0**power).float()
@@ -43,14 +44,15 @@ def test_a_record_of_factors_of_any_size_brings_in_the_clip_norm_at_most(
 
 
 @pytest.mark.parametrize("clip", [9.2e-4, 1.0])
-def test_numbers_below_the_least_are_not_rounded_up_past_the_clip_norm(clip: float) -> None:
+def test_subnormal_numbers_are_not_rounded_past_the_clip_norm(clip: float) -> None:
     inputs, gradients = torch.full((1, 1, 1, 784), 3e38), torch.full((1, 1, 1, 200), 1e-43)
     products = OuterProducts(inputs, gradients)
     factor = clip / (float(products.squared_norms[0].sqrt()) + 1e-6)
     assert float(products.weighted_sum(one_of(1, 0, factor)).double().norm()) <= clip * SLACK
 
 
-def test_a_large_factor_times_a_large_gradient_is_no_infinity_beside_small_inputs() -> None:
+def test_a_large_factor_times_a_large_gradient_is_finite() -> None:
+    """Beside activations so small that the product is of usual size."""
     inputs, gradients = torch.full((2, 1, 1, 20), 1e-44), torch.full((2, 1, 1, 10), 3e38)
     found = OuterProducts(inputs, gradients).weighted_sum(torch.full((2,), 16.0, dtype=torch.float64))
     expected = 32 * gradients[0, 0].double().t() @ inputs[0, 0].double()
