@@ -52,7 +52,7 @@ class BookKeepingEngine:
     Sums: over positions they are in float64; over the rows of a pass, and over 8 passes, in float32. For n records
     the error is at most 2^-24 * (rows + 8) * n clip norms, if all roundings had one direction, and in practice about
     2^-24 times the root of n. So the guarantee is proven for up to some 200 records with 64 rows, or 100 with 128.
-    For more records it rests on roundings not conspiring: of 4,096 roundings, one in twenty would have to agree.
+    For more records it rests on roundings not conspiring: with 4,096 records, one in twenty would have to agree.
 
     A record whose gradient, or its square, is not finite in float32 counts as zero and spoils no other.
 

@@ -15,14 +15,14 @@ from .layers.base import Pairs, PerExampleGradients
 from .layers.instantiated import BLOCK, squared_row_norms, weighted_row_sum
 
 CANCELLATION = 32.0
-"""Clip norms of terms that cancel up to which a record is summed together with others. Beyond, its ghost norm is not
-exact enough, and it is clipped by the norm of its own sum."""
+"""A record may add this many clip norms of terms that cancel to a sum with other records. Beyond, its ghost norm is
+not exact enough, and it is clipped by itself, by the norm of its own sum."""
 
 LEAST_FACTOR = 2.0**-100
-"""Clip factor, with the clip norm near one, below which float32 loses bits: such a gradient counts as not finite."""
+"""The least clip factor, for a clip norm near one. A gradient that needs a smaller one counts as not finite."""
 
 SHORT = 1 << 12
-"""Numbers of one record's gradient up to which layers are joined: there the number of calls counts."""
+"""Numbers of one record's gradient up to which layers are joined: there, time goes by the number of calls."""
 
 
 def clipped_parts(
@@ -58,7 +58,8 @@ def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArra
         squares.pop()  # the same tensor, as of layers that are joined
     if any(part.shape != (rows,) for part in squares):
         raise ClippingError(
-            "a layer sees other than one row a record", "keep records in the first dimension of all layers"
+            "a layer's inputs do not have one row for each record",
+            "keep records in the first dimension of every layer's inputs",
         )
     if len(squares) == 1:
         return np.sqrt(np.broadcast_to(squares[0].cpu().numpy(), (2, rows)))
@@ -68,7 +69,7 @@ def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArra
 def _weighted_parts(
     layers: Sequence[PerExampleGradients], factors: NDArray[np.float64], clip_norm: float, device: torch.device
 ) -> Iterator[Part]:
-    """Yield the sum over records times factors. A power of two keeps factors where float32 has all its bits."""
+    """Yield the sum over records times factors. A power of two brings factors to where float32 has all its bits."""
     scale = _scale(clip_norm)
     scaled = torch.from_numpy(np.where(factors * scale >= LEAST_FACTOR, factors * scale, 0.0)).to(device)
     for layer in layers:

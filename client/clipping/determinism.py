@@ -47,8 +47,7 @@ def fresh_randomness(device: torch.device) -> Iterator[None]:
     """Work with random numbers seeded from the operating system's entropy; restore torch's generators at the end.
 
     Dropout is drawn row by row. If it were known, or the same in every sum, a record that comes or goes would change
-    the others' gradients by shifting their draws. Drawn from secret entropy, it is as likely for any record as for
-    any other.
+    the others' gradients by shifting their draws. Drawn from secret entropy, it has the same law for every record.
     """
     seed, generators = secrets.randbits(63), [torch.default_generator]
     if device.type == "cuda":

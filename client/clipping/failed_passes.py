@@ -1,7 +1,7 @@
 """What becomes of a record whose pass through the network fails: it counts as zero, and the others stay.
 
 If a device sent no sum because a record failed, the server would learn, without noise, that such a record is there.
-If it sent zeros in place of the whole sum, one record would move the sum by the shares of all others.
+If it sent zeros in place of the whole sum, one record would move the sum by the gradients of all others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def log_failure(place: int, fault: Exception) -> None:
 def without_failures(
     chunks: Iterable[Records], one_pass: Callable[[Records], Result], on_failure: OnFailure
 ) -> Iterator[Result]:
-    """Yield the results of passes over chunks. Where one fails, its records are passed one by one."""
+    """Yield the results of passes over chunks. Where one fails, its records are passed one by one.
+
+    `on_failure` is called for each record whose own pass fails; it is left out.
+    """
     start = 0
     for chunk in chunks:
         try:

@@ -42,7 +42,7 @@ def check_gradients(model: nn.Module, loss: Loss, features: torch.Tensor, labels
 
 
 class _Trial:
-    """A copy of the network, and a batch of records, as few as differ in number from every other dimension."""
+    """A copy of the network, and a small batch, whose number of records is the size of no other dimension."""
 
     def __init__(self, model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
         self.model, self.loss = _random_copy(model), loss
@@ -58,7 +58,7 @@ class _Trial:
         """Refuse if the first or last record's gradient changes with the records beside it, or with its row.
 
         The other records are exchanged in training mode, with the same dropout. The row is changed in evaluation
-        mode, for in another row dropout is another.
+        mode, since dropout differs from row to row.
         """
         first, last = 0, self.rows - 1
         here = self.features, self.labels
@@ -70,7 +70,7 @@ class _Trial:
             self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
 
     def _put(self, row: int, place: int) -> Pair:
-        """Return a batch of other records, with the record in `row` of this one put at a place."""
+        """Return a batch of other records, with this batch's record from `row` at a place in it."""
         others = self._others()
         for ours, part in zip((self.features, self.labels), others, strict=True):
             part[place] = ours[row]
@@ -79,7 +79,8 @@ class _Trial:
     def _compare(self, here: Named, there: Named) -> None:
         if not _alike(here, there):
             raise ClippingError(
-                "the network mixes records: one changes another's gradient", "let it treat every record by itself"
+                "the network mixes records: one changes another's gradient",
+                "compute each record's output from that record alone",
             )
 
     def check_rules(self) -> None:
@@ -126,7 +127,7 @@ def _random_copy(model: nn.Module) -> nn.Module:
 
 
 def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return random rows: normal numbers in float64, or integers: zeros, and ones unless all of `like` are zero."""
+    """Return random rows: normal numbers in float64; or integers, of 0 and 1, or of 0 alone if `like` is zero."""
     shape = (rows, *like.shape[1:])
     if like.is_floating_point():
         return torch.randn(shape, dtype=torch.float64)

@@ -68,7 +68,9 @@ class HookedNetwork:
     def _check_forwards(self) -> None:
         for name, layer in self._replaced.items():
             if "forward" in vars(layer):
-                raise ClippingError(f"the layer {name} has a forward of its own", "make a class of such a layer")
+                raise ClippingError(
+                    f"the layer {name} has a forward of its own", "define a layer class with that forward"
+                )
 
     def per_example_gradients(
         self, loss: Loss, features: torch.Tensor, labels: torch.Tensor, count: int
@@ -117,7 +119,7 @@ def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torc
     losses = loss(model(features), labels)
     if losses.shape != (len(features),):
         raise ClippingError(
-            f"the loss of {len(features)} records is {list(losses.shape)}", "let it give one a record"
+            f"the loss of {len(features)} records has shape {list(losses.shape)}", "return one loss for each record"
         )
     return losses
 

@@ -1,4 +1,4 @@
-"""What is refused by its layers alone, before any training: networks that no engine can clip, or not Opacus."""
+"""Networks that are refused for their layers, before any training: no engine can clip them, or Opacus cannot."""
 
 from __future__ import annotations
 

@@ -44,11 +44,11 @@ class GradientNorms(ABC):
 
     @property
     def squared_norm_bounds(self) -> torch.Tensor:
-        """What the rounding of a record's part in a weighted sum is relative to, squared, float64 [rows].
+        """An upper bound of the squared norm, float64 [rows], to which the rounding of a weighted sum is relative.
 
-        By default it is the squared norm: so it is where a gradient is summed over positions before records are
-        summed. Where both are summed at once, terms may cancel, and it is a bound on the square of the sum over
-        positions of |activation| |output gradient|.
+        By default it is the squared norm itself, which holds where a record's gradient is summed over positions
+        before records are summed. Where one sum is over both, a record's terms may cancel: then it is the square of
+        the sum over positions of |activation| |output gradient|, or more.
         """
         return self.squared_norms
 
@@ -63,12 +63,12 @@ class PerExampleGradients(GradientNorms):
     def weighted_sum(self, factors: torch.Tensor) -> Pairs:
         """Return each parameter with the sum of the records' gradients times `factors` [rows], of its shape.
 
-        A record of factor zero counts for nothing, even if its gradient is not finite.
+        A record of factor zero adds nothing, even if its gradient is not finite.
         """
 
     @property
     def instantiated(self) -> Pairs:
-        """Each parameter with all records' gradients [rows, *its shape]; empty, as by default, if one is not made."""
+        """Each parameter with all records' gradients [rows, *its shape]: all, or none, which is the default."""
         return ()
 
     def parts(self, factors: torch.Tensor) -> list[Part]:
@@ -77,7 +77,7 @@ class PerExampleGradients(GradientNorms):
 
 
 class LayerRule(ABC):
-    """The rule for one kind of layer, made for one layer of a network: the stand-in for the layer's forward.
+    """The rule for one kind of layer, bound to one layer of a network: it stands in for the layer's forward.
 
     To add a layer, write one file beside this one, with a subclass that names the layer's classes in `kinds`: the
     registry finds it there. Where the layer takes one tensor, subclass `ActivationRule`, and give `detached_forward`
@@ -118,7 +118,7 @@ class LayerRule(ABC):
 
     @abstractmethod
     def forward(self, *inputs: Any) -> Any:
-        """Return what the layer returns, and see to it that the backward pass adds to `gradients`."""
+        """Return what the layer returns. The backward pass then adds to `gradients`."""
 
 
 class ActivationRule(LayerRule):
@@ -149,7 +149,7 @@ class ActivationRule(LayerRule):
         def capture(gradient: torch.Tensor) -> None:
             if activation._version != version:
                 raise ClippingError(
-                    "a layer's inputs are changed in place after it", "leave inplace out where they are"
+                    "a layer's inputs are changed in place after it", "leave out inplace, or the in-place operation"
                 )
             self.gradients.append(self.per_example_gradients(self._widened(activation), self._widened(gradient)))
 

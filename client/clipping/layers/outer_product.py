@@ -1,7 +1,7 @@
-"""Per-example gradients of a matrix: sums over positions of the outer product of an output gradient and an
-activation.
+"""Per-example gradients of a weight matrix: sums over positions of outer products.
 
-They are instantiated where that is cheaper, by a rule of shapes alone; elsewhere norms are ghost norms.
+The factors are an output gradient and an activation. Gradients are instantiated where that costs less, which follows
+from their shapes alone; elsewhere their norms are ghost norms.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .base import GradientNorms, Pairs, PerExampleGradients
 from .instantiated import InstantiatedGradients, squared_row_norms, total, weighted_row_sum, zero_unweighted
 
 INSTANTIATION_COST = 16
-"""What it costs to make one number of a per-example gradient and use it twice, in multiplications of a product."""
+"""What one number of an instantiated gradient costs, made once and used twice, in multiplications of a product."""
 
 LARGEST_INSTANTIATED = 1 << 21
-"""Numbers of one record's gradient beyond which it is not instantiated, however fast that were: a bound on memory."""
+"""Numbers of one record's gradient beyond which it is never instantiated: a bound on memory."""
 
 SMALL = 1 << 10
-"""Numbers of a gradient from one position up to which it is instantiated: there the number of calls counts."""
+"""Numbers of a gradient from one position up to which it is instantiated: there, time goes by the number of calls."""
 
 
 def is_instantiated(positions: int, groups: int, p: int, d: int) -> bool:
-    """Return whether gradients [groups, d, p] are instantiated: decided by shapes, so the same in every pass.
+    """Return whether gradients [groups, d, p] are instantiated: their shapes decide, so it is the same in every pass.
 
     Reference: Bu et al. 2022, "Scalable and Efficient Training of Large Convolutional Neural Networks with
     Differential Privacy", mixed ghost clipping.
@@ -38,12 +38,12 @@ def is_instantiated(positions: int, groups: int, p: int, d: int) -> bool:
 
 
 class OuterProducts(GradientNorms):
-    """Per-example gradients sum_t g_t a_t^T, of activations a [rows, groups, positions, p] and output gradients g
-    [.., d].
+    """Per-example gradients sum_t g_t a_t^T, [rows, groups, d, p].
 
-    Where they are not instantiated, the norm from one position is |g||a|, and from more that of the Gram matrices:
-    |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). These are in float64, and then so is the sum over
-    positions: its terms may cancel.
+    Activations a are [rows, groups, positions, p], output gradients g [rows, groups, positions, d]. Where the
+    gradients are not instantiated, the norm of one position is |g||a|, and the norm of several comes from Gram
+    matrices: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). These, and then the weighted sum too, are
+    computed in float64, since the terms may cancel.
 
     Reference: Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", section 4.
     """

@@ -60,7 +60,7 @@ class RecurrentRule(LayerRule):
 
 
 class RecurrentGradients(PerExampleGradients):
-    """The gradients of one use of a recurrent layer, put together from its layers and directions as they come."""
+    """The gradients of one use of a recurrent layer: the backward pass collects them from all directions."""
 
     def __init__(self, collected: list[PerExampleGradients]) -> None:
         """Add itself to `collected` as soon as a gradient has passed back through one of its directions."""

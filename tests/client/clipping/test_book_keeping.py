@@ -199,8 +199,8 @@ class Spare(nn.Module):
         (Aside(), (4,), "rules of book-keeping do not give"),
         (Centred(detached=False), (4,), "mixes records"),
         (Centred(detached=True), (4,), "mixes records"),
-        (Sideways(), (5, 4), "other than one row a record"),
-        (Sideways(), (ROWS, 4), "other than one row a record"),
+        (Sideways(), (5, 4), "one row for each record"),
+        (Sideways(), (ROWS, 4), "one row for each record"),
     ],
 )
 def test_a_network_that_no_rule_fits_is_refused(model: nn.Module, shape: tuple[int, ...], what: str) -> None:
@@ -215,7 +215,7 @@ def test_a_loss_of_the_whole_batch_is_refused() -> None:
     def mean(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(outputs, labels)
 
-    with pytest.raises(ClippingError, match="one a record"):
+    with pytest.raises(ClippingError, match="one loss for each record"):
         BookKeepingEngine(build("mlp", SHAPE, CLASSES, 0), CLIP, mean).clipped_sum(images(3))
 
 

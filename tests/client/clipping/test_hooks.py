@@ -71,5 +71,5 @@ def test_an_exception_leaves_every_forward_as_it_was() -> None:
 
 
 def test_a_loss_that_is_not_one_number_a_record_is_refused() -> None:
-    with pytest.raises(ClippingError, match="one a record"):
+    with pytest.raises(ClippingError, match="one loss for each record"):
         losses_of(network(), lambda outputs, labels: cross_entropy(outputs, labels).mean(), X, Y)

@@ -11,8 +11,10 @@ from .base import GateGradients, Weights, gradients_from_outside, sigmoid_slope,
 
 
 class GruScan:
-    """States of every step, with r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), n = tanh(W_in x_t + b_in +
-    r * (W_hn h_(t-1) + b_hn)) and h_t = (1 - z) * n + z * h_(t-1).
+    """The states h_t = (1 - z) * n + z * h_(t-1) of every step.
+
+    Gates are r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh) and n = tanh(W_in x_t + b_in + r * (W_hn h_(t-1) +
+    b_hn)), in the order r, z, n.
 
     Reference: Cho et al. 2014, in the form of torch.nn.GRU.
     """

@@ -11,8 +11,10 @@ from .base import GateGradients, Weights, gradients_from_outside, sigmoid_slope,
 
 
 class LstmScan:
-    """States and cells of every step, with i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), g = tanh(the
-    same), c_t = f * c_(t-1) + i * g and h_t = o * tanh(c_t); gates in the order i, f, g, o.
+    """The states h_t = o * tanh(c_t) and cells c_t = f * c_(t-1) + i * g of every step.
+
+    Gates are i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh) and g = tanh(the same), in the order i, f, g,
+    o.
 
     Reference: Hochreiter & Schmidhuber 1997, in the form of torch.nn.LSTM.
     """

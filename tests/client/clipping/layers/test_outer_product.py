@@ -1,4 +1,4 @@
-"""Accumulator of outer products whose factors are of any size, and records that lie anywhere in a batch."""
+"""Sums of outer products whose factors are of any size, and records that lie anywhere in a batch."""
 
 from __future__ import annotations
 

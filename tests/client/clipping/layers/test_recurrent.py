@@ -17,9 +17,9 @@ EVERY_KIND = pytest.mark.parametrize(("kind", "options"), KINDS, ids=["rnn", "re
 
 
 def installed(layer: Any) -> RecurrentRule:
-    watched = RecurrentRule(layer)
-    watched.install()
-    return watched
+    rule = RecurrentRule(layer)
+    rule.install()
+    return rule
 
 
 def made(kind: Any, dtype: torch.dtype = torch.float64, **options: Any) -> Any:
@@ -68,9 +68,9 @@ def check_against_autograd(layer: Any, tolerance: float, with_start: bool = True
     inputs = sequences(layer, dtype).requires_grad_()
     start = first_states(layer, dtype) if with_start else None
     expected, (of_inputs,) = each(layer, inputs, start), torch.autograd.grad(loss(layer(inputs, start)), inputs)
-    watched = installed(layer)
+    rule = installed(layer)
     loss(layer(inputs, start)).backward()
-    (use,) = watched.gradients
+    (use,) = rule.gradients
     norms = torch.stack([sum((g.double() ** 2).sum() for g in gradients) for gradients in expected])  # type: ignore[misc]
     factors = torch.tensor([0.3, 1.0, 0.0, 0.7], dtype=torch.float64)
     assert torch.allclose(use.squared_norms, norms, rtol=tolerance, atol=0.0)
@@ -108,11 +108,11 @@ def test_outputs_are_the_layers_own(
     layer = made(kind, torch.float32, num_layers=2, batch_first=batch_first, bidirectional=bidirectional, **options)
     inputs, start = sequences(layer, torch.float32), first_states(layer, torch.float32)
     expected = flat(layer(inputs, start))
-    watched = installed(layer)
+    rule = installed(layer)
     for mine, theirs in zip(flat(layer(inputs, start)), expected, strict=True):
         assert mine.shape == theirs.shape
         assert torch.allclose(mine, theirs, rtol=0.0, atol=1e-6)
-    watched.remove()
+    rule.remove()
     assert "forward" not in layer.__dict__
 
 
@@ -122,10 +122,10 @@ def test_a_records_share_is_what_it_is_by_itself(number: int, steps: int, units:
     kind, options = KINDS[number]
     layer = kind(features, units, batch_first=True, **options).double()
     inputs = torch.randn(3, steps, features, dtype=torch.float64)
-    watched = installed(layer)
+    rule = installed(layer)
     loss(layer(inputs)).backward()
     loss(layer(inputs[1:2])).backward()
-    together, alone = watched.gradients
+    together, alone = rule.gradients
     assert torch.allclose(together.squared_norms[1:2], alone.squared_norms, rtol=1e-9, atol=1e-20)
 
 
@@ -146,23 +146,23 @@ def test_a_first_state_gets_its_gradient(kind: Any, options: dict[str, Any]) -> 
 def test_dropout_lies_between_layers_and_only_there(training: bool) -> None:
     layer = made(nn.GRU, num_layers=2, dropout=0.5, batch_first=True).train(training)
     inputs = sequences(layer)
-    watched = installed(layer)
+    rule = installed(layer)
     torch.manual_seed(5)
     states, ends = layer(inputs)
     below = nn.GRU(FEATURES, UNITS, batch_first=True).double()
     below.load_state_dict({name: value for name, value in layer.state_dict().items() if "_l0" in name})
     assert torch.allclose(ends[0], below(inputs)[1][0], rtol=0.0, atol=1e-12)
     assert not bool((states == 0).any())
-    watched.remove()
+    rule.remove()
     same = torch.allclose(states, layer.eval()(inputs)[0], rtol=0.0, atol=1e-12)
     assert same is not training
 
 
 def test_biases_come_in_tensors_of_their_own() -> None:
     layer = made(nn.LSTM)
-    watched = installed(layer)
+    rule = installed(layer)
     loss(layer(sequences(layer))).backward()
-    found = dict(watched.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64)))
+    found = dict(rule.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64)))
     before = found[layer.bias_hh_l0].clone()
     found[layer.bias_ih_l0].add_(1.0)
     assert torch.equal(found[layer.bias_hh_l0], before)
@@ -175,23 +175,23 @@ def test_parameters_that_take_no_gradient_count_for_nothing(kind: Any, options: 
     inputs = sequences(layer)
     expected = each(layer, inputs, None)
     getattr(layer, frozen).requires_grad_(False)
-    watched = installed(layer)
+    rule = installed(layer)
     loss(layer(inputs)).backward()
     kept = [place for place, (name, _) in enumerate(layer.named_parameters()) if name != frozen]
     norms = torch.stack([sum((g[place] ** 2).sum() for place in kept) for g in expected])  # type: ignore[misc]
-    assert torch.allclose(watched.gradients[0].squared_norms, norms, rtol=1e-10)
-    assert len(watched.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64))) == 3
+    assert torch.allclose(rule.gradients[0].squared_norms, norms, rtol=1e-10)
+    assert len(rule.gradients[0].weighted_sum(torch.ones(ROWS, dtype=torch.float64))) == 3
 
 
 @EVERY_KIND
 def test_a_record_that_is_not_finite_spoils_no_other(kind: Any, options: dict[str, Any]) -> None:
     layer = made(kind, batch_first=True, **options)
     inputs, factors = sequences(layer), torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    watched = installed(layer)
+    rule = installed(layer)
     loss(layer(inputs)).backward()
     inputs[1, 3, 2] = torch.nan
     loss(layer(inputs)).backward()
-    clean, spoilt = watched.gradients
+    clean, spoilt = rule.gradients
     assert bool(spoilt.squared_norms[1].isnan())
     expected = dict(clean.weighted_sum(factors))
     for parameter, found in spoilt.weighted_sum(factors):
@@ -208,10 +208,10 @@ def test_states_changed_in_place_are_noticed() -> None:
 
 def test_nothing_is_noted_without_gradients() -> None:
     layer = made(nn.GRU)
-    watched = installed(layer)
+    rule = installed(layer)
     with torch.no_grad():
         layer(sequences(layer))
-    assert watched.gradients == []
+    assert rule.gradients == []
 
 
 def test_a_projection_is_refused() -> None:
