@@ -1,4 +1,4 @@
-"""A device's plain training, without clip or noise: what a plan with clients as units clips and noises as a whole."""
+"""Local SGD on a device, without clipping or noise. Plans with clients as units clip and noise the whole change."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .trial import ROWS, example, tried
 log = logging.getLogger("bract.client")
 
 MOST, MOST_ON_GPU = 128, 256
-"""The most records that plain training takes at a time."""
+"""The most records in one pass of plain training."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def local_change(
     plan: Plan, parameters: NDArray[np.float32], records: Records, draw: Callable[..., Keystream]
 ) -> Update:
-    """Return the change of the parameters after the plan's local steps of SGD, float64 [parameters], of any size.
+    """Return the change of the parameters after the plan's local steps of SGD, float64 [parameters], unclipped.
 
-    Each step averages over the next `batch_size` records of the device's, shuffled anew when all were seen, blanks
-    left out; without records nothing changes. Whatever the records are, there are as many steps and passes, of as
-    many rows. If a pass fails the whole change is zero.
+    Each step averages over the next `batch_size` records, without blanks; the records are shuffled again after each
+    epoch. Without records, the change is zero. The numbers of steps, passes and rows depend only on the number of
+    records, not on their values. If a pass fails, the whole change is zero.
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
     training, moved, sound = plan.training, parameters.astype(np.float64), True
-    load_flat(network_for(plan), parameters)  # a vector of another length is no record's fault
+    load_flat(network_for(plan), parameters)  # raises for a vector of another length, which is not a record's fault
     rows, passes = _rows_and_passes(training.batch_size, len(records), records.labels.device)
     with fresh_randomness(records.labels.device):
         for batch in islice(_batches(records, training.batch_size, draw), training.local_steps):
@@ -54,13 +54,13 @@ def local_change(
 
 
 def _rows_and_passes(size: int, records: int, device: torch.device) -> tuple[int, int]:
-    """Return of how many rows, and how many, the passes of a step are: from the plan and the size of the file."""
+    """Return the rows of a pass and the passes of a step, from the plan's batch size and the number of records."""
     rows = min(size, MOST_ON_GPU if device.type == "cuda" else MOST)
     return rows, max(1, math.ceil(min(size, records) / rows))
 
 
 def _batches(records: Records, size: int, draw: Callable[..., Keystream]) -> Iterator[Records]:
-    """Yield batches without an end; where there are no records, empty ones."""
+    """Yield batches forever; without records, they are empty."""
     epoch = 0
     while True:
         order = draw("order", epoch).permutation(len(records))
@@ -77,8 +77,8 @@ def gradient_sum(
 ) -> NDArray[np.float64]:
     """Return the sum over the batch of the gradients of the loss at `parameters`, float64 [parameters].
 
-    Parameters that are not trained, or not used, have zeros. The batch is taken `rows` records at a time, filled up
-    with blanks, in `passes` passes at least; with `rows` zero as it is.
+    It is zero for parameters that are frozen or not used. Each pass takes `rows` records, padded with blanks, and
+    there are at least `passes` passes. If `rows` is 0, one pass takes the whole batch.
     """
     model = network_for(plan)
     load_flat(model, parameters)
@@ -99,10 +99,10 @@ def _pass(model: nn.Module, loss: Loss, part: Records, rows: int, precision: Pre
 
 
 def network_for(plan: Plan) -> nn.Module:
-    """Return the plan's network, tried on made-up records, kept from round to round.
+    """Return the plan's network, cached after a trial on made-up records.
 
     Raises:
-        PlanError: it cannot be trained.
+        PlanError: the network cannot be trained.
     """
     device = torch_device()
     return _network(plan.model.name, plan.data.shape, plan.data.classes, precision_of(plan, device))

@@ -1,7 +1,7 @@
-"""The name by which a server counts a device that is on no roster: it follows the data, and links no two studies.
+"""The pseudonym by which a server counts a device that is on no roster. Pseudonyms under two plans are unlinkable.
 
-A node's number changes when it, or the server, is started anew. The secret that the name is made from lies in the
-state folder, beside the device's ledger: nodes that share the folder are one client, and show one name.
+A node ID changes when the node or the server restarts, but a pseudonym does not. Its secret is in the state folder,
+beside the device's ledger, so nodes that share the folder are one client with one pseudonym.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True)
 class Pseudonym:
-    """The device's names, made from the secret in its state folder, which is made when it is first needed."""
+    """The device's pseudonyms, derived from a secret in its state folder, which is created at first use."""
 
     folder: Path
 
     def of(self, plan_digest: str) -> str:
-        """Return the name under the plan of this digest, 64 hexadecimal digits: what the server is shown.
+        """Return the pseudonym under the plan of this digest, 64 hexadecimal digits, public.
 
-        Guarantee: HMAC-SHA256 of the digest under 32 random bytes, so names under two plans have nothing in common
-        for who does not know the secret.
+        Guarantee: it is the HMAC-SHA256 of the digest under 32 random bytes. Without this secret, pseudonyms under
+        two plans cannot be linked.
 
         Raises:
-            StateError: the secret is damaged, or others than its owner can read it.
-            StorageError: it cannot be written.
+            StateError: the secret is damaged, or users other than its owner can read it.
+            StorageError: the secret cannot be written.
         """
         make_folder(self.folder)
         path = self.folder / FILE

@@ -23,11 +23,11 @@ log = logging.getLogger("bract.client")
 
 @dataclass(frozen=True, repr=False)
 class Records:
-    """Features, float32 [records, *shape], and labels, int64 [records]: they never leave the device.
+    """Features, float32 [records, *shape], and labels, int64 [records]: secret, they never leave the device.
 
-    Runs of T tokens with a label at every place are both int64 [records, T]. Where a number is to be predicted, the
-    labels are float32 [records]; once a plan is known, they are what the network's outputs are compared with, and
-    `fits`, bool [records], is false for blanks: records outside the plan, which count for nothing.
+    For sequences of T tokens with a label each, both are int64 [records, T]. For regression, the labels are float32
+    [records]. `fitting` turns labels into the targets of the plan's network, and sets `fits`, bool [records], to
+    false for blanks: records outside the plan, which have no effect.
     """
 
     features: torch.Tensor
@@ -46,13 +46,13 @@ class Records:
         return Records(self.features[mask], self.labels[mask])
 
     def chunks(self, size: int, least: int = 0) -> list[Records]:
-        """Return the records in order, cut into parts of at most `size`; empty ones follow up to `least` parts."""
+        """Return the records in order in parts of at most `size`, with empty parts added if fewer than `least`."""
         parts = zip(self.features.split(size), self.labels.split(size), strict=True)
         cut = [Records(features, labels) for features, labels in parts]
         return cut + [Records(self.features[:0], self.labels[:0])] * (least - len(cut))
 
     def filled(self, rows: int) -> Records:
-        """Return new tensors of the same records, filled up with blanks to `rows` rows."""
+        """Return a copy of the records, padded with blanks to `rows` rows."""
         return Records(_fill(self.features, rows), _fill(self.labels, rows))
 
 
@@ -61,7 +61,7 @@ def _fill(part: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def torch_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -69,25 +69,25 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def precision_of(plan: Plan, device: torch.device) -> Precision:
-    """Return that of passes through the plan's network: on a GPU the plan's, else float32."""
+    """Return the precision of passes through the network: the plan's on a GPU, else float32."""
     return plan.training.precision if device.type == "cuda" else "float32"
 
 
 def make_records(features: Features, labels: Labels, device: torch.device) -> Records:
-    """Return records on a torch device, from arrays as in `read_arrays`."""
+    """Return records on a torch device, from arrays as `read_arrays` returns them."""
     return Records(torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device))
 
 
 def objective(plan: Plan) -> Objective:
-    """Return what the plan's network learns."""
+    """Return the objective of the plan's network."""
     return objective_of(plan.model.name, plan.data.shape)
 
 
 def check_kind(records: Records, plan: Plan) -> None:
-    """Refuse records that are not of the plan's shape and kind. No value of a record and no number of them counts.
+    """Check that records have the plan's shape and kind, whatever their values and number.
 
     Raises:
-        DataError: kind or shape differ from the plan, even where there are no records.
+        DataError: shape or kind differ from the plan's; it is raised for zero records too.
     """
     learns, shape = objective(plan), tuple(records.features.shape[1:])
     if shape != plan.data.shape:
@@ -100,10 +100,10 @@ def check_kind(records: Records, plan: Plan) -> None:
 
 
 def check_records(records: Records, plan: Plan) -> None:
-    """Refuse records that are not what the plan's model and data table say, as a simulation does.
+    """Check that records fit the plan's model and data table, labels included; a simulation does so.
 
     Raises:
-        DataError: kind, shape or labels differ from the plan.
+        DataError: shape, kind or labels differ from the plan's.
     """
     check_kind(records, plan)
     if not bool(objective(plan).known(records.features, records.labels, plan.data.classes).all()):
@@ -112,14 +112,14 @@ def check_records(records: Records, plan: Plan) -> None:
 
 
 def fitting(records: Records, plan: Plan) -> Records:
-    """Return as many records, with the targets of the plan's network as labels; those outside the plan as blanks.
+    """Return the same number of records, with the targets of the plan's network as labels; some become blanks.
 
-    A record is outside if the plan, which the server chooses, does not know its label or one of its tokens. It is
-    sampled like the others, so that what a device does follows from the size of its file, and counts for nothing:
-    neither its label nor a token of it reaches the network. Only the owner's log says how many there are.
+    A record becomes a blank if its label or one of its tokens is outside the plan's classes, which the server
+    chooses. A blank is sampled like other records, so a device's work depends only on the size of its file. It has no
+    effect: neither its label nor its tokens reach the network. Only the owner's log shows how many blanks there are.
 
     Raises:
-        DataError: the records have another kind or shape than the plan's.
+        DataError: shape or kind of the records differ from the plan's.
     """
     check_kind(records, plan)
     learns = objective(plan)
@@ -136,14 +136,12 @@ def fitting(records: Records, plan: Plan) -> Records:
 
 
 def read_records(path: Path, device: torch.device) -> Records:
-    """Return the records in an .npz file with `x` [records, *shape] and `y` [records], or tokens, as `read_arrays`.
+    """Return the records in an .npz file with `x` and `y`, as `read_arrays` reads them.
 
-    Floats `y` are numbers to predict.
-
-    A value that is not finite is left in: its record's gradient counts as zero.
+    Values that are not finite are kept: the gradient of such a record counts as zero.
 
     Raises:
-        DataError: the file is missing or holds something else.
+        DataError: the file is missing, damaged, or has other content.
     """
     features, labels = read_arrays(path)
     return make_records(features, labels, device)

@@ -1,4 +1,4 @@
-"""What is tried on made-up records before a device reads its own, so that no fault can depend on them."""
+"""The trial of a network on made-up records, before a device reads its own: its errors cannot depend on the data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..privacy import BractError, PlanError
 from .records import Records
 
 ROWS = 2
-"""Made-up records of a trial: of tokens and labels the first has the least, the last the next."""
+"""The number of made-up records. The first has the smallest token and label, the last the next one."""
 
 
 def example(name: str, shape: tuple[int, ...], classes: int, device: torch.device) -> Records:
-    """Return made-up records as the network takes them, with what its outputs are compared with as labels."""
+    """Return made-up records for the network, with its targets as labels."""
     learns = objective_of(name, shape)
     features, labels = learns.example(shape, classes, ROWS)
     return Records(features.to(device), learns.targets(features, labels).to(device))
@@ -24,7 +24,7 @@ def example(name: str, shape: tuple[int, ...], classes: int, device: torch.devic
 
 @contextmanager
 def tried(name: str) -> Generator[None]:
-    """Make a fault that the network brings up, of whatever kind, one of the plan."""
+    """Turn every exception of the network into a `PlanError`."""
     try:
         yield
     except BractError:

@@ -1,4 +1,4 @@
-"""What may be spent."""
+"""The privacy budget."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 View = Literal["server", "released"]
-"""Who looks: the server during training, or someone who sees only the released models."""
+"""The adversary's view: the server's during training, or only the released models."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that one unit may lose: (epsilon, delta) under adding or removing one `unit`.
+    """The (epsilon, delta) limit of a ledger, for neighbours that differ by adding or removing one `unit`.
 
-    `epsilon` None bounds nothing, which only a simulation can ask for. `view` says against whom it holds.
+    `epsilon` None is no limit, which only a simulation can ask for. `view` is the view that the limit applies to.
     """
 
     epsilon: float | None

@@ -1,4 +1,4 @@
-"""What goes wrong, said in two lines: what is wrong, and what to do about it."""
+"""Errors in two lines: what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import PurePath
 
 
 class BractError(Exception):
-    """A fault that its reader can mend: `what` is wrong and a `hint` what to do. Both are public text.
+    """An error with `what` is wrong and a `hint` on what to do. Both are public text without anything of a record.
 
-    The command line prints both and leaves with `exit_code`; neither may hold anything of a record.
+    The command line prints both and exits with `exit_code`.
     """
 
     exit_code = 1
@@ -24,9 +24,9 @@ class BractError(Exception):
 
 
 def printable(text: object) -> str:
-    """Return any text on one line that a terminal or a log shows as it is, whoever wrote it.
+    """Return text on one line, safe for a terminal or a log even if the other side wrote it.
 
-    Control characters, escapes, and marks that turn the direction of text become question marks, blanks a space.
+    Control characters, escapes and text-direction marks become question marks. White space becomes a space.
 
     >>> printable("a\\x1b[2J\\nb\\u202ec")
     'a?[2J b?c'
@@ -35,13 +35,13 @@ def printable(text: object) -> str:
 
 
 class Printable(logging.Filter):
-    """Makes what is logged printable: no text of the other side ends a line of the log or steers a terminal.
+    """A filter that makes log records printable: text of the other side cannot end a log line or control a terminal.
 
-    A `BractError` keeps its two lines. Each line of a traceback begins with a bar, so that none looks like an entry.
+    A `BractError` keeps its two lines. Each line of a traceback starts with a bar, so that none looks like an entry.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Make the record's arguments and its exception printable; every record stays."""
+        """Make the record's arguments and its exception printable, and return True."""
         if isinstance(record.args, tuple):
             record.args = tuple(_shown(part) for part in record.args)
         if record.exc_info and record.exc_info[1]:
@@ -51,19 +51,19 @@ class Printable(logging.Filter):
 
 
 def _shown(part: object) -> object:
-    """Return text and faults printable; numbers stay what they are, and whatever else prints itself by `repr`."""
+    """Return text, paths and exceptions as printable text, anything else unchanged."""
     foreign = isinstance(part, str | BaseException | PurePath) and not isinstance(part, BractError)
     return printable(part) if foreign else part
 
 
 class PlanError(BractError):
-    """The plan, or another thing the user typed, cannot be accepted."""
+    """The plan, or another input of the user, is not valid."""
 
     exit_code = 2
 
 
 class DataError(BractError):
-    """The data are missing, unreadable, or not what the plan says they are."""
+    """The data are missing, unreadable, or do not fit the plan."""
 
     exit_code = 2
 
@@ -75,19 +75,19 @@ class BudgetError(BractError):
 
 
 class StateError(BractError):
-    """What lies on disk is damaged, or belongs to another run."""
+    """A file on disk is damaged, or belongs to another run."""
 
     exit_code = 4
 
 
 class StorageError(BractError):
-    """The disk is full or cannot be written; what was there before is intact."""
+    """The disk is full or cannot be written; earlier content is intact."""
 
     exit_code = 5
 
 
 class DivergedError(BractError):
-    """The model's parameters are no longer finite: nothing can be learned from it any more."""
+    """The model's parameters are no longer finite, so training cannot continue."""
 
     exit_code = 7
 

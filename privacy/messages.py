@@ -1,4 +1,4 @@
-"""What server and devices say to each other, apart from how Flower carries it. Parsing is validation."""
+"""The messages between server and devices, without Flower's transport. Reading a message validates it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ OFFER, PARAMETERS, ANSWER, UPDATE, SECAGG = "offer", "parameters", "answer", "up
 TRAIN, WHO = "train", "query.who"
 KEYS, SHARES, BOXES = "query.keys", "query.shares", "query.boxes"
 CONSENT, UNMASK = "query.consent", "query.unmask"
-"""The kinds of message, Flower's message types. All but the first two are secure aggregation's."""
+"""The kinds of message, as Flower's message types. All but the first two belong to secure aggregation."""
 
 Sections = Mapping[str, bytes]
-"""What a message says of secure aggregation: by the name of each part its bytes, for `bract.privacy.secagg`."""
+"""The named sections of a message of secure aggregation; `bract.privacy.secagg` reads their bytes."""
 
 RAW = "bract.raw"
-"""How vectors are written: their little-endian bytes."""
+"""The name of the vector encoding: raw little-endian bytes."""
 
 LEAST_SCALE = 2.0**-20
-"""The least that a clip norm is ever scaled by; its inverse is the most."""
+"""The smallest scale of a clip norm; its inverse is the largest."""
 
 Scalar = str | int | float | bool
 
 
 class Code(StrEnum):
-    """All that a device ever says of how it went: an exception's text could hold data, so it never leaves.
+    """The status codes of a device. It sends nothing else about an error, as an exception's text could hold data.
 
-    `refused` does not say whether the plan goes past the owner's terms or past what was spent before: with two codes
-    a server could measure what the device spent elsewhere.
+    `refused` covers both a plan beyond the owner's terms and a spent budget: with two codes, a server could measure
+    what the device spent elsewhere.
     """
 
     OK = "ok"
@@ -50,14 +50,14 @@ class Code(StrEnum):
 
 
 class Malformed(ValueError):
-    """A message is not what it should be."""
+    """A message is not well-formed."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What the server offers a device for one round: the plan as TOML text, public.
+    """The server's offer to a device for one round: the plan as TOML text, public.
 
-    `scale` is that of the clip norm, where the plan adapts it: the round's clip norm over the plan's.
+    `scale` is the round's clip norm over the plan's; it is 1 unless the plan adapts the clip norm.
     """
 
     round: int
@@ -70,9 +70,9 @@ class Offer:
 
 
 def model_digest(parameters: NDArray[np.float32], scale: float) -> bytes:
-    """Return SHA-256 of what a round offers all devices alike: parameters, and the scale of the clip norm unless 1.
+    """Return the SHA-256 of a round's parameters, and of the scale of the clip norm unless it is 1.
 
-    Masks are bound to it, so devices that were offered different things have no sum.
+    Masks are derived from it, so they do not cancel between devices that received different parameters or scales.
     """
     hashed = hashlib.sha256(parameters.astype("<f4", copy=False).tobytes())
     if scale != 1.0:
@@ -81,10 +81,10 @@ def model_digest(parameters: NDArray[np.float32], scale: float) -> bytes:
 
 
 def read_offer(fields: Mapping[str, object]) -> Offer:
-    """Return the offer that the fields hold.
+    """Return the offer in these fields.
 
     Raises:
-        Malformed: they hold something else.
+        Malformed: the fields are not an offer.
     """
     match {"scale": 1.0, **fields}:
         case {"round": int(number), "plan": str(plan), "scale": float(scale), **rest} if (
@@ -96,10 +96,10 @@ def read_offer(fields: Mapping[str, object]) -> Offer:
 
 
 def read_code(fields: Mapping[str, object]) -> Code:
-    """Return the code that a device answered with.
+    """Return the status code in a device's answer.
 
     Raises:
-        Malformed: the fields hold something else.
+        Malformed: the fields are not a status code.
     """
     match dict(fields):
         case {"code": str(code), **rest} if code in set(Code) and not rest:
@@ -109,10 +109,10 @@ def read_code(fields: Mapping[str, object]) -> Code:
 
 
 def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> NDArray[np.float32]:
-    """Return the float32 vector that was sent as raw bytes, shape [parameters], read-only.
+    """Return the vector in raw bytes, float32 [parameters], read-only.
 
     Raises:
-        Malformed: dtype, shape, length or way of writing differ, or a value is not finite.
+        Malformed: dtype, shape, length or encoding differ, or a value is not finite.
     """
     if (dtype, stype, len(shape)) != ("float32", RAW, 1) or len(data) != 4 * shape[0]:
         raise Malformed("not parameters")
@@ -123,10 +123,10 @@ def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes)
 
 
 def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, count: int) -> NDArray[np.uint64]:
-    """Return the `count` words of the ring that were sent as raw bytes, uint64 [words], read-only.
+    """Return the `count` ring words in raw bytes, uint64 [words], read-only.
 
     Raises:
-        Malformed: dtype, shape, length or way of writing differ.
+        Malformed: dtype, shape, length or encoding differ.
     """
     if (dtype, stype, tuple(shape)) != ("uint64", RAW, (count,)) or len(data) != 8 * count:
         raise Malformed("not an update")
@@ -134,10 +134,10 @@ def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, cou
 
 
 def read_sections(fields: Mapping[str, object], needed: Collection[str], also: Collection[str] = ()) -> Sections:
-    """Return the sections of these fields: all that are `needed`, and such as may be there `also`.
+    """Return the sections in these fields: all that are `needed`, and any that are allowed by `also`.
 
     Raises:
-        Malformed: one is missing, unknown, or holds no bytes.
+        Malformed: a section is missing, unknown, or not of bytes.
     """
     sections = {name: data for name, data in fields.items() if isinstance(data, bytes)}
     if len(sections) != len(fields) or not set(needed) <= set(sections) <= {*needed, *also}:

@@ -1,4 +1,4 @@
-"""The settings of a node and of a run: what is not known is refused, for a default would stand in for it."""
+"""The settings of a node and of a run. An unknown one is refused: a typo must not leave a default in force."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .errors import PlanError
 
 
 def check_settings(given: Iterable[str], known: Sequence[str], whose: str) -> None:
-    """Refuse settings that are not among the known ones.
+    """Refuse settings that are not `known`.
 
     Raises:
-        PlanError: there is one; it is named, with those that there are.
+        PlanError: a setting is unknown; the error names it and lists the known ones.
     """
     for name in sorted(set(given) - set(known)):
         close = get_close_matches(name, known, 1)

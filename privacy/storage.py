@@ -1,4 +1,4 @@
-"""Writing so that a crash at any point leaves the old state or the new one."""
+"""Files that are written atomically: after a crash at any point, the old content or the new is on disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .errors import DataError, StorageError
 HINT = "free some space, then go on in the same folder: what was written before is intact"
 ELSEWHERE = "choose a folder that is there and that you can write to; what was written before is intact"
 NOT_YOURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
-"""What the operating system says of a place where no space would help."""
+"""Error numbers of a path that more free space would not help."""
 
 
 @contextmanager
 def storage(path: Path, hint: str = HINT) -> Generator[None]:
-    """Turn a failure of the operating system to write `path` into a `StorageError`; the usual hint fits its kind."""
+    """Turn an `OSError` into a `StorageError` about `path`; the default hint depends on the kind of error."""
     try:
         yield
     except OSError as fault:
@@ -31,18 +31,18 @@ def storage(path: Path, hint: str = HINT) -> Generator[None]:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, however many calls the operating system takes for it."""
+    """Write all of `data`, in as many system calls as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def write_new(path: Path, data: bytes, private: bool = False) -> None:
-    """Write a new file; when this returns, it is on disk. Others than its owner can read it unless `private`.
+    """Write a new file; when this returns, it is on disk. If `private`, only its owner can read it.
 
     Raises:
-        FileExistsError: there is a file already.
-        StorageError: it cannot be written; nothing is left of it.
+        FileExistsError: the file exists already.
+        StorageError: the file cannot be written; nothing is left of it.
     """
     if path.exists() or path.is_symlink():
         raise FileExistsError(path)
@@ -60,12 +60,12 @@ def write_new(path: Path, data: bytes, private: bool = False) -> None:
 
 
 def replace_file(path: Path, data: bytes, private: bool = False) -> None:
-    """Make `data` the content of `path`: after a crash there is the old content or the new, never a mixture.
+    """Replace the content of `path` by `data`: after a crash, the file holds the old content or the new.
 
-    Others than the file's owner can read it unless `private`.
+    If `private`, only the file's owner can read it.
 
     Raises:
-        StorageError: it cannot be written; the old content is intact.
+        StorageError: the file cannot be written; the old content is intact.
     """
     draft = path.with_name(path.name + ".draft")
     with storage(path):
@@ -73,7 +73,7 @@ def replace_file(path: Path, data: bytes, private: bool = False) -> None:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644)
             try:
                 if private:
-                    os.fchmod(descriptor, 0o600)  # a draft that a crash left may have been open to all
+                    os.fchmod(descriptor, 0o600)  # the draft may be left from a crash, and readable by all
                 write_all(descriptor, data)
                 os.fsync(descriptor)
             finally:
@@ -86,13 +86,13 @@ def replace_file(path: Path, data: bytes, private: bool = False) -> None:
 
 
 def exposed(path: Path) -> Path | None:
-    """Return the file or folder, of `path` and all that it lies in, that others than its user and root can change.
+    """Return `path` or the first of its parent folders that users other than this one and root can change, else None.
 
-    Whoever can change a folder can put another file in the place of one that he cannot change; in a folder with the
-    sticky bit, such as /tmp, only his own.
+    A user who can change a folder can replace every file in it. In a folder with the sticky bit, such as /tmp, users
+    can replace only their own files.
 
     Raises:
-        OSError: it is not there, or cannot be looked at.
+        OSError: the path does not exist, or cannot be inspected.
     """
     real = path.resolve(strict=True)
     for place in dict.fromkeys((real, *real.parents, *path.absolute().parents)):
@@ -104,12 +104,12 @@ def exposed(path: Path) -> Path | None:
 
 
 def read_owned(path: Path, most: int) -> bytes:
-    """Return the content of a file that its user wrote.
+    """Return the content of a file that only this user and root can change.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         ValueError: it has more than `most` bytes.
-        DataError: others can change it.
+        DataError: other users can change it.
     """
     with path.open("rb") as stream:
         content = stream.read(most + 1)
@@ -124,10 +124,10 @@ def read_owned(path: Path, most: int) -> bytes:
 
 
 def create_once(path: Path, make: Callable[[], bytes], private: bool = False) -> bytes:
-    """Return what `path` holds; if there is no such file it is made first, by one process however many ask at once.
+    """Return the content of `path`; a missing file is created first, by exactly one of all concurrent processes.
 
     Raises:
-        StorageError: it cannot be written, or read.
+        StorageError: the file cannot be written or read.
     """
     with storage(path):
         folder = os.open(path.parent, os.O_RDONLY)
@@ -141,10 +141,10 @@ def create_once(path: Path, make: Callable[[], bytes], private: bool = False) ->
 
 
 def make_folder(folder: Path) -> None:
-    """Make a device's folder, so that it is there after a power cut too.
+    """Create a device's folder and its parents, and fsync them.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: the folder cannot be created.
     """
     with storage(folder, "let the node write to the folder of its state setting"):
         for path in [*reversed(folder.parents), folder]:
@@ -154,7 +154,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Fsync `folder`, so that new names in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

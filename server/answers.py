@@ -1,4 +1,4 @@
-"""Who answered what in one trip of a round, and what becomes of a round that too few answered."""
+"""The answers of devices in one phase of a round, and the error of a round with too few answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO,
 from .exchange import LATE, Answer
 
 REFUSALS = frozenset({Code.PLAN, Code.REFUSED, Code.DATA, Code.ROSTER})
-"""Codes of a device that takes no part, and would say so again."""
+"""Codes of a device that refuses, and would refuse again."""
 
 UNTOUCHED = REFUSALS | {Code.LOST, Code.SEALED}
-"""Codes of a device that gave nothing of what it gives but once a round."""
+"""Codes of a device that sent nothing that it can send only once in a round."""
 
 STAGES = {
     WHO: "asked who they are",
@@ -24,50 +24,50 @@ STAGES = {
     CONSENT: "asked to sign the survivors",
     UNMASK: "asked to take the masks off",
 }
-"""What each kind of message asks for, in words."""
+"""The request of each kind of message, in words."""
 
 MOST_NAMES = 10
-"""The most devices that a line names."""
+"""The most devices in one line of the log."""
 
 
 class Answers:
-    """The nodes that answered one kind of message, by their codes; those that did not are LATE."""
+    """The codes that nodes answered one kind of message with; LATE for those that did not answer in time."""
 
     def __init__(self, kind: str = TRAIN) -> None:
         self.kind = kind
         self._codes: dict[int, str] = {}
 
     def take(self, answer: Answer) -> None:
-        """Note what came of a request."""
+        """Add an answer."""
         self._codes[answer.node] = str(answer.code)
 
     def update(self, later: Answers) -> None:
-        """Take over what came of asking some of the nodes again."""
+        """Replace the codes of nodes that were asked again by their later ones."""
         self._codes |= later._codes
 
     @property
     def codes(self) -> dict[str, int]:
-        """How many devices answered what."""
+        """The number of devices for each code."""
         return dict(Counter(self._codes.values()))
 
     @property
     def late(self) -> set[int]:
-        """Those that gave no answer."""
+        """The nodes that did not answer in time."""
         return self._of({LATE})
 
     @property
     def refusing(self) -> set[int]:
-        """Those that will take no part however often they are asked."""
+        """The nodes that refused and would refuse again."""
         return self._of(REFUSALS)
 
     @property
     def wrong(self) -> set[int]:
-        """Those that failed, or answered with something else than they were asked for."""
+        """The nodes that failed, or whose answer was malformed."""
         return self._of({Code.FAILED, Code.MALFORMED})
 
     @property
     def untouched(self) -> set[int]:
-        """Those that gave nothing which they give but once a round."""
+        """The nodes that sent nothing that they can send only once in a round."""
         return self._of(UNTOUCHED)
 
     def _of(self, codes: Collection[str]) -> set[int]:
@@ -80,7 +80,7 @@ class Answers:
         return ", ".join(words) or "nobody was asked"
 
     def lines(self, round: int, name: Callable[[int], str]) -> Iterator[str]:
-        """Yield in words, a line for each code, who did not do as asked."""
+        """Yield one line of text for each code other than OK, with the names of the nodes that answered it."""
         for code in sorted(set(self._codes.values()) - {str(Code.OK)}):
             verb = "late" if code == LATE else f"said {code}"
             yield f"round {round}, {STAGES[self.kind]}: {verb}: {_listed(sorted(map(name, self._of({code}))))}"
@@ -92,11 +92,11 @@ def _listed(names: list[str]) -> str:
 
 
 class Unfinished(RoundError):
-    """A round that came to nothing; nothing was opened.
+    """A round that failed before its sum was opened.
 
-    `took_part` are the nodes that may have given what they give but once a round, and `paid` says whether the round
-    was charged. If either, the round is lost; else it may be tried again. `cohort` nodes were in it, and of
-    `survivors` something came; `answers` say who answered what.
+    `took_part` are the nodes that may have sent what they can send only once in a round; `paid` is whether the round
+    was charged. In both cases the round is lost, else it may be tried again. `cohort` is the number of nodes in the
+    round, `survivors` the number that answered, and `answers` their codes.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class Unfinished(RoundError):
 
     @property
     def lost(self) -> bool:
-        """Whether the round can be tried again only under another number."""
+        """Whether only a round with another number can take its place."""
         return self.paid or bool(self.took_part)
 
     @property
     def hopeless(self) -> bool:
-        """Whether all that were asked refuse, and would refuse again."""
+        """Whether all nodes that were asked refused, and would refuse again."""
         return bool(self.answers.codes) and all(code in REFUSALS for code in self.answers.codes)
 
 
@@ -134,7 +134,7 @@ def too_few(
     took_part: Collection[int] = (),
     paid: bool = False,
 ) -> Unfinished:
-    """Return the error of a round that too few devices answered."""
+    """Return the error of a round with too few answers."""
     return Unfinished(
         f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({answers})",
         "nothing was released; look at the devices' own logs, then go on in the same folder",

@@ -1,4 +1,4 @@
-"""Who takes part in a round. Clients are counted by name: a node's number changes whenever it is started anew."""
+"""The choice of a round's cohort. Clients are counted by name, as a node's ID changes at every restart."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from ..privacy.mechanisms.banded import check_separation, resting
 
 @dataclass(frozen=True)
 class Past:
-    """Who took part so far: how often each client did, and who was in the rounds that noise may be taken back from.
+    """The participations so far of each client, and the clients of the rounds whose noise is correlated.
 
-    `block` holds those since noise was last started afresh, as (round, clients); none where noise is independent.
+    `block` holds (round, clients) for each round since the last restart of the noise; it is empty if noise is
+    independent between rounds.
     """
 
     participations: Counter[str]
     block: tuple[tuple[int, Collection[str]], ...] = ()
 
     def then(self, round: int, clients: Collection[str]) -> Past:
-        """Return the past of those who come after a round with these clients."""
+        """Return the past after one more round with these clients."""
         return Past(self.participations + Counter(clients), (*self.block, (round, clients)))
 
     def resting(self, plan: Plan, round: int) -> frozenset[str]:
-        """Return the clients that were in one of the `bands - 1` rounds before."""
+        """Return the clients that took part in one of the last `bands - 1` rounds."""
         return resting(self.block, round, plan.bands)
 
     def check(self, plan: Plan, round: int, clients: Collection[str]) -> None:
-        """Refuse a round with a client that took part as often as planned, or not long enough ago.
+        """Refuse a round with a client that has no participations left, or took part too recently.
 
         Raises:
             ValueError: there is such a client.
@@ -39,18 +40,18 @@ class Past:
         check_separation(self.block, round, clients, plan.bands)
 
     def done(self, plan: Plan) -> frozenset[str]:
-        """Return the clients that took part as often as planned."""
+        """Return the clients that have no participations left."""
         return frozenset(client for client, count in self.participations.items() if count >= plan.participations)
 
 
 def choose_cohort(
     available: Sequence[str], participations: Counter[str], size: int, limit: int, keystream: Keystream
 ) -> list[str]:
-    """Return at most `size` of the available clients, those with the fewest rounds so far, ties at random; sorted.
+    """Return at most `size` available clients with the fewest participations, sorted; ties are broken at random.
 
-    None that took part `limit` times is chosen. While all clients are available, counts differ by at most one, so
-    no client takes part more than ceil(rounds * size / clients) times: `Plan.participations`, which the noise is
-    sized for.
+    A client that took part `limit` times is not chosen. If all clients are always available, their counts differ by
+    at most one. So no client takes part more than ceil(rounds * size / clients) times, which is
+    `Plan.participations`; the noise is calibrated for it.
     """
     order = [available[int(i)] for i in keystream.permutation(len(available))]
     eligible = [client for client in order if participations[client] < limit]

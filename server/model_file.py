@@ -1,4 +1,4 @@
-"""The trained model as a file others can load."""
+"""The file of the trained model, in safetensors format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
     """Write the network's tensors by their torch names, with the plan as metadata, in safetensors format.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     model = build(plan.model.name, plan.data.shape, plan.data.classes)
     load_flat(model, state.model)
@@ -32,10 +32,10 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
 
 
 def write_released(training: Training) -> None:
-    """Write what a training released before a fault ended it: the model of its checkpoint, and say so.
+    """Write the model of the checkpoint of a training that ended with an error, and report it to the observer.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     state = read_checkpoint(training.checkpoint)
     if state is None or state.round == sum(record.lost for record in Metrics(training.metrics, state.round).records):

@@ -1,4 +1,4 @@
-"""Whether the devices can train a plan's network, as far as a server can know before it asks them."""
+"""The server's check that devices can train a plan's network, before it asks them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from ..privacy import Plan, PlanError
 
 
 def check_trainable(plan: Plan) -> None:
-    """Refuse a plan whose network no device could train, before a run of it is begun.
+    """Refuse a plan whose network no device could train.
 
     Raises:
-        PlanError: the network cannot be trained on such records, or not by the engine that the plan leads to.
+        PlanError: the network cannot be trained on the plan's kind of records, or not by the plan's engine.
     """
     network, asked = (plan.model.name, plan.data.shape, plan.data.classes), plan.training.engine == "opacus"
     try:

@@ -1,4 +1,4 @@
-"""One line of public figures a round."""
+"""The log of rounds: one line of public figures for each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .evaluation.metrics import Score, score_of
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What a round came to. An epsilon is None where there is no guarantee.
+    """The public figures of a round. An epsilon is None if it is infinite.
 
-    `figures`, by the keys of FIGURES, are None where the model was not tested; the loss also where it is not finite.
-    `clip_norm` is that of the round where the plan adapts it. `codes` counts the devices by the code they answered
-    with when they were asked to train, `opening` when asked to take the masks off; those that gave no answer in time
-    count as "late". A round that was `lost` released nothing, though it is paid for; its codes are those of the trip
-    that too few answered.
+    `figures`, by the keys of FIGURES, are None if the model was not tested; `loss` is also None if it is not finite.
+    `clip_norm` is the round's clip norm if the plan adapts it, else None. `codes` counts the devices by their answer
+    to the request to train, `opening` by their answer to the request to unmask; devices without an answer in time
+    count as "late". A `lost` round was charged but released nothing; its codes are those of the phase with too few
+    answers.
     """
 
     round: int
@@ -40,25 +40,25 @@ class RoundRecord:
 
     @property
     def score(self) -> Score | None:
-        """The figure to compare models by; None where the model was not tested, or that is not finite."""
+        """The figure to compare models by; None if it was not measured or is not finite."""
         return score_of(self.figures or {})
 
     @property
     def quality(self) -> str:
-        """That figure in words."""
+        """The figure of `score` in words."""
         if self.figures is None:
             return "quality not measured"
         return f"{self.score.figure.name} {self.score}" if self.score else "quality not finite"
 
 
 class Metrics:
-    """The file of round records, a line each: flushed as they are written, cut back when a run resumes."""
+    """The file of round records, one line each; each write is flushed, and a resumed run truncates it."""
 
     def __init__(self, path: Path, rounds: int) -> None:
-        """Keep the records of the first `rounds` rounds; later ones belong to a round that a crash undid.
+        """Keep the records of the first `rounds` rounds; later ones come from rounds that a crash undid.
 
         Raises:
-            StateError: a kept line is damaged.
+            StateError: a line is damaged.
         """
         self.path = path
         self.records = [r for r in _read(path) if r.round <= rounds]
@@ -68,7 +68,7 @@ class Metrics:
         """Append one record.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the record cannot be written.
         """
         with storage(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)

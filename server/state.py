@@ -1,4 +1,4 @@
-"""What the server knows between two rounds, and its checkpoint on disk."""
+"""The server's state between two rounds, and its checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ HINT = "restore it from a copy, or start again in another folder; the ledger bes
 class ServerState:
     """The state after `round` rounds: parameters, float32 [parameters], and the optimizer's own tensors.
 
-    All of it is public but `noise`, which is there where a plan correlates noise: earlier rounds' noise, of which the
-    next round takes part back. Whoever has it can take the noise off what was released. `block` is the head of the
-    ledger when that noise was last started afresh.
+    `noise` is secret, the rest is public. It is present if a plan correlates noise between rounds: it holds the noise
+    of earlier rounds, part of which the next round subtracts. With it, the noise could be removed from releases.
+    `block` is the head of the ledger at the last restart of this noise.
 
-    `model` is the average of the parameters that the plan asks for, float32 [parameters]: what is tested and kept.
-    `ledger_head` is the head of the ledger after that round's charge, `seconds` the training time so far.
-    `scale` is that of the next round's clip norm. Randomness needs no state: keys come from the operating
-    system, or from the seed and the round.
+    `model` is the averaged parameters, float32 [parameters], which are tested and saved. `ledger_head` is the head of
+    the ledger after the last round's charge, and `seconds` the training time so far. `scale` is the scale of the next
+    round's clip norm. Randomness needs no state: keys come from the operating system, or from the seed and the round.
     """
 
     round: int
@@ -50,12 +49,12 @@ class ServerState:
 
 
 def write_checkpoint(path: Path, state: ServerState) -> None:
-    """Replace the checkpoint at once: after a crash there is the old one or the new one.
+    """Replace the checkpoint atomically: after a crash, the old or the new one is on disk.
 
-    One with noise in it is as secret as the sums that the server saw, and only its owner can read it.
+    A checkpoint with noise is as secret as the sums that the server saw, so only its owner can read it.
 
     Raises:
-        StorageError: it cannot be written; the old one is intact.
+        StorageError: the checkpoint cannot be written; the old one is intact.
     """
     tensors = {PARAMETERS: state.parameters, MODEL: state.model}
     tensors |= {OPTIMIZER + name: value for name, value in state.optimizer.items()}
@@ -77,7 +76,7 @@ def _noise_tensors(noise: Correlation) -> dict[str, NDArray[np.int64]]:
 
 
 def read_checkpoint(path: Path) -> ServerState | None:
-    """Return the state in a checkpoint, or None where there is no such file.
+    """Return the state in a checkpoint, or None if the file does not exist.
 
     Raises:
         StateError: the file is damaged.
@@ -107,7 +106,7 @@ def _state(body: bytes) -> ServerState:
 
 
 def _noise(tensors: Mapping[str, NDArray[np.int64]]) -> Correlation | None:
-    """Return the noise as it was kept, its weights too: another version may find others for the same plan."""
+    """Return the stored noise with its weights, as another version may compute other weights for the same plan."""
     if WEIGHTS not in tensors:
         return None
     count = sum(name.startswith(NOISE) for name in tensors) - 1

@@ -1,4 +1,4 @@
-"""How a round that came to nothing is tried again: how often, after what pause, and whom it leaves out."""
+"""Retries of a failed round: their number, the pauses between them, and the nodes that they leave out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .exchange import wait
 
 
 class Tries:
-    """The tries in a row that came to nothing.
+    """The failed tries since the last released round.
 
-    `refusing` and `wrong` are the nodes that refused, or answered wrongly, in any of them: the first are not asked
-    again, the others only if there are too few without them.
+    `refusing` are the nodes that refused in any of these tries; they are not asked again. `wrong` are the nodes that
+    failed or sent a malformed answer; they are asked again only if there are too few others.
     """
 
     def __init__(self, pauses: Sequence[float], say: Callable[[str], None]) -> None:
@@ -22,16 +22,16 @@ class Tries:
         self.wrong: set[int] = set()
 
     def succeeded(self) -> None:
-        """Begin to count anew: a round was released."""
+        """Reset after a released round."""
         self._failed = 0
         self.refusing.clear()
         self.wrong.clear()
 
     def failed(self, fault: Unfinished, round: int, last: int) -> None:
-        """Say what becomes of a round of the `last` that are planned, and wait until the next try.
+        """Report the failure of a round, one of `last` planned rounds, and wait until the next try.
 
         Raises:
-            Unfinished: there is none, for there were enough, or all that were asked refuse.
+            Unfinished: no tries are left, or all nodes that were asked refuse.
         """
         self.refusing |= fault.answers.refusing
         self.wrong |= fault.answers.wrong

@@ -1,1 +1,1 @@
-"""What a device keeps on its disk: the journal of steps, its ledger, the history of its runs."""
+"""A device's state: the journal of steps and the ledger on its disk, and the history of runs in Flower's memory."""

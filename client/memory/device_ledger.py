@@ -1,7 +1,7 @@
-"""What a device's data were ever used for, on its disk: it refuses the round that would pass its owner's limit.
+"""A device's ledger of all uses of its data, on its disk: it refuses a round that would exceed its owner's limit.
 
-It counts all runs of all plans of all servers, and is charged before a round is taken part in. Nothing that a server
-sends, and no restart, can make it forget.
+It covers all runs of all plans of all servers, and is charged before the device takes part in a round. No message of
+a server and no restart can reset it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .step_journal import Repeated
 FILE = "spent.jsonl"
 
 WAIT_SECONDS = 30.0
-"""How long a message waits for another process of the device: that one spends and lets go, within a second or two."""
+"""How long a message waits for the lock; another process of the device holds it for a second or two."""
 
 
 def charged_event(plan: Plan) -> Event:
-    """Return what a round costs at most, in the view that the plan's budget binds.
+    """Return the event of a round in the view that the plan's budget limits.
 
-    That is what the server can learn; where the owner trusts it to add the noise, what is released.
+    It bounds what the server can learn or, if the owner trusts the server to add the noise, what is released.
     """
     return plan.event(plan.budget.view)
 
 
 @dataclass(frozen=True)
 class Spending:
-    """The ledger in a device's state folder, under its owner's terms of today. It is opened anew for each message."""
+    """The ledger in a device's state folder, with its owner's current terms; it is opened for each message."""
 
     folder: Path
     terms: Terms
@@ -47,20 +47,20 @@ class Spending:
             ledger.check(_new(ledger, plan, run, round))
 
     def welcome(self, plan: Plan, run: int) -> None:
-        """Refuse a plan that is new here and whose first round `charge` would refuse; nothing is charged."""
+        """Refuse a plan without entries so far if `charge` would refuse its first round; nothing is charged."""
         with self._open() as ledger:
             if not any(entry.origin and entry.origin.plan == plan.digest for entry in ledger.entries):
                 ledger.check(_new(ledger, plan, run, 1))
 
     def charge(self, plan: Plan, run: int, round: int) -> None:
-        """Charge a round of a run, once; when this returns, the charge is on disk.
+        """Charge a round of a run; when this returns, the charge is on disk.
 
         Raises:
-            Repeated: it was charged before, so the device took part in it.
-            BudgetSpent: the device took part in as many rounds, of all runs, as the plan's noise was sized for.
-            BudgetError: it would pass what the terms allow; nothing was charged.
-            StateError: the ledger is damaged, or another process keeps it.
-            StorageError: it could not be written; nothing was charged.
+            Repeated: the round was charged before, so the device took part in it.
+            BudgetSpent: the device took part in as many rounds, over all runs, as the plan's noise is calibrated for.
+            BudgetError: the charge would exceed the owner's terms; nothing was charged.
+            StateError: the ledger is damaged, or another process keeps its lock.
+            StorageError: the charge could not be written; nothing was charged.
         """
         with self._open() as ledger:
             ledger.spend(_new(ledger, plan, run, round))
@@ -73,9 +73,13 @@ class Spending:
 
 
 def _new(ledger: Ledger, plan: Plan, run: int, round: int) -> Entry:
-    """Return the device's part in a round, named by the digest of run, plan and round, if it is a new one.
+    """Return the entry of a new round; the digest of run, plan and round is the name of its release.
 
-    Flower numbers a run anew after every crash, and a server may invent numbers: what counts is the plan alone.
+    Flower gives a run a new ID after a crash, and a server may invent IDs, so participations are counted by plan.
+
+    Raises:
+        Repeated: the ledger has this release already.
+        BudgetSpent: the plan has no participations left.
     """
     name = hashlib.sha256(f"bract device {run} {plan.digest} {round}".encode()).hexdigest()
     event, origin = charged_event(plan), Origin(plan.digest, str(run))

@@ -1,7 +1,7 @@
-"""What a node remembers in its own memory: the plan, how often it took part under it, the run, its last round.
+"""A node's history in Flower's memory: its plan, its participations under it, its run and its last round there.
 
-Flower may lose this memory, or keep it from one run to the next. A device whose data are real therefore counts on its
-disk as well: see `spending`.
+Flower may lose this memory, or keep it from one run to the next. A real device therefore counts on its disk too, see
+`device_ledger`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from flwr.app import ConfigRecord, Context
 from ...privacy import Plan, PlanError
 
 HISTORY = "bract.history"
-"""Its name in Flower's context."""
+"""The name of the history in Flower's context."""
 
 
 def read_history(context: Context, run: int, plan: Plan) -> tuple[int, int]:
-    """Return how often the node took part under the plan, in all runs, and in which round of this run last, or 0.
+    """Return the node's participations under the plan, over all runs, and its last round in this run, or 0.
 
     Raises:
         PlanError: the server changed the plan within the run.
@@ -33,6 +33,6 @@ def read_history(context: Context, run: int, plan: Plan) -> tuple[int, int]:
 
 
 def write_history(context: Context, rounds: int, last: int, run: int, plan: Plan) -> None:
-    """Note how many rounds under the plan the node took part in, and the last one's number in this run."""
+    """Store the number of rounds under the plan that the node took part in, and its last round in this run."""
     record = {"rounds": rounds, "last": last, "run": str(run), "plan": plan.digest}
     context.state[HISTORY] = ConfigRecord(record)

@@ -1,8 +1,8 @@
-"""What a device did and refused, on disk: no step of a round is done twice, a run keeps its plan and its refusal.
+"""A device's journal on disk: no step of a round is repeated, and the plan or the refusal of a run is final.
 
-A device's secrets live in its node's memory, which a SuperNode writes back after the reply has left; were that lost,
-a server could have the same step done again under the same keys, and two answers would lay bare what one does not.
-The journal holds digests of steps, cards and plans, and no secret.
+A device's secrets are in its node's memory, which a SuperNode stores only after the reply was sent. If this memory is
+lost, a server could ask for the same step again under the same keys, and two answers together would reveal what one
+does not. The journal holds digests of steps, cards and plans, and no secrets.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ OLD_FILE = "steps.bract"
 """The journal of versions up to 0.4.1: raw digests, without a header or a checksum."""
 
 WAIT_SECONDS = 30.0
-"""How long a message waits for another process of the device: that one writes a line and lets go."""
+"""How long a message waits for the lock; another process of the device holds it to write one line."""
 
 MOST_RUNS_A_DAY = 100
-"""The most runs that a device enters a day, however few their plans: each is a line on its disk."""
+"""The most runs that a device enters in a day, as each is a line on its disk."""
 
 MOST_CARDS_A_DAY = 10_000
-"""The most cards that a device shows a day: each is a line on its disk, and whoever asks for keys pays nothing."""
+"""The most cards that a device shows in a day, as each is a line on its disk and a request for keys is free."""
 
 HINT = "free some space, or let the node write to the folder of its state setting"
 REMEDY = (
@@ -41,11 +41,11 @@ REMEDY = (
 
 
 class Repeated(Exception):
-    """The step was done before."""
+    """The device did this step before."""
 
 
 class Pages:
-    """What the lines of a journal say; `append` adds a line where it is kept."""
+    """The content of a journal's lines; `append` stores a new line."""
 
     def __init__(self, append: Callable[[Mapping[str, Any]], None]) -> None:
         self.steps: set[str] = set()
@@ -57,15 +57,15 @@ class Pages:
         self._append = append
 
     def note(self, **line: str | int) -> None:
-        """Append a line; when this returns, it is where the journal is kept."""
+        """Append a line; when this returns, the line is stored."""
         self._append(line)
         self.take(line)
 
     def take(self, line: Mapping[str, Any]) -> None:
-        """Take a line in that is there.
+        """Add the content of a stored line.
 
         Raises:
-            ValueError: it is none of a journal's.
+            ValueError: it is not a line of a journal.
         """
         match dict(line):
             case {"step": str(step), **rest} if not rest:
@@ -86,17 +86,17 @@ class Pages:
 
 
 class Journal(ABC):
-    """Remembers steps, the cards that were shown, and the plan or the refusal of each run."""
+    """A record of steps, of the cards that were shown, and of each run's plan or refusal."""
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Pages]:
-        """Return a context: the pages, which nobody else changes meanwhile."""
+        """Return a context with the pages, under exclusive access."""
 
     def first(self, steps: Iterable[bytes]) -> None:
-        """Note the first of these steps, digests of 32 bytes, that was not noted yet, before it is done.
+        """Record the first of these steps, digests of 32 bytes, that is not recorded yet; the device does it after.
 
         Raises:
-            Repeated: all of them were noted before.
+            Repeated: all of these steps are recorded already.
         """
         with self.open() as pages:
             new = next((step.hex() for step in steps if step.hex() not in pages.steps), None)
@@ -105,10 +105,10 @@ class Journal(ABC):
             pages.note(step=new)
 
     def answer(self, step: bytes, request: bytes) -> None:
-        """Note a step that answers the request of this digest, before it is done: it answers no other, ever.
+        """Record that a step answers the request of this digest, before the device does it; it answers no other.
 
         Raises:
-            Repeated: it was noted for another request.
+            Repeated: the step is recorded for another request.
         """
         with self.open() as pages:
             known = pages.requests.get(step.hex())
@@ -118,15 +118,15 @@ class Journal(ABC):
                 raise Repeated
 
     def has(self, step: bytes) -> bool:
-        """Whether this step was noted."""
+        """Whether this step is recorded."""
         with self.open() as pages:
             return step.hex() in pages.steps
 
     def show(self, session: bytes, card: bytes) -> None:
-        """Note the digest of the card that the device shows for a session, in place of any that it showed before.
+        """Record the digest of the card that the device shows for a session; it replaces an earlier one.
 
         Raises:
-            Refused: too many were shown today.
+            Refused: the device showed too many cards today.
         """
         with self.open() as pages:
             shown = sum(count for day, count in pages.shown.items() if day >= today())
@@ -135,24 +135,24 @@ class Journal(ABC):
             pages.note(session=session.hex(), card=card.hex(), day=today())
 
     def shows(self, session: bytes, card: bytes) -> bool:
-        """Whether the card of this digest is the last that the device showed for the session."""
+        """Whether the card of this digest is the latest one that the device showed for the session."""
         with self.open() as pages:
             return pages.cards.get(session.hex()) == card.hex()
 
     def admit(self, run: int, terms: Terms) -> None:
-        """Let the messages of a run in that the device has not refused.
+        """Check that the device may read messages of a run.
 
         Raises:
-            Refused: it was refused before, or it is new and too many were refused today.
+            Refused: the device refused the run before, or the run is new and too many were refused today.
         """
         with self.open() as pages:
             _admit(pages, str(run), terms)
 
     def enter(self, run: int, plan: str, terms: Terms) -> None:
-        """Note the plan of a run, named by its digest: it is the run's only one.
+        """Record the digest of a run's only plan.
 
         Raises:
-            Refused: as `admit`, or the plan is new and too many were new today.
+            Refused: as `admit`, or today's runs or plans exceed a limit.
             PlanError: the run has another plan.
         """
         with self.open() as pages:
@@ -164,19 +164,19 @@ class Journal(ABC):
                 raise PlanError("the server changed the plan within a run", "start a new run for a new plan")
 
     def entered(self, run: int, plan: str) -> bool:
-        """Whether this is the plan, named by its digest, that the run was entered with."""
+        """Whether the device entered the run with the plan of this digest."""
         with self.open() as pages:
             return str(run) in pages.runs and pages.runs[str(run)][0] == plan
 
     def refuse(self, run: int) -> None:
-        """Note that the device refused a run: it does so ever after."""
+        """Record that the device refused a run, which is final."""
         with self.open() as pages:
             if str(run) not in pages.refused:
                 pages.note(refused=str(run), day=today())
 
 
 def today() -> int:
-    """Return the number of days since 1970, by the device's clock in UTC."""
+    """Return the number of days since 1970-01-01, by the device's clock in UTC."""
     return int(time.time() // 86400)
 
 
@@ -197,23 +197,23 @@ def _check_day(pages: Pages, plan: str, terms: Terms) -> None:
 
 
 class MemoryJournal(Journal):
-    """A journal that lives as long as the process: for devices that are simulated in it."""
+    """A journal in the memory of the process, for simulated devices."""
 
     def __init__(self) -> None:
         self.pages = Pages(lambda line: None)
 
     @contextmanager
     def open(self) -> Generator[Pages]:
-        """Return a context: the pages."""
+        """Return a context with the pages."""
         yield self.pages
 
 
 class DiskJournal(Journal):
-    """The journal in a folder: when a method returns, what it notes is on disk. Processes of one device share it.
+    """The journal in a folder, shared by the processes of a device; a method returns once its line is on disk.
 
     Every method raises:
-        StateError: the journal is damaged (the line is named), of an older version, or stays in use.
-        StorageError: it cannot be written.
+        StateError: the journal is damaged (the line is named), of an older version, or stays locked.
+        StorageError: the journal cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -221,7 +221,7 @@ class DiskJournal(Journal):
 
     @contextmanager
     def open(self) -> Generator[Pages]:
-        """Return a context: the pages, under a lock."""
+        """Return a context with the pages, under an exclusive lock."""
         make_folder(self._folder)
         path, old = self._folder / FILE, self._folder / OLD_FILE
         if old.exists():

@@ -1,1 +1,1 @@
-"""Privacy loss: events, their loss distributions and Renyi bounds, and the accountant that chooses."""
+"""Privacy accounting: events, their privacy loss distributions and Renyi bounds, and the accountant."""

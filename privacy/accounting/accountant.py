@@ -1,9 +1,9 @@
-"""What events cost: the one file that turns what happened into an epsilon.
+"""The accountant: the only file that computes an epsilon from events.
 
-Where all noise is Gaussian, reported figures are privacy loss distributions (PLD; Koskela et al. 2020, Doroshenko et
-al. 2022; losses.py) on a grid of 1e-3, rounded up; a Renyi bound (RDP; Mironov 2017) is computed beside each as a
-check. Where some noise is Skellam, for which no PLD is proven, the Renyi bound is the figure. Neighbours differ
-by adding or removing one unit.
+Where all noise is Gaussian, the reported epsilon comes from privacy loss distributions (PLD; Koskela et al. 2020,
+Doroshenko et al. 2022; pld.py) on a grid of 1e-3, rounded up, and a Renyi bound (RDP; Mironov 2017) checks each.
+No PLD is proven for Skellam noise: where there is some, the reported epsilon is the Renyi bound. Neighbouring data
+sets differ by adding or removing one unit.
 """
 
 # The libraries below ship no types:
@@ -26,51 +26,53 @@ from .pld import composed, epsilon_at, sampled_gaussian
 from .root_finding import crossing
 
 GRIDS = (1e-3, 1e-4, 1e-5)
-"""Discretisations of the privacy loss: the first, unless many small steps make it too coarse."""
+"""Grid widths of the privacy loss. The first is the default; many small steps need a finer one."""
 
 STEP_ERROR, TOLERANCE, FINE = 5.0, 0.005, 0.0001
-"""A grid overstates epsilon by less than STEP_ERROR grid^2 a step (measured); a finer one is taken if that is more
-than this share of it. All grids err on the private side."""
+"""A grid overstates epsilon by less than STEP_ERROR grid^2 a step (measured). If that exceeds TOLERANCE (or FINE)
+times epsilon, a finer grid is used. All grids err on the private side."""
 
 ORDERS = (*range(2, 33), *(round(2 ** (k / 2)) for k in range(11, 23)))
-"""Renyi orders: whole numbers, for which the bound is a finite sum (Mironov et al. 2019, section 3.3)."""
+"""Renyi orders: integers, at which the bound is a finite sum (Mironov et al. 2019, section 3.3)."""
 
-BETWEEN = tuple(whole + part / 8 for whole in range(1, 16) for part in range(1, 8))
-"""Orders between, for which the bound is read off a chord: (order - 1) rdp is convex (van Erven, Harremoes 2014)."""
+FRACTIONAL_ORDERS = tuple(whole + part / 8 for whole in range(1, 16) for part in range(1, 8))
+"""Fractional orders. Linear interpolation bounds them, as (order - 1) rdp is convex (van Erven, Harremoes 2014)."""
 
 NOISE_STEP = 1e-4
-"""A calibrated noise multiplier is sought to this, relative, and rounded up to five digits."""
+"""Relative precision of a calibrated noise multiplier, which is then rounded up to five digits."""
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1e4
 
 VAST = 200.0
-"""An epsilon that protects nobody: above it the Renyi bound itself is the figure, as finer accounting is idle."""
+"""An epsilon that protects nobody: above it the Renyi bound is reported, as a tighter figure has no use."""
 
 Orders = TypeVar("Orders", float, NDArray[Any])
 
 Spending = tuple[tuple[Event, int], ...]
-"""Distinct events with how often each happened."""
+"""Distinct events, each with its count."""
 
 
 class AccountingError(BractError):
-    """The two accountants contradict each other: no figure is printed."""
+    """The two accountants contradict each other, so no figure is reported."""
 
 
 def renyi(event: Event, order: int) -> float:
-    """Return the Renyi divergence, at a whole order above 1, by which the event tells neighbours apart at most.
+    """Return an upper bound on the Renyi divergence between neighbours of an event, at an integer order above 1.
 
-    Gaussian: Mironov 2017, corollary 3. Skellam of variance v, one coordinate moved by s whole steps: at most s^2 r,
-    r = a / (2 v) + (2 a + 5) / (4 v^2), which is the bound of Agarwal et al. 2021, divided by s^2 and largest at
-    s = 1. Coordinates are independent, so moved by a whole vector y they give |y|^2 r. Random rounding moves them by
-    a random y: coordinate j, a real move m + f, by m or m + 1, of mean square (m + f)^2 + f (1 - f). As
-    exp((a - 1) divergence) is jointly convex, its mean over the rounding bounds it, and with k = (a - 1) r
+    Gaussian: Mironov 2017, corollary 3.
+
+    Skellam of variance v. If one coordinate moves by s integer steps, the divergence of order a is at most s^2 r with
+    r = a / (2 v) + (2 a + 5) / (4 v^2): the bound of Agarwal et al. 2021, divided by s^2, is largest at s = 1.
+    Coordinates are independent, so a move by an integer vector y gives |y|^2 r. Random rounding makes y random: a
+    real move of m + f in coordinate j becomes m or m + 1, with mean square (m + f)^2 + f (1 - f). As
+    exp((a - 1) divergence) is jointly convex, its mean over the rounding is an upper bound. With k = (a - 1) r,
     Hoeffding's lemma gives log E exp(k y_j^2) <= k E y_j^2 + k^2 (2 m + 1)^2 / 8 <= k (1 + k) ((m + f)^2 + 1/4).
-    Summed over coordinates the divergence is at most r (1 + k) S, where S = v / noise_multiplier^2 is the square of
-    the norm of the real move and a quarter for each coordinate.
+    Summed over coordinates, the divergence is at most r (1 + k) S. Here S = v / noise_multiplier^2 is the squared
+    norm of the real move plus a quarter for each coordinate.
 
     Poisson sampling, Mironov et al. 2019, section 3.3: the moment E (1 - q + q L)^a, expanded. It bounds the other
-    direction too (their theorem 5), for a reflection swaps the noise and the moved noise; the mean over the rounding
-    is taken term by term.
+    direction too (their theorem 5), because a reflection swaps the noise and the moved noise. The mean over the
+    rounding is taken term by term.
     """
     match event:
         case Gaussian() | Skellam():
@@ -86,7 +88,7 @@ def renyi(event: Event, order: int) -> float:
 
 
 def _unsampled(event: Gaussian | Skellam, order: Orders) -> Orders:
-    """Return the Renyi divergence of noise at one order or at several."""
+    """Return the Renyi divergence of one addition of noise, at one order or at an array of orders."""
     if isinstance(event, Gaussian):
         return order / (2 * event.noise_multiplier**2)
     rate = order / (2 * event.variance) + (2 * order + 5) / (4 * event.variance**2)
@@ -94,7 +96,7 @@ def _unsampled(event: Gaussian | Skellam, order: Orders) -> Orders:
 
 
 def _sampled_moment(rate: float, inner: Event, order: int) -> float:
-    """Return log sum over k of C(a, k) (1 - q)^(a - k) q^k exp((k - 1) rdp(k)), as 1 + the terms' excess over 1."""
+    """Return log sum over k of C(a, k) (1 - q)^(a - k) q^k exp((k - 1) rdp(k)), as log(1 + terms with exp - 1)."""
     k = np.arange(2, order + 1)
     excess = _log_excess(inner, max(order, ORDERS[-1]))[: order - 1]
     logs = _log_choices(order) + (order - k) * math.log1p(-rate) + k * math.log(rate) + excess
@@ -104,14 +106,14 @@ def _sampled_moment(rate: float, inner: Event, order: int) -> float:
 
 @lru_cache(maxsize=64)
 def _log_choices(order: int) -> NDArray[np.float64]:
-    """Return the logarithm of how many ways there are to choose 2, 3, ... of so many."""
+    """Return log C(order, k) for k = 2..order, float64 [order - 1]."""
     k = np.arange(2, order + 1)
     return gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
 
 
 @lru_cache(maxsize=256)
 def _log_excess(event: Event, last: int) -> NDArray[np.float64]:
-    """Return log(exp((order - 1) renyi) - 1) at every whole order from 2 to `last`."""
+    """Return log(exp((order - 1) renyi) - 1) at every integer order from 2 to `last`."""
     orders = np.arange(2.0, last + 1)
     if isinstance(event, Gaussian | Skellam):
         curve = _unsampled(event, orders)
@@ -122,20 +124,20 @@ def _log_excess(event: Event, last: int) -> NDArray[np.float64]:
 
 
 def epsilon(event: Event, delta: float) -> float:
-    """Return the epsilon of an event at `delta`, infinite where nothing protects."""
+    """Return the epsilon of an event at `delta`, infinite without noise."""
     return spent(((event, 1),), delta)
 
 
 def spent(events: Spending, delta: float, tolerance: float = TOLERANCE) -> float:
-    """Return the epsilon of all events together at `delta`: by PLD, checked against RDP, if all noise is Gaussian.
+    """Return the epsilon of the composition of all events at `delta`.
 
-    Else it is the Renyi bound. A figure by PLD is at most about `tolerance` of itself above the exact value, as far
-    as the finest grid allows.
+    If all noise is Gaussian, it is the PLD figure, checked against RDP, else the Renyi bound. A PLD figure exceeds
+    the exact value by about `tolerance` of itself at most, as far as the finest grid allows.
 
     Guarantee: the figure is an upper bound for the composition of the events (pessimistic discretisation).
 
     Raises:
-        AccountingError: the PLD figure lies above the Renyi bound on every grid, so one of the two is wrong.
+        AccountingError: the PLD figure exceeds the Renyi bound on every grid, so one of the two is wrong.
     """
     if not events:
         return 0.0
@@ -159,10 +161,10 @@ def _steps(event: Event) -> int:
 
 
 def pld_epsilon(events: Spending, delta: float, grid: float = GRIDS[0]) -> float:
-    """Return the epsilon of all events together at `delta` by privacy loss distributions on one grid.
+    """Return the epsilon of the composition of all events at `delta`, by privacy loss distributions on one grid.
 
     Raises:
-        ValueError: there is no proven one for an event.
+        ValueError: no privacy loss distribution is proven for an event.
     """
     if any(_is_unbounded(event) for event, _ in events):
         return math.inf
@@ -170,7 +172,7 @@ def pld_epsilon(events: Spending, delta: float, grid: float = GRIDS[0]) -> float
 
 
 def _sampled_steps(event: Event, count: int) -> tuple[float, float, int]:
-    """Return rate, noise multiplier and number of the steps that an event is which happened so often."""
+    """Return (sampling rate, noise multiplier, steps) of an event that happened `count` times."""
     match event:
         case Composed(inner, times):
             return _sampled_steps(inner, count * times)
@@ -184,7 +186,7 @@ def _sampled_steps(event: Event, count: int) -> tuple[float, float, int]:
 
 @lru_cache(maxsize=4096)
 def _pld_epsilon(steps: tuple[tuple[float, float, int], ...], delta: float, grid: float) -> float:
-    """Return the larger of the epsilons for removing and for adding a unit; without sampling they are one."""
+    """Return the larger of the epsilons for removing and for adding a unit; without sampling they are equal."""
     found = [0.0]
     for removed in (True, False) if any(rate < 1 for rate, _, _ in steps) else (True,) if steps else ():
         each = [(sampled_gaussian(rate, noise, grid, removed), count) for rate, noise, count in steps]
@@ -194,10 +196,10 @@ def _pld_epsilon(steps: tuple[tuple[float, float, int], ...], delta: float, grid
 
 @lru_cache(maxsize=4096)
 def rdp_epsilon(events: Spending, delta: float) -> float:
-    """Return the Renyi bound on the epsilon of all events together at `delta`.
+    """Return the Renyi bound on the epsilon of the composition of all events at `delta`.
 
-    Reference: Canonne, Kamath, Steinke 2020, proposition 12, for the step to epsilon; Bretagnolle, Huber 1979, where
-    the divergence is so small that no probability differs by more than delta, so that epsilon is zero.
+    Reference: Canonne, Kamath, Steinke 2020, proposition 12, converts the divergence to epsilon. Bretagnolle, Huber
+    1979 gives epsilon 0 where the divergence is so small that no probability differs by more than delta.
     """
     if any(_is_unbounded(event) for event, _ in events):
         return math.inf
@@ -206,8 +208,8 @@ def rdp_epsilon(events: Spending, delta: float) -> float:
         raise AccountingError(
             "the renyi bound of an event is no number", "no figure is printed; please report the plan"
         )
-    chords = np.interp(BETWEEN, [1, *ORDERS], [0.0, *moments])
-    orders = np.array([*BETWEEN, *ORDERS])
+    chords = np.interp(FRACTIONAL_ORDERS, [1, *ORDERS], [0.0, *moments])
+    orders = np.array([*FRACTIONAL_ORDERS, *ORDERS])
     curve = np.array([*chords, *moments]) / (orders - 1)
     bounds = curve + np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
     return 0.0 if (-np.expm1(-curve) < delta**2).any() else max(0.0, float(bounds.min()))
@@ -236,14 +238,14 @@ def _is_unbounded(event: Event) -> bool:
 
 
 def calibrate(event: Callable[[float], Event], target: float, delta: float) -> float:
-    """Return the least noise multiplier, up to 1e-4 of it, whose `event` costs at most `target` at `delta`.
+    """Return the smallest noise multiplier, to a relative 1e-4, whose `event` costs at most `target` at `delta`.
 
-    Guarantee: the event of the returned multiplier was computed to cost at most `target`.
+    Guarantee: the epsilon of the returned multiplier was computed, and is at most `target`.
 
     Raises:
         PlanError: no noise multiplier up to 10,000 meets the target.
     """
-    enough = _enough_by_rdp(event, target, delta)
+    enough = _sufficient_by_rdp(event, target, delta)
     if enough == LEAST_NOISE:
         return LEAST_NOISE
 
@@ -261,19 +263,19 @@ def calibrate(event: Callable[[float], Event], target: float, delta: float) -> f
 
 
 def _round_up(value: float) -> float:
-    """Return the next number of five significant digits."""
+    """Return the value rounded up to five significant digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 4)
     return float(f"{math.ceil(value / unit) * unit:.5g}")
 
 
-def _enough_by_rdp(event: Callable[[float], Event], target: float, delta: float) -> float:
-    """Return a noise multiplier that the Renyi bound proves sufficient, within 10 % of the least such."""
+def _sufficient_by_rdp(event: Callable[[float], Event], target: float, delta: float) -> float:
+    """Return a noise multiplier that suffices by the Renyi bound, within 10 % of the smallest."""
 
-    def too_dear(noise_multiplier: float) -> bool:
+    def exceeds_target(noise_multiplier: float) -> bool:
         return rdp_epsilon(((event(noise_multiplier), 1),), delta) > target
 
     low = high = LEAST_NOISE
-    while too_dear(high):
+    while exceeds_target(high):
         low, high = high, 2 * high
         if low > MOST_NOISE:
             raise PlanError(
@@ -282,5 +284,5 @@ def _enough_by_rdp(event: Callable[[float], Event], target: float, delta: float)
             )
     while high > 1.1 * low:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if too_dear(middle) else (low, middle)
+        low, high = (middle, high) if exceeds_target(middle) else (low, middle)
     return high

@@ -1,4 +1,4 @@
-"""What happened, in the sense of dp_accounting's DpEvent: frozen facts that say nothing of what they cost."""
+"""Privacy events, as dp_accounting's DpEvent: frozen records of what ran; the accountant computes their cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 MOST = 10**12
-"""The most often an event can have happened."""
+"""The largest count of a composed event."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,11 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Skellam:
-    """Skellam noise of `variance` was added once to each coordinate of a randomly rounded sum of whole numbers.
+    """Skellam noise of `variance` was added once to each coordinate of a randomly rounded integer sum.
 
-    `noise_multiplier` is its standard deviation in units of the root mean square, over the rounding, of the L2 norm
-    by which one unit moves the sum: that is sqrt(variance) / noise_multiplier whole steps.
+    `noise_multiplier` is the noise's standard deviation over the sensitivity. The sensitivity is the root mean
+    square, over the rounding, of the L2 norm by which one unit moves the sum: sqrt(variance) / noise_multiplier
+    steps.
     """
 
     noise_multiplier: float
@@ -47,7 +48,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class Unbounded:
-    """Something was seen that no noise protects: epsilon is infinite."""
+    """A value without noise was seen: epsilon is infinite."""
 
 
 Event = Gaussian | Skellam | PoissonSampled | Composed | Unbounded

@@ -1,13 +1,13 @@
-"""Privacy loss distributions of Gaussian noise, Poisson-sampled or not: rounded up onto a grid, composed, read off.
+"""Privacy loss distributions of Gaussian noise, with or without Poisson sampling: discretised, composed, evaluated.
 
-One unit's presence moves the output of a step from N(0, s^2) to N(1, s^2), s being the noise multiplier, with the
-sampling rate as its probability. `Losses` holds, for one direction (the unit is removed, or added), how likely which
-privacy loss is. Its delta(epsilon) = infinite + sum of mass (1 - exp(epsilon - loss)) over larger losses lies nowhere
-below the true one: on the grid's points it is the true one, rounded up, and between them a chord, over exp(epsilon),
-of a convex curve. What lies beyond the ends of a grid counts as its least loss, or as an infinite one, so ends change
-how tight a figure is and never whether it holds.
+One unit moves the output of a step from N(0, s^2) to N(1, s^2) with probability q. Here s is the noise multiplier and
+q the sampling rate. `Losses` holds the distribution of the privacy loss for one direction: the unit is removed, or
+added. Its delta(epsilon) = infinite + sum of mass (1 - exp(epsilon - loss)) over the losses above epsilon. This is
+nowhere below the true delta: at grid points it is the true value, rounded up; between them it is a chord, as a
+function of exp(epsilon), of a convex curve. Losses below the grid count as its smallest loss, losses above it as
+infinite. So the ends of the grid change how tight a figure is, never whether it holds.
 
-Tests hold steps against numbers of sixty digits, compositions against closed forms, and both against dp_accounting.
+Tests compare single steps with sixty-digit values, compositions with closed forms, and both with dp_accounting.
 
 Reference: Koskela et al. 2020 and 2021 (composition by Fourier transform); Doroshenko et al. 2022 (the grid).
 """
@@ -29,32 +29,32 @@ from scipy.special import erfcx, ndtr
 
 Floats = NDArray[np.floating[Any]]
 Logs = Sequence[tuple[Floats, int]]
-"""Logarithms of masses, each with how often a place is drawn by them."""
+"""Log masses of each step, [places], with the number of times that the step is taken."""
 
 FARTHEST = 10.0
-"""A step's grid ends where noise is beyond so many standard deviations: 1e-23 of it, which counts as lost."""
+"""Standard deviations of noise that a step's grid covers. The 1e-23 beyond counts as an infinite loss."""
 
 TAIL = 1e-15
-"""The most mass, of a tilted composition, that is left out at both ends together."""
+"""The most mass of a tilted composition that both ends leave out together."""
 
 NOISE = 2.0**-40
-"""The share of delta that is charged for each step of a composition: masses are known to the last digits only."""
+"""The share of delta added for each step of a composition, as masses are rounded."""
 
 BLUR = 2.0**-46
-"""What a tilted step's Fourier transform errs by at most: 128 units in the last place of its largest value, 1."""
+"""The largest error of a tilted step's Fourier transform: 128 units in the last place of its largest value, 1."""
 
 ROUNDING = 2.0**-50
-"""Four units in the last place of 1: added to each term of delta, relative to it and to one and its loss."""
+"""Four units in the last place of 1. Delta is rounded up by ROUNDING (1 + |loss|) times its first term."""
 
 NORMAL, SKEWED = np.array([0.5, 0.75, 1.0, 1.4]), np.array([2.0, 5.0, 10.0, 18.0, 30.0])
-"""Orders of Chernoff's bound at which ends are sought: times the best for a normal distribution; over the width."""
+"""Orders of Chernoff's bound to try: NORMAL times the best order of a normal distribution, SKEWED over the width."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """How likely which privacy loss is: `masses[i]` for `(lowest + i) * grid`, and `infinite` for an infinite one.
+    """A discrete distribution of the privacy loss: `masses[i]` at `(lowest + i) * grid`, and `infinite` at infinity.
 
-    Masses are not negative, and those of a step sum up to about 1.
+    Masses are not negative. The masses of a step sum to about 1.
     """
 
     grid: float
@@ -64,14 +64,14 @@ class Losses:
 
 
 Steps = Sequence[tuple[Losses, int]]
-"""One step's losses on one grid, each with how often the step is taken."""
+"""The losses of each kind of step, all on one grid, with the number of times that the step is taken."""
 
 
 @lru_cache(maxsize=8)
 def sampled_gaussian(rate: float, noise_multiplier: float, grid: float, removed: bool) -> Losses:
-    """Return the losses of one step, where the unit is removed or where it is added.
+    """Return the losses of one step for a unit that is removed, else for one that is added.
 
-    Guarantee: delta is nowhere below the true one by more than 1e-15 for noise multipliers from 0.3 on.
+    Guarantee: delta is nowhere more than 1e-15 below the true one, for noise multipliers of 0.3 or more.
     """
     farthest = FARTHEST / noise_multiplier + 0.5 / noise_multiplier**2
     ends = np.logaddexp(_log_unsampled(rate), math.log(rate) + np.array([-farthest, farthest]))
@@ -84,18 +84,18 @@ def sampled_gaussian(rate: float, noise_multiplier: float, grid: float, removed:
 def step_delta(epsilons: Floats, rate: float, noise_multiplier: float, removed: bool) -> Floats:
     """Return the delta of one step at each epsilon, of either sign, rounded up.
 
-    With f the density of outputs without the unit and g that with it, delta is the integral of what (1 - q) f + q g
-    exceeds exp(epsilon) f by, if the unit is removed, which is q times what g exceeds exp(loss) f by, for
-    exp(loss) = 1 + (exp(epsilon) - 1) / q. If it is added, f exceeds exp(epsilon) ((1 - q) f + q g), which is
-    1 - (1 - q) exp(epsilon) times what f exceeds exp(loss) g by, for exp(-loss) = 1 + (exp(-epsilon) - 1) / q. Where
-    there is no such loss every output is beyond, so delta is 1 - exp(epsilon), or none is.
+    Let f be the density of outputs without the unit, g the density with it, and D(p, r) the integral of max(p - r,
+    0). If the unit is removed, delta is D((1 - q) f + q g, exp(epsilon) f) = q D(g, exp(loss) f), with
+    exp(loss) = 1 + (exp(epsilon) - 1) / q. If it is added, delta is D(f, exp(epsilon) ((1 - q) f + q g)) =
+    (1 - (1 - q) exp(epsilon)) D(f, exp(loss) g), with exp(-loss) = 1 + (exp(-epsilon) - 1) / q. Where no such loss
+    exists, the two densities do not cross, and delta is max(0, 1 - exp(epsilon)).
 
     Reference: Balle, Barthe, Gaboardi 2018, theorem 2, for epsilons above zero.
     """
     sign, least = (1 if removed else -1), _log_unsampled(rate)
     deltas, some = np.maximum(0.0, -np.expm1(np.minimum(epsilons, 1.0))), sign * epsilons > least
     weight = rate if removed else -np.expm1(epsilons[some] + least)
-    deltas[some] = weight * _gaussian_delta(sign * _before_sampling(sign * epsilons[some], rate), noise_multiplier)
+    deltas[some] = weight * _gaussian_delta(sign * _unsampled_loss(sign * epsilons[some], rate), noise_multiplier)
     return np.minimum(deltas, 1.0)
 
 
@@ -103,19 +103,19 @@ def _log_unsampled(rate: float) -> float:
     return math.log1p(-rate) if rate < 1 else -math.inf
 
 
-def _before_sampling(loss: Floats, rate: float) -> Floats:
-    """Return log(1 + (exp(loss) - 1) / rate), near zero to the last digits of the result, elsewhere of log(rate)."""
+def _unsampled_loss(loss: Floats, rate: float) -> Floats:
+    """Return log(1 + (exp(loss) - 1) / rate), with an error relative to the result near zero, else to log(rate)."""
     share = np.expm1(np.minimum(loss, 1.0)) / rate
     far = loss - math.log(rate) + np.log(-np.expm1(_log_unsampled(rate) - loss))
     return np.where(np.abs(share) < 0.5, np.log1p(np.maximum(share, -0.5)), far)
 
 
 def _gaussian_delta(loss: Floats, noise_multiplier: float) -> Floats:
-    """Return the delta of Gaussian noise at an epsilon of either sign, rounded up: F(a) - exp(loss) F(a - 1 / s).
+    """Return the delta of Gaussian noise at an epsilon of either sign, rounded up: F(a) - exp(loss) F(b).
 
-    F is the normal distribution function, a = 1 / (2 s) - loss s. exp(loss) is the ratio of the normal density at a
-    to that at a - 1 / s, so where that is negative the second term is the density at a times a Mills ratio: no
-    exponential is large.
+    F is the normal distribution function, a = 1 / (2 s) - loss s, and b = a - 1 / s. exp(loss) is the normal density
+    at a over the density at b. So where b is negative, the second term is the density at a times a Mills ratio, and
+    no exponential overflows.
 
     Reference: Balle, Wang 2018, theorem 8.
     """
@@ -127,10 +127,10 @@ def _gaussian_delta(loss: Floats, noise_multiplier: float) -> Floats:
 
 
 def _connect(deltas: Floats, grid: float, lowest: int) -> Losses:
-    """Return the losses on a grid, `lowest` times it the least, whose delta there is `deltas`, or above.
+    """Return losses on a grid from `lowest * grid` on, whose delta at each grid point is at least that in `deltas`.
 
-    Reference: Doroshenko et al. 2022, algorithm 1, its differences arranged so that rounding moves mass between
-    neighbours and adds or takes none.
+    Reference: Doroshenko et al. 2022, algorithm 1. The order of its differences lets rounding errors move mass
+    between neighbours, and never create or remove mass.
     """
     falling = np.maximum.accumulate(deltas[::-1])[::-1]
     steps = np.diff(falling)
@@ -140,14 +140,14 @@ def _connect(deltas: Floats, grid: float, lowest: int) -> Losses:
 
 
 def composed(steps: Steps, delta: float) -> Losses:
-    """Return the losses of all steps together, as they are above about the epsilon that belongs to `delta`.
+    """Return the losses of the composition of all steps, accurate near the epsilon at `delta` and above it.
 
-    The product of their Fourier transforms would be rounded by 1e-16 a step, beside which a small delta drowns. So
-    masses are tilted first, by exp(t place) / E exp(t place), and back at the end: if t is that of the best Chernoff
-    bound, the tilted sum lies about the epsilon and rounding is small beside delta.
+    A product of Fourier transforms has a rounding error of 1e-16 a step, which would swamp a small delta. So masses
+    are first tilted by exp(t place) / E exp(t place), and tilted back at the end. At the order t of the best Chernoff
+    bound, the tilted sum is centred near the epsilon, and rounding is small compared with delta.
 
-    Guarantee: masses left out above are charged as infinite losses; those below count as the least loss. Whatever t
-    is, no mass is rounded down: what it may err by is added before it is tilted back.
+    Guarantee: masses cut off above the grid count as infinite losses, and those below as the smallest loss. For every
+    t, no mass is rounded down: its largest error is added before it is tilted back.
     """
     if len(steps) == 1 and steps[0][1] == 1:
         return steps[0][0]
@@ -155,7 +155,7 @@ def composed(steps: Steps, delta: float) -> Losses:
     t = _best_order(logs, delta)
     tilted = [(log + t * np.arange(len(log)), count) for log, count in logs]
     tilted = [(log - _log_sum(log), count) for log, count in tilted]
-    low, high = _ends(tilted)
+    low, high = _interval(tilted)
     back = _moment(logs, t) - t * np.arange(low, high + 1)
     masses = _convolved(tilted, low, high) * np.exp(np.minimum(back, 700.0))
     finite = sum(count * math.log1p(-losses.infinite) for losses, count in steps)
@@ -165,11 +165,11 @@ def composed(steps: Steps, delta: float) -> Losses:
 
 
 def _convolved(logs: Logs, low: int, high: int) -> Floats:
-    """Return the masses of the sum of all places from `low` to `high`, rounded up; what lies outside wraps around.
+    """Return the masses of the sum of all places, from `low` to `high`, rounded up; masses outside wrap around.
 
-    A mass errs by no more than the mean over the transform of what the product would grow by with every factor.
+    The error of a mass is at most the mean, over all frequencies, of the error of the product of the transforms.
     """
-    size = _fast(max(high - low + 1, *(len(log) for log, _ in logs)))
+    size = _fft_size(max(high - low + 1, *(len(log) for log, _ in logs)))
     factors = [(np.fft.rfft(np.exp(log), size), count) for log, count in logs]
     product = math.prod(factor**count for factor, count in factors)
     most = math.prod((np.abs(factor) + BLUR) ** count for factor, count in factors)
@@ -177,11 +177,11 @@ def _convolved(logs: Logs, low: int, high: int) -> Floats:
     return np.roll(np.fft.irfft(product, size), -low)[: high - low + 1] + error
 
 
-def _ends(logs: Logs) -> tuple[int, int]:
-    """Return two places outside of which the sum of all places, each drawn by its mass, is with at most TAIL.
+def _interval(logs: Logs) -> tuple[int, int]:
+    """Return an interval that the sum of all places leaves with probability TAIL at most.
 
-    By Chernoff's bound: P(sum >= high) is at most exp(log E exp(t sum) - t high) for every t above zero, and below
-    zero likewise for the lower end.
+    By Chernoff's bound, P(sum >= high) is at most exp(log E exp(t sum) - t high) for every t above zero; a t below
+    zero bounds the lower end in the same way.
     """
     least, low, high = math.log(TAIL / 2), 0, sum((len(log) - 1) * count for log, count in logs)
     for t in _orders(logs, TAIL / 2):
@@ -191,9 +191,9 @@ def _ends(logs: Logs) -> tuple[int, int]:
 
 
 def _best_order(logs: Logs, delta: float) -> float:
-    """Return the order t of the best Chernoff bound, within 3 % or so.
+    """Return the order t of the best Chernoff bound, within about 3 %.
 
-    Where rare large losses make up delta, rounding is the larger beside it the farther t is off.
+    Where rare large losses dominate delta, a t that is further off gives a larger rounding error.
     """
 
     def bound(t: float) -> float:
@@ -206,7 +206,7 @@ def _best_order(logs: Logs, delta: float) -> float:
 
 
 def _orders(logs: Logs, tail: float) -> list[float]:
-    """Return orders t for Chernoff's bound on a tail; one is near the best, others cost tightness only."""
+    """Return orders t to try for Chernoff's bound on a tail: every order is valid, and one is nearly the best."""
     variance = sum(count * _variance(np.exp(log)) for log, count in logs)
     width = max(len(log) for log, _ in logs)
     return [*(NORMAL * math.sqrt(-2 * math.log(min(tail, 0.5)) / variance)).tolist(), *(SKEWED / width).tolist()]
@@ -228,13 +228,13 @@ def _log_sum(logs: Floats) -> float:
     return most + math.log(np.exp(logs - most).sum())
 
 
-def _fast(size: int) -> int:
-    """Return the least number, at least `size`, that is a power of two or 3, 5, 9 or 15 times one."""
+def _fft_size(size: int) -> int:
+    """Return the smallest number from `size` on that is a power of two times 1, 3, 5, 9 or 15."""
     return min(base << (-(-size // base) - 1).bit_length() for base in (1, 3, 5, 9, 15))
 
 
 def epsilon_at(losses: Losses, delta: float) -> float:
-    """Return the least epsilon, from zero and the least loss on, at which the losses' delta is at most `delta`."""
+    """Return the smallest epsilon, at least zero and at least the smallest loss, whose delta is at most `delta`."""
     if losses.infinite > delta:
         return math.inf
     first = max(0, 1 - losses.lowest)

@@ -1,4 +1,4 @@
-"""Where a falling function crosses zero, from above: its result errs to one side only."""
+"""Root finding for decreasing functions, with an error to one side only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 def crossing(excess: Callable[[float], float], low: float, high: float, width: float) -> float:
-    """Return a point, at most `width` beyond the crossing, at which a falling function is at most zero.
+    """Return a point at which a decreasing function is at most zero, at most `width` above its root.
 
-    It must be above zero at `low` and at most zero at `high`. The search follows the line between the two; the value
-    at an end that stays is halved (the Illinois rule), so both ends close in.
+    The function must be positive at `low` and at most zero at `high`. This is the method of false position with the
+    Illinois rule: the value at an end that stays is halved, so both ends converge.
 
     Reference: Dowell, Jarratt 1971.
     """

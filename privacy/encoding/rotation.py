@@ -1,7 +1,7 @@
-"""The rotation that spreads a vector evenly over its coordinates before it is rounded: random signs, then Hadamard.
+"""The random rotation before rounding: random signs, then a Hadamard transform.
 
-A rotated vector needs fewer bits a coordinate. The rotation is public and linear, the same for all devices of a
-round, and keeps the L2 norm; privacy does not rest on it.
+It spreads a vector evenly over its coordinates, so that each needs fewer bits. The rotation is public, linear and the
+same for all devices of a round. It preserves the L2 norm; privacy does not depend on it.
 
 Reference: Suresh et al., Distributed Mean Estimation with Limited Communication, ICML 2017, section 3.
 """
@@ -17,11 +17,11 @@ from ..noise.keystream import Keystream
 
 SIDE = 64
 BLOCK = SIDE * SIDE
-"""Coordinates that are mixed with one another: a block is a matrix of 64 by 64, times a Hadamard matrix each way."""
+"""Coordinates of a block: a matrix of 64 by 64, multiplied by a Hadamard matrix from both sides."""
 
 
 def padded(count: int) -> int:
-    """Return how many coordinates a vector of `count` has once it is rotated: whole blocks, or one smaller one.
+    """Return the number of coordinates after rotation: a multiple of BLOCK, or a power of two below it.
 
     >>> padded(51), padded(4096), padded(121_930)
     (64, 4096, 122880)
@@ -30,9 +30,9 @@ def padded(count: int) -> int:
 
 
 def rotate(vector: NDArray[np.floating], seed: bytes) -> NDArray[np.float64]:
-    """Return the vector, shape [count], rotated: float64 [padded(count)]. `seed` is 32 public bytes.
+    """Return the rotated vector, float64 [padded(count)], of a vector [count]. `seed` is 32 public bytes.
 
-    Guarantee: the map is linear and keeps the L2 norm, up to float64 rounding (1e-13 relative).
+    Guarantee: the map is linear and preserves the L2 norm, up to float64 rounding (1e-13 relative).
     """
     size = padded(len(vector))
     rotated = np.zeros(size)
@@ -42,12 +42,12 @@ def rotate(vector: NDArray[np.floating], seed: bytes) -> NDArray[np.float64]:
 
 
 def unrotate(rotated: NDArray[np.float64], seed: bytes, count: int) -> NDArray[np.float64]:
-    """Return the `count` coordinates of the vector that `rotate` gave under the same seed."""
+    """Return the vector, float64 [count], from its rotation under the same seed."""
     return (_mix(rotated) * _signs(seed, len(rotated)))[:count]
 
 
 def _mix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the blocks of the vector, each times the orthonormal Hadamard matrix, which is its own inverse."""
+    """Return the vector with each block multiplied by the orthonormal Hadamard matrix, which is its own inverse."""
     high = hadamard(min(SIDE, len(vector)))
     low = hadamard(min(BLOCK, len(vector)) // len(high))
     return np.matmul(np.matmul(high, vector.reshape(-1, len(high), len(low))), low).reshape(-1)

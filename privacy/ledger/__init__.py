@@ -1,1 +1,1 @@
-"""What was spent, on disk: a hash-chained list of entries that refuses what exceeds the budget."""
+"""The ledger of spent privacy on disk: a hash chain of entries that refuses to exceed the budget."""

@@ -1,4 +1,4 @@
-"""What was released and what each client lost by it: the entries of a ledger, and their sums."""
+"""The entries of a ledger, one for each release, and the epsilon of each client over several entries."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..accounting.events import Event, from_json, to_json
 from ..budget import Budget, View
 
 DEVICE = "this device"
-"""The one client of a device's own ledger: itself. No client of a server's ledger has this name."""
+"""The name of the only client in a device's own ledger. No client in a server's ledger can have this name."""
 
 NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}")
-"""What a client may be called: by the same name after every restart, of the server or of the device."""
+"""The form of a client's name, which stays the same after every restart of the server or the device."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The run of a plan that a release is of; the plan is named by its digest.
+    """The run that a release belongs to, and the digest of its plan.
 
-    `population` says who is meant by the clients' names, where runs of several plans stand in one ledger.
+    `population` identifies the set of clients that names refer to, in a ledger that several plans share.
     """
 
     plan: str
@@ -34,10 +34,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry:
-    """One release: who was in it, by name, and what it costs each of them in either view.
+    """One release: the names of its clients, and its cost for each of them in each view.
 
-    `release` names the randomness used: the same name means the very same release, which is paid for once.
-    `origin` is there where a ledger holds more than one run.
+    `release` identifies the randomness: two entries with the same name are the same release, which is charged once.
+    `origin` is None if the ledger holds only one run.
     """
 
     round: int
@@ -48,15 +48,15 @@ class Entry:
     origin: Origin | None = None
 
     def event(self, view: View) -> Event:
-        """What this release costs in one view."""
+        """The event that this release costs in one view."""
         return self.server if view == "server" else self.released
 
 
 def check_clients(entry: Entry) -> None:
-    """Refuse an entry that names a client twice, or by what is no name.
+    """Check that the clients of an entry are distinct and have valid names.
 
     Raises:
-        ValueError: it does.
+        ValueError: a name occurs twice or is not valid.
     """
     if len(set(entry.clients)) != len(entry.clients):
         raise ValueError("a release names a client twice")
@@ -65,7 +65,7 @@ def check_clients(entry: Entry) -> None:
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """Return the entry as plain values; that of a device names no client, and only the event that it was charged."""
+    """Return the entry as plain values. A device's entry has no client and only the event that was charged."""
     start = {"round": entry.round, "release": entry.release}
     origin = {} if entry.origin is None else {"origin": asdict(entry.origin)}
     if entry.clients == (DEVICE,):
@@ -78,7 +78,7 @@ def entry_from_json(value: dict[str, Any]) -> Entry:
     """Return the entry that `entry_to_json` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no such entry.
+        ValueError, KeyError, TypeError: the value is not such an entry.
     """
     event = from_json(value["event"]) if "event" in value else None
     entry = Entry(
@@ -100,7 +100,7 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 class Account:
-    """The sums of entries, client by client and view by view; `budget` says at which delta they are priced."""
+    """The events of each client in each view, and their epsilon at the delta of `budget`."""
 
     def __init__(self, budget: Budget, entries: Iterable[Entry] = ()) -> None:
         self.budget = budget
@@ -115,15 +115,15 @@ class Account:
                 counts.setdefault(client, Counter())[entry.event(view)] += 1
 
     def spent(self, view: View) -> float:
-        """Return the epsilon of the client that lost most so far, in one view."""
+        """Return the largest epsilon that a client has spent so far, in one view."""
         return max((self._price(spending) for spending in self._spendings(view)), default=0.0)
 
     def audit(self, view: View) -> float:
-        """Return the Renyi bound beside `spent`."""
+        """Return the Renyi bound on the figure of `spent`."""
         return max((rdp_epsilon(s, self.budget.delta) for s in self._spendings(view)), default=0.0)
 
     def after(self, entry: Entry) -> float:
-        """Return what the entry would bring the client to that loses most by it, in the view the budget binds."""
+        """Return the largest epsilon of the entry's clients once it is added, in the view that the budget limits."""
         if self.budget.epsilon is None:
             return 0.0
         view = self.budget.view
@@ -132,7 +132,7 @@ class Account:
         return max((self._price(spending) for spending in spendings), default=0.0)
 
     def _price(self, spending: Spending) -> float:
-        """Return the epsilon of these events; one that seems above the budget is computed again, more finely."""
+        """Return the epsilon of these events. If it exceeds the budget, it is computed again, with more precision."""
         delta, limit = self.budget.delta, self.budget.epsilon
         epsilon = spent(spending, delta)
         if limit is not None and math.isfinite(epsilon) and epsilon > limit:

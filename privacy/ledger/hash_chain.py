@@ -1,7 +1,7 @@
-"""A file of JSON lines that only grows: each carries the SHA-256 of the line before it and of itself.
+"""An append-only file of JSON lines: each line holds its own SHA-256 and the one of the line before it.
 
-A line is on disk when `append` returns. A crash can tear the last line alone, which was then never acknowledged and
-is dropped; whatever else is not as it was written is found, and its line named.
+A line is on disk when `append` returns. A crash can truncate only the last line. This line was never acknowledged, so
+it is dropped. Every other change is detected, and the error names the line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import StateError
 from ..storage import HINT, storage, sync_folder, write_all
 
 NOTHING = "0" * 64
-"""What the first line names as the hash of the line before it."""
+"""The previous hash in the first line."""
 
 POLL_SECONDS = 0.05
 WHICH = "give the path of a ledger"
@@ -29,7 +29,7 @@ REMEDY = "restore the ledger from a copy; without it nothing more may be release
 
 @dataclass(frozen=True)
 class Lines:
-    """What lies in a chain: the body of each whole line, the hash of each after `NOTHING`, and how many bytes."""
+    """The complete lines of a chain: their bodies, `NOTHING` and then their hashes, and their length in bytes."""
 
     bodies: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
@@ -37,10 +37,10 @@ class Lines:
 
 
 def read_lines(path: Path, content: bytes, remedy: str = REMEDY) -> Lines:
-    """Return the whole lines in a chain's content; a torn last line is left out.
+    """Return the complete lines in a chain's content; a truncated last line is left out.
 
     Raises:
-        StateError: it is damaged; the line is named, and the hint is `remedy`.
+        StateError: a line is damaged. The error names the line, and its hint is `remedy`.
     """
     complete, newline, tail = content.rpartition(b"\n")
     bodies: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ def _open(path: Path, number: int, line: bytes, previous: str, remedy: str) -> t
         value = cast(dict[str, Any], json.loads(line))
         body = {key: part for key, part in value.items() if key not in ("previous", "hash")}
         digest = _digest(previous, body)
-        if line != _line(body, previous, digest):  # byte for byte: 1E-05 is the same number, and not what was written
+        if line != _line(body, previous, digest):  # byte for byte: 1E-05 equals 1e-05, but nobody wrote it so
             raise ValueError("hash")
     except (ValueError, AttributeError, TypeError, RecursionError) as fault:
         raise damaged(path, number, remedy) from fault
@@ -67,7 +67,7 @@ def _open(path: Path, number: int, line: bytes, previous: str, remedy: str) -> t
 
 
 def _is_whole(tail: bytes) -> bool:
-    """Whether a tail holds a whole line and then something else than a newline, which no torn write leaves."""
+    """Whether a tail holds a complete line without its newline, and more bytes: no truncated write leaves that."""
     try:
         _, end = json.JSONDecoder().raw_decode(tail.decode("latin-1"))
     except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ def damaged(path: Path, number: int, remedy: str = REMEDY) -> StateError:
 
 
 def empty(path: Path) -> StateError:
-    """Return the error that says that a file is no ledger."""
+    """Return the error for a file that is not a ledger."""
     return StateError(f"{path} holds no ledger", WHICH)
 
 
@@ -95,15 +95,14 @@ def _line(body: Mapping[str, Any], previous: str, digest: str) -> bytes:
 
 
 class Chain:
-    """The chain in a file, held under an exclusive lock until closed; a new one starts with `header`, if given.
+    """A hash chain in a file, under an exclusive lock until it is closed. With `header`, a missing file is created.
 
-    Whoever finds it locked waits up to `wait` seconds. Others than the file's owner can read it unless `private`.
-    `bodies` are those of the lines that were there when it was opened, the header first.
+    If another process has the lock, this one waits up to `wait` seconds. If `private`, only the file's owner can read
+    it. `bodies` are the lines that the file held when it was opened, the header first.
 
     Raises:
-        StateError: it stays locked, is damaged, or is not there and no header is given; `remedy` is what to do
-            about damage.
-        StorageError: it cannot be opened or written; `hint` says what to do.
+        StateError: the file stays locked, is damaged (the hint is `remedy`), or is missing without `header`.
+        StorageError: it cannot be opened or written; the hint is `hint`.
     """
 
     def __init__(
@@ -127,15 +126,15 @@ class Chain:
             raise
 
     def close(self) -> None:
-        """Let go of the file; nothing can be appended any more."""
+        """Close the file and release its lock; nothing can be appended after this."""
         os.close(self._file)
-        self._file = -1  # so that nothing can be written into a file that took over its number
+        self._file = -1  # the system may reuse the descriptor's number for another file
 
     def append(self, body: Mapping[str, Any]) -> None:
-        """Append a line; when this returns, it is on disk.
+        """Append a line; when this returns, the line is on disk.
 
         Raises:
-            StorageError: it could not be written; the file is as it was.
+            StorageError: the line could not be written; the file is unchanged.
         """
         digest = _digest(self.heads[-1], body)
         line = _line(body, self.heads[-1], digest) + b"\n"
@@ -168,10 +167,10 @@ class Chain:
         if not lines.bodies and header is None:
             raise empty(self.path)
         with storage(self.path, self._hint):
-            if lines.length < len(content):  # a crash tore the last line: nothing rests on it
+            if lines.length < len(content):  # a crash truncated the last line, before it was acknowledged
                 os.ftruncate(self._file, lines.length)
             if lines.bodies:
-                os.fsync(self._file)  # who wrote the last line may have been killed before it was on disk
+                os.fsync(self._file)  # the process that wrote the last line may have ended before its fsync
         if not lines.bodies and header is not None:
             self.append(header)
             self.bodies = (dict(header),)

@@ -1,8 +1,9 @@
-"""The ledger: an append-only, fsynced, hash-chained list of what was released, which refuses past its budget.
+"""The ledger: an append-only, fsynced hash chain of all releases, which refuses what exceeds its budget.
 
-The first line says what kind it is. A run's states the run's plan and budget, and is the server's. A population's
-states a budget that runs of several plans share. A device's states none: its owner's terms say what may be spent,
-and may change. A line is on disk before what it pays for happens, so a crash may waste budget, never overspend.
+The first line gives the kind. The ledger of a run belongs to the server and states the run's plan and budget. The
+ledger of a population states a budget that runs of several plans share. The ledger of a device states no budget: its
+owner's terms limit it, and may change. A charge is on disk before its release, so a crash may waste budget but never
+overspends it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from .entries import Account, Entry, Origin, check_clients, entry_from_json, ent
 from .hash_chain import Chain, damaged
 
 SLACK = 1e-9
-"""Relative rounding error allowed when a figure is compared with the budget."""
+"""The relative rounding error that a comparison with the budget allows."""
 
 Kind = Literal["run", "population", "device"]
 DEVICE_HEADER = {"kind": "device"}
 
 FORMAT = 2
-"""That of ledgers of runs and populations. The first, of versions up to 0.4, named clients by Flower's numbers."""
+"""The format of run and population ledgers. Format 1, up to version 0.4, identified clients by Flower's node IDs."""
 
 
 class Ledger:
-    """The ledger of one run in the file `path`, held under an exclusive lock until closed.
+    """The ledger of one run in the file `path`, under an exclusive lock until it is closed.
 
     Raises:
         StateError: the file is in use, damaged (the line is named), or states another budget.
@@ -43,7 +44,7 @@ class Ledger:
         self._hold(Chain(path, self._header))
 
     def _hold(self, chain: Chain) -> None:
-        """Take over what a chain holds; whatever is wrong with it, the lock is let go."""
+        """Read all entries of a chain; on any error, close it and release its lock."""
         with ExitStack() as fault:
             fault.callback(chain.close)
             self.path, self._chain = chain.path, chain
@@ -76,41 +77,41 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """SHA-256 of the last line: a checkpoint that holds it can tell a ledger that lost lines."""
+        """The SHA-256 of the last line. A checkpoint stores it to detect a ledger that lost lines."""
         return self._chain.heads[-1]
 
     def knows(self, head: str) -> bool:
-        """Whether `head` was the head of this ledger at some time."""
+        """Whether `head` is the hash of some line of this ledger."""
         return head in self._chain.heads[1:]
 
     def participations(self, besides: str = "") -> Counter[str]:
-        """How many releases each client was in, apart from the one named `besides`: it may be made once more."""
+        """The number of releases of each client, without the release `besides`, which may be repeated."""
         return Counter(client for entry in self.entries if entry.release != besides for client in entry.clients)
 
     def since(self, head: str, besides: str = "") -> tuple[Entry, ...]:
-        """The run's entries that came after `head` was the head, apart from the release named `besides`.
+        """The run's entries after the line with the hash `head`, without the release `besides`.
 
         Raises:
-            ValueError: it never was.
+            ValueError: no line has this hash.
         """
         later = self._entries[self._chain.heads.index(head, 1) - 1 :]
         return tuple(entry for entry in later if self._mine(entry) and entry.release != besides)
 
     def spent(self, view: View) -> float:
-        """The epsilon of the client that lost most so far, in one view."""
+        """The largest epsilon that a client has spent so far, in one view."""
         return self._account.spent(view)
 
     def audit(self, view: View) -> float:
-        """The Renyi bound beside `spent`."""
+        """The Renyi bound on the figure of `spent`."""
         return self._account.audit(view)
 
     def spend(self, entry: Entry) -> None:
-        """Charge one release; when this returns, the charge is on disk. A release already charged is free.
+        """Charge one release; when this returns, the charge is on disk. A release is charged only once.
 
         Raises:
-            BudgetError: the budget does not cover it; nothing was charged.
-            ValueError: the entry names a client twice, or by what is no name.
-            StorageError: it could not be written; nothing was charged.
+            BudgetError: the release would exceed the budget; nothing was charged.
+            ValueError: a client's name occurs twice or is not valid.
+            StorageError: the charge could not be written; nothing was charged.
         """
         check_clients(entry)
         entry = self._stamped(entry)
@@ -120,10 +121,10 @@ class Ledger:
             self._take(entry)
 
     def check(self, entry: Entry) -> None:
-        """Refuse one release more that the budget does not cover; nothing is charged.
+        """Check that the budget covers one more release; nothing is charged.
 
         Raises:
-            BudgetError: it does not.
+            BudgetError: the release would exceed the budget.
         """
         after, limit = self._account.after(entry), self.budget.epsilon
         if limit is not None and not after <= limit * (1 + SLACK):
@@ -148,14 +149,14 @@ class Ledger:
 
 
 class PopulationLedger(Ledger):
-    """A population's ledger, as one run uses it that shares it with others: of this plan's budget and this `origin`.
+    """The ledger of a population, opened by the run `origin` with its plan's budget; several runs share the ledger.
 
-    Entries and participations are the run's own. What was spent, and what may be, counts all runs. While a run holds
-    it, no other can.
+    `entries` and `participations` cover this run only. The epsilon that was spent and the budget cover all runs. Only
+    one run can hold the ledger at a time.
 
     Raises:
-        PlanError: there is no such ledger, or it is not for plans such as this.
-        StateError: the file is in use, damaged (the line is named), or no population's.
+        PlanError: the ledger does not exist, or does not fit this plan.
+        StateError: the file is in use, damaged (the line is named), or not a population's ledger.
     """
 
     def __init__(self, path: Path, plan: Budget, origin: Origin) -> None:
@@ -169,7 +170,7 @@ class PopulationLedger(Ledger):
         self._hold(Chain(path, None))
 
     def _read_header(self, header: dict[str, Any]) -> None:
-        """Take the budget that the file states, if it is of the same unit, view, delta and relation as the plan's."""
+        """Use the budget in the header, if its unit, view, delta and relation are those in the plan."""
         if header.get("kind") != "population":
             raise StateError(f"{self.path} is no population's ledger", "make one with bract ledger new")
         check_format(self.path, header)
@@ -203,13 +204,13 @@ class PopulationLedger(Ledger):
 
 
 class DeviceLedger(Ledger):
-    """A device's ledger of what its data were ever used for, in a file that only its owner can read.
+    """A device's ledger of all uses of its data, in a file that only its owner can read.
 
-    `limit` is what its owner allows today, for all that was ever spent; it stands in no ledger. Another process that
-    has the file is waited for, up to `wait` seconds.
+    `limit` is the owner's current limit on the total; it is not stored in the ledger. If another process has the
+    file, this one waits up to `wait` seconds.
 
     Raises:
-        StateError: the file stays in use, is damaged (the line is named), or is no device's.
+        StateError: the file stays in use, is damaged (the line is named), or is not a device's ledger.
     """
 
     def __init__(self, path: Path, limit: Budget, wait: float = 0.0) -> None:
@@ -231,10 +232,10 @@ class DeviceLedger(Ledger):
 
 
 def check_format(path: Path, header: dict[str, Any]) -> None:
-    """Refuse a ledger that names clients in another way than this version does.
+    """Refuse a ledger of another format, in which clients have other names.
 
     Raises:
-        StateError: it does.
+        StateError: the header states another format, or none.
     """
     if header.get("format") != FORMAT:
         raise StateError(
@@ -244,7 +245,11 @@ def check_format(path: Path, header: dict[str, Any]) -> None:
 
 
 def read_budget(path: Path, header: dict[str, Any]) -> Budget:
-    """Return the budget that a header states."""
+    """Return the budget in a ledger's header.
+
+    Raises:
+        StateError: the header holds no budget.
+    """
     try:
         return Budget(**header["budget"])
     except (KeyError, TypeError) as fault:
@@ -252,7 +257,11 @@ def read_budget(path: Path, header: dict[str, Any]) -> Budget:
 
 
 def read_entries(path: Path, bodies: Sequence[dict[str, Any]]) -> list[Entry]:
-    """Return the entries that follow the header in a ledger's lines."""
+    """Return the entries after the header in a ledger's lines.
+
+    Raises:
+        StateError: a line holds no entry; the error names it.
+    """
     entries: list[Entry] = []
     for number, body in enumerate(bodies[1:], 2):
         try:
@@ -263,10 +272,10 @@ def read_entries(path: Path, bodies: Sequence[dict[str, Any]]) -> list[Entry]:
 
 
 def new_population(path: Path, budget: Budget) -> None:
-    """Make the ledger of a population with this budget.
+    """Create the ledger of a population with this budget.
 
     Raises:
-        PlanError: there is a file of this name already, or this is no budget.
+        PlanError: the file exists already, or the budget is not valid.
     """
     epsilon = budget.epsilon or 0.0
     if not (0 < epsilon < math.inf and 0 < budget.delta < 1):

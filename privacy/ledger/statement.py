@@ -1,4 +1,4 @@
-"""What a ledger comes to: its budget, what was spent, and by which plans."""
+"""The statement of a ledger: its budget, the epsilon that was spent, and the part of each run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VIEWS: tuple[View, ...] = ("server", "released")
 
 @dataclass(frozen=True)
 class Reading:
-    """A ledger of any kind as it lies on disk; a device's states no budget, and only a run's a plan."""
+    """The content of a ledger of any kind. A device's ledger has no budget; only a run's ledger has a plan."""
 
     kind: Kind
     budget: Budget | None
@@ -29,17 +29,17 @@ class Reading:
 
 
 def read_ledger(path: Path) -> Reading:
-    """Return what is in a ledger of any kind, without its lock: another process may be spending into it.
+    """Return the content of a ledger of any kind, without its lock: another process may hold it.
 
     Raises:
-        StateError: it is damaged (the line is named), or no ledger.
-        StorageError: it cannot be read.
+        StateError: the file is damaged (the line is named), or not a ledger.
+        StorageError: the file cannot be read.
     """
     try:
         content = path.read_bytes()
     except OSError as fault:
         raise StorageError(f"cannot read {path}: {(fault.strerror or 'failed').lower()}", WHICH) from fault
-    if b'"hash"' not in content:  # damage leaves it on some line: this is a file of another kind
+    if b'"hash"' not in content:  # a damaged ledger still has it on some line
         raise empty(path)
     lines = read_lines(path, content)
     if not lines.bodies:
@@ -57,7 +57,7 @@ def read_ledger(path: Path) -> Reading:
 
 @dataclass(frozen=True)
 class Share:
-    """One run's share of a ledger; the plan is named by its digest."""
+    """One run's part of a ledger; `plan` is the digest of its plan."""
 
     plan: str
     run: str
@@ -67,10 +67,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Statement:
-    """A ledger's sums. `spent` is what the client lost that lost most, in each view, None where nothing bounds it.
+    """The totals of a ledger. `spent` is the largest epsilon of a client in each view, None if it is infinite.
 
-    A device's has one view, `charged`: each round's is that which its plan's budget binds. `most` is the largest
-    number of releases that a client was in.
+    A device's ledger has one view, `charged`: for each round, the view that its plan's budget limits. `most` is the
+    largest number of releases of a client.
     """
 
     kind: Kind
@@ -88,7 +88,7 @@ class Statement:
 
 
 def make_statement(reading: Reading, terms: Budget) -> Statement:
-    """Return what a ledger comes to; a device's is priced, and limited, as its owner's `terms` say."""
+    """Return the statement of a ledger; the budget of a device's ledger is its owner's `terms`."""
     budget = reading.budget or terms
     account = Account(budget, reading.entries)
     views: dict[str, View] = {"charged": budget.view} if reading.kind == "device" else {view: view for view in VIEWS}

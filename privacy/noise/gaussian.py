@@ -1,33 +1,33 @@
-"""Gaussian noise on integer sums, from a keystream: a rounded Gaussian number, by a table and rejection.
+"""Rounded Gaussian noise for integer sums, from a keystream: by table look-up, and by rejection where it is wide.
 
-Up to a standard deviation of 512 a table holds the law. Wider, numbers lie in cells of 2^s of them, such that 256 <
-std / 2^s <= 512: cell j has the numbers j 2^s + i, -2^(s-1) <= i < 2^(s-1). A table gives j, in proportion to an
-envelope that is nowhere below the law, and s uniform bits give i. The number is accepted with probability law /
-envelope: 0.997 at least on the average.
+Up to a standard deviation of 512, one table holds the whole distribution. Above, the integers are grouped into blocks
+of 2^s, with 256 < std / 2^s <= 512: block j holds the integers j 2^s + i, -2^(s-1) <= i < 2^(s-1). A table draws j
+from an envelope that lies nowhere below the distribution, and s uniform bits give i. The integer is accepted with
+probability distribution / envelope, on average at least 0.997.
 
-The envelope. Up to one factor, P[x] is w(x), the integral of exp(-t^2 / 2 std^2) from x - 1/2 to x + 1/2. Where x is
-in cell j, all |t| lie between (|j| - h) 2^s and (|j| + h) 2^s, h = 1/2 + 2^-(s+1). So with b(t) =
-exp(-t^2 / 2 (std / 2^s)^2), b(|j| + h) <= w(x) <= e(j), where e(j) = b(|j| - h), but e(0) = 1.
+The envelope. Up to a constant factor, P[x] is w(x), the integral of exp(-t^2 / 2 std^2) from x - 1/2 to x + 1/2. For
+x in block j, |t| lies between (|j| - h) 2^s and (|j| + h) 2^s, with h = 1/2 + 2^-(s+1). With
+b(t) = exp(-t^2 / 2 (std / 2^s)^2), this gives b(|j| + h) <= w(x) <= e(j), where e(0) = 1 and else e(j) = b(|j| - h).
 
-One uniform number u decides on j and on acceptance. With z the sum of e(j), the table's thresholds cut 0..1 into
-stretches of length e(j) / z. Where u is in that of j, x is accepted if u is less than w(x) / z from its start. So
-each x is accepted with probability w(x) / z 2^s, in proportion to its own. Where u is less than b(|j| + h) / z from
-the start, nothing is left to decide, whatever i is; the table marks all its cells of u that hold other numbers too, 1
-to 2 % of them.
+One uniform number u decides both j and acceptance. Let z be the sum of all e(j). The table's thresholds cut 0..1 into
+intervals of length e(j) / z. If u lies in the interval of j, x is accepted if u exceeds its start by less than
+w(x) / z. So x is accepted with probability w(x) / z 2^s, which is proportional to P[x]. If u exceeds the start by
+less than b(|j| + h) / z, x is accepted for every i. The table marks each cell that also holds other values of u: 1 to
+2 % of its cells.
 
-Which is larger, u less the start or w(x) / z, is found in floating point where they differ by more than 2^-30 of
-the latter and 4 units of 2^-64, and elsewhere in whole numbers. Floating point errs by less than that, so the noise
-is the same on every machine. Proof: u less the start is known to one unit. w(x) is exp(-y^2 / 2) (1 + (y^2 - 1) /
-24 std^2), y = x / std, but for less than 2^-31.9 of it: by Taylor's theorem the 1920th part of the fourth derivative,
-which is less than 1.02 (y^4 + 6 y^2 + 3) / std^4 of it, where std > 512 and |y| < 13. Rounding moves the exponent,
-below 85, by less than 2^-44, and an exponential function that errs by a thousand units in the last place does no
-worse.
+The comparison of u - start with w(x) / z uses floating point if the two differ by more than the margin, 2^-30 w(x) /
+z plus 4 units of 2^-64, and else integers. The floating-point error is below the margin, so the noise is the same on
+every machine. Proof: u - start is known to one unit. With y = x / std, w(x) is exp(-y^2 / 2)
+(1 + (y^2 - 1) / 24 std^2) up to a relative error of 2^-31.9. By Taylor's theorem this error is 1/1920 of the fourth
+derivative, which is less than 1.02 (y^4 + 6 y^2 + 3) / std^4 relative to w(x), for std > 512 and |y| < 13. Rounding
+changes the exponent, which is below 85, by less than 2^-44; an exponential function with an error of a thousand units
+in the last place adds no more.
 
-Rejection. More numbers are made than are wanted, and accepted ones at the end take the places of rejected ones, in
-order. Given which were rejected, the others are independent and have the law, and where each of them goes depends on
-nothing else; so the same holds for what comes out. How many were rejected tells nothing about it.
+Rejection. More integers are drawn than are needed, and accepted ones from the end replace the rejected ones, in
+order. Given which were rejected, the accepted ones are independent and have the distribution, and their order depends
+on nothing else. So the same holds for the result, and the number of rejections reveals nothing about it.
 
-Reference: von Neumann 1951 for rejection; Marsaglia 1963 for tables; Karney 2016 for Gaussian numbers made exactly.
+Reference: von Neumann 1951 (rejection); Marsaglia 1963 (tables); Karney 2016 (exact Gaussian sampling).
 """
 
 from __future__ import annotations
@@ -61,30 +61,30 @@ from .table_sampler import (
 )
 
 LEAST_STD, MOST_STD = 1.0, 2.0**45
-"""The standard deviations, in steps, that noise can be made for."""
+"""The range of the standard deviation of noise, in steps of the integer grid."""
 
 WIDEST_BITS = 9
-"""A table's law has a standard deviation of 2^9 at most."""
+"""The distribution in a table has a standard deviation of at most 2^9."""
 
 CELL_BITS = 18
-"""A table of 2^18 cells takes half a MiB, and stays in cache while its numbers are made."""
+"""A table of 2^18 cells takes half a MiB, so it stays in the cache."""
 
 CELL_MASK = np.uint64((1 << CELL_BITS) - 1)
 
 TAIL_BITS = 32
 BITS = CELL_BITS + LOW_BITS + TAIL_BITS
-"""Bits of the uniform number that decides."""
+"""Bits of the uniform number that decides a sample."""
 
 MARGIN, LEAST_MARGIN = 2.0**-30, 4
-"""Floating point decides where numbers differ by more than this part of w(x) / z and so many units of 2^-64."""
+"""Floating point decides if the numbers differ by more than MARGIN w(x) / z plus LEAST_MARGIN units of 2^-64."""
 
 
 @dataclass(frozen=True, repr=False)
 class Law:
-    """What Gaussian numbers of a standard deviation are made from; public.
+    """The sampler's data for one standard deviation; public.
 
-    The table is that of the numbers themselves where `shift` is 0, else of cells of 2^shift numbers; `total` is then
-    the sum of the envelope over all cells, in units of 2^-192.
+    If `shift` is 0, the table holds the distribution of the integers. Else it holds the envelope of the blocks of
+    2^shift integers, and `total` is the sum of the envelope, in units of 2^-192.
     """
 
     std: float
@@ -94,20 +94,21 @@ class Law:
 
 
 def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
-    """Return `count` independent Gaussian numbers of mean 0 and standard deviation `std`, rounded, [count], secret.
+    """Return `count` independent rounded Gaussian numbers of mean 0, int64 [count], secret.
 
-    P[k] is that of a real Gaussian number between k - 1/2 and k + 1/2. Whoever times a call learns a little about its
-    numbers, as `tables` says.
+    P[k] is the probability that a real Gaussian number lies between k - 1/2 and k + 1/2. The time of a call reveals a
+    little about its numbers, see `table_sampler`.
 
-    Guarantee: added to an integer vector, the sum is the rounding of the exact vector plus real Gaussian noise,
-    thus a post-processing of the Gaussian mechanism; no bit below the grid exists that could tell a value from
-    its neighbour (Mironov 2012). If the keystream's bits are uniform, a number's law is within 2^-100 = 8e-31 of the
-    exact one in total variation. Floating point decides nothing that is close. Proof: of a table alone it is what
-    `tables` says. Else the probability that a number in cell j is accepted as x = j 2^s + i is, given i, within d =
-    2^-114 + 2^-119 of w(x) / z, by the guarantee of `place_thresholds` for the stretch of j and as w(x) is rounded to
-    2^-114; of all cells that are left out together within d of 0. Summed, with 1 / 2^s for i, that is less than
-    (2 n + 2) d, where -n..n are the cells and by Chernoff's bound n < 12.7 * 512; and to be given acceptance, which
-    has probability 0.99 at least, multiplies it by that much at most.
+    Guarantee: the sum of an integer vector and this noise is the rounding of the vector plus real Gaussian noise: a
+    post-processing of the Gaussian mechanism. It has no bits below the grid that could tell a value from its
+    neighbour (Mironov 2012). If the keystream's bits are uniform, the distribution of a number is within
+    2^-100 = 8e-31 of the exact one in total variation. Floating point decides no close comparison.
+    Proof: for a table alone, see `table_sampler`. Else let d = 2^-114 + 2^-119. Given i, the probability that block j
+    is drawn and x = j 2^s + i accepted is within d of w(x) / z: the guarantee of `place_thresholds` bounds the
+    interval of j, and w(x) / z is rounded to 2^-114. All blocks that are left out have a probability of d at most
+    together. Averaged over i and summed over the blocks -n..n, with n < 12.7 * 512 by Chernoff's bound, the error is
+    below (2 n + 2) d. Conditioning on acceptance, which has probability 0.99 at least, divides the error by 0.99 at
+    most.
 
     Raises:
         ValueError: `std` is outside 1..2^45.
@@ -126,7 +127,7 @@ def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
 
 @lru_cache(maxsize=16)
 def tabulate(std: float) -> Law:
-    """Return what numbers of that standard deviation are made from: 1/2 MiB, and 52 bytes a threshold.
+    """Return the sampler's data for a standard deviation: 1/2 MiB, and 52 bytes a threshold.
 
     Raises:
         ValueError: `std` is outside 1..2^45.
@@ -139,16 +140,18 @@ def tabulate(std: float) -> Law:
     upper, lower = envelope(std, shift)
     total = 2 * sum(upper) - upper[0]
     limits = place_thresholds(upper, BITS)
-    sure = _sure(limits, [max((bell << BITS) // total - 1, 0) for bell in lower])  # one less, as bells err by 2^-155
+    sure = _certain(
+        limits, [max((bell << BITS) // total - 1, 0) for bell in lower]
+    )  # one less, as bells err by 2^-155
     return Law(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
 
 
 def thresholds(std: float) -> tuple[int, ...]:
-    """Return P[X <= k] in units of 2^-114, rounded, for k = -n..n-1: where it is neither 0 nor 1; std 1 to 2^9.
+    """Return P[X <= k] in units of 2^-114, rounded, for all k = -n..n-1 at which it is not 0 or 1; `std` is 1 to 2^9.
 
-    Guarantee: before it is rounded, each is within 2^-120 of the exact probability. Proof: weights err by less than
-    2^-145 each and are fewer than 2^13, next to a sum of 2.5 standard deviations at least; those left out are, as
-    exp(-k^2 / 2 std^2) < 2^-122 at the last, below 2^-125 standard deviations on each side.
+    Guarantee: before rounding, each is within 2^-120 of the exact probability. Proof: fewer than 2^13 weights have an
+    error below 2^-145 each, and their sum is at least 2.5 standard deviations. The weights that are left out on one
+    side sum to less than 2^-125 standard deviations, as exp(-k^2 / 2 std^2) < 2^-122 at the last k.
 
     >>> limits = thresholds(1.0)
     >>> [round(limit / 2**114, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]
@@ -159,27 +162,27 @@ def thresholds(std: float) -> tuple[int, ...]:
 
 
 def envelope(std: float, shift: int) -> tuple[list[int], list[int]]:
-    """Return what the numbers in cells 0, 1 and so on weigh at most and at least, in units of 2^-192, within 2^-155.
+    """Return upper and lower bounds on w(x) in blocks 0, 1 and so on, in units of 2^-192, each within 2^-155.
 
-    As with `thresholds`, the cells left out weigh below 2^-125 standard deviations, counted in cells.
+    As in `thresholds`, the blocks that are left out weigh less than 2^-125 standard deviations, counted in blocks.
     """
     variance, reach = (Fraction(std) / 2**shift) ** 2, Fraction(1, 2) + Fraction(1, 2 ** (shift + 1))
     last = isqrt(170 * ceil(variance)) + 2
     return [ONE, *bells(variance, last, -reach)[1:]], bells(variance, last, reach)
 
 
-def _sure(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
-    """Return up to where u is sure to be accepted in each cell's stretch, if the least accepted lengths are these."""
+def _certain(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
+    """Return the u in each block's interval below which acceptance is certain: its start plus the certain length."""
     n, starts = len(limits) // 2, (0, *limits)
     found = [start + lengths[abs(i - n)] for i, start in enumerate(starts)]
     return [min(sure, end) for sure, end in zip(found, (*limits, 1 << BITS), strict=True)]
 
 
 def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places]:
-    """Return `count` numbers under the envelope, [count], and the places of the rejected ones in order; secret.
+    """Return `count` proposals from the envelope, int64 [count], and the sorted places of the rejected ones; secret.
 
-    Takes a word of the keystream for each: its last 18 bits are the first of u, its first s, at most 36, are i. After
-    those of all come the other bits of each u that is left to decide.
+    Each proposal takes one word of the keystream: the last 18 bits are the first bits of u, the first s bits, at most
+    36, are i. After all these words, the keystream gives the remaining bits of each u whose cell is cut.
     """
     noise, left = np.empty(count, dtype=np.int64), list[tuple[Places, Words, Codes]]()
     for start, cells, codes, cut in in_chunks(law.table, count):
@@ -189,7 +192,7 @@ def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places
         np.bitwise_and(words, CELL_MASK, out=cells.view(np.uint64))
         found = look_up(law.table, cells, codes, cut)
         left.append((found + start, words[found], codes[found]))
-        part >>= 64 - law.shift  # in place of the words, now i
+        part >>= 64 - law.shift  # `part` shares memory with `words`: it now holds i
         cells[:] = codes
         cells <<= law.shift
         part += cells
@@ -201,7 +204,7 @@ def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places
 def decide(
     law: Law, words: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
 ) -> tuple[Samples, NDArray[np.bool_]]:
-    """Return the numbers of these first words, whose cells of u have these codes, and which are accepted."""
+    """Return the proposals of these words, int64, and which are accepted; `codes` are the codes of their cells."""
     cells = words & CELL_MASK
     reached, above = search(law.table, cells, codes, low, tails)
     numbers = ((reached + law.table.least) << law.shift) + (words.view(np.int64) >> (64 - law.shift))
@@ -215,20 +218,23 @@ def decide(
 
 
 def _bell(law: Law, numbers: Samples) -> NDArray[np.float64]:
-    """Return w(x) / z of the numbers x, in units of 2^-64, nearly."""
+    """Return w(x) / z of the numbers x in floating point, in units of 2^-64."""
     square = (numbers / law.std) ** 2
     scale, small = (1 << (64 + PRECISION)) / law.total, 1 / (24 * law.std**2)
     return np.exp(square * -0.5) * (square * (scale * small) + scale * (1 - small))
 
 
 def is_accepted(law: Law, number: int, reached: int, uniform: int) -> bool:
-    """Return whether u, in units of 2^-114, accepts the number, exactly; u has reached so many thresholds."""
+    """Return whether u, in units of 2^-114, accepts the number, in integer arithmetic.
+
+    `reached` is the number of thresholds that are at most u.
+    """
     start = law.table.thresholds[reached - 1] if reached else 0
     return uniform - start < (integral(Fraction(law.std) ** 2, number) << BITS) // law.total
 
 
 def fill_gaps(noise: Samples, rejected: Places, count: int) -> tuple[Samples, Places]:
-    """Return the first `count` numbers, accepted later ones in place of rejected ones, and the places still open."""
+    """Return the first `count` numbers, rejected ones replaced by later accepted ones, and the places still open."""
     edge, spare = int(rejected.searchsorted(count)), np.ones(len(noise) - count, dtype=np.bool_)
     spare[rejected[edge:] - count] = False
     gaps, others = rejected[:edge], noise[count:][spare]

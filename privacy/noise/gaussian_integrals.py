@@ -1,6 +1,6 @@
-"""The Gaussian bell in whole numbers: its values, and its integrals over unit intervals, in units of 2^-192.
+"""The Gaussian function and its integrals over unit intervals in integer arithmetic, in units of 2^-192.
 
-The same on every machine. Variances are 1 or more, and nothing reaches further than 13 standard deviations.
+Results are the same on every machine. Variances are at least 1, arguments at most 13 standard deviations.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ ONE = 1 << PRECISION
 
 
 def bells(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list[int]:
-    """Return exp(-(k + offset)^2 / 2 variance) for k = 0..last; the offset is -1..1, last below 2^14.
+    """Return exp(-(k + offset)^2 / 2 variance) for k = 0..last, with an offset in -1..1 and `last` below 2^14.
 
-    Guarantee: within 2^-155. Proof: each is the one before times q^(2 k - 1 + 2 offset), q = exp(-1 / 2 variance).
-    The first two and q^2 are known to 2^-185, thus the ratios, which powers of q^2 lead to, to k 2^-183, and what
-    they multiply to, to k^2 2^-183.
+    Guarantee: the error is below 2^-155. Proof: value k is value k - 1 times q^(2 k - 1 + 2 offset), with
+    q = exp(-1 / 2 variance). The first value, the first ratio and q^2 have errors below 2^-185. Each ratio is the one
+    before times q^2, so ratio k has an error below k 2^-183, and value k one below k^2 2^-183.
 
     >>> [round(bell / 2**192, 4) for bell in bells(Fraction(1), 2)]
     [1.0, 0.6065, 0.1353]
@@ -34,7 +34,7 @@ def bells(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list
 def integrals(variance: Fraction, last: int) -> list[int]:
     """Return the integrals of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2, for k = 0..last.
 
-    Guarantee: within 2^-145. Proof: errors are those of `bells` times cosh(last / 2 variance), which is below 2^10.
+    Guarantee: the error is below 2^-145. Proof: it is the error of `bells` times cosh(last / 2 variance) < 2^10.
     """
     series, found = _series(variance, last)[::-1], list[int]()
     for k, bell in enumerate(bells(variance, last)):
@@ -46,10 +46,10 @@ def integrals(variance: Fraction, last: int) -> list[int]:
 
 
 def integral(variance: Fraction, k: int) -> int:
-    """Return the integral of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2; variance 2^18 or more.
+    """Return the integral of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2, for a variance of at least 2^18.
 
-    Guarantee: within 2^-150. Proof: the bell at k, whose exponent is below 2^7, is the 2^8th power of a number known
-    to 2^-185; the series errs by less than 2^-158, and the bell is 1 at most.
+    Guarantee: the error is below 2^-150. Proof: the exponent at k is below 2^7, and exp is computed as the 2^8th
+    power of a number with an error below 2^-185. The series has an error below 2^-158, and exp is at most 1.
 
     >>> round(integral(Fraction(2**20), 1000) / 2**192, 10)
     0.6207436029
@@ -61,7 +61,7 @@ def integral(variance: Fraction, k: int) -> int:
 
 
 def _terms(x: Fraction) -> list[int]:
-    """Return x^i / i! in units of 2^-192, each within two of them, for i = 0 to where they vanish; |x| <= 1."""
+    """Return x^i / i! in units of 2^-192, each within two units, for i = 0 until they vanish; |x| <= 1."""
     step, terms = (x.numerator << PRECISION) // x.denominator, [ONE]
     while abs(terms[-1]) > 1:
         terms.append((terms[-1] * step >> PRECISION) // len(terms))
@@ -69,11 +69,11 @@ def _terms(x: Fraction) -> list[int]:
 
 
 def _series(variance: Fraction, last: int) -> list[int]:
-    """Return the coefficients of the series in (k / last)^2 that is an integral at k over the bell there.
+    """Return the coefficients of a power series in (k / last)^2: the integral at k over exp(-k^2 / 2 variance).
 
-    The integral of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2 is exp(-k^2 / 2 variance) times that of
-    exp(-u^2 / 8 variance) cosh(y u) over u = 0..1, y = k / 2 variance. Both factors are expanded in powers of u. What
-    follows the last coefficient is less than 2^-159: y^2n / (2 n)! is below half that, and falls by half or more.
+    The integral of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2 is exp(-k^2 / 2 variance) times the integral of
+    exp(-u^2 / 8 variance) cosh(y u) over u = 0..1, with y = k / 2 variance. Both factors are expanded in powers of u.
+    The remainder is below 2^-159: the first omitted y^2n / (2 n)! is below 2^-160, and each next one at most half.
     """
     terms, series, most, size = _terms(-1 / (8 * variance)), list[int](), (last / (2 * variance)) ** 2, ONE
     while size > ONE >> 160:

@@ -1,8 +1,8 @@
 """Secret randomness: bytes, words and uniform numbers from an AES-256 keystream.
 
-A keystream's key comes from the operating system, one fresh key for every use. (Simulations can derive keys
-from a seed; that code lives with them and no deployment imports it.) Counter blocks begin at zero; those of masks,
-`bract.privacy.secagg.masks`, hold the name of their purpose instead.
+The key comes from the operating system, a fresh one for every use. (Simulations can derive keys from a seed; no
+deployment imports that code.) Counter blocks start at zero. The counter blocks of masks
+(`bract.privacy.secagg.masks`) start with the name of their purpose, so the two never coincide.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 KEY_BYTES = 32
 
 ZEROS = memoryview(bytes(1 << 18))
-"""What up to so many bytes of keystream are added to; kept, as new ones would cost more than the cipher."""
+"""The plaintext for up to 2^18 bytes of keystream. It is kept, as a new buffer would cost more than the cipher."""
 
 
 class Keystream:
-    """AES-256 in counter mode from counter zero (NIST SP 800-38A, 6.5): as random as its 32-byte key is secret.
+    """AES-256 in counter mode from counter zero (NIST SP 800-38A, 6.5), under a secret key of 32 bytes.
 
-    Draws continue one another: the same key gives the same numbers only to one who makes the same draws.
+    Each draw continues the stream, so two keystreams of one key agree only if their draws are the same.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -63,7 +63,7 @@ class Keystream:
     def sample(self, rate: float, count: int) -> NDArray[np.bool_]:
         """Return a Poisson sample, shape [count]: each entry true with probability `rate`, independently, secret.
 
-        Guarantee: the probability is exact to 2^-64, as a 64-bit word is compared with a whole number.
+        Guarantee: the probability is exact to 2^-64, as 64-bit words are compared with an integer.
         """
         if rate >= 1:
             return np.ones(count, dtype=np.bool_)
@@ -75,15 +75,15 @@ class Keystream:
 
 
 class Entropy(Protocol):
-    """Where keys come from."""
+    """A source of keystreams."""
 
     def keystream(self, *purpose: str | int) -> Keystream:
-        """Return the keystream of one purpose, as `("noise", 7)` for the noise of round 7."""
+        """Return the keystream of one purpose, such as `("noise", 7)` for the noise of round 7."""
         ...
 
 
 class SystemEntropy:
-    """A fresh key from the operating system at every call: what devices and servers use."""
+    """The entropy of devices and servers: a fresh key from the operating system at every call."""
 
     def keystream(self, *purpose: str | int) -> Keystream:
         """Return a keystream under a fresh key; the purpose is a label for the reader only."""

@@ -1,6 +1,6 @@
-"""Exact Skellam noise from a keystream: the difference of two Poisson numbers of one mean, by a table.
+"""Exact Skellam noise (the difference of two Poisson numbers of one mean) from a keystream, by table look-up.
 
-The table's thresholds are computed in whole numbers; no floating-point number decides anything.
+All arithmetic that decides a sample is in integers.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ BITS = CELL_BITS + LOW_BITS
 """Bits of the uniform number that decides a sample."""
 
 LEAST_VARIANCE, MOST_VARIANCE = 0.01, 2.0**28
-"""The variances that noise can be made for."""
+"""The range of the variance of noise."""
 
 CHUNK = 1 << 16
-"""Samples whose part of the keystream lies together."""
+"""Samples that are drawn from one contiguous part of the keystream."""
 
 
 def skellam(variance: float, count: int, keystream: Keystream) -> Samples:
-    """Return `count` independent Skellam numbers of mean 0 and that variance, shape [count], secret.
+    """Return `count` independent Skellam numbers of mean 0 and this variance, int64 [count], secret.
 
-    P[k] = exp(-variance) I_k(variance). Sums are Skellam of the summed variance.
+    P[k] = exp(-variance) I_k(variance). A sum of Skellam numbers is Skellam, with the sum of their variances.
 
-    Whoever times a call learns a little about its samples, as `tables` says.
+    The time of a call reveals a little about its samples, see `table_sampler`.
 
-    Guarantee: if the keystream's bits are uniform, a sample's law is within support * 2^-84 of the exact one in total
-    variation, where the support, -n..n, has fewer than 21.8 sqrt(variance) + 80 numbers: 4e-22 at a standard
-    deviation of 350. Nothing but whole numbers decides. Proof: that of the module `tables`, by the guarantee of
-    `thresholds`. The bound on the support is Bernstein's, as in `_weights`.
+    Guarantee: if the keystream's bits are uniform, the distribution of a sample is within support * 2^-84 of the
+    exact one in total variation. The support, -n..n, has fewer than 21.8 sqrt(variance) + 80 numbers, so the distance
+    is 4e-22 at a standard deviation of 350. Only integer arithmetic decides. Proof: see `table_sampler`, with the
+    guarantee of `thresholds`. Bernstein's inequality bounds the support, as in `_weights`.
     Reference: Agarwal et al. 2021 for the mechanism.
 
     Raises:
@@ -49,7 +49,7 @@ def skellam(variance: float, count: int, keystream: Keystream) -> Samples:
 
 @lru_cache(maxsize=16)
 def tabulate(variance: float) -> Table:
-    """Return the table of a variance: 2 MiB, or 4 where the support needs it, and 52 bytes a threshold.
+    """Return the table of a variance: 2 MiB, or 4 MiB for a wide support, and 52 bytes a threshold.
 
     Raises:
         ValueError: the variance is outside 0.01..2^28.
@@ -60,13 +60,14 @@ def tabulate(variance: float) -> Table:
 
 
 def thresholds(variance: float) -> tuple[int, ...]:
-    """Return P[X <= k] in units of 2^-84, rounded, for k = -n..n-1, X Skellam: where it is neither 0 nor 1.
+    """Return P[X <= k] of a Skellam X in units of 2^-84, rounded, for all k = -n..n-1 at which it is not 0 or 1.
 
-    The same on every machine: computed in whole numbers.
+    Integer arithmetic gives the same result on every machine.
 
-    Guarantee: before it is rounded, each is within 2^-120 of the exact probability; so what is returned is within
-    2^-85 + 2^-120, and P[X < -n] + P[X > n] < 2^-84 + 2^-119. Proof: `_weights` errs by less than 2^-150 of the sum
-    in each of fewer than 2^20 numbers. The upper half is one less the lower, as the law is symmetric.
+    Guarantee: before rounding, each is within 2^-120 of the exact probability. So the result is within
+    2^-85 + 2^-120, and P[X < -n] + P[X > n] < 2^-84 + 2^-119. Proof: each of the fewer than 2^20 numbers of
+    `_weights` has an error below 2^-150 of their sum. The upper half is 1 minus the lower, as the distribution is
+    symmetric.
 
     >>> limits = thresholds(2.0)
     >>> [round(limit / 2**84, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]
@@ -76,16 +77,16 @@ def thresholds(variance: float) -> tuple[int, ...]:
 
 
 def _weights(variance: float) -> list[int]:
-    """Return I_k(variance) / I_0(variance) in units of 2^-192, for k = 0 to where the tails hold less than 2^-200.
+    """Return I_k(variance) / I_0(variance) in units of 2^-192, for k = 0 until the tails hold less than 2^-200.
 
-    The ratios r_k = I_k / I_(k-1) = 1 / (2 k / variance + r_(k+1)) are computed from the far end, where r is taken to
-    be zero, and multiplied.
+    The ratios r_k = I_k / I_(k-1) = 1 / (2 k / variance + r_(k+1)) are computed downwards from r = 0 at the far end,
+    then multiplied.
 
-    How exact: by Bernstein's inequality, exp(-k^2 / (2 variance + 2 k / 3)) bounds a tail, below 2^-201 at `last`. To
-    start from zero there gives I_k -+ K_k I_(last+1) / K_(last+1) up to a factor, and K_k grows with k: no number
-    moves by more than I_(last+1). Rounding down costs each of the fewer than 2^19 ratios and products one unit of
-    2^-192; an error of a ratio is multiplied by r^2 < 1 on its way inwards, so none exceeds 2^-173, and no product
-    of ratios errs by more than 2^-153, next to a sum of at least 1.
+    Error: by Bernstein's inequality, exp(-k^2 / (2 variance + 2 k / 3)) bounds a tail; at `last` it is below 2^-201.
+    The start at zero gives I_k -+ K_k I_(last+1) / K_(last+1) up to a factor. K_k grows with k, so no number changes
+    by more than I_(last+1). Rounding down changes each of the fewer than 2^19 ratios and products by one unit of
+    2^-192. The recursion multiplies the error of a ratio by r^2 < 1, so no ratio's error exceeds 2^-173, and no
+    product's exceeds 2^-153, relative to a sum of at least 1.
     Reference: the recursion is Miller's; Olver, NIST Digital Library of Mathematical Functions, 10.33 and 3.6.
     """
     top, bottom = variance.as_integer_ratio()

@@ -1,19 +1,18 @@
-"""Exact samples of symmetric laws on the whole numbers, from a keystream, by a table.
+"""Exact samples of symmetric distributions on the integers, from a keystream, by table look-up.
 
-A sample is how many of a list of thresholds, whole numbers of so many bits, a uniform whole number of as many has
-reached. Its upper bits name a cell of a table. A cell that no threshold cuts has one outcome, and few are cut; only
-where one is, the other bits are drawn and compared. No floating-point number decides anything.
+A uniform integer u and sorted integer thresholds of the same number of bits give a sample: the number of thresholds
+that are at most u. The upper bits of u select a cell of a table. A cell without a threshold has one outcome. Only for
+the few cells that a threshold cuts are the other bits of u drawn and compared. Floating point decides nothing.
 
-How long it takes depends on how many samples fall into cut cells, where numbers far from zero fall more often; so
-whoever times a call learns a little about the size of all its samples together. Table look-ups also leave traces in a
-processor's cache, for programs that run beside it.
+The running time depends on how many samples fall into cut cells, which happens more often for samples far from zero.
+So the time of a call reveals a little about the total size of its samples. Table look-ups also leave traces in the
+processor's cache, which other programs on the machine can observe.
 
-Guarantee: if the keystream's bits are uniform, a sample's law is within (n + 1) (2^-bits + 2^-119) of the exact one
-in total variation, where -n..n are the numbers that come out: one more than there are thresholds. Proof: an exact
-sample is the least k with u < P[X <= k], for u uniform on [0, 1). Ours, with u rounded down to so many bits, differs
-from it only where u lies between a P[X <= k] and its threshold, or where the exact one is outside of -n..n. By what
-`place_thresholds` promises the one has probability below 2 n (2^-(bits + 1) + 2^-120), the other below
-2^-bits + 2^-119.
+Guarantee: if the keystream's bits are uniform, the distribution of a sample is within (n + 1) (2^-bits + 2^-119) of
+the exact one in total variation, for 2 n thresholds and outcomes -n..n. Proof: an exact sample is the smallest k with
+u < P[X <= k], for u uniform on [0, 1). Here u is rounded down to `bits` bits. The sample differs only if u lies
+between some P[X <= k] and its threshold, or if the exact one is outside -n..n. By the guarantee of
+`place_thresholds`, the first has probability below 2 n (2^-(bits + 1) + 2^-120), the second below 2^-bits + 2^-119.
 Reference: Marsaglia 1963.
 """
 
@@ -30,13 +29,13 @@ from numpy.typing import NDArray
 from .keystream import Keystream
 
 LOW_BITS = 64
-"""Bits of the uniform number that come after those that name a cell."""
+"""Bits of the uniform number after the bits that select the cell."""
 
 PRECISION = 192
-"""Bits after the point in the arithmetic that thresholds are computed in."""
+"""Fractional bits of the fixed-point arithmetic that computes thresholds."""
 
 CHUNK = 1 << 15
-"""Samples made at once, so that the working set stays in cache; what they are does not depend on it."""
+"""Samples that are drawn at once, so that they stay in the cache; their values do not depend on it."""
 
 LARGEST = 2**64 - 1
 
@@ -49,13 +48,12 @@ Samples = NDArray[np.int64]
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """What samples of one law are looked up in; public.
+    """The look-up table of one distribution; public.
 
-    A uniform number has `cell_bits` for the cell, then 64, then `tail_bits`, 0 or 32. The sample is `least` + i where
-    it has reached i of the `thresholds`, which are sorted. `keys`, uint64, are zero, their upper 64 bits, and twice
-    the largest word. `settled`, [2^cell_bits], has the outcome of every cell that is not cut, by a threshold or as
-    `make_table` was told; of the others the outcome at its start less the number of all outcomes, a code that is
-    below `least`.
+    A uniform number has `cell_bits` for the cell, then 64 bits, then `tail_bits`, 0 or 32. The sample is `least` plus
+    the number of sorted `thresholds` that are at most the uniform number. `keys`, uint64, are zero, the upper 64 bits
+    of each threshold, and twice the largest word. `settled`, [2^cell_bits], holds a code for each cell: the outcome
+    of an uncut cell, or the outcome at the start of a cut cell minus the number of outcomes, which is below `least`.
     """
 
     cell_bits: int
@@ -66,18 +64,17 @@ class Table:
 
     @property
     def least(self) -> int:
-        """The least outcome, that of the uniform number zero."""
+        """The smallest outcome: the uniform number zero gives it."""
         return -(len(self.thresholds) // 2)
 
 
 def place_thresholds(weights: Sequence[int], bits: int) -> tuple[int, ...]:
-    """Return P[X <= k] in units of 2^-bits, rounded, for k = -n..n-1: where it is neither 0 nor 1.
+    """Return P[X <= k] in units of 2^-bits, rounded, for all k = -n..n-1 at which it is not 0 or 1.
 
-    `weights` are in proportion to P[X = k] = P[X = -k], for k = 0, 1 and so on.
+    `weights` are proportional to P[X = k] = P[X = -k], for k = 0, 1 and so on.
 
-    Guarantee: where weights are such that each P[X <= k] comes out within 2^-120, what is returned is within
-    2^-(bits + 1) + 2^-120, and P[X < -n] + P[X > n] < 2^-bits + 2^-119. The upper half is one less the lower, as the
-    law is symmetric.
+    Guarantee: if the weights give each P[X <= k] within 2^-120, the result is within 2^-(bits + 1) + 2^-120, and
+    P[X < -n] + P[X > n] < 2^-bits + 2^-119. The upper half is 1 minus the lower, as the distribution is symmetric.
 
     >>> [limit / 2**10 for limit in place_thresholds([2, 1, 1], 10)]
     [0.1669921875, 0.3330078125, 0.6669921875, 0.8330078125]
@@ -92,9 +89,9 @@ def place_thresholds(weights: Sequence[int], bits: int) -> tuple[int, ...]:
 def make_table(
     thresholds: Sequence[int], cell_bits: int, tail_bits: int = 0, sure: Sequence[int] | None = None
 ) -> Table:
-    """Return the table of thresholds of `cell_bits` + 64 + `tail_bits`: 2 bytes a cell, 4 if the support is wide.
+    """Return the table of thresholds with `cell_bits` + 64 + `tail_bits` bits: 2 bytes a cell, 4 for a wide support.
 
-    With `sure`, one number an outcome, cells that hold a number from there to the next threshold are cut too.
+    `sure` holds one number for each outcome: cells that overlap the range from it to the next threshold are cut too.
     """
     size, least, low_bits = len(thresholds) + 1, -(len(thresholds) // 2), LOW_BITS + tail_bits
     kind = np.int16 if np.iinfo(np.int16).min <= least - size else np.int32
@@ -102,13 +99,13 @@ def make_table(
     inside = np.bincount([limit >> low_bits for limit in thresholds], minlength=1 << cell_bits)
     cut, ends = inside > 0, np.cumsum(inside) + least
     if sure is not None:
-        cut |= _touched(sure, (*thresholds, 1 << (cell_bits + low_bits)), cell_bits, low_bits)
+        cut |= _overlapped(sure, (*thresholds, 1 << (cell_bits + low_bits)), cell_bits, low_bits)
     settled = np.where(cut, ends - inside - size, ends).astype(kind)
     return Table(cell_bits, tail_bits, thresholds, np.array([0, *keys, LARGEST, LARGEST], dtype=np.uint64), settled)
 
 
-def _touched(starts: Sequence[int], ends: Sequence[int], cell_bits: int, low_bits: int) -> NDArray[np.bool_]:
-    """Return which cells, [2^cell_bits], hold a number of one of the ranges, from a start to before its end."""
+def _overlapped(starts: Sequence[int], ends: Sequence[int], cell_bits: int, low_bits: int) -> NDArray[np.bool_]:
+    """Return which cells overlap one of the ranges [start, end), bool [2^cell_bits]."""
     opened = np.bincount([start >> low_bits for start in starts], minlength=(1 << cell_bits) + 1)
     closed = np.bincount([((end - 1) >> low_bits) + 1 for end in ends], minlength=(1 << cell_bits) + 1)
     return np.cumsum(opened - closed)[:-1] > 0
@@ -117,8 +114,7 @@ def _touched(starts: Sequence[int], ends: Sequence[int], cell_bits: int, low_bit
 def draw(table: Table, samples: Samples, keystream: Keystream) -> None:
     """Fill `samples`, int64 [count], with independent samples, secret.
 
-    Takes half a word of the keystream for each, and after those of all what `low_bits` takes for each that fell into
-    a cut cell.
+    The keystream first gives half a word for each sample, then the `low_bits` of each sample in a cut cell.
     """
     left: list[tuple[Places, Cells, Codes]] = []
     for start, cell, code, cut in in_chunks(table, len(samples)):
@@ -133,7 +129,7 @@ def draw(table: Table, samples: Samples, keystream: Keystream) -> None:
 
 
 def in_chunks(table: Table, count: int) -> Iterator[tuple[int, Cells, Codes, NDArray[np.bool_]]]:
-    """Return where each chunk of `count` samples starts, and room for its cells, their codes, and which are cut."""
+    """Yield the start of each chunk of `count` samples, and buffers for its cells, their codes, and which are cut."""
     length = min(CHUNK, count)
     cells, codes, cut = (np.empty(length, kind) for kind in (np.int64, table.settled.dtype, np.bool_))
     for start in range(0, count, CHUNK):
@@ -142,13 +138,13 @@ def in_chunks(table: Table, count: int) -> Iterator[tuple[int, Cells, Codes, NDA
 
 
 def look_up(table: Table, cells: Cells, codes: Codes, cut: NDArray[np.bool_]) -> Places:
-    """Return the places of the cut cells among these, and leave the codes of all in `codes`."""
-    np.take(table.settled, cells, out=codes, mode="wrap")  # all lie inside: it is the mode that copies nothing
+    """Return the places of the cut cells among `cells`, and write the code of every cell to `codes`."""
+    np.take(table.settled, cells, out=codes, mode="wrap")  # no index is out of range; this mode makes no copy
     return np.less(codes, table.least, out=cut).nonzero()[0]
 
 
 def low_bits(table: Table, count: int, keystream: Keystream) -> tuple[Words, NDArray[np.uint32]]:
-    """Return the bits after the cell's of `count` uniform numbers: a word of each, then, with tails, half a word."""
+    """Return the bits after the cell bits of `count` uniform numbers: words, then half words if there are tails."""
     low = keystream.words(count)
     return low, keystream.half_words(count) if table.tail_bits else np.zeros(count, np.uint32)
 
@@ -156,16 +152,16 @@ def low_bits(table: Table, count: int, keystream: Keystream) -> tuple[Words, NDA
 def search(
     table: Table, cells: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], Words]:
-    """Return how many thresholds the uniform numbers in these cut cells have reached, and how far beyond they are.
+    """Return how many thresholds each uniform number in a cut cell has reached, and its distance to the last of them.
 
-    The cells have these codes. How far a number is beyond the last threshold it has reached, or beyond zero, is in
-    units of the 64th bit, and less than one off.
+    `codes` are the cells' codes. The distance, to zero if no threshold is reached, is in units of the 64th bit, with
+    an error below one unit.
     """
     cell_bits = np.uint64(table.cell_bits)
     keys = (cells << (np.uint64(64) - cell_bits)) | (low >> cell_bits)
     reached = codes.astype(np.int64) + (len(table.thresholds) + 1 - table.least)
     following = table.keys[1:]
-    reached += following[reached] <= keys  # few cells hold more than this one
+    reached += following[reached] <= keys  # few cells hold more than one threshold
     beyond = (following[reached] <= keys).nonzero()[0]
     reached[beyond] = following.searchsorted(keys[beyond], side="right")
     above = keys - table.keys[reached]
@@ -176,5 +172,5 @@ def search(
 
 
 def join_bits(table: Table, place: int | np.intp, cells: Words, low: Words, tails: NDArray[np.uint32]) -> int:
-    """Return the uniform number that has the bits at that place."""
+    """Return the uniform number at `place`, with all its bits."""
     return (((int(cells[place]) << LOW_BITS) | int(low[place])) << table.tail_bits) | int(tails[place])

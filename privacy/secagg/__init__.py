@@ -1,1 +1,1 @@
-"""Secure aggregation: the pure parts of the protocol. `docs/secure-aggregation.md` tells it message by message."""
+"""Secure aggregation: the pure parts of the protocol. `docs/secure-aggregation.md` lists its messages."""

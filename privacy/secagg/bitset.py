@@ -1,4 +1,4 @@
-"""Sets of devices, as they are sent: one bit a position, so that no device is in a set twice or in two at once."""
+"""Sets of devices as bits, one for each position: no device can be in a set twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..messages import Malformed
 
 
 def to_bits(members: Iterable[int], devices: int) -> bytes:
-    """Return the set of positions below `devices`, least bit of the first byte for position 0.
+    """Return a set of positions below `devices` as bits; position 0 is the lowest bit of the first byte.
 
     >>> to_bits([0, 2, 9], 10).hex()
     '0502'
@@ -24,7 +24,7 @@ def from_bits(bits: bytes, devices: int) -> tuple[int, ...]:
     """Return the sorted positions in a set.
 
     Raises:
-        Malformed: its length is not that of `devices` positions, or it holds a position beyond them.
+        Malformed: the length does not fit `devices`, or a position is not below `devices`.
     """
     positions = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little"))
     if len(bits) != -(-devices // 8) or (len(positions) and positions[-1] >= devices):

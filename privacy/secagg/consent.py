@@ -1,7 +1,8 @@
-"""The list of survivors: whose vectors are in the sum. In malicious-server mode its signers vouch for one list.
+"""Signatures on the survivors, the devices whose vectors are in the sum.
 
-In semi-honest mode each vouches for what it masked its vector for, so that no device is among the survivors that was
-told of other members than those who open its shares.
+In malicious-server mode, devices sign the list of survivors, so there is only one. In semi-honest mode, each device
+signs the context that it masked its vector for. So all survivors saw the same members as the devices that open their
+shares.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .keys import Card
 
 
 def consent(identity: Identity, context: bytes, survivors: bytes) -> bytes:
-    """Return a device's signature of the survivors, as bits, of the round with this context."""
+    """Return a device's signature on the survivors, a set as bits, in the round with this context."""
     return identity.sign(_consented(context, survivors))
 
 
@@ -30,7 +31,7 @@ def _consented(context: bytes, survivors: bytes) -> bytes:
 
 
 def vouch(identity: Identity, context: bytes) -> bytes:
-    """Return a device's signature of the context, 32 bytes, that it masked its vector for."""
+    """Return a device's signature on the context, 32 bytes, that it masked its vector for."""
     return identity.sign(digest("masked", context))
 
 
@@ -40,17 +41,17 @@ def vouches(card: Card, signature: bytes, context: bytes) -> bool:
 
 
 def pack_consents(signatures: Mapping[int, bytes]) -> bytes:
-    """Return signatures by position as they are sent: 4 bytes of position and the signature, in order."""
+    """Return the bytes of signatures by position: for each, in order, 4 bytes of position and the signature."""
     return b"".join(position.to_bytes(4) + signatures[position] for position in sorted(signatures))
 
 
 def count_consents(
     data: bytes, cards: Mapping[int, Card], signers: Iterable[int], context: bytes, survivors: bytes
 ) -> int:
-    """Return how many of the allowed `signers` signed these survivors, of whom each must have signed but once.
+    """Return how many of the allowed `signers` signed these survivors.
 
     Raises:
-        Malformed: the data are no signatures in order, or one is not by an allowed signer or not of this list.
+        Malformed: the data are not distinct signatures in order, or one is by another signer or on another list.
     """
     signatures, allowed = _unpack(data), set(signers)
     for position, signature in signatures.items():
@@ -60,10 +61,10 @@ def count_consents(
 
 
 def check_vouched(data: bytes, cards: Mapping[int, Card], survivors: Iterable[int], context: bytes) -> None:
-    """Check that just these survivors signed, each once, that they masked their vectors for this context.
+    """Check that exactly these survivors signed that they masked their vectors for this context.
 
     Raises:
-        Malformed: the data are no signatures in order, one is missing, or one is of something else.
+        Malformed: the data are not distinct signatures in order, one is missing, or one is on something else.
     """
     signatures = _unpack(data)
     if set(signatures) != set(survivors):

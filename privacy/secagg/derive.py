@@ -1,4 +1,4 @@
-"""What everything in the protocol is derived by: a digest that cannot be parsed two ways, and HKDF-SHA256."""
+"""The hash and the key derivation of the protocol: an unambiguous digest, and HKDF-SHA256."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ KEY_BYTES = 32
 
 
 def digest(label: str, *parts: bytes | int) -> bytes:
-    """Return the SHA-256 of version, label and parts, each with its length before it; numbers as 8 bytes.
+    """Return the SHA-256 of version, label and parts, each after its length.
 
-    Lengths and numbers are big-endian and unsigned.
+    Lengths and numbers are 8 bytes, big-endian and unsigned.
 
     >>> digest("a", b"b", 1).hex()[:16]
     'd3d7caec74855480'
@@ -27,8 +27,8 @@ def digest(label: str, *parts: bytes | int) -> bytes:
 
 
 def derive(secret: bytes, salt: bytes, label: str, *parts: bytes, length: int = KEY_BYTES) -> bytes:
-    """Return `length` secret bytes from a secret, by HKDF (RFC 5869) with SHA-256 and the salt.
+    """Return `length` secret bytes from a secret and a salt, by HKDF-SHA256 (RFC 5869).
 
-    The label and parts are its info, as one `digest`, so that no two uses can give the same bytes.
+    Its info is the `digest` of label and parts, so two different uses give independent bytes.
     """
     return HKDF(hashes.SHA256(), length, salt, digest(label, *parts)).derive(secret)

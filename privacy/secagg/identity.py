@@ -1,4 +1,4 @@
-"""Who a device is, and who may take part: Ed25519 identities, and a roster that never comes from the server."""
+"""Ed25519 identities of devices, and the roster of those that may take part, which never comes from the server."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from .derive import digest
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 NO_CERTIFICATE = bytes(SIGNATURE_BYTES)
 MOST_KEY_BYTES, MOST_ROSTER_BYTES = 1 << 14, 1 << 22
-"""The largest file of a key or a certificate, and of a roster: some 40,000 devices."""
+"""The largest file of a key or a certificate, and of a roster (some 40,000 devices)."""
 
 PRIME = 2**255 - 19
-"""Ed25519 counts modulo it (RFC 8032, 5.1)."""
+"""The field prime of Ed25519 (RFC 8032, 5.1)."""
 
 CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
 EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 SMALL_ORDER = frozenset((0, 1, PRIME - 1, EIGHTH, PRIME - EIGHTH))
-"""The y of all points whose order divides 8."""
+"""The y coordinates of all points whose order divides 8."""
 
 
 @dataclass(frozen=True, repr=False)
 class Identity:
-    """A device's long-lived signing key, secret, with the certificate an authority gave it, if any."""
+    """A device's long-lived signing key, secret, and its certificate from an authority, if any."""
 
     key: Ed25519PrivateKey
     certificate: bytes = NO_CERTIFICATE
 
     @property
     def public(self) -> bytes:
-        """The public key, 32 bytes: what a roster lists."""
+        """The public key, 32 bytes, as in a roster."""
         return self.key.public_key().public_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature, 64 bytes, of a digest."""
+        """Return the signature, 64 bytes, on a digest."""
         return self.key.sign(message)
 
     def __repr__(self) -> str:
@@ -56,9 +56,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Roster:
-    """Whom a device sums with: the listed public keys, and all that the authority's key has certified.
+    """The devices that may take part: the listed public keys, and all keys that the authority certified.
 
-    `names` are those that the roster's file gives its keys, for a log.
+    `names` are the names of the keys in the roster's file, for a log.
     """
 
     devices: frozenset[bytes] = frozenset()
@@ -78,22 +78,22 @@ def new_identity() -> Identity:
 
 
 def certify(authority: Identity, public: bytes) -> bytes:
-    """Return the certificate, 64 bytes, by which an authority admits the owner of a public key to its rosters."""
+    """Return an authority's certificate, 64 bytes, for a public key: every roster with this authority admits it."""
     return authority.sign(_certified(public))
 
 
 def roster_of(identities: Iterable[Identity]) -> Roster:
-    """Return the roster of just these identities."""
+    """Return the roster of exactly these identities."""
     return Roster(frozenset(identity.public for identity in identities))
 
 
 def introduce(identity: Identity, run: int, plan: bytes) -> bytes:
-    """Return a device's signature, 64 bytes, that it is the one of this identity in a run under a plan's digest."""
+    """Return a device's signature, 64 bytes, that it takes part in a run under a plan, given by its digest."""
     return identity.sign(digest("name", run, plan))
 
 
 def introduces(public: bytes, signature: bytes, run: int, plan: bytes) -> bool:
-    """Whether the owner of the public key signed that it is there in this run under this plan."""
+    """Whether the owner of the public key signed that it takes part in this run under this plan."""
     return verified(public, signature, digest("name", run, plan))
 
 
@@ -103,7 +103,7 @@ def _certified(public: bytes) -> bytes:
 
 @lru_cache(maxsize=1 << 14)
 def verified(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the signature of the message is by the owner of the public key; all three are public."""
+    """Whether this is a signature on the message under the public key; all three are public."""
     if not sound(public):
         return False
     try:
@@ -115,10 +115,10 @@ def verified(public: bytes, signature: bytes, message: bytes) -> bool:
 
 @lru_cache(maxsize=1 << 14)
 def sound(public: bytes) -> bool:
-    """Whether these 32 bytes are a public key that only one who knows a secret can sign for.
+    """Whether these 32 bytes are a public key under which only the owner of the private key can sign.
 
-    That is the canonical encoding of a point on the curve whose order does not divide 8: for a point of small order
-    anybody finds a signature that fits many messages.
+    They must be the canonical encoding of a point on the curve whose order does not divide 8: for a point of small
+    order, anybody can find a signature that is valid for many messages.
 
     Reference: RFC 8032, 5.1.3; Chalkias, Garillot, Nikolaenko 2020, "Taming the many EdDSAs", table 1.
     """
@@ -127,17 +127,17 @@ def sound(public: bytes) -> bool:
         return False
     like_x_squared = (
         (y * y - 1) * (CURVE_D * y * y + 1) % PRIME
-    )  # x^2 is the quotient: a square if the product is one
+    )  # x^2 is numerator / denominator, a square if and only if numerator * denominator is one
     return pow(like_x_squared, (PRIME - 1) // 2, PRIME) == 1
 
 
 def read_identity(path: Path, certificate: Path | None = None) -> Identity:
-    """Return the identity in a PEM file (PKCS #8, as `openssl genpkey -algorithm ed25519` writes).
+    """Return the identity in a PEM file (PKCS #8, as `openssl genpkey -algorithm ed25519` writes it).
 
     `certificate` is a file with an authority's certificate in base64.
 
     Raises:
-        DataError: a file is missing, holds something else, or is the key and others than its owner can read it.
+        DataError: a file is missing or has other content, or users other than its owner can read the key.
     """
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -152,15 +152,15 @@ def read_identity(path: Path, certificate: Path | None = None) -> Identity:
 
 
 def _certificate(path: Path) -> bytes:
-    """Return the certificate in a file, in lines of base64 as `base64` or `openssl base64` writes."""
+    """Return the certificate in a file of base64 lines, as `base64` or `openssl base64` writes them."""
     return _base64(b"".join(read_owned(path, MOST_KEY_BYTES).splitlines()))
 
 
 def _base64(text: bytes) -> bytes:
-    """Return what is written in base64.
+    """Return the data of a base64 text.
 
     Raises:
-        ValueError: it is not written as base64 writes it: there is something before, between or after.
+        ValueError: the text is not the canonical base64 of its data, or has characters before, within or after it.
     """
     data = binascii.a2b_base64(text, strict_mode=True)
     if binascii.b2a_base64(data, newline=False) != text:
@@ -172,23 +172,23 @@ def write_identity(path: Path, identity: Identity) -> None:
     """Write an identity to a new PEM file that only its owner can read; when this returns, it is on disk.
 
     Raises:
-        FileExistsError: there is a file already.
+        FileExistsError: the file exists already.
     """
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     write_new(path, identity.key.private_bytes(encoding, form, serialization.NoEncryption()), private=True)
 
 
 def public_text(public: bytes) -> str:
-    """Return a public key as the line that `openssl pkey -pubout` prints between its dashes: what rosters hold."""
+    """Return a public key as a roster lists it: the line that `openssl pkey -pubout` prints between its dashes."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return base64.b64encode(Ed25519PublicKey.from_public_bytes(public).public_bytes(encoding, form)).decode()
 
 
 def read_roster(path: Path) -> Roster:
-    """Return the roster in a TOML file: a table `devices` of names and public keys, a key `authority`, or both.
+    """Return the roster in a TOML file with a table `devices` of names and public keys, a key `authority`, or both.
 
     Raises:
-        DataError: the file is missing, not such a roster, or admits nobody.
+        DataError: the file is missing, is not a roster, or admits nobody.
     """
     hint = "list each device's public key under [devices], as docs/deployment.md shows"
     try:

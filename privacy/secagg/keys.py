@@ -1,4 +1,4 @@
-"""A device's keys of one round: what it shows of them, and what two devices agree on by them."""
+"""A device's keys of one round: the card with their public halves, and the keys that two devices agree on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEM_BYTES, CIPHERTEXT_BYTES = 1184, 1088
 
 @dataclass(frozen=True, repr=False)
 class Keypair:
-    """An X25519 and an ML-KEM-768 private key from one secret of 32 bytes."""
+    """An X25519 and an ML-KEM-768 key pair, both derived from one secret of 32 bytes."""
 
     secret: bytes
 
@@ -30,7 +30,7 @@ class Keypair:
 
     @cached_property
     def mlkem(self) -> MLKEM768PrivateKey:
-        """The ML-KEM-768 key (FIPS 203), by its seed d || z."""
+        """The ML-KEM-768 key (FIPS 203), from its seed d || z."""
         return MLKEM768PrivateKey.from_seed_bytes(derive(self.secret, b"", "ml-kem-768", length=64))
 
     def public(self, hybrid: bool) -> PublicKeys:
@@ -39,10 +39,10 @@ class Keypair:
         return PublicKeys(self.x25519.public_key().public_bytes_raw(), kem)
 
     def exchange(self, public: PublicKeys) -> bytes:
-        """Return the X25519 secret shared with another, 32 bytes.
+        """Return the X25519 secret, 32 bytes, shared with the owner of a public key.
 
         Raises:
-            Malformed: the other's key is of low order.
+            Malformed: the public key is of low order.
         """
         try:
             return self.x25519.exchange(X25519PublicKey.from_public_bytes(public.x25519))
@@ -50,7 +50,7 @@ class Keypair:
             raise Malformed("a key of low order") from None
 
     def decapsulate(self, ciphertext: bytes) -> bytes:
-        """Return the secret in a KEM ciphertext; another's ciphertext gives a random one (implicit rejection)."""
+        """Return the secret in a KEM ciphertext; for another key's ciphertext it is random (implicit rejection)."""
         return self.mlkem.decapsulate(ciphertext)
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class PublicKeys:
         """Return a fresh secret, 32 bytes, and the ciphertext, 1,088 bytes, that carries it to the owner.
 
         Raises:
-            Malformed: this is no ML-KEM key.
+            Malformed: `mlkem` is not an ML-KEM public key.
         """
         try:
             return MLKEM768PublicKey.from_public_bytes(self.mlkem).encapsulate()
@@ -76,16 +76,16 @@ class PublicKeys:
             raise Malformed("not an ml-kem key") from None
 
     def to_bytes(self) -> bytes:
-        """The two keys one after the other."""
+        """The X25519 key and then the ML-KEM key."""
         return self.x25519 + self.mlkem
 
 
 @dataclass(frozen=True, repr=False)
 class RoundSecrets:
-    """What a device keeps to itself in a round: three secrets of 32 bytes.
+    """A device's three secrets of a round, 32 bytes each.
 
-    `mask` makes the masks shared with each other device and `own` the device's own mask: after the round one of
-    them, never both, may be opened by the others' shares. `channel` seals those shares and is never opened.
+    `mask` derives the pair masks with other devices, `own` derives the device's own mask. After the round, other
+    devices may open their shares of one of the two, never of both. `channel` seals these shares and is never opened.
     """
 
     mask: Keypair
@@ -114,11 +114,11 @@ class Card:
     signature: bytes = b""
 
     def signed(self, session: bytes) -> bytes:
-        """The digest that the signature is of; `session` is the session's."""
+        """The digest that is signed; `session` is the session's digest."""
         return digest("card", session, self.identity, self._keys(), self.commitment)
 
     def to_bytes(self) -> bytes:
-        """The card as it is sent: identity, mask keys, channel keys, commitment, certificate, signature."""
+        """The bytes of the card: identity, mask keys, channel keys, commitment, certificate, signature."""
         return self.identity + self._keys() + self.commitment + self.certificate + self.signature
 
     def _keys(self) -> bytes:
@@ -126,7 +126,7 @@ class Card:
 
 
 def card_bytes(hybrid: bool) -> int:
-    """How long a card is."""
+    """The length of a card in bytes."""
     return PUBLIC_BYTES + 2 * _keys_bytes(hybrid) + KEY_BYTES + 2 * SIGNATURE_BYTES
 
 
@@ -139,7 +139,7 @@ def read_card(data: bytes, hybrid: bool) -> Card:
     """Return the card that `Card.to_bytes` wrote.
 
     Raises:
-        Malformed: it is of another length.
+        Malformed: the data have another length.
     """
     if len(data) != card_bytes(hybrid):
         raise Malformed("not a card")
@@ -151,20 +151,20 @@ def read_card(data: bytes, hybrid: bool) -> Card:
 
 
 def make_card(own: RoundSecrets, identity: Identity, session: bytes, hybrid: bool) -> Card:
-    """Return the signed card that shows a device's keys of a round to the others."""
+    """Return the signed card of a device's public keys of a round."""
     mask, channel = own.mask.public(hybrid), own.channel.public(hybrid)
     card = Card(identity.public, mask, channel, commitment(own.own), identity.certificate)
     return replace(card, signature=identity.sign(card.signed(session)))
 
 
 def genuine(card: Card, session: bytes, roster: Roster) -> bool:
-    """Whether a card is signed for this session by one whom the roster admits."""
+    """Whether a card is signed for this session by a device that the roster admits."""
     signed = verified(card.identity, card.signature, card.signed(session))
     return signed and roster.admits(card.identity, card.certificate)
 
 
 def usable(card: Card) -> bool:
-    """Whether the card's keys are such that others can agree on secrets by them."""
+    """Whether the card's keys are valid, so that other devices can agree on secrets with their owner."""
     trial = Keypair(bytes(KEY_BYTES))
     try:
         for keys in (card.mask, card.channel):
@@ -177,21 +177,24 @@ def usable(card: Card) -> bool:
 
 
 def channel_key(own: Keypair, other: PublicKeys, sender: Card, receiver: Card, session: bytes, kem: bytes) -> bytes:
-    """Return the key, 32 bytes, that seals what `sender` shares with `receiver`; `kem` is empty unless hybrid."""
+    """Return the key, 32 bytes, that seals the box from `sender` to `receiver`.
+
+    `kem` is the secret of the KEM, empty unless the key exchange is hybrid.
+    """
     salt = digest("channel", session, sender.to_bytes(), receiver.to_bytes())
     return derive(own.exchange(other) + kem, salt, "seal")
 
 
 def pair_key(own: Keypair, other: PublicKeys, low: bytes, high: bytes, context: bytes, contribution: bytes) -> bytes:
-    """Return the key, 32 bytes, of the mask that two devices share; `low` and `high` are their identities in order.
+    """Return the key, 32 bytes, of the pair mask of two devices; `low` and `high` are their identities in order.
 
-    `contribution` is what the lower one gave to the higher one through its KEM; empty unless hybrid.
+    `contribution` is the secret that the lower device sent to the higher one through its KEM, empty unless hybrid.
     """
     return derive(own.exchange(other) + contribution, context, "pair", low, high)
 
 
 def commitment(secret: bytes) -> bytes:
-    """Return what a card shows of the secret of a device's own mask, 32 bytes: enough to know it by once opened."""
+    """Return the commitment, 32 bytes, on a card to the secret of the device's own mask; it verifies an opening."""
     return digest("own", secret)
 
 
@@ -201,5 +204,5 @@ def own_key(secret: bytes, identity: bytes, context: bytes) -> bytes:
 
 
 def contribution(own: Keypair, session: bytes, high: bytes) -> bytes:
-    """Return the 32 secret bytes that the lower device of a pair gives to the higher one's masks, by its identity."""
+    """Return the lower device's secret contribution, 32 bytes, to its pair mask with the device `high`."""
     return derive(own.secret, session, "contribution", high)

@@ -1,4 +1,4 @@
-"""The masks of one device's vector: one for each device that it shares a key with, and one of its own."""
+"""The masks of one device's vector: a pair mask for each of its peers, and its own mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .masks import Mask
 
 @dataclass(frozen=True, repr=False)
 class Peer:
-    """Another device of the round, with what it contributed to the masks of the pair through the KEM, secret."""
+    """Another device of the round, and its secret contribution through the KEM to the pair mask."""
 
     card: Card
     contribution: bytes = b""
@@ -24,9 +24,9 @@ def masks_of(own: RoundSecrets, card: Card, peers: Iterable[Peer], session: byte
 
 
 def pair_masks(mask: Keypair, card: Card, peers: Iterable[Peer], session: bytes, context: bytes) -> list[Mask]:
-    """Return the masks that a device shares with these peers: the lower identity of a pair adds, the higher takes.
+    """Return the pair masks of a device: the lower identity of a pair adds the mask, the higher one subtracts it.
 
-    `mask` is the device's own key pair. In a sum that holds both devices the masks of a pair cancel.
+    `mask` is the device's mask key pair. In a sum of both devices' vectors, their pair masks cancel.
     """
     return [_pair_mask(mask, card, peer, session, context) for peer in peers]
 

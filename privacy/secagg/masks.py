@@ -1,10 +1,10 @@
-"""Masks: AES-256 keystream, added to the words of a vector.
+"""Masks: an AES-256 keystream, added to the words of a vector.
 
-The format is AES-256 in counter mode (NIST SP 800-38A, 6.5) with a first counter block of the twelve bytes `PURPOSE`
-and the number 2, big-endian; words are little-endian. AES-GCM of zeros under that nonce is the same stream (NIST SP
-800-38D, 7.1), and faster where OpenSSL has vector code for it, so whichever is faster here makes it. GCM's tag
-is never computed. No block of it is one of `bract.privacy.noise.keystream`, whose counter begins at zero: were a key
-ever used for both, the two streams would still be as good as independent.
+The format is AES-256 in counter mode (NIST SP 800-38A, 6.5). The first counter block is the twelve bytes `PURPOSE`
+and the number 2, big-endian; words are little-endian. AES-GCM of zeros under the nonce `PURPOSE` gives the same
+stream (NIST SP 800-38D, 7.1), and is faster where OpenSSL has vector code for it, so the faster of the two is used.
+GCM's tag is never computed. The keystreams of `bract.privacy.noise.keystream` have counters from zero, so the two
+streams share no counter block even if a key were used for both.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..encoding.ring import Words
 from .derive import KEY_BYTES
 
 PURPOSE = b"secagg masks"
-"""The upper twelve bytes of every counter block: what the stream is for."""
+"""The upper twelve bytes of every counter block."""
 
 CHUNK_BYTES = 1 << 17
-"""Keystream made at once: it is added while it is in the cache."""
+"""Bytes of keystream that are computed at once, so that they are added while in the cache."""
 
 MOST_BYTES = 2**36 - 32
-"""The most that one key gives: GCM's limit."""
+"""The longest stream of one key: GCM's limit."""
 
 AT_ONCE = 64
 """Streams that are open at the same time."""
@@ -35,7 +35,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True, repr=False)
 class Mask:
-    """The key of a mask, 32 bytes, secret, and +1 or -1: whether its stream is added or taken away."""
+    """The secret key of a mask, 32 bytes, and its sign: +1 if the stream is added, -1 if it is subtracted."""
 
     key: bytes
     sign: int = 1
@@ -47,11 +47,11 @@ class Mask:
 def add_masks(words: Words, masks: Sequence[Mask]) -> None:
     """Add every mask to `words`, uint64 [words], in place, modulo 2^64.
 
-    Guarantee: one mask whose key nobody knows makes the words uniformly random to everybody, as far as AES-256 is a
-    pseudorandom permutation. A key must serve one vector only.
+    Guarantee: to everybody who does not know the key of some mask, the words are indistinguishable from uniformly
+    random ones, if AES-256 is a pseudorandom permutation. A key must mask only one vector.
 
     Raises:
-        ValueError: a key has not 32 bytes, or the vector has more than 2^36 - 32 bytes.
+        ValueError: a key does not have 32 bytes, or the vector has more than 2^36 - 32 bytes.
     """
     if words.nbytes > MOST_BYTES or any(len(mask.key) != KEY_BYTES for mask in masks):
         raise ValueError("expected keys of 32 bytes and at most 2^36 - 32 bytes to mask")
@@ -72,20 +72,20 @@ def _add(streams: Sequence[tuple[CipherContext, int]], words: Words) -> None:
 
 
 def gcm_stream(key: bytes) -> CipherContext:
-    """Return the mask stream of a key by GCM: encrypted zeros are the keystream."""
+    """Return the mask stream of a key by GCM, which encrypts zeros."""
     return Cipher(algorithms.AES(key), modes.GCM(PURPOSE)).encryptor()
 
 
 def ctr_stream(key: bytes) -> CipherContext:
-    """Return the mask stream of a key by CTR: encrypted zeros are the keystream."""
+    """Return the mask stream of a key by CTR, which encrypts zeros."""
     return Cipher(algorithms.AES(key), modes.CTR(PURPOSE + (2).to_bytes(4))).encryptor()
 
 
 @lru_cache(maxsize=1)
 def fastest_stream() -> Callable[[bytes], CipherContext]:
-    """Return the faster of the two makers of the same stream, found by a trial of a millisecond.
+    """Return the faster of `gcm_stream` and `ctr_stream`, by a benchmark of a millisecond.
 
-    Should the two ever differ, the one that defines the format is taken.
+    If their streams ever differ, it is `ctr_stream`, which defines the format.
     """
     blank, streams = bytes(1 << 16), (gcm_stream, ctr_stream)
     made = [stream(bytes(KEY_BYTES)).update(blank) for stream in streams]

@@ -1,4 +1,4 @@
-"""Who sits where in a round: devices in the order of their identities, and what each is told of the others."""
+"""The positions of devices in a round, sorted by identity, and each device's view of the others."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class Seating:
         return tuple(position for position in self.cards if position != self.position)
 
     def box_sizes(self, senders: tuple[int, ...], hybrid: bool) -> list[int]:
-        """How long the boxes are that these neighbours sealed for the device."""
+        """The lengths in bytes of the boxes that these neighbours sealed for the device."""
         return [box_bytes(hybrid, sender < self.position) for sender in senders]
 
     def to_bytes(self) -> bytes:
-        """The seating as it is sent: number of devices, position, digest of all cards, own and neighbours' cards."""
+        """The bytes of the seating: number of devices, position, digest of all cards, own and neighbours' cards."""
         head = self.graph.devices.to_bytes(4) + self.position.to_bytes(4) + self.digest
         return head + b"".join(card.to_bytes() for card in self.cards.values())
 
 
 def read_seating(data: bytes, session: Session) -> Seating:
-    """Return the seating in these bytes. Who the cards' owners are, and their signatures, is for the reader to check.
+    """Return the seating in these bytes. The caller must check the cards' owners and signatures.
 
-    Where everyone is a neighbour the digest is computed from the cards, so all who agree on it saw the same ones.
+    In a complete graph, the cards are compared with the digest, so devices with the same digest saw the same cards.
 
     Raises:
-        Malformed: they hold something else, or cards that are out of order, twice there, or not of the digest.
+        Malformed: the bytes are not a seating, or its cards are repeated, out of order, or do not match the digest.
     """
     devices, position, digest = int.from_bytes(data[:4]), int.from_bytes(data[4:8]), data[8:HEAD]
     size = card_bytes(session.hybrid)
@@ -74,11 +74,10 @@ def read_seating(data: bytes, session: Session) -> Seating:
 
 @dataclass(frozen=True)
 class Cohort:
-    """All cards of a round in the order of their owners' identities, and the boxes they sealed: the server's view.
+    """The server's view of a round: all cards in the order of their identities, and the boxes that devices sealed.
 
-    `boxes` holds, by position, all boxes of one sender in one piece, each with its hashes, in the order of its
-    neighbours, and then the hashes of what it keeps of its own. Who is in it has shared its keys: those are the
-    round's members.
+    `boxes` maps the position of a sender to the concatenation of its boxes with their hashes, in the order of its
+    neighbours, and the hashes of its shares of its own secrets. The senders are the round's members.
     """
 
     session: Session
@@ -87,7 +86,7 @@ class Cohort:
 
     @cached_property
     def graph(self) -> Graph:
-        """Who shares with whom.
+        """The graph of neighbours, who share keys with one another.
 
         Raises:
             ValueError: the devices are too few, or too many for the plan.
@@ -101,7 +100,7 @@ class Cohort:
 
     @property
     def members(self) -> tuple[int, ...]:
-        """The positions of those who shared their keys, sorted."""
+        """The positions of the devices that shared their keys, sorted."""
         return tuple(sorted(self.boxes))
 
     def neighbours(self, position: int) -> tuple[int, ...]:
@@ -109,16 +108,16 @@ class Cohort:
         return self.graph.neighbours(position, self.digest)
 
     def among(self, position: int) -> list[int]:
-        """Return the members whose secrets a device holds shares of, itself among them, sorted."""
+        """Return the sorted members whose secrets a device holds shares of, including itself."""
         return [p for p in sorted((*self.neighbours(position), position)) if p in self.boxes]
 
     def seating(self, position: int) -> Seating:
-        """Return what one device is told."""
+        """Return one device's view of the round."""
         seats = sorted((*self.neighbours(position), position))
         return Seating(self.graph, position, self.digest, {seat: self.cards[seat] for seat in seats})
 
     def sealed_bytes(self, position: int) -> int:
-        """How long the boxes of one sender are together, with all hashes."""
+        """The total length in bytes of one sender's boxes and hashes."""
         boxes = sum(box_bytes(self.session.hybrid, position < other) for other in self.neighbours(position))
         return boxes + 2 * HASH_BYTES
 
@@ -131,15 +130,15 @@ class Cohort:
         return self.boxes[sender][start : start + (up if sender < receiver else down)]
 
     def share_hash(self, sender: int, holder: int, kind: str) -> bytes:
-        """Return the hash of the share, `own` or `mask`, of one member's secret that another or it itself holds."""
+        """Return the hash of the share of a sender's secret, `own` or `mask`, that the holder keeps."""
         both = (self.boxes[sender] if sender == holder else self.box(sender, holder))[-2 * HASH_BYTES :]
         return both[:HASH_BYTES] if kind == "own" else both[HASH_BYTES:]
 
     def invitation(self, position: int) -> bytes:
-        """Return what a member is told with the round: who is in it, and the boxes its neighbours sealed for it."""
+        """Return the bytes that invite a member to the round: the set of members, and the boxes sealed for it."""
         senders = [other for other in self.neighbours(position) if other in self.boxes]
         return to_bits(self.boxes, len(self.cards)) + b"".join(self.box(sender, position) for sender in senders)
 
     def context(self, model: bytes) -> bytes:
-        """Return what the round's masks are bound to; `model` is the digest of the parameters."""
+        """Return the digest that the round's masks are derived for; `model` is the digest of the parameters."""
         return self.session.context(self.digest, to_bits(self.boxes, len(self.cards)), model)

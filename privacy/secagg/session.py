@@ -1,4 +1,4 @@
-"""What a round of secure aggregation is: the public facts that every key in it is bound to."""
+"""The session of a round of secure aggregation: the public facts that every key in it is derived for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """One round of one run under one plan, which fixes ring, clip, noise, thresholds and the least cohort.
+    """One round of one run under one plan, which fixes ring, clip norm, noise, thresholds and the smallest cohort.
 
-    `run` and `round` are Flower's run number and the round's; `plan` is the plan's digest, 32 bytes. `planned` is the
-    size of the planned cohort, of which at most `colluders` devices work with the server and the share `dropouts` may
-    drop out: it is the server that chooses whom to seat, so all colluders can be in a smaller cohort too. `least` is
-    the fewest devices that may be seated, take part, survive and sign. `sparse` stands for the graph that is chosen
-    where so many are seated: whoever tries the protocol on a small sparse graph gives one.
+    `run` is Flower's run ID, `round` the number of the round, and `plan` the plan's digest, 32 bytes. `planned` is
+    the size of the planned cohort. At most `colluders` of its devices collude with the server, and the fraction
+    `dropouts` may drop out. The server chooses the cohort, so a smaller one can contain all colluders too. `least` is
+    the smallest number of devices that may be seated, take part, survive and sign. `sparse` replaces the chosen graph
+    for cohorts of its size, to try the protocol on a small sparse graph.
     """
 
     run: int
@@ -37,28 +37,28 @@ class Session:
 
     @cached_property
     def digest(self) -> bytes:
-        """The digest that every signature and key of the round is made for."""
+        """The digest that every signature and key of the round depends on."""
         return digest("session", self.run, self.round, self.plan)
 
     def graph(self, devices: int) -> Graph:
-        """Return who shares with whom among so many devices.
+        """Return the graph of neighbours among `devices` devices.
 
         Raises:
-            ValueError: they are too few for the plan, or more than planned.
+            ValueError: the devices are too few for the plan, or more than planned.
         """
         if self.sparse is not None and devices == self.sparse.devices:
             return self.sparse
         return choose_graph(self.planned, self.colluders, self.dropouts, devices)
 
     def cards_digest(self, cards: Sequence[bytes]) -> bytes:
-        """Return the digest of the cards, in order of their identities, of those who share keys."""
+        """Return the digest of all cards, in the order of their identities."""
         return digest("cards", self.digest, *cards)
 
     def context(self, cards: bytes, members: bytes, model: bytes) -> bytes:
-        """Return what all masks of the round are bound to: who is in it, by what keys, and its model's digest.
+        """Return the digest that all masks of the round are derived for: of its cards, its members and its model.
 
-        `cards` is the cards' digest and `members` the set, as bits, of those among them who shared their keys.
-        Devices that were told of different ones get masks that do not cancel.
+        `cards` is the cards' digest, `members` the set, as bits, of the devices that shared their keys, and `model`
+        the model's digest. The masks of devices that received different ones do not cancel.
         """
         return digest("context", self.digest, cards, members, model)
 

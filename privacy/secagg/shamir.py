@@ -17,18 +17,18 @@ PRIME = 2**256 + 297
 SHARE_BYTES = 33
 
 STEPS = 32
-"""Points are small, so it costs less to let a number grow for so many steps than to reduce it at each."""
+"""Steps of Horner's rule between two reductions modulo PRIME. Points are small, so the number grows slowly."""
 
 
 def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
-    """Return one share, 33 bytes, for each of the distinct points (1 or more), of which `threshold` give the secret.
+    """Return one share, 33 bytes, for each point; any `threshold` of the shares determine the secret of 32 bytes.
 
-    `secret` has 32 bytes. Coefficients come from the operating system.
+    Points are distinct and positive. The polynomial's coefficients come from the operating system.
 
     Guarantee: fewer than `threshold` shares are jointly independent of the secret.
 
     Raises:
-        ValueError: the threshold is not between 1 and the number of points, or a point is not a fresh positive one.
+        ValueError: the threshold is not between 1 and the number of points, or a point is repeated or not positive.
     """
     if not 1 <= threshold <= len(points) or min(points) < 1 or len(set(points)) != len(points):
         raise ValueError("expected 1 <= threshold <= number of points, and distinct points from 1 up")
@@ -37,7 +37,7 @@ def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
 
 
 def _value(polynomial: Sequence[int], point: int) -> int:
-    """Return the polynomial's value by Horner's rule; its highest coefficient comes first."""
+    """Return the polynomial's value modulo PRIME by Horner's rule; the highest coefficient comes first."""
     value = 0
     for first in range(0, len(polynomial), STEPS):
         for coefficient in polynomial[first : first + STEPS]:
@@ -47,9 +47,9 @@ def _value(polynomial: Sequence[int], point: int) -> int:
 
 
 def combine(shares: Mapping[int, bytes]) -> bytes | None:
-    """Return the secret that these shares, by point, determine; None if they are not shares of 32 bytes.
+    """Return the secret of these shares, which are given by point; None if they are not shares of a 32-byte secret.
 
-    Exactly as many shares as the threshold must be given; the caller knows it.
+    The number of shares must be exactly the threshold; the caller must ensure it.
     """
     points = tuple(sorted(shares))
     weights = _weights(points)
@@ -65,9 +65,9 @@ def is_share(data: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the Lagrange weights for the value at zero: for point p the product of o / (o - p) over the others.
+    """Return the Lagrange weights for the value at zero: for point p, the product of o / (o - p) over other points o.
 
-    All are inverted at the cost of one inversion (Montgomery's trick).
+    Montgomery's trick computes all inverses with one inversion.
     """
     below = [point * math.prod([o - point for o in points if o != point]) % PRIME for point in points]
     before = list(accumulate(below, lambda one, other: one * other % PRIME, initial=1))

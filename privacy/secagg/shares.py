@@ -1,4 +1,4 @@
-"""What devices give each other before a round: shares of their secrets, sealed against the server."""
+"""Shares of secrets that devices exchange before a round, in boxes that the server cannot open."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .shamir import SHARE_BYTES, is_share, split
 
 TAG_BYTES, CONTRIBUTION_BYTES, HASH_BYTES = 16, 32, 32
 NONCE = bytes(12)
-"""A channel key seals one message, so its nonce is zero."""
+"""The nonce is zero, as a channel key seals only one message."""
 
 
 @dataclass(frozen=True, repr=False)
 class Held:
-    """What one device holds of another's secrets: a share, 33 bytes, of its own mask and of its mask keys."""
+    """A device's shares, 33 bytes each, of another device's secrets: of its own mask, and of its mask keys."""
 
     own: bytes
     mask: bytes
@@ -31,7 +31,7 @@ class Held:
 
 @dataclass(frozen=True, repr=False)
 class Parcel:
-    """What a device takes out of a sealed box: shares of the sender's secrets, and its KEM contribution, if any."""
+    """The content of a sealed box: shares of the sender's secrets, and its KEM contribution, if any."""
 
     held: Held
     contribution: bytes = b""
@@ -41,40 +41,39 @@ class Parcel:
 
 
 def box_bytes(hybrid: bool, upward: bool) -> int:
-    """How long a sealed box and its hashes are; `upward` if from the lower identity of the two to the higher one."""
+    """The length in bytes of a sealed box and its hashes; `upward` if the sender has the lower identity."""
     kem = CIPHERTEXT_BYTES * (2 if upward else 1) + CONTRIBUTION_BYTES * upward
     return 2 * SHARE_BYTES + TAG_BYTES + kem * hybrid + 2 * HASH_BYTES
 
 
 def share_hash(kind: str, share: bytes, sender: Card, receiver: Card, session: bytes) -> bytes:
-    """Return the hash, 32 bytes, by which everyone knows a share once it is opened; `kind` is `own` or `mask`.
+    """Return the hash, 32 bytes, that verifies a share once it is opened; `kind` is `own` or `mask`.
 
-    A share is as uncertain as its secret of 32 bytes, whatever others fewer than the threshold are, so its hash tells
-    nothing of it; session, sender and receiver are in it, so no hash is of use elsewhere.
+    Given fewer other shares than the threshold, a share has as much entropy as its secret of 32 bytes, so its hash
+    reveals nothing about it. The hash covers session, sender and receiver, so it is valid nowhere else.
     """
     return digest("share", session, sender.identity, receiver.identity, kind.encode(), share)
 
 
 def hashes(held: Held, sender: Card, receiver: Card, session: bytes) -> bytes:
-    """Return the hashes of what the receiver is to hold: of the sender's own mask, and of its mask keys."""
+    """Return the hashes of the receiver's shares of the sender's own mask and of its mask keys."""
     shares = {"own": held.own, "mask": held.mask}
     return b"".join(share_hash(kind, share, sender, receiver, session) for kind, share in shares.items())
 
 
 def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -> list[Held]:
-    """Return what the devices at these positions, the owner's among them, are to hold of the owner's secrets."""
+    """Return shares of a device's secrets for the devices at these positions, which include its own."""
     points = [position + 1 for position in positions]
     pairs = zip(split(own.own, threshold, points), split(own.mask.secret, threshold, points), strict=True)
     return [Held(own_share, mask_share) for own_share, mask_share in pairs]
 
 
 def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: bytes) -> bytes:
-    """Return the sealed box for one receiver, and the hashes of the shares in it, which are for the server as well.
+    """Return the sealed box for one receiver, and the public hashes of the shares in it.
 
-    The box opens for the receiver alone, and only as from this sender.
-
-    ChaCha20-Poly1305 (RFC 8439) under a key that both cards and the session fix; what goes with it of the KEM is
-    authenticated too. A pair of cards must be used for one box in each direction.
+    Only the receiver can open the box, and only as a box from this sender. It is sealed by ChaCha20-Poly1305
+    (RFC 8439) under a key derived from both cards and the session; the KEM ciphertexts are authenticated too. A pair
+    of cards must be used for only one box in each direction.
     """
     kem, wrapped = b"", b""
     if receiver.channel.mlkem:
@@ -86,11 +85,11 @@ def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: b
 
 
 def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session: bytes) -> Parcel:
-    """Return what the sender put into a box for the receiver, who owns the secrets.
+    """Return the content of a box from the sender; `own` are the receiver's secrets.
 
     Raises:
-        Malformed: the box was not sealed by the sender for the receiver in this session, or does not hold shares
-            with the hashes that came with it.
+        Malformed: the box was not sealed by the sender for the receiver in this session, or its shares do not have
+            the hashes that came with it.
     """
     hybrid, upward = bool(receiver.channel.mlkem), _upward(sender, receiver)
     if len(box) != box_bytes(hybrid, upward):
@@ -114,7 +113,7 @@ def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session:
 
 
 def unwrap(mask: Keypair, receiver: Card, box: bytes, session: bytes) -> bytes:
-    """Return the contribution to the masks of a pair that an upward box carries; `mask` is its receiver's."""
+    """Return the contribution to a pair mask in an upward box; `mask` is the receiver's mask key pair."""
     carrier = box[CIPHERTEXT_BYTES : 2 * CIPHERTEXT_BYTES]
     given = box[2 * CIPHERTEXT_BYTES : 2 * CIPHERTEXT_BYTES + CONTRIBUTION_BYTES]
     pad = derive(mask.decapsulate(carrier), session, "wrap", receiver.identity)

@@ -1,4 +1,4 @@
-"""Taking the masks off a sum: the own masks of those in it, and the pair masks of those who dropped out."""
+"""Unmasking a sum: it removes the own masks of the survivors and the pair masks of the dropouts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .shares import share_hash, unwrap
 
 
 class TooFewShares(Exception):
-    """Not enough shares were opened, or they fit nothing: the sum stays masked.
+    """Too few valid shares were opened, or they do not give the secret: the sum stays masked.
 
-    `dealer` is the position of the member whose shares are right by their hashes and do not give its secret, if that
-    is why: nobody else can have done that.
+    `dealer` is the position of a member whose shares match their hashes but do not give its secret, else None. Only
+    the member itself can cause that.
     """
 
     def __init__(self, dealer: int | None = None) -> None:
@@ -27,13 +27,13 @@ class TooFewShares(Exception):
 
 
 def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors: Sequence[int], model: bytes) -> None:
-    """Take all masks off the sum of the survivors' masked vectors, uint64 [words], in place.
+    """Remove all masks from the sum of the survivors' masked vectors, uint64 [words], in place.
 
-    `opened` holds by position what a survivor opened: shares of the members it knows of, in order: of the own mask
-    where the member survived, of its mask keys where it dropped out.
+    `opened` maps the position of a survivor to the shares that it opened, in the order of the members that it holds
+    shares of: the share of the own mask if the member survived, of its mask keys if it dropped out.
 
     Raises:
-        TooFewShares: a secret has fewer right shares than the threshold, or they do not give what its card shows.
+        TooFewShares: a secret has fewer valid shares than the threshold, or they do not give the secret on its card.
             The sum stays masked.
     """
     context, alive = cohort.context(model), set(survivors)
@@ -51,10 +51,10 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
 
 
 class Opening:
-    """The secrets of a round, put together from what devices opened, whatever some of them opened instead.
+    """The secrets of a round, reconstructed from opened shares, some of which may be wrong.
 
-    A share that misses the hash which its sealer gave out is passed over, however many do; who opened one is asked
-    last for the others, so that most secrets are put together from the same devices' shares.
+    A share that does not match the hash from its dealer is skipped. Further shares of a device that opened a wrong
+    one are used last, so most secrets are reconstructed from the same devices' shares.
     """
 
     def __init__(self, cohort: Cohort, opened: Mapping[int, bytes]) -> None:
@@ -63,10 +63,10 @@ class Opening:
         self._wrong: set[int] = set()
 
     def secret(self, member: int, kind: str, fits: Callable[[bytes], bool]) -> bytes:
-        """Return the secret of a member, `own` or `mask`, that a threshold of right shares gives and that fits it.
+        """Return a member's secret, `own` or `mask`, from a threshold of valid shares; `fits` checks it.
 
         Raises:
-            TooFewShares: fewer are right, or they do not give what the member's card shows.
+            TooFewShares: too few shares are valid, or they do not give the secret on the member's card.
         """
         shares, threshold = dict[int, bytes](), self._cohort.graph.threshold
         for holder in self._holders(member):
@@ -85,7 +85,7 @@ class Opening:
         return secret
 
     def _holders(self, member: int) -> list[int]:
-        """Return who opened a share of a member's secret: itself, its neighbours, and last who opened wrong ones."""
+        """Return the devices that opened a share of a member's secret; those that opened wrong shares come last."""
         holders = (p for p in (member, *self._cohort.neighbours(member)) if p in self._opened)
         return sorted(holders, key=lambda holder: (holder in self._wrong, holder))
 
@@ -109,7 +109,7 @@ def _is_mask(secret: bytes, card: Card) -> bool:
 
 
 def _masks_of_dropout(cohort: Cohort, dropout: int, mask: Keypair, alive: set[int], context: bytes) -> list[Mask]:
-    """Return the pair masks of one who dropped out: added to the sum, they cancel those of its neighbours."""
+    """Return the pair masks of a dropout: added to the sum, they cancel the pair masks of its neighbours."""
     card, session = cohort.cards[dropout], cohort.session
     peers: list[Peer] = []
     for other in cohort.neighbours(dropout):

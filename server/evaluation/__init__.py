@@ -1,1 +1,1 @@
-"""How good the model is: metrics by task."""
+"""Evaluation of the model, with metrics by task."""

@@ -1,4 +1,4 @@
-"""What the server does for a network that makes records: it trains what devices do not, and measures what is made."""
+"""The server's part for a generative network: it trains the parts that devices do not, and evaluates the samples."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ...models.gan import Gan
 from ...privacy import Keystream, Plan
 
 MOST = 1000
-"""Test records, and as many made ones, that are compared at most."""
+"""The most test records that are compared with as many generated ones."""
 
 DIRECTIONS = 32
-"""Directions along which means and covariances are compared, where a record has more numbers."""
+"""The number of random projections for means and covariances, if a record has more dimensions."""
 
 NEIGHBOUR = 5
-"""Which nearest true record says how near is near."""
+"""The rank of the nearest neighbour whose distance is the radius around a test record."""
 
 SEED = 0
-"""Seed of the made records that are compared, and of the directions."""
+"""The seed of the generated records that are compared, and of the projections."""
 
 
 def refine(
     plan: Plan, before: NDArray[np.float32], stepped: NDArray[np.float32], keystream: Keystream
 ) -> NDArray[np.float32]:
-    """Return the parameters, float32 [parameters], after a round that made `stepped` of `before`.
+    """Return the parameters, float32 [parameters], after a round; its optimizer step went from `before` to `stepped`.
 
-    For a network with parts that no device trains, noise is all that a release holds of these: they are as before,
-    and then trained here. For any other they are `stepped`.
+    Parts of a network that no device trains receive only noise from a release, so they are reset to `before` and then
+    trained here. A network without such parts gets `stepped`.
 
-    Guarantee: of the data it sees what was released, and nothing else.
+    Guarantee: it uses only what was released.
     """
     name = plan.model.name
     if name not in REFINES:
@@ -47,7 +47,7 @@ def refine(
 
 
 def trained(model: nn.Module) -> NDArray[np.bool_]:
-    """Return which parameters devices train, bool [parameters], in the order of `read_flat`."""
+    """Return the mask of the parameters that devices train, bool [parameters], in the order of `read_flat`."""
     return np.concatenate([np.full(p.numel(), p.requires_grad) for p in model.parameters()])
 
 
@@ -57,11 +57,11 @@ def _model(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def figures(model: Gan, features: NDArray[np.float32]) -> dict[str, float]:
-    """Return how far what the generator makes is from test records, float32 [records, *shape]; both may be public.
+    """Return the distance and coverage of generated records with respect to test records, float32 [records, *shape].
 
-    `distance` is the Fréchet distance over the test records' variance, see `distance`: 0 is best, one who always
-    makes the mean record is at 1, and one whose parameters ran away is at infinity. `coverage` is the share of test
-    records that made ones come near to, see `coverage`: 1 is best.
+    `distance` is the Fréchet distance over the variance of the test records, see `distance`. The best is 0, a
+    generator of only the mean record gets 1, and one with diverged parameters infinity. `coverage` is the fraction of
+    test records with a generated record near them, see `coverage`; the best is 1.
     """
     true = features[:MOST].reshape(len(features[:MOST]), -1).astype(np.float64)
     made = model.make(len(true), SEED).flatten(1).double().cpu().numpy()
@@ -73,8 +73,9 @@ def figures(model: Gan, features: NDArray[np.float32]) -> dict[str, float]:
 def distance(true: NDArray[np.float64], made: NDArray[np.float64]) -> float:
     """Return |m - n|^2 + tr(S + T - 2 (S T)^(1/2)) over tr S, with means m, n and covariances S, T of two samples.
 
-    Of records [records, numbers] with more than `DIRECTIONS` numbers, so many random directions, always the same
-    ones, are looked at. Two halves of one sample are not quite at 0, the less so the smaller they are.
+    Samples are [records, numbers]. If they have more than `DIRECTIONS` columns, they are projected on that many
+    random directions, which are always the same. Two halves of one sample have a small distance above 0, which grows
+    as they get smaller.
 
     Reference: Dowson & Landau 1982; Heusel et al. 2017, equation 6.
     """
@@ -95,9 +96,11 @@ def _directions(numbers: int) -> NDArray[np.float64]:
 
 
 def coverage(true: NDArray[np.float64], made: NDArray[np.float64]) -> float:
-    """Return the share of true records that have a made one nearer than their fifth nearest true one.
+    """Return the fraction of true records that are closer to a generated record than to their fifth neighbour.
 
-    Both are [records, numbers]; of few true records it is their farthest. Reference: Naeem et al. 2020, equation 8.
+    Both samples are [records, numbers]. With fewer than six true records, the farthest one counts as the fifth.
+
+    Reference: Naeem et al. 2020, equation 8.
     """
     one, other = torch.from_numpy(true), torch.from_numpy(made)
     near = torch.cdist(one, one).sort(1).values[:, min(NEIGHBOUR, len(one) - 1)]

@@ -1,4 +1,4 @@
-"""What measures the figures of each objective, by torchmetrics: fed batch by batch, in memory that does not grow."""
+"""The metrics of each objective, by torchmetrics. They are updated batch by batch, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from torchmetrics.text import Perplexity
 from .metrics import FIGURES
 
 KEPT = 2**24
-"""Most probabilities that are kept for the ROC-AUC, float32: 64 MiB. Of more, it is not measured."""
+"""The most probabilities that are kept for the ROC-AUC, float32: 64 MiB. For more, it is not measured."""
 
-TOLD = frozenset({"accuracy", "precision", "recall", "f1"})
-"""Figures of the labels that are told alone: also a model whose loss is not finite may tell them."""
+LABEL_FIGURES = frozenset({"accuracy", "precision", "recall", "f1"})
+"""Figures that need only predicted labels, which a model may give even if its loss is not finite."""
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
 
 
 class Meter:
-    """Metrics that take the same input, and the function to it from outputs and targets, both [rows, ...]."""
+    """Metrics with the same input, and the function from outputs and targets, both [rows, ...], to this input."""
 
     def __init__(self, inputs: Callable[[torch.Tensor, torch.Tensor], Tensors], **metrics: Metric) -> None:
-        """Sum in float64, whatever the input."""
+        """Accumulate in float64 for every dtype of the input."""
         self.inputs, self.metrics = inputs, MetricCollection(dict(metrics)).set_dtype(torch.float64)
 
     def to(self, device: torch.device) -> Meter:
@@ -41,7 +41,7 @@ class Meter:
         return self
 
     def update(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self.metrics.update(*self.inputs(outputs, targets))
 
     def figures(self) -> dict[str, float]:
@@ -49,40 +49,41 @@ class Meter:
         return {key: float(value) for key, value in self.metrics.compute().items()}
 
 
-def figures_of(meters: Sequence[Meter], finite: bool, tells: bool = True) -> dict[str, float]:
-    """Return what the meters measured; where the model's loss is not `finite`, only figures of the labels it tells.
+def figures_of(meters: Sequence[Meter], finite: bool, predicted: bool = True) -> dict[str, float]:
+    """Return the finite figures of the meters; if the loss is not `finite`, only figures of predicted labels.
 
-    Not even these where it does not tell one for every record: the largest of outputs that hold NaN is none.
+    `predicted` is whether every record has a predicted label; outputs with NaN have no largest one. If not, figures
+    of predicted labels are left out too.
     """
     found = {key: value for meter in meters for key, value in meter.figures().items()}
     given = [key for key in FIGURES if key in found and math.isfinite(found[key])]
-    return {key: found[key] for key in given if finite or (tells and key in TOLD)}
+    return {key: found[key] for key in given if finite or (predicted and key in LABEL_FIGURES)}
 
 
 def classification(labels: torch.Tensor, classes: int) -> list[Meter]:
-    """Return the meters of labels; of ROC-AUC only of two classes or more, all in the test data, and few numbers."""
-    told = Meter(
-        _told,
+    """Return the meters of classification; ROC-AUC needs two or more classes, all of them in the test data."""
+    labelled = Meter(
+        _predictions,
         accuracy=MulticlassAccuracy(classes, average="micro", validate_args=False),
         precision=MulticlassPrecision(classes, validate_args=False),
         recall=MulticlassRecall(classes, validate_args=False),
         f1=MulticlassF1Score(classes, validate_args=False),
     )
     if len(labels.unique()) < max(classes, 2) or len(labels) * classes > KEPT:
-        return [told]
-    return [told, Meter(_probabilities, roc_auc=MulticlassAUROC(classes, validate_args=False))]
+        return [labelled]
+    return [labelled, Meter(_probabilities, roc_auc=MulticlassAUROC(classes, validate_args=False))]
 
 
 def next_token(labels: torch.Tensor, classes: int) -> list[Meter]:
-    """Return the meters of tokens; each place counts once."""
+    """Return the meters of next-token prediction; each position counts once."""
     accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
-    return [Meter(_told, accuracy=accuracy), Meter(_in_full, perplexity=Perplexity())]
+    return [Meter(_predictions, accuracy=accuracy), Meter(_in_double, perplexity=Perplexity())]
 
 
 def regression(labels: torch.Tensor, classes: int) -> list[Meter]:
-    """Return the meters of numbers; of R2 only if the test records' numbers differ.
+    """Return the meters of regression; R2 is measured only if the targets of the test records differ.
 
-    R2 is measured in standard deviations of the targets: torchmetrics takes sums of squares below 1e-4 for zero.
+    Targets are standardised for R2, because torchmetrics treats sums of squares below 1e-4 as zero.
     """
     errors = Meter(_flat, rmse=MeanSquaredError(squared=False), mae=MeanAbsoluteError())
     spread, middle = torch.std_mean(labels.double(), correction=0)
@@ -93,7 +94,7 @@ def regression(labels: torch.Tensor, classes: int) -> list[Meter]:
 
 
 def reconstruction(labels: torch.Tensor, classes: int) -> list[Meter]:
-    """Return the meters of what is to be rebuilt, of which each number is taken to lie in 0..1."""
+    """Return the meters of reconstruction, for targets in 0..1."""
     return [Meter(_flat, mse=MeanSquaredError(), psnr=PeakSignalNoiseRatio(data_range=1.0))]
 
 
@@ -103,10 +104,10 @@ METERS: dict[str, Callable[[torch.Tensor, int], list[Meter]]] = {
     "regression": regression,
     "reconstruction": reconstruction,
 }
-"""Name of an objective to a function of (labels of all test records, number of classes): meters that are at zero."""
+"""For each objective, the function from (labels of all test records, number of classes) to new meters."""
 
 
-def _told(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
+def _predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
     return outputs.argmax(-1), targets
 
 
@@ -114,8 +115,8 @@ def _probabilities(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
     return outputs.softmax(-1), targets
 
 
-def _in_full(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
-    """In float64, where a probability is zero only beyond e^-700."""
+def _in_double(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
+    """Return the outputs in float64, in which a probability underflows only below e^-700."""
     return outputs.double(), targets
 
 

@@ -1,4 +1,4 @@
-"""The figures that say how good a model is: what they are called, how they are written, and which way is better."""
+"""The figures of a model's quality: their names, their format, and whether larger is better."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of quality: its name, whether larger is better, whether it is a share, and the largest value."""
+    """A figure of quality: its name, whether larger is better, whether it is a fraction, and its largest value."""
 
     name: str
     larger: bool = True
@@ -21,7 +21,7 @@ class Figure:
         return self.name[0].upper() + self.name[1:]
 
     def show(self, value: float) -> str:
-        """Return a value as people read it: a share in percent, else four digits."""
+        """Return a value as text: a fraction in percent, others with four digits."""
         return f"{value:.1%}" if self.share else f"{value:.4g}"
 
 
@@ -40,10 +40,10 @@ FIGURES = {
     "distance": Figure("Fréchet distance", larger=False),
     "coverage": Figure("coverage", share=True, most=1.0),
 }
-"""By their keys in files. Precision, recall, F1 and ROC-AUC are means over the classes, each against all others."""
+"""Figures by their keys in files. Precision, recall, F1 and ROC-AUC are macro averages, one class versus the rest."""
 
 HEADLINES = ("accuracy", "r2", "mse", "distance")
-"""By these models are compared: each objective has one of them."""
+"""The figures that models are compared by; each objective has exactly one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Score:
 
     @property
     def merit(self) -> float:
-        """A number of which larger is better."""
+        """The value, negated if smaller is better."""
         return self.value if self.figure.larger else -self.value
 
     def __str__(self) -> str:
@@ -63,6 +63,6 @@ class Score:
 
 
 def score_of(figures: Mapping[str, float]) -> Score | None:
-    """Return the figure to compare by, None where it was not measured."""
+    """Return the figure to compare models by, or None if it was not measured."""
     key = next((key for key in HEADLINES if key in figures), None)
     return None if key is None else Score(FIGURES[key], figures[key])
