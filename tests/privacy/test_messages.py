@@ -12,6 +12,7 @@ from bract.privacy.messages import (
     Code,
     Malformed,
     Offer,
+    model_digest,
     read_code,
     read_offer,
     read_parameters,
@@ -241,3 +242,12 @@ def test_any_fields_are_just_the_sections_asked_for_or_malformed(
     assert sections == given_fields
     assert needed <= set(sections) <= needed | also
     assert all(isinstance(data, bytes) for data in sections.values())
+
+
+def test_the_digest_of_an_offered_model_is_of_its_numbers_and_scale() -> None:
+    """Masks are bound to it: devices that were offered different things must have no sum."""
+    parameters = np.arange(4, dtype=np.float32)
+    same = [model_digest(parameters, 1.0), model_digest(parameters.astype(">f4"), 1.0)]
+    others = [model_digest(parameters[::-1], 1.0), model_digest(parameters, 2.0), model_digest(parameters, 0.5)]
+    assert same[0] == same[1]
+    assert len({same[0], *others}) == 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bract.privacy import BractError, StorageError
-from bract.privacy.storage import replace_file, storage, write_all
+from bract.privacy.storage import create_once, make_folder, replace_file, storage, write_all, write_new
 
 OLD, NEW = b"old" * 100, b"new" * 5000
 
@@ -197,3 +197,44 @@ def test_a_failed_write_has_a_hint_that_fits(tmp_path: Path, number: int, hint: 
 def test_a_hint_that_the_caller_gives_stays(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="ask the node's owner"), storage(tmp_path, "ask the node's owner"):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_new_file_that_cannot_be_written_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A key or a card that is half there would be taken for a whole one."""
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(StorageError, match="no space left"):
+        write_new(tmp_path / "new", NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_new_file_replaces_nothing_and_may_be_private(path: Path, private: bool) -> None:
+    with pytest.raises(FileExistsError):
+        write_new(path, NEW)
+    path.with_name("link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        write_new(path.with_name("link"), NEW)
+    assert path.read_bytes() == OLD
+    write_new(path.with_name("new"), NEW, private)
+    assert path.with_name("new").stat().st_mode & 0o077 == (0 if private else 0o044)
+
+
+def test_what_is_created_once_keeps_its_first_content(tmp_path: Path) -> None:
+    contents = iter([OLD, NEW])
+    for _ in range(2):
+        assert create_once(tmp_path / "name", lambda: next(contents)) == OLD
+    assert next(contents) == NEW
+
+
+def test_every_folder_that_is_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("bract.privacy.storage.sync_folder", synced.append)
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/c.*\n.*state setting"):
+        make_folder(tmp_path / "file" / "c")
