@@ -1,4 +1,4 @@
-"""What several verbs take: a plan by file or name, and a folder that nothing is in yet."""
+"""Arguments that several commands share: the plan, its settings, and a new output folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from ..privacy.plan.toml import Tables
 
 DEFAULT = "digits-distributed-eps8"
-"""The plan that is taken where none is named."""
+"""The plan that a command uses if none is named."""
 
 
 def find_plan(plan: Path | None) -> Path:
-    """Return the plan's file: the one at that path, else the plan of that name that ships with the package.
+    """Return the plan's file: the file at that path, or else the packaged plan of that name.
 
     Raises:
-        PlanError: there is neither.
+        PlanError: neither exists.
     """
     plan = plan or Path(DEFAULT)
     shipped = {path.stem: path for path in Path(str(files("bract.simulations.experiments"))).glob("*.toml")}
@@ -36,9 +36,12 @@ def find_plan(plan: Path | None) -> Path:
 
 
 def read_asked(plan: Path, settings: Sequence[str], varied: Sequence[str] = ()) -> Tables:
-    """Return the tables of a plan's file with the settings put in, and the folder that its data.path starts from.
+    """Return the tables of a plan's file after `settings` are applied, with the folder that `data.path` starts from.
 
-    `varied` are keys that will be set later, by what else was typed.
+    `varied` are the keys of --over, which are set later.
+
+    Raises:
+        PlanError: a key is in `settings` twice, or also in `varied`.
     """
     from ..privacy import override, read_tables
     from ..simulations.study import anchor
@@ -53,7 +56,7 @@ def keys_of(settings: Sequence[str]) -> list[str]:
     """Return the keys of settings such as `privacy.epsilon=4`.
 
     Raises:
-        PlanError: one is there twice: which is meant cannot be known.
+        PlanError: a key is set twice.
     """
     keys = [setting.partition("=")[0].strip() for setting in settings]
     if twice := [key for place, key in enumerate(keys) if key in keys[:place]]:
@@ -62,10 +65,10 @@ def keys_of(settings: Sequence[str]) -> list[str]:
 
 
 def check_new(folder: Path, hint: str) -> None:
-    """Refuse a folder for output that is a file, or has something in it.
+    """Refuse an output folder that is a file or is not empty.
 
     Raises:
-        PlanError: it is no new folder.
+        PlanError: as above.
     """
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"{folder} is a file, --out takes a folder", "name a folder that is not there yet")
@@ -74,7 +77,7 @@ def check_new(folder: Path, hint: str) -> None:
 
 
 def free_folder(name: str) -> Path:
-    """Return the first of runs/name-001, runs/name-002, ... that is not there yet."""
+    """Return the first of runs/name-001, runs/name-002, ... that does not exist."""
     number = 1
     while (folder := Path("runs") / f"{name}-{number:03d}").exists():
         number += 1

@@ -1,4 +1,4 @@
-"""The verbs of the `bract` command."""
+"""The subcommands of `bract`."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ app.add_typer(terms, name="terms")
 
 @app.callback()
 def bract() -> None:
-    """Train one model over many owners' data, under a stated (epsilon, delta)."""
+    """Train one model on the data of many owners, under a stated (epsilon, delta)."""

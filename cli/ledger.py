@@ -1,4 +1,4 @@
-"""`bract ledger`: make a ledger that several plans share, and read any ledger."""
+"""`bract ledger`: create a ledger that several plans share, and show any ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from ..privacy.ledger.statement import Statement
 
-ledger = typer.Typer(help="Make a ledger that several plans share, and read any ledger.")
+ledger = typer.Typer(help="Create a ledger that several plans share, and show any ledger.")
 
 AGAINST = {
     "server": "against the server",
@@ -23,15 +23,15 @@ AGAINST = {
 
 @ledger.command()
 def new(
-    path: Annotated[Path, typer.Argument(help="The file to make.")],
-    epsilon: Annotated[float, typer.Option(help="The most that one unit may lose, by all plans together.")],
-    delta: Annotated[float, typer.Option(help="At this delta, which must be that of every plan.")],
-    unit: Annotated[Literal["record", "client"], typer.Option(help="Whom the plans protect.")] = "record",
-    view: Annotated[Literal["server", "released"], typer.Option(help="Against whom; central noise: released.")] = (
+    path: Annotated[Path, typer.Argument(help="The file to create.")],
+    epsilon: Annotated[float, typer.Option(help="The limit on the epsilon of all plans together.")],
+    delta: Annotated[float, typer.Option(help="The delta of the budget; every plan must have the same.")],
+    unit: Annotated[Literal["record", "client"], typer.Option(help="The unit that the plans protect.")] = "record",
+    view: Annotated[Literal["server", "released"], typer.Option(help="The view; released for central noise.")] = (
         "server"
     ),
 ) -> None:
-    """Make the ledger of a population: plans that train over the same clients share its budget."""
+    """Create the ledger of a population: plans that train on the same clients share its budget."""
     from ..privacy import Budget
     from ..privacy.ledger.ledger import new_population
 
@@ -42,12 +42,10 @@ def new(
 @ledger.command()
 def show(
     path: Annotated[Path, typer.Argument(help="The ledger of a run, of a population or of a device.")],
-    terms: Annotated[
-        Path | None, typer.Option(help="A device's terms: what it may spend, and at which delta.")
-    ] = None,
+    terms: Annotated[Path | None, typer.Option(help="A device's terms, which set its budget and delta.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what was spent, by which plans and of what budget, and that the ledger is whole."""
+    """Show the budget, what each plan has spent, and whether the ledger is intact."""
     from ..client.terms import Terms, read_terms
     from ..privacy import PlanError
     from ..privacy.ledger.statement import make_statement, read_ledger

@@ -1,6 +1,6 @@
-"""The `bract` command. Whatever goes wrong is said in two lines, and the exit code tells its kind.
+"""The `bract` command. Every error prints two lines, and the exit code gives its kind.
 
-This file imports next to nothing: it hears signals before the first import that takes time.
+This file imports little: the signal handlers must be in place before the first slow import.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 PIPE_CLOSED = 141
 INSTALL = "type in the checkout of bract: pip install '.[sim]'"
-"""What brings a missing package: bract is not on a registry."""
+"""The hint for a missing package: bract is not on a package index."""
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command and exit with its code."""
     signals.listen()
     code = run(sys.argv[1:])
     sys.exit(_flushed(code))
 
 
 def run(arguments: list[str]) -> int:
-    """Return the exit code of a command line; faults are printed to stderr in two lines."""
+    """Run a command line and return its exit code; print errors to stderr in two lines."""
     try:
         return _run(arguments)
     except ModuleNotFoundError as fault:
@@ -50,33 +50,33 @@ def _run(arguments: list[str]) -> int:
     except BractError as fault:
         return _say(fault.what, fault.hint, fault.exit_code)
     except click.UsageError as fault:
-        if not fault.format_message():  # a command without a word: its help is printed already
+        if not fault.format_message():  # a command without arguments has already printed its help
             return 2
         verb = fault.ctx.info_name if fault.ctx and fault.ctx.parent else None
         command = f"bract {verb} --help" if verb else "bract --help"
         return _say(printable(fault.format_message()).rstrip(".").lower(), f"see `{command}`", 2)
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", "what was finished is on disk; `bract simulate --resume DIR` goes on", 130)
+        return _say("interrupted", "finished rounds are on disk; to resume, type: bract simulate --resume DIR", 130)
     except OSError as fault:
         return _refused(fault)
 
 
 def _flushed(code: int) -> int:
-    """Return the code once all that was printed is out, or another where whoever should read it is gone."""
+    """Flush stdout and return `code`, or another code if stdout is closed or cannot be written."""
     try:
         sys.stdout.flush()
         return code
     except OSError as fault:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python does not try again, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again at exit and prints a warning
         if isinstance(fault, BrokenPipeError):
             return PIPE_CLOSED
         return _refused(fault)
 
 
 def _refused(fault: OSError) -> int:
-    """Say what the operating system refused, and return the code of that."""
+    """Print what the operating system refused, and return the exit code."""
     what = f"cannot use {fault.filename}" if fault.filename else "cannot go on"
-    hint = "see that it is there and yours to use" if fault.filename else "see to that, then run it again"
+    hint = "check that it exists and that you may use it" if fault.filename else "correct that, then run it again"
     return _say(f"{what}: {(fault.strerror or type(fault).__name__).lower()}", hint, 5)
 
 

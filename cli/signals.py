@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one line that says how to go on, and the end of the process.
+"""Handlers for Ctrl-C, SIGTERM and SIGHUP: they print one line that says how to resume, and end the process.
 
-What a run has on its disk is whole at any moment, so nothing has to be unwound. The process ends where it stands: an
-exception that is raised wherever the program happens to be, as in an import, can get lost or end as a traceback.
-A sweep's workers end with their input, which closes.
+A run's files are complete at any moment, so nothing needs cleanup. The handler ends the process directly: an
+exception raised at an arbitrary point, such as inside an import, can be swallowed or end as a traceback.
+A sweep's workers end when their standard input closes.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
-"""To a terminal on which a bar was drawn: an empty line, and the cursor back."""
+"""Clears the line of a progress bar on a terminal, and shows the cursor again."""
 
 _advice: Callable[[], str] = lambda: "nothing was written"  # noqa: E731
 
 
 def listen() -> None:
-    """Have the signals end this process, but for those that it was started to ignore, as by nohup."""
+    """Install the handlers, except for signals that the process already ignores (under nohup, for example)."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def advise_to_resume(verb: str, folder: Path, kept: str) -> None:
-    """Have a signal say which command goes on with the folder, once it holds the file that is `kept` there."""
+    """Set the handlers' line to the command that resumes `folder`, once the folder holds the file `kept`."""
     command = f"bract {verb} --resume {shlex.quote(str(folder))}"
 
     def advice() -> str:
         begun = (folder / kept).exists()
-        return f"what was finished is on disk, go on with: {command}" if begun else "nothing was written"
+        return f"finished work is on disk; to resume, type: {command}" if begun else "nothing was written"
 
     _set(advice)
 
 
 def advise_to_delete(folder: Path) -> None:
-    """Have a signal say that the folder is not whole, once it is there."""
-    _set(lambda: f"{folder} is not whole, delete it" if folder.exists() else "nothing was written")
+    """Set the handlers' line to say that `folder` is incomplete, once it exists."""
+    _set(lambda: f"{folder} is incomplete, delete it" if folder.exists() else "nothing was written")
 
 
 def _set(advice: Callable[[], str]) -> None:

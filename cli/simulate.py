@@ -14,16 +14,18 @@ from .arguments import check_new, find_plan, free_folder, read_asked
 
 
 def simulate(
-    plan: Annotated[Path | None, typer.Argument(help="The plan, a TOML file, or the name of one that ships.")] = None,
+    plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file, or the name of a packaged plan.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Override a key: privacy.epsilon=4")] = None,
-    out: Annotated[Path | None, typer.Option(help="A new folder for all that the run writes.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="The folder of a run that was cut off: go on with it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Make the run repeatable; its noise is then no secret.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="Charge the run to this population's ledger.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A new folder for the files of the run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="The folder of an interrupted run to resume.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Make the run reproducible; its noise is then not secret.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Charge the run to the ledger of a population.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end and nothing else.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Train a federation on this machine and say what it cost in privacy."""
+    """Train a federation on this machine and report what it cost in privacy."""
     from ..simulations import machine
     from ..simulations.progress import Progress, summary
     from ..simulations.run import simulate as run
@@ -31,10 +33,10 @@ def simulate(
 
     machine.settle()
     if resume and (plan or settings or out or seed is not None):
-        raise PlanError("--resume takes the run as it was planned", "leave out the plan, --set, --out and --seed")
+        raise PlanError("--resume uses the run's own plan", "leave out the plan, --set, --out and --seed")
     if ledger and not ledger.exists():
         raise PlanError(
-            f"there is no ledger {ledger}", f"make one: bract ledger new {ledger} --epsilon 6 --delta 1e-5"
+            f"there is no ledger {ledger}", f"create it: bract ledger new {ledger} --epsilon 6 --delta 1e-5"
         )
     study, folder = _resumed(resume) if resume else _planned(plan, settings or [], out, seed)
     signals.advise_to_resume("simulate", folder, "plan.toml")
@@ -50,7 +52,7 @@ def _planned(plan: Path | None, settings: list[str], out: Path | None, seed: int
     extra = [] if seed is None else [f"simulation.seed={seed}"]
     study = make_study(read_asked(path, [*settings, *extra]), str(path.name))
     folder = out or free_folder(path.stem)
-    check_new(folder, f"choose another --out, or go on with --resume {folder}")
+    check_new(folder, f"choose another --out, or resume with --resume {folder}")
     return study, folder
 
 

@@ -1,4 +1,4 @@
-"""`bract terms`: write the terms of a device, and try a plan on them."""
+"""`bract terms`: write a device's terms, and check a plan against them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-terms = typer.Typer(help="Write the terms of a device, and try a plan on them.", no_args_is_help=True)
+terms = typer.Typer(help="Write a device's terms, and check a plan against them.", no_args_is_help=True)
 
 
 @terms.command()
 def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("terms.toml")) -> None:
-    """Write a file of safe terms, each with a word on what it means. A device without terms answers nothing."""
+    """Write a file of safe terms, each with an explanation. A device without terms answers no request."""
     from ..client.terms import write_terms
 
     write_terms(path)
-    print(f"{path} is written: read it, change what you like, and give it to the node as its terms setting")
+    print(f"wrote {path}: read it, change what you like, and give its path to the node as the setting terms")
 
 
 @terms.command()
@@ -24,7 +24,7 @@ def check(
     path: Annotated[Path, typer.Argument(help="The file of terms.")],
     plan: Annotated[Path, typer.Argument(help="The plan, a TOML file.")],
 ) -> None:
-    """Say whether a device with these terms, and nothing spent yet, takes part in a plan."""
+    """Say whether a device with these terms and an unspent budget takes part in a plan."""
     from ..client.terms import Refused, read_terms
     from ..models import count_parameters
     from ..privacy import PlanError

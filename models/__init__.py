@@ -1,4 +1,4 @@
-"""The documented networks. They know nothing of privacy or of Flower."""
+"""The networks that come with bract. They depend on neither privacy nor Flower."""
 
 from .flat import load_flat, read_flat
 from .objectives import Objective

@@ -1,4 +1,4 @@
-"""The network of one self-attention block, for runs of tokens and for sequences."""
+"""A network with one self-attention block, for token sequences and for sequences of vectors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WIDTH = 64
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(width)) V of every step, one head, then a Dense layer: [batch, steps, width] to the same.
+    """Single-head self-attention, softmax(Q K^T / sqrt(width)) V, then a Dense layer; keeps [batch, steps, width].
 
-    If `causal`, a step attends to itself and to what came before.
+    If `causal`, each step attends only to itself and to earlier steps.
 
     Reference: Vaswani et al. 2017, equation 1.
     """
@@ -24,13 +24,13 @@ class Attention(nn.Module):
         self.causal = causal
 
     def forward(self, steps: torch.Tensor) -> torch.Tensor:
-        """Return what every step reads from the steps it attends to."""
+        """Return the attention output of every step."""
         query, key, value = self.query(steps), self.key(steps), self.value(steps)
         return self.out(nn.functional.scaled_dot_product_attention(query, key, value, is_causal=self.causal))
 
 
 class Block(nn.Module):
-    """Attention, added to its input and normalised: [batch, steps, width] to the same."""
+    """Attention with a residual connection and layer normalization; keeps [batch, steps, width]."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class Block(nn.Module):
         return self.norm(steps + self.attention(steps))
 
 
-class Placed(nn.Module):
-    """Steps as vectors with their places added: [batch, (1,) steps, features] or tokens -> [batch, steps, width]."""
+class PositionalEmbedding(nn.Module):
+    """Embeds steps and adds learned positions: [batch, (1,) steps, features] or tokens -> [batch, steps, width]."""
 
     def __init__(self, vectors: nn.Embedding | nn.Linear, steps: int, width: int) -> None:
         super().__init__()
         self.vectors, self.places = vectors, nn.Embedding(steps, width)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return vectors plus places; a channel of its own before the steps is left out."""
+        """Return embeddings plus positions; a channel axis of length 1 before the steps is dropped."""
         steps = inputs.flatten(1, -2) if isinstance(self.vectors, nn.Linear) else inputs
         places = torch.arange(steps.shape[1], device=steps.device).expand(steps.shape[:2])
         return self.vectors(steps) + self.places(places)
@@ -64,22 +64,21 @@ class Mean(nn.Module):
 
 
 def attention(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return vectors of 64 with learned places - self-attention - add and LayerNorm - Dense `classes`.
+    """Return 64-dimensional embeddings with learned positions - self-attention - add and LayerNorm - Dense `classes`.
 
-    Of tokens, int64 [batch, steps] in 0..classes-1 -> [batch, steps, classes], the vectors are an embedding, and a
-    step sees only itself and what came before. Of a sequence, float32 [batch, (1,) steps, features] ->
-    [batch, classes], they are a Dense layer, every step sees all, and the classes come from the mean over steps.
-    21,066 parameters for 28 steps of 28 features and 10 classes.
+    Tokens, int64 [batch, steps] in 0..classes-1 -> [batch, steps, classes]: an embedding layer and causal attention.
+    Sequences, float32 [batch, (1,) steps, features] -> [batch, classes]: a Dense layer, full attention, and the
+    classes from the mean over steps. 21,066 parameters for 28 steps of 28 features and 10 classes.
 
     Raises:
         ValueError: `shape` is not [steps], [steps, features] or [1, steps, features], or one of them is zero.
     """
     if len(shape) == 1 and shape[0] > 0:
-        start = Placed(nn.Embedding(classes, WIDTH), shape[0], WIDTH)
+        start = PositionalEmbedding(nn.Embedding(classes, WIDTH), shape[0], WIDTH)
         return nn.Sequential(start, Block(WIDTH, causal=True), nn.Linear(WIDTH, classes))
     try:
         steps, features = sequence("attention", shape)
     except ValueError as fault:
-        raise ValueError(f"{fault}, nor a run of tokens [steps]") from None
-    start = Placed(nn.Linear(features, WIDTH), steps, WIDTH)
+        raise ValueError(f"{fault}, nor a token sequence [steps]") from None
+    start = PositionalEmbedding(nn.Linear(features, WIDTH), steps, WIDTH)
     return nn.Sequential(start, Block(WIDTH, causal=False), Mean(), nn.Linear(WIDTH, classes))

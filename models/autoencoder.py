@@ -1,4 +1,4 @@
-"""The autoencoder: a record through 32 numbers and back."""
+"""An autoencoder with a bottleneck of 32 units."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def autoencoder(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return Dense 128 - Dense 32 - Dense 128 - Dense as many as the record has numbers, with ReLU between.
+    """Return Dense 128 - Dense 32 - Dense 128 - Dense to the size of the record, with ReLU between.
 
     float32 [batch, *shape] -> the same shape; 209,968 parameters for 1x28x28, whatever the classes. The last layer
-    is linear: records may hold any numbers, and a squared error sends no gradient through a sigmoid that is sure.
+    is linear: records may hold any numbers, and the gradient of a squared error vanishes through a saturated sigmoid.
 
     Raises:
-        ValueError: `shape` holds no number.
+        ValueError: a record of this shape has no values.
     Reference: Hinton & Salakhutdinov 2006.
     """
     del classes

@@ -1,4 +1,4 @@
-"""The small convolutional network for images."""
+"""A small convolutional network for images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The larger convolutional network for images."""
+"""A larger convolutional network for images."""
 
 from __future__ import annotations
 

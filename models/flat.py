@@ -19,7 +19,7 @@ def load_flat(model: nn.Module, vector: NDArray[np.float32]) -> None:
     """Set the parameters from a vector, float32, shape [parameters].
 
     Raises:
-        ValueError: the vector has another length than the parameters.
+        ValueError: the length of the vector is not the number of parameters.
     """
     count = sum(p.numel() for p in model.parameters())
     if vector.shape != (count,):

@@ -1,4 +1,4 @@
-"""Two networks against each other: one makes records, the other, which alone sees data, tells them from true ones."""
+"""A generative adversarial network (GAN). Only the discriminator sees data; the generator trains without any."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch
 from torch import nn
 
 LATENT = 32
-"""Numbers, uniform over -1..1, that the generator makes a record of."""
+"""The dimension of the generator's input, which is uniform over -1..1."""
 
 STEPS, ROWS, RATE = 5, 128, 3e-4
-"""Steps of the generator after each step of the discriminator, made records in each, and their learning rate."""
+"""Generator steps after each release of the discriminator, generated records in each step, and the learning rate."""
 
 GOLDEN, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
-"""Odd numbers of SplitMix64, as int64."""
+"""The odd constants of SplitMix64, as int64."""
 
 
 class Gan(nn.Module):
-    """A discriminator and a generator: outputs [rows, 2], how true a record and a made one look, as logits.
+    """A discriminator and a generator. Outputs logits [rows, 2]: that the record, and a generated record, is real.
 
-    Each record is set against one made record, whose latent numbers are a hash of the record's own bits and of the
-    weights that judge it: new ones at every step, without a state, and nobody else's record has a part in them. So
-    a record's loss is a function of it and the parameters alone, and its gradient is clipped as any other's: the sum
-    moves by at most one clip norm with a record, whatever the generator makes.
+    Each record is paired with one generated record. Its latent vector is a hash of the record's bits and of the
+    discriminator's last weights, so it changes with every step, needs no state and depends on no other record. A
+    record's loss is therefore a function of that record and the parameters, and clipping bounds its gradient as
+    usual: one record moves the sum by at most one clip norm, whatever the generator outputs.
 
-    Only the discriminator's parameters require gradients. The generator sees no data: it learns from the
-    discriminator, after this was released, by `refine`.
+    Only the discriminator's parameters require gradients. The generator sees no data: `refine` trains it against
+    the released discriminator.
 
-    Reference: Goodfellow et al. 2014; Xie et al. 2018, DPGAN; the hash's last steps, Steele et al. 2014.
+    Reference: Goodfellow et al. 2014; Xie et al. 2018, DPGAN; Steele et al. 2014 for the mixing steps of the hash.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -48,14 +48,14 @@ class Gan(nn.Module):
         return self.discriminator(torch.stack([records, made], 1)).squeeze(-1)
 
     def make(self, count: int, seed: int) -> torch.Tensor:
-        """Return so many made records, float32 [count, *shape] in 0..1: a function of parameters and seed."""
+        """Return `count` generated records, float32 [count, *shape] in 0..1: a function of parameters and seed."""
         latents = uniform(count, torch.Generator().manual_seed(seed))
         with torch.no_grad():
             made = self.generator(latents.to(self.generator[0].weight.device))  # type: ignore[union-attr]
         return made.view(count, *self.shape)
 
     def _latents(self, records: torch.Tensor) -> torch.Tensor:
-        """Return the latent numbers [rows, LATENT] that go with records [rows, numbers], of their dtype."""
+        """Return the latent vectors [rows, LATENT] for records [rows, values], in the records' dtype."""
         *_, last, _ = self.discriminator.parameters()
         phase = _hash(last.detach().flatten())
         places = torch.arange(1, LATENT + 1, device=records.device) * GOLDEN
@@ -64,12 +64,12 @@ class Gan(nn.Module):
 
 
 def uniform(count: int, source: torch.Generator) -> torch.Tensor:
-    """Return latent numbers, float32 [count, LATENT], uniform over -1..1."""
+    """Return latent vectors, float32 [count, LATENT], uniform over -1..1."""
     return torch.rand(count, LATENT, generator=source) * 2 - 1
 
 
 def _hash(numbers: torch.Tensor) -> torch.Tensor:
-    """Return an int64 for each row [..., numbers], from their bits as float32: whole numbers, so in any order."""
+    """Return an int64 hash for each row of [..., values], from their float32 bits; integer sums ignore the order."""
     bits = numbers.float().contiguous().view(torch.int32).long()
     keys = _mix(torch.arange(1, bits.shape[-1] + 1, device=bits.device) * GOLDEN) | 1
     return _mix((bits * keys).sum(-1))
@@ -82,36 +82,36 @@ def _mix(words: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(words: torch.Tensor, places: int) -> torch.Tensor:
-    """Return int64 shifted right as if it had no sign."""
+    """Return int64 words after a logical (unsigned) right shift."""
     return (words >> places) & ((1 << (64 - places)) - 1)
 
 
 def refine(model: Gan, seed: int) -> None:
-    """Let the generator take its steps towards what the discriminator, which stays as it is, holds to be true.
+    """Train the generator in place for `STEPS` steps against the discriminator, which does not change.
 
-    Adam starts afresh each time, so nothing but the parameters need be kept from one round to the next.
+    Adam starts anew in every call, so a round keeps no state except the parameters.
 
-    Guarantee: it sees the model and the seed alone: what was released is processed further, at no cost in privacy.
-    Reference: Goodfellow et al. 2014, the loss that does not saturate.
+    Guarantee: reads only the released model and the seed. It is post-processing and costs no privacy.
+    Reference: Goodfellow et al. 2014, the non-saturating loss.
     """
-    maker = copy.deepcopy(model.generator).requires_grad_(True)
-    weights, source = list(maker.parameters()), torch.Generator().manual_seed(seed)
-    stepper = torch.optim.Adam(weights, lr=RATE, betas=(0.5, 0.999))
+    generator = copy.deepcopy(model.generator).requires_grad_(True)
+    weights, source = list(generator.parameters()), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(weights, lr=RATE, betas=(0.5, 0.999))
     for _ in range(STEPS):
-        doubts = nn.functional.softplus(-model.discriminator(maker(uniform(ROWS, source)))).mean()
-        for weight, gradient in zip(weights, torch.autograd.grad(doubts, weights), strict=True):
+        loss = nn.functional.softplus(-model.discriminator(generator(uniform(ROWS, source)))).mean()
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             weight.grad = gradient
-        stepper.step()
-    model.generator.load_state_dict(maker.state_dict())
+        optimizer.step()
+    model.generator.load_state_dict(generator.state_dict())
 
 
 def gan(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return discriminator Dense 64 - Dense 1 and generator Dense 128 - Dense, on flat records of numbers in 0..1.
+    """Return discriminator Dense 64 - Dense 1 and generator Dense 128 - Dense, for flattened records in 0..1.
 
     float32 [batch, *shape] -> [batch, 2], whatever the classes; 155,665 parameters for 1x28x28.
 
     Raises:
-        ValueError: `shape` holds no number.
+        ValueError: a record of this shape has no values.
     """
     del classes
     if not math.prod(shape):

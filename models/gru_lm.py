@@ -1,4 +1,4 @@
-"""The recurrent language model: at every step the next token from those so far."""
+"""A recurrent language model: it predicts the next token at every step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .rnn import EveryState
 
 
 def gru_lm(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return Embedding 64 - GRU 128 - Dense 128 - ReLU - Dense `classes`; the classes are the vocabulary.
+    """Return Embedding 64 - GRU 128 - Dense 128 - ReLU - Dense `classes`; `classes` is the vocabulary size.
 
     int64 [batch, steps], tokens in 0..classes-1 -> [batch, steps, classes]; 2,021,008 parameters for 10,000 tokens.
 
@@ -17,7 +17,7 @@ def gru_lm(shape: tuple[int, ...], classes: int) -> nn.Module:
     Reference: Cho et al. 2014.
     """
     if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(f"gru-lm takes records of shape [steps], a run of tokens, not {list(shape)}")
+        raise ValueError(f"gru-lm takes records of shape [steps], a token sequence, not {list(shape)}")
     return nn.Sequential(
         nn.Embedding(classes, 64),
         EveryState(nn.GRU(64, 128, batch_first=True)),

@@ -8,15 +8,15 @@ from torch import nn
 
 
 def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return one Dense 1 on the flattened record: the number to be predicted.
+    """Return one Dense 1 on the flattened record: the predicted value.
 
     float32 [batch, *shape] -> [batch, 1]; 11 parameters for 10 features.
 
     Raises:
-        ValueError: `shape` holds no number, or `classes` is not 1.
+        ValueError: a record of this shape has no values, or `classes` is not 1.
     """
     if not math.prod(shape):
         raise ValueError(f"linear takes records of at least one number, not of shape {list(shape)}")
     if classes != 1:
-        raise ValueError(f"linear predicts one number, for which data.classes is 1, not {classes}")
+        raise ValueError(f"linear predicts one number and needs data.classes = 1, not {classes}")
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 1))

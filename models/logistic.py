@@ -13,7 +13,7 @@ def logistic(shape: tuple[int, ...], classes: int) -> nn.Module:
     float32 [batch, *shape] -> [batch, classes]; 7,850 parameters for 1x28x28 and 10 classes.
 
     Raises:
-        ValueError: `shape` holds no number.
+        ValueError: a record of this shape has no values.
     """
     if not math.prod(shape):
         raise ValueError(f"logistic takes records of at least one number, not of shape {list(shape)}")

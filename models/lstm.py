@@ -1,4 +1,4 @@
-"""The network with long short-term memory for sequences."""
+"""An LSTM (long short-term memory) network for sequences."""
 
 from __future__ import annotations
 

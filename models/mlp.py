@@ -1,4 +1,4 @@
-"""The perceptron with two hidden layers."""
+"""A multilayer perceptron with two hidden layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
     float32 [batch, *shape] -> [batch, classes]; 55,050 parameters for 1x28x28 and 10 classes.
 
     Raises:
-        ValueError: `shape` holds no number.
+        ValueError: a record of this shape has no values.
     """
     if not math.prod(shape):
         raise ValueError(f"mlp takes records of at least one number, not of shape {list(shape)}")

@@ -1,4 +1,4 @@
-"""What a network learns to do: which records it takes, what its outputs are compared with, and its loss."""
+"""The objectives of networks: which records they accept, the targets of their outputs, and the loss."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from torch import nn
 Shape = tuple[int, ...]
 Tensors = tuple[torch.Tensor, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""A function of outputs [rows, ...] and targets [rows, ...] to losses [rows], each of its own row alone."""
+"""Maps outputs [rows, ...] and targets [rows, ...] to losses [rows]; each loss depends only on its own row."""
 
 
 def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return each record's cross entropy [rows], from logits [rows, (steps,) classes] and labels [rows, (steps)].
 
-    Where a record has steps, it is the mean over them.
+    For records with steps, it is the mean over the steps.
     """
     losses = nn.functional.cross_entropy(outputs.movedim(-1, 1), labels, reduction="none")
     return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
 def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean over a record's numbers of (output - target)^2 [rows], from two tensors [rows, ...]."""
+    """Return each record's mean squared error [rows], from outputs and targets [rows, ...]."""
     return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
 
 
-def told_apart(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Return how badly each record and a made one are told apart [rows], from the logits [rows, 2] that each is true.
+def discrimination_loss(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """Return the discriminator's loss [rows], from logits [rows, 2] that the record and the generated one are real.
 
-    It is the mean of both cross entropies; targets are passed over. Reference: Goodfellow et al. 2014, equation 1.
+    It is the mean of the two binary cross entropies; targets are ignored.
+    Reference: Goodfellow et al. 2014, equation 1.
     """
-    true, made = outputs.unbind(1)
-    return (nn.functional.softplus(-true) + nn.functional.softplus(made)) / 2
+    real, generated = outputs.unbind(1)
+    return (nn.functional.softplus(-real) + nn.functional.softplus(generated)) / 2
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a network learns.
+    """The task that a network learns.
 
-    `name` is that of the task, `records` says which records it takes. `takes` tells whether features and labels are
-    of that kind, `known` which rows, bool [rows], lie within so many classes, `targets` gives what the outputs
-    for them are compared with, and `example` makes records up: of a shape, so many classes, so many rows.
+    `name` is the task; `records` describes the records it accepts. `takes(features, labels)` returns whether they are
+    of that kind. `known(features, labels, classes)` returns which rows, bool [rows], use only these classes.
+    `targets(features, labels)` returns what the outputs are compared with. `example(shape, classes, rows)` returns
+    invented features and labels.
     """
 
     name: str
@@ -78,7 +80,7 @@ def _predicted(shape: Shape, classes: int, rows: int) -> Tensors:
 
 
 def _numbers(*shape: int) -> torch.Tensor:
-    """Return float32 numbers around zero, no two alike."""
+    """Return distinct float32 numbers around zero."""
     numbers = torch.arange(math.prod(shape), dtype=torch.float32)
     return torch.sin(numbers + 1.0).view(shape)
 
@@ -89,7 +91,7 @@ def _is_number(tensor: torch.Tensor) -> bool:
 
 CLASSIFICATION = Objective(
     "classification",
-    "numbers with one label a record",
+    "numbers with one label per record",
     cross_entropy,
     takes=lambda features, labels: _is_number(features) and not _is_number(labels) and labels.dim() == 1,
     known=lambda features, labels, classes: _within(labels[:, None], classes),
@@ -98,7 +100,7 @@ CLASSIFICATION = Objective(
 )
 NEXT_TOKEN = Objective(
     "next token",
-    "runs of tokens with a label at every place",
+    "token sequences with a label at every step",
     cross_entropy,
     takes=lambda features, labels: not _is_number(features) and labels.shape == features.shape,
     known=lambda features, labels, classes: _within(features, classes) & _within(labels, classes),
@@ -107,7 +109,7 @@ NEXT_TOKEN = Objective(
 )
 REGRESSION = Objective(
     "regression",
-    "numbers with one number a record to predict",
+    "numbers with one number per record to predict",
     squared_error,
     takes=lambda features, labels: _is_number(features) and labels.dim() == 1,
     known=_all,
@@ -126,7 +128,7 @@ RECONSTRUCTION = Objective(
 GENERATION = Objective(
     "generation",
     "numbers, whose labels are passed over",
-    told_apart,
+    discrimination_loss,
     takes=lambda features, labels: _is_number(features),
     known=_all,
     targets=lambda features, labels: labels,

@@ -1,4 +1,4 @@
-"""The networks by name. Adding one is a file and a line here."""
+"""The networks by name. A new network needs a file and an entry in `MODELS`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "mlp": mlp,
     "rnn": rnn,
 }
-"""Name to a function of (shape of one record, number of classes)."""
+"""Maps a name to a function of (shape of one record, number of classes)."""
 
 OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
     "attention": lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION,
@@ -45,10 +45,10 @@ OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
     "gru-lm": lambda shape: NEXT_TOKEN,
     "linear": lambda shape: REGRESSION,
 }
-"""Name to a function of the shape of one record, for networks that learn something else than to tell classes."""
+"""Maps the name of a network that does not classify to a function of the shape of one record."""
 
 REFINES: dict[str, Callable[[Any, int], None]] = {"gan": refine}
-"""Name to a function of a network and a seed, which trains in place what devices do not: it sees no data."""
+"""Maps a name to a function of (network, seed). It trains, in place and without data, what devices do not train."""
 
 
 def objective_of(name: str, shape: Shape) -> Objective:
@@ -57,14 +57,14 @@ def objective_of(name: str, shape: Shape) -> Objective:
 
 
 def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.Module:
-    """Return the network `name` for records of `shape`, of which each file says what it may be, and so many classes.
+    """Return the network `name` for records of `shape` and for `classes` classes.
 
-    Weights are torch's usual random start; with `seed` they are a function of it, and torch's own generator is
-    left as it was.
+    Weights have torch's default random initialization. With `seed` they are a function of the seed, and the state of
+    torch's global generator does not change.
 
     Raises:
-        KeyError: there is no network of that name.
-        ValueError: the network cannot take records of that shape.
+        KeyError: no network has that name.
+        ValueError: the network does not accept records of that shape.
     """
     if seed is None:
         return MODELS[name](shape, classes)
@@ -74,7 +74,7 @@ def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.
 
 
 def count_parameters(name: str, shape: Shape, classes: int) -> int:
-    """Return how many trainable parameters the network has; no memory is taken for them.
+    """Return how many parameters the network has, without allocating them.
 
     Raises:
         KeyError, ValueError: as `build`.

@@ -1,4 +1,4 @@
-"""The simple recurrent network for sequences, and what every recurrent network here takes from a layer."""
+"""A simple recurrent network for sequences, and wrappers that return a recurrent layer's states."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class LastState(EveryState):
     """A recurrent layer's state after the last step: [batch, (1,) steps, features] -> [batch, units]."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the last state of the uppermost layer; a channel of its own before the steps is left out."""
+        """Return the last state of the uppermost layer; a channel axis of length 1 before the steps is dropped."""
         _, ends = self.layer(inputs.flatten(1, -2))
         states = ends[0] if isinstance(ends, tuple) else ends
         return states[-1]
 
 
 def sequence(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return steps and features of records of `shape`; an image of one channel is a sequence of its rows.
+    """Return (steps, features) for records of `shape`; an image with one channel is a sequence of its rows.
 
     Raises:
         ValueError: `shape` is neither [steps, features] nor [1, steps, features], or one of them is zero.

@@ -1,4 +1,4 @@
-"""Whether a network can be trained at all, known without data, memory or a device: from one pass on no device."""
+"""Checks whether a network can be trained, by one pass on torch's meta device: without data and without memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ BOOK_KEPT: tuple[type[nn.Module], ...] = (
     nn.GRU,
     nn.LSTM,
 )
-"""Layers, by exact class, that have a rule in client/clipping/layers/; a network with another goes to Opacus.
+"""Layer types, by exact class, that have a rule in client/clipping/layers/; any other layer needs Opacus.
 
-The server may not import that folder, so a layer that gets a rule is named here too."""
+The server may not import that folder, so add every layer that gets a rule here too.
+"""
 
 
 def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
-    """Refuse a network that cannot be trained on records of that shape, with `by_opacus` also one that Opacus cannot.
+    """Refuse a network that cannot be trained on records of `shape`; with `by_opacus`, cannot be trained by Opacus.
 
     Raises:
-        KeyError: there is no network of that name.
-        ValueError: it cannot be trained, and why.
+        KeyError: no network has that name.
+        ValueError: the network cannot be trained; the message says why.
     """
     with torch.device("meta"):
         model, learns = build(name, shape, classes), objective_of(name, shape)
@@ -39,7 +40,7 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
         except Exception as fault:
             raise ValueError(f"{name} takes no records of shape {list(shape)}: {_first_line(fault)}") from fault
     if losses.shape != (2,):
-        raise ValueError(f"{name} has losses of shape {list(losses.shape)} for 2 records, and not one a record")
+        raise ValueError(f"{name} has losses of shape {list(losses.shape)} for 2 records, not one loss per record")
     named = {key: p for key, p in model.named_parameters() if p.requires_grad}
     if by_opacus:
         found = torch.autograd.grad(losses.sum(), list(named.values()), allow_unused=True)
@@ -49,21 +50,21 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
 
 
 def needs_opacus(name: str, shape: Shape, classes: int) -> bool:
-    """Return whether a layer that is trained has no rule of book-keeping."""
+    """Return whether the network trains a layer without a rule for per-example gradients."""
     with torch.device("meta"):
         layers = build(name, shape, classes).modules()
     return any(type(layer) not in BOOK_KEPT for layer in layers if _trained(layer))
 
 
 def opacus_fault(model: nn.Module) -> str | None:
-    """Return what Opacus cannot do in a network, of what can be seen from its layers."""
+    """Return why Opacus cannot train the network, judged by its layers; None if no layer speaks against it."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase) and _trained(layer):
-            return f"the layer {name} ({type(layer).__name__}) has no per-example gradient there"
+            return f"the layer {name} ({type(layer).__name__}) has no per-example gradient in Opacus"
         if isinstance(layer, nn.LayerNorm) and _trained(layer) and layer.bias is None:  # pyright: ignore
             return f"the layer {name} (LayerNorm) has no bias"
         if any(p.dim() == 0 for p in _trained(layer)):
-            return f"a parameter of the layer {name} ({type(layer).__name__}) is a single number without a dimension"
+            return f"a parameter of the layer {name} ({type(layer).__name__}) is a scalar without a dimension"
     return None
 
 

@@ -1,1 +1,1 @@
-"""A federation on one machine. All that could weaken privacy lives here, where no deployment imports it."""
+"""A federation on one machine. Everything that could weaken privacy is here; no deployment imports this package."""

@@ -1,7 +1,7 @@
-"""What is let go of when a round is over: a simulation takes no more memory for many rounds than for a few.
+"""Discards what simulated devices remember of finished rounds, so that memory does not grow with the rounds.
 
-A real device remembers for good what it did, so that a server that lies cannot have it done twice. Simulated ones
-live in one process with the server, and need to remember the round to come alone.
+A real device keeps this forever, so that a lying server cannot make it repeat a step. Simulated devices share a
+process with the server and only need what the next round uses.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from ..client.memory.step_journal import MemoryJournal
 from ..privacy.secagg.identity import verified
 from ..privacy.secagg.keys import read_card
 
-SHOWN = 2
-"""Cards that a device may still be asked about: that of the round under way, and that of the next."""
+KEPT_CARDS = 2
+"""Cards that each device keeps: one for the current round, one for the next."""
 
 
 def forget_rounds(journals: Iterable[MemoryJournal]) -> None:
-    """Forget what simulated devices noted of rounds that are over, and what was computed of their cards."""
+    """Delete the devices' notes of finished rounds, and the cached results for their cards."""
     for journal in journals:
         pages = journal.pages
         pages.steps.clear()
-        pages.shown.clear()  # a device's limit a day is for a server that it does not know
-        for session in list(pages.cards)[:-SHOWN]:
+        pages.shown.clear()  # the daily limit of a device protects against an unknown server
+        for session in list(pages.cards)[:-KEPT_CARDS]:
             del pages.cards[session]
-    for computed in (read_card, verified):
-        computed.cache_clear()
+    for cached in (read_card, verified):
+        cached.cache_clear()

@@ -1,4 +1,4 @@
-"""LocalGrid: Flower's Grid in this process. No Ray, no serialization, no waiting."""
+"""An in-process implementation of Flower's Grid: without Ray, serialization or waiting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..privacy.messages import ANSWER, SECAGG, WHO, Code
 
 RUN_ID, SERVER_ID = 1, 1
 FIRST_NODE = 2
-"""Node numbers start above the server's own; client k of the population is node k + FIRST_NODE."""
+"""The node of client 0; client k of the population is node k + FIRST_NODE."""
 
 
 def client_names(clients: int) -> list[str]:
-    """Return the names of a population's clients: their numbers, of the same length, so that they sort alike.
+    """Return the clients' names: their numbers, padded with zeros so that names sort as numbers do.
 
     >>> client_names(11)[-2:]
     ['09', '10']
@@ -37,7 +37,7 @@ Executor = Callable[[ClientApp, Work], Iterator[Message]]
 
 
 def serial(app: ClientApp, work: Work) -> Iterator[Message]:
-    """Yield each device's reply in turn; a device trains when its reply is asked for."""
+    """Yield each device's reply in turn; a device trains when its reply is pulled."""
     for message, context in work:
         yield app(message, context)
 
@@ -46,10 +46,10 @@ EXECUTORS: Mapping[str, Executor] = {"serial": serial}
 
 
 class LocalGrid(Grid):
-    """A grid of `clients` simulated devices that all run `app`, each with a context of its own.
+    """A grid of `clients` simulated devices. All run `app`, each in its own context.
 
-    It knows who is who, so it says itself what a real device is asked: the client's name is its number.
-    Replies are made one by one as they are pulled, so one update is held at a time however large the cohort.
+    The grid itself answers the server's question for a device's name: the name is the client's number.
+    Replies are computed one at a time as they are pulled, so memory holds one update whatever the cohort size.
     """
 
     def __init__(self, app: ClientApp, clients: int, executor: Executor = serial) -> None:
@@ -62,24 +62,24 @@ class LocalGrid(Grid):
         self.names = dict(zip(self._contexts, client_names(clients), strict=True))
 
     def restore(self, rounds: Mapping[str, int], last: int, plan: Plan) -> None:
-        """Set how many rounds each client took part in, the last of them being `last`: what a resumed run needs."""
+        """Restore the participation history of a resumed run: rounds per client, and the `last` finished round."""
         for node, name in self.names.items():
             if name in rounds:
                 write_history(self._contexts[node], rounds[name], last, RUN_ID, plan)
 
     def forget(self) -> None:
-        """Let go of all that the devices remember, the secrets of a round under way among it: the run is over."""
+        """Delete the state of all devices, including the secrets of an unfinished round, when the run ends."""
         self._queue.clear()
         self._replies = iter(())
         for context in self._contexts.values():
             context.state = RecordDict()
 
     def set_run(self, run: Run) -> None:
-        """Do nothing: there is one run."""
+        """Do nothing: a simulation has exactly one run."""
 
     @property
     def run(self) -> Run:
-        """The one run."""
+        """The run of this simulation."""
         return Run.create_empty(RUN_ID)
 
     def create_message(
@@ -89,11 +89,11 @@ class LocalGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes, all of them connected at all times."""
+        """Return all nodes; simulated devices are always connected."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue the messages, in place of any that still wait, and return their new identities."""
+        """Queue the messages, discard any still waiting, and return the new messages' ids."""
         sent = [self._addressed(message) for message in messages]
         self._queue = deque(one for one in sent if one[0].metadata.message_type != WHO)
         named = (self._named(message) for message, _ in sent if message.metadata.message_type == WHO)
@@ -101,7 +101,7 @@ class LocalGrid(Grid):
         return [message.metadata.message_id for message, _ in sent]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the next reply, or nothing if all were given; replies come in the order of their messages."""
+        """Return the next reply in the order of the messages, or an empty list after the last one."""
         del message_ids
         reply = next(self._replies, None)
         return [] if reply is None else [reply]

@@ -1,4 +1,4 @@
-"""The machine, set up for many small trainings."""
+"""Process settings for many small training steps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ TRIM, MMAP = 1 << 30, 1 << 25
 
 
 def settle() -> None:
-    """Give torch one thread, and have glibc keep freed memory.
+    """Limit torch to one thread, and let glibc keep freed memory.
 
-    A client's batch is too small for two threads to help, and waiting for the second one makes a round ten times
-    slower when another program wants the core. Blocks that are kept save a page fault for each page of the next
-    batch: per-example gradients are clipped 1.5 to 3 times faster.
+    A client's batch is too small for a second thread to help, and waiting for that thread makes a round ten times
+    slower on a busy machine. Memory that glibc keeps saves page faults in the next batch, which makes per-example
+    gradients 1.5 to 3 times faster.
     """
     torch.set_num_threads(1)
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""The simulated clients: who holds which records."""
+"""The simulated clients and the records of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .study import Study
 
 @dataclass(frozen=True, repr=False)
 class Population:
-    """All clients' records in one tensor, client by client, and test records that no client holds."""
+    """All clients' records in one tensor, client after client, and the test records that no client holds."""
 
     records: Records
     starts: NDArray[np.int64]
@@ -30,12 +30,12 @@ class Population:
 
     @property
     def clients(self) -> int:
-        """How many clients there are."""
+        """The number of clients."""
         return len(self.starts) - 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256, as secret as the records, of who holds which of them, and of the test records."""
+        """A SHA-256 of all records, their clients, and the test records; as secret as the records."""
         arrays = (self.records.features.cpu().numpy(), self.records.labels.cpu().numpy(), self.starts)
         total = hashlib.sha256()
         for array in (*arrays, self.test.features, self.test.labels):
@@ -44,19 +44,19 @@ class Population:
         return total.hexdigest()
 
     def client(self, number: int) -> Records:
-        """Return the records of one client, a view."""
+        """Return the records of one client, as a view."""
         part = slice(int(self.starts[number]), int(self.starts[number + 1]))
         return Records(self.records.features[part], self.records.labels[part])
 
 
 def make_population(plan: Study, device: torch.device) -> Population:
-    """Return the population that the plan's data table describes.
+    """Return the population that the plan's [data] table describes.
 
-    Where each client has test records of its own and the split is natural, the `data.clients` largest take part.
-    What is odd about the user's own data is printed to stderr, a short line each.
+    If each client has its own test records and the split is natural, the `data.clients` largest clients take part.
+    Notices about the user's data are printed to stderr, one line each.
 
     Raises:
-        DataError: the data are missing or not as the plan says, or cannot be split so.
+        DataError: the data are missing, differ from the plan, or cannot be split as it says.
     """
     data = plan.data
     source = load(data.name, plan.data_path, data.shape, data.classes)
@@ -67,7 +67,9 @@ def make_population(plan: Study, device: torch.device) -> Population:
     train, test = holdout(source, data.split, data.holdout, data.seed)
     parts = partition(train, data.split, data.clients, data.seed)
     if len(parts) != data.clients:
-        raise DataError(f"the data have {len(parts)} clients, data.clients is {data.clients}", "set it to match")
+        raise DataError(
+            f"the data have {len(parts)} clients, data.clients is {data.clients}", f"set data.clients = {len(parts)}"
+        )
     _check_count(plan, len(train))
     ordered = train.select(np.concatenate(parts))
     records = make_records(ordered.features, ordered.labels, device)
@@ -76,7 +78,7 @@ def make_population(plan: Study, device: torch.device) -> Population:
 
 
 def _check_count(plan: Study, records: int) -> None:
-    """Refuse more records in the plan than there are, and a delta that is too large for those that there are."""
+    """Refuse a plan with more records than the data, and a delta of 1/n or more for the n records of the data."""
     said, p = plan.data.records or 0, plan.privacy
     if p.unit != "record":
         return
@@ -86,7 +88,7 @@ def _check_count(plan: Study, records: int) -> None:
         )
     if gives_one_away(p.delta, records) and not p.allow_large_delta:
         raise DataError(
-            f"privacy.delta {p.delta:g} is 1/n or more, n = {records} training records: to publish one in full would "
-            "keep to it",
+            f"privacy.delta {p.delta:g} is 1/n or more, n = {records} training records: publishing a whole record "
+            "would satisfy it",
             "lower privacy.delta, bring more records, or set privacy.allow_large_delta = true",
         )

@@ -1,4 +1,4 @@
-"""What a person sees while a simulation runs, and the lines at its end."""
+"""The progress display of a simulation, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .run import Result
 from .study import Study
 
 WIDE = 110
-"""Columns of a terminal that has room for a bar too."""
+"""The terminal width, in columns, from which a bar is shown."""
 
 
 class Progress:
@@ -40,19 +40,19 @@ class Progress:
         self._bar.stop()
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
-        """Begin at the state's round."""
+        """Start the display at the state's round."""
         del ledger
         self._bar.update(self._task, completed=state.round)
 
     def answered(self) -> None:
-        """Count a device."""
+        """Count one device's answer."""
         self._answered += 1
 
     def said(self, line: str) -> None:
-        """Do nothing: what a simulation's devices do is told by its end."""
+        """Do nothing: a simulation does not log single devices."""
 
     def finished_round(self, record: RoundRecord) -> None:
-        """Show what the round came to."""
+        """Show the metrics of the round."""
         self._quality = self._quality if record.figures is None else record.quality
         rate = self._answered / max(self._bar.tasks[0].elapsed or 0.0, 1e-9)
         figures = [self._quality, _epsilons(record.epsilon), f"{rate:.1f} clients/s"]
@@ -60,7 +60,7 @@ class Progress:
 
 
 def summary(result: Result) -> str:
-    """Return the lines that end a run: quality, both epsilons in words, and where everything is."""
+    """Return the summary of a run: quality, both epsilons, and the path of the report."""
     early = [f"stopped     {result.stopped}"] if result.stopped else []
     return "\n".join(
         [
@@ -76,7 +76,7 @@ def summary(result: Result) -> str:
 
 
 def epsilon_in_words(result: Result, view: str) -> str:
-    """Return one view's epsilon as a phrase, and the reason where there is none."""
+    """Return one view's epsilon as a phrase, or the reason why there is none."""
     value = result.epsilon[view]
     if value is not None:
         return f"{value:.3f} for each {result.unit} at delta {result.delta:g}"

@@ -1,4 +1,4 @@
-"""A simulation: the server's round loop on a LocalGrid of devices that run the same ClientApp as real ones."""
+"""Simulates a federation: the server's round loop on a LocalGrid, with the same ClientApp as a real device."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from .unprotected import OPEN_MECHANISMS, OPEN_RELEASES
 
 @dataclass(frozen=True)
 class Result:
-    """What a simulation came to: the one object that `--json` prints. None where there is no guarantee.
+    """The result of a simulation: the object that `--json` prints. An epsilon or delta without a guarantee is None.
 
-    Loss and figures are those of the last test of the model: None and empty where there was none, or it diverged.
+    Loss and figures are from the last test of the model; None and empty without a test or if training diverged.
     """
 
     rounds: int
@@ -64,17 +64,17 @@ class Result:
 
     @property
     def score(self) -> Score | None:
-        """The figure to compare models by."""
+        """The metric that compares models; None if it was not measured."""
         return score_of(self.figures)
 
     @property
     def accuracy(self) -> float | None:
-        """The share of test records, or of places, that were told right; None where the task is another."""
+        """The share of correctly classified test records, or tokens; None for other tasks."""
         return self.figures.get("accuracy")
 
 
 class _Restoring:
-    """Tells simulated devices, before the first round, what rounds they already took part in; passes all else on."""
+    """Restores the devices' participation history before the first round, and forwards all events to an observer."""
 
     def __init__(
         self,
@@ -113,13 +113,13 @@ def simulate(
     population: Population | None = None,
     ledger: Path | None = None,
 ) -> Result:
-    """Run the study in `folder`, from its start or from where it stands, and write model and report there.
+    """Start or resume the study in `folder`, and write the model and the report there.
 
-    `population` is that of the study's data, if the caller has it at hand; else it is made. `ledger` is that of a
-    population, which the run is charged to in place of one of its own.
+    `population` saves loading the study's data again. `ledger` is the ledger of a population; the run is then
+    charged to it instead of to a ledger of its own.
 
     Raises:
-        BractError: bad data, damaged state, a full disk; what is in the folder stays usable.
+        BractError: bad data, damaged state, or a full disk; the files in the folder stay usable.
     """
     try_training(study)
     population = population or make_population(study, torch_device())
@@ -146,7 +146,7 @@ def simulate(
     except (DivergedError, Unfinished):
         write_released(training)
         raise
-    finally:  # whoever holds the error of a round that did not end would hold its secrets
+    finally:  # or the error of an unfinished round would keep its secrets alive
         grid.forget()
     seconds = time.monotonic() - began
     write_model(folder / FILE, study, outcome.state)
@@ -157,7 +157,7 @@ def simulate(
 
 
 def _population_name(study: Study) -> str:
-    """Return what a shared ledger knows the population by: the digest of the data table, with its path in full."""
+    """Return the population's name in a shared ledger: a digest of the [data] table with its full path."""
     path = None if study.data_path is None else str(study.data_path)
     data = study.data.model_copy(update={"path": path})
     return hashlib.sha256(data.model_dump_json(exclude={"records"}).encode()).hexdigest()
@@ -205,7 +205,7 @@ def _result(
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Return the result as plain values; `stopped` only if the run ended early."""
+    """Return the result as plain values; it has `stopped` only if the run ended early."""
     values = {"rounds": result.rounds, "accuracy": result.accuracy, **vars(result)}
     if result.stopped is None:
         del values["stopped"]

@@ -1,7 +1,7 @@
-"""Whether the data are still those that a run began with: a digest of them, kept in its folder until it has ended.
+"""Checks that a resumed run reads the data it began with, by a digest in its folder until the run ends.
 
-The digest is as secret as the data: whoever knows all records but one can try that one against it. So its file is for
-its owner alone, and it is gone when the run has ended and its folder may be passed on.
+The digest is as secret as the data: someone who knows all records but one can test guesses of that one against it.
+Only its owner can read the file, and the run deletes it at its end, before the folder is passed on.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ FILE = "data.sha256"
 
 
 def name_of(study: Study) -> str:
-    """Return the file's name in the folder of a sweep, whose runs may be over several data."""
+    """Return the file's name in the folder of a sweep, whose runs may use several data sets."""
     return f"{hashlib.sha256(study.data.model_dump_json().encode()).hexdigest()[:16]}.{FILE}"
 
 
 def check_data(path: Path, found: str) -> None:
-    """Refuse data of another fingerprint than the one in the file; there may be no file yet.
+    """Refuse data with another fingerprint than the file's. A missing file accepts any data.
 
     Raises:
-        DataError: they are other data.
+        DataError: the data have changed.
     """
     with storage(path):
         kept = path.read_text("utf-8").strip() if path.exists() else found
     if kept != found:
         raise DataError(
-            f"the data are not those that the run in {path.parent} began with",
-            "bring those back to where data.path says, or start a new run: choose another --out",
+            f"the data have changed since the run in {path.parent} began",
+            "put the original data back at data.path, or start a new run: choose another --out",
         )
 
 
 def keep_data(path: Path, found: str) -> None:
-    """Keep the fingerprint in the file, unless one is there; several processes may do so at once.
+    """Write the fingerprint to the file unless the file exists; safe if several processes do so at once.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     own = path.with_name(f".{path.name}.{os.getpid()}")
     with storage(path):
@@ -57,6 +57,6 @@ def keep_data(path: Path, found: str) -> None:
 
 
 def forget_data(path: Path) -> None:
-    """Remove the fingerprint of a run that has ended."""
+    """Delete the fingerprint of a finished run."""
     with storage(path):
         path.unlink(missing_ok=True)

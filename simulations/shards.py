@@ -1,4 +1,4 @@
-"""A population as files, one a client: what real devices of a trial deployment read."""
+"""Writes a population to one file per client, for the devices of a trial deployment."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .study import Study
 def write_shards(study: Study, folder: Path) -> int:
     """Write client-000.npz ..., test.npz and plan.toml to the folder; return the number of clients.
 
-    For a plan with secure aggregation also each client's identity, client-000.pem ..., and the roster of them all.
-    Files that hold records or keys are for their owner alone to read.
+    With secure aggregation, also write each client's identity, client-000.pem ..., and the roster of all identities.
+    Only their owner can read the files with records or keys.
 
     Raises:
         DataError: as `make_population`.

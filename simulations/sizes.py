@@ -1,4 +1,4 @@
-"""How many parameters the documented networks have, by arithmetic: importing them takes seconds."""
+"""The number of parameters of bract's networks, by arithmetic: importing torch to count them takes seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import pairwise
 Shape = tuple[int, ...]
 
 NOT_FOR_OPACUS = frozenset({"gru-lm", "lstm", "rnn"})
-"""Documented networks that Opacus cannot train, whatever their records are."""
+"""Networks that Opacus cannot train, whatever the shape of the records."""
 
 
 def count_parameters(name: str, shape: Shape, classes: int) -> int | None:
-    """Return what `models.count_parameters` does, for networks whose sum is known here; else None.
+    """Return the same number as `models.count_parameters`, or None for a network or shape unknown here.
 
     >>> count_parameters("cnn", (1, 28, 28), 10)
     121930
@@ -30,7 +30,7 @@ def _recurrent(gates: int, features: int, units: int) -> int:
 
 
 def _features(shape: Shape) -> int | None:
-    """Return how many features a step has; None where a record is no sequence."""
+    """Return the number of features of a step; None if the record is not a sequence."""
     is_sequence = len(shape) == 2 or (len(shape) == 3 and shape[0] == 1)
     return shape[-1] if is_sequence and min(shape) > 0 else None
 
@@ -109,4 +109,4 @@ SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "mlp": lambda shape, classes: _flat(shape, 64, 64, classes),
     "rnn": _rnn,
 }
-"""Name to a function of (shape of one record, number of classes)."""
+"""Maps a name to a function of (shape of one record, number of classes)."""

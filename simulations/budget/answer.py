@@ -1,4 +1,4 @@
-"""The answer to all that `bract budget` is asked of one plan: figures, curves and a verdict, as one record."""
+"""Computes the answer of `bract budget` for one plan: costs, curves and a forecast, in one record."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
 from ..sizes import NOT_FOR_OPACUS, count_parameters
 
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e4
-"""The least and the most noise that a plan can have."""
+"""The smallest and the largest noise multiplier of a curve."""
 
 STEPS, MOST_DROPOUTS = 6, 10
-"""A curve has twice so many steps, most of them by a factor sqrt(2); that over dropouts has so many at most."""
+"""A curve has 2 * STEPS steps, most by a factor of sqrt(2); the curve over dropouts has at most MOST_DROPOUTS."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked beside what the plan costs: noise for an epsilon, epsilon for a noise, rounds for an epsilon."""
+    """Optional questions: the noise for `epsilon`, the epsilon of `noise`, the rounds that `rounds_for` pays for."""
 
     epsilon: float | None = None
     noise: float | None = None
@@ -32,7 +32,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Variant:
-    """The plan with other noise: what it costs, and whether training can stand it, if that can be said."""
+    """A plan, its cost, and the forecast of its signal; None if the number of parameters is unknown."""
 
     plan: Plan
     cost: Epsilons
@@ -41,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that there is to say of the plan called `name`. The first variant is the plan itself."""
+    """The full answer for the plan called `name`; `own` is the plan itself, the other variants have other noise."""
 
     name: str
     question: Question
@@ -59,16 +59,16 @@ class Answer:
 
     @property
     def plan(self) -> Plan:
-        """The plan that was asked about, resolved."""
+        """The resolved plan in question."""
         return self.own.plan
 
 
 def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -> Plan:
-    """Return the plan of these tables with the number of parameters filled in where it is known; without torch.
+    """Return the plan of these tables, with the number of parameters if it is known; does not import torch.
 
     Raises:
-        PlanError: as `make_plan`; the plan protects nothing; Opacus, which it asks for, cannot train its network; or
-            the number is needed and not known.
+        PlanError: as `make_plan`; the plan protects nothing; its engine is Opacus, which cannot train its network; or
+            the number of parameters is needed and unknown.
     """
     tables = {section: dict(table) for section, table in tables.items() if section != "simulation"}
     if tables.get("privacy", {}).get("unit") == "none":
@@ -80,8 +80,8 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
     except _UnknownError as fault:
         if tables["privacy"].get("noise") != "distributed" or "parameters" in tables.get("model", {}):
             return make_plan(tables, Plan, name)
-        what = f"how many parameters the model {fault} has is not known here"
-        raise PlanError(what, "give their number with --parameters") from None
+        what = f"the number of parameters of the model {fault} is not known here"
+        raise PlanError(what, "give it with --parameters") from None
 
 
 def _able(plan: Plan) -> Plan:
@@ -103,10 +103,10 @@ def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
 
 
 def answer(name: str, plan: Plan, question: Question) -> Answer:
-    """Return all that there is to say of a resolved plan.
+    """Return the answer for a resolved plan.
 
     Raises:
-        PlanError: what is asked for cannot be had.
+        PlanError: no plan meets the question.
     """
     for_noise = None if question.noise is None else with_noise(plan, question.noise)
     for_epsilon = None if question.epsilon is None else with_target(plan, question.epsilon)
@@ -139,27 +139,27 @@ def _rounds(rounds: int) -> list[int]:
 
 
 def _noises(plan: Plan) -> list[float]:
-    """Return noise multipliers from a quarter of the plan's to sixteen times it."""
+    """Return noise multipliers from a quarter of the plan's multiplier to sixteen times it."""
     around = (plan.noise_multiplier * 2 ** (step / 2) for step in range(2 - STEPS, 3 + STEPS))
     return [noise for noise in around if LEAST_NOISE <= noise <= MOST_NOISE]
 
 
 def _sizes(plan: Plan) -> list[int]:
-    """Return sizes of the cohort, from one client or two to all of them, and the plan's own."""
+    """Return cohort sizes from 1 to all clients, and the plan's own size."""
     clients, count = plan.data.clients, 2 * STEPS
     spread = (round(clients ** (step / count)) for step in range(count + 1))
     return sorted({*spread, plan.cohort.size})
 
 
 def _survivors(plan: Plan) -> list[int]:
-    """Return numbers of devices left, from all down to the fewest that are allowed."""
+    """Return numbers of survivors, from the whole cohort down to the fewest allowed."""
     size, lost = plan.cohort.size, plan.cohort.size - plan.least_survivors
     steps = min(lost, MOST_DROPOUTS)
     return [size - round(lost * step / steps) for step in range(steps + 1)] if steps else [size]
 
 
 def to_json(answer: Answer) -> dict[str, Any]:
-    """Return the answer as plain values; null stands for an epsilon that nothing bounds."""
+    """Return the answer as plain values; None for an epsilon without a bound."""
     plan = answer.plan
     return {
         "plan": answer.name,
@@ -228,7 +228,7 @@ def _at(point: Point) -> dict[str, Any]:
 
 
 def ratio_at(point: Point) -> float | None:
-    """Return the noise beside the signal at a point of a curve, if the number of parameters is known."""
+    """Return the noise-to-signal ratio at a point of a curve, or None if the number of parameters is unknown."""
     plan = point.plan
     return None if plan.model.parameters is None else signal(plan).ratio
 

@@ -1,4 +1,4 @@
-"""The answer to `bract budget` on a terminal, or plain where the output is a file or a pipe."""
+"""Prints the answer of `bract budget`: styled on a terminal, plain to a file or a pipe."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .answer import Answer, ratio_at
 from .words import facts, show, show_ratio
 
 PLAIN_WIDTH = 118
-"""Columns of a line where there is no terminal to ask."""
+"""The line width, in columns, if stdout is not a terminal."""
 
-BOUNDS = "curves are Renyi bounds, which lie on or above what is charged"
+BOUNDS = "curves are Renyi bounds, at or above the charged epsilon"
 
 
 def print_answer(answer: Answer) -> None:
@@ -41,7 +41,7 @@ def _print(console: Console, answer: Answer, lines: box.Box | None) -> None:
 
 
 def tables(answer: Answer) -> Iterator[tuple[str, Table]]:
-    """Yield what each accountant says, and the curves over rounds, cohort, noise and dropouts, each with a title."""
+    """Yield the titled tables: the accountants' epsilons, and curves over rounds, cohort, noise and dropouts."""
     plan = answer.plan
     yield f"accountants, {plan.budget.view} view", _accountants(answer)
     yield f"over rounds; {BOUNDS}", _curve("rounds", answer.rounds[::2], plan.cohort.rounds)
@@ -49,7 +49,7 @@ def tables(answer: Answer) -> Iterator[tuple[str, Table]]:
     yield "over the noise multiplier", _curve("noise", answer.noise[::2], plan.noise_multiplier)
     if answer.dropouts:
         yield (
-            "over the share that drops out of every round; if more do, nothing is opened",
+            "over the share that drops out of every round; with more dropouts no sum is opened",
             _dropouts(answer.dropouts),
         )
 

@@ -1,4 +1,4 @@
-"""The answer to `bract budget` in words: pairs of a name and a line, which a terminal and a page both show."""
+"""The answer of `bract budget` in words: (name, line) pairs for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from ...privacy.budget import View
 from ...privacy.planning.forecast import HOPELESS, WORKS, Signal
 from .answer import Answer, Variant
 
-WATCHERS: dict[View, str] = {"server": "to the server", "released": "to whoever sees only the released models"}
+OBSERVERS: dict[View, str] = {"server": "to the server", "released": "to whoever sees only the released models"}
 
 Facts = Iterator[tuple[str, str]]
-"""Names, empty where a line goes on with the one before, and what is said."""
+"""(name, line) pairs; an empty name continues the pair before."""
 
 
 def facts(answer: Answer) -> Facts:
-    """Yield what the plan costs and how, whether training can stand its noise, and whatever else was asked."""
+    """Yield the plan's cost, the forecast for training, and the answers to the optional questions."""
     plan = answer.plan
     yield "plan", f"{answer.name}: unit = {plan.privacy.unit}, noise = {plan.privacy.noise}"
     yield from costs("epsilon", answer.own)
-    yield "budget", f"epsilon {plan.privacy.epsilon:g}, {WATCHERS[plan.budget.view]}"
+    yield "budget", f"epsilon {plan.privacy.epsilon:g}, {OBSERVERS[plan.budget.view]}"
     if plan.large_delta:
         unit = plan.privacy.unit
         yield (
             "delta",
-            f"{plan.privacy.delta:g} is one part of all {unit}s or more: to publish one in full keeps to it",
+            f"{plan.privacy.delta:g} is 1/n or more for n {unit}s: publishing a whole {unit} would satisfy it",
         )
     yield (
         "noise",
-        f"multiplier {plan.noise_multiplier:g}: in units of the most that one {plan.privacy.unit} moves a sum",
+        f"multiplier {plan.noise_multiplier:g}, in units of the most that one {plan.privacy.unit} can move a sum",
     )
     yield "rounds", _rounds(answer)
     yield from prospects(answer)
@@ -37,14 +37,14 @@ def facts(answer: Answer) -> Facts:
 
 
 def costs(name: str, variant: Variant) -> Facts:
-    """Yield both epsilons, the one that the budget binds first."""
+    """Yield both epsilons; first the one that the budget limits."""
     first = variant.plan.budget.view
-    for view in sorted(WATCHERS, key=lambda view: view != first):
-        yield name if view == first else "", f"{in_words(variant, view)}, {WATCHERS[view]}"
+    for view in sorted(OBSERVERS, key=lambda view: view != first):
+        yield name if view == first else "", f"{in_words(variant, view)}, {OBSERVERS[view]}"
 
 
 def in_words(variant: Variant, view: View) -> str:
-    """Return one epsilon as a phrase, and the reason where there is none."""
+    """Return one view's epsilon as a phrase, or the reason why there is none."""
     value, privacy = variant.cost.of(view), variant.plan.privacy
     if math.isinf(value):
         return "none: the server is trusted"
@@ -52,7 +52,7 @@ def in_words(variant: Variant, view: View) -> str:
 
 
 def show(epsilon: float) -> str:
-    """Return an epsilon with three decimals, or three digits where it is large.
+    """Return an epsilon with three decimals, or with three digits if it is large.
 
     >>> show(7.5379484), show(1234.5), show(math.inf)
     ('7.538', '1.23e+03', 'none')
@@ -66,14 +66,16 @@ def _rounds(answer: Answer) -> str:
     plan, times = answer.plan, answer.plan.participations
     sums = f", {times * plan.sums:,} noised sums" if plan.sums > 1 else ""
     size, clients = plan.cohort.size, plan.data.clients
-    return f"{plan.cohort.rounds:,} with {size:,} of {clients:,} clients; a client is in {times:,} at most{sums}"
+    return (
+        f"{plan.cohort.rounds:,} with {size:,} of {clients:,} clients; a client takes part in at most {times:,}{sums}"
+    )
 
 
 def prospects(answer: Answer) -> Facts:
-    """Yield whether training can stand the noise, and what would help if it cannot."""
+    """Yield the forecast for training under the noise, and remedies if it is poor."""
     found = answer.own.signal
     if found is None:
-        yield "training", "unknown: give --parameters to have the noise compared with what there is to learn"
+        yield "training", "unknown: give --parameters to compare the noise with the signal"
         return
     yield "training", f"{found.verdict}: {ratio_in_words(found)}"
     yield "", _MEANING[found.verdict]
@@ -82,13 +84,13 @@ def prospects(answer: Answer) -> Facts:
 
 
 def ratio_in_words(found: Signal) -> str:
-    """Return the two ratios as a phrase."""
+    """Return the noise-to-signal ratios, over all rounds and in one step, as a phrase."""
     whole, step = show_ratio(found.ratio), show_ratio(found.step_ratio)
     return f"over all rounds the noise is {whole} times the signal, {step} times in one step"
 
 
 def show_ratio(ratio: float) -> str:
-    """Return a ratio with two digits.
+    """Return a ratio with two significant digits.
 
     >>> show_ratio(0.0849), show_ratio(138.2), show_ratio(61000)
     ('0.085', '140', '61,000')
@@ -98,29 +100,32 @@ def show_ratio(ratio: float) -> str:
 
 
 _MEANING = {
-    "works": f"trainings up to {WORKS:g} came near to what they reach without noise",
-    "hard": f"above {WORKS:g} accuracy is lost, above {HOPELESS:g} nearly all of it",
-    "cannot work": f"trainings above {HOPELESS:g} came to little more than guessing",
+    "works": f"test runs with a ratio up to {WORKS:g} came close to their quality without noise",
+    "hard": f"test runs with a ratio above {WORKS:g} lost accuracy, above {HOPELESS:g} nearly all of it",
+    "cannot work": f"test runs with a ratio above {HOPELESS:g} did little better than guessing",
 }
 
 
 def replies(answer: Answer) -> Facts:
-    """Yield the answers to what was asked beside the plan itself."""
+    """Yield the answers to the optional questions."""
     question, bought = answer.question, answer.purchase
     if answer.for_epsilon:
         noise = answer.for_epsilon.plan.noise_multiplier
-        yield f"--epsilon {question.epsilon:g}", f"takes noise multiplier {noise:g}"
-        yield from _bodes(answer.for_epsilon)
+        yield f"--epsilon {question.epsilon:g}", f"needs noise multiplier {noise:g}"
+        yield from _forecast(answer.for_epsilon)
     if answer.for_noise:
         yield from costs(f"--noise {question.noise:g}", answer.for_noise)
-        yield from _bodes(answer.for_noise)
+        yield from _forecast(answer.for_noise)
     if bought:
         buys = f"buys {bought.rounds:,} rounds at noise multiplier {answer.purchase_noise:g}"
         yield f"--rounds-for {question.rounds_for:g}", buys
         dearer = f"; {bought.dearer:,} would cost {bought.dearer_epsilon:.5g}" if bought.dearer_epsilon else ""
-        yield "", f"the {bought.participations:,} that a client is in cost epsilon {bought.epsilon:.5g}{dearer}"
+        yield (
+            "",
+            f"the {bought.participations:,} in which a client takes part cost epsilon {bought.epsilon:.5g}{dearer}",
+        )
 
 
-def _bodes(variant: Variant) -> Facts:
+def _forecast(variant: Variant) -> Facts:
     if found := variant.signal:
         yield "", f"training {found.verdict}: {ratio_in_words(found)}"

@@ -1,1 +1,1 @@
-"""HTML reports and their plots."""
+"""The HTML reports of runs, sweeps and budgets, and their plots."""

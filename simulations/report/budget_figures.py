@@ -1,4 +1,4 @@
-"""The plots of the budget report: epsilon over rounds, cohort and dropouts, and the noise beside the signal."""
+"""The plots of the budget report: epsilon over rounds, cohort and dropouts, and the noise-to-signal ratio."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ HEIGHT = 2.8
 """Inches."""
 
 SPAN = 30.0
-"""Values that differ by less than this factor have the axis between them divided more finely."""
+"""An axis that spans at most the square of this factor has ticks at 1, 2 and 5 times each power of ten."""
 
 DASHES: dict[View, str] = {"server": "-", "released": "-."}
 COLOURS: dict[View, str] = {"server": ACCENT, "released": SECOND}
 
 
 def figures(answer: Answer) -> Iterator[Html]:
-    """Yield the plots, each under a line that says what it comes to."""
+    """Yield the plots, each with a caption that states its result."""
     plan, own = answer.plan, answer.own.cost.of(answer.plan.budget.view)
     charged = f"{show(own)} is charged for {plan.cohort.rounds:,}, the budget is {plan.privacy.epsilon:g}"
     text = f"Epsilon over rounds: {charged}."
     yield captioned(text, _over("round", charged_over_rounds(answer), answer, True, plan.privacy.epsilon))
     if answer.own.signal:
-        text = "Noise beside the signal against epsilon, for this plan with more noise or less:"
+        text = "Noise-to-signal ratio against epsilon, for this plan with more or less noise:"
         yield captioned(f"{text} {show_ratio(answer.own.signal.ratio)} now.", _trade_off(answer))
     if len(answer.cohort) > 1:
-        text = f"Epsilon over the size of the cohort, at the same noise multiplier: {plan.cohort.size:,} now."
+        text = f"Epsilon over the cohort size, at the same noise multiplier: {plan.cohort.size:,} now."
         yield captioned(text, _over("clients in a round", answer.cohort, answer, charged=False))
         if answer.own.signal:
-            yield captioned("Noise beside the signal over the size of the cohort.", _cohort_ratio(answer))
+            yield captioned("Noise-to-signal ratio over the cohort size.", _cohort_ratio(answer))
     if len(answer.dropouts) > 1:
-        text = f"Epsilon over dropouts in every round: beyond {answer.dropouts[-1].at:.0%} nothing is opened."
+        text = f"Epsilon over dropouts in every round: beyond {answer.dropouts[-1].at:.0%} no sum is opened."
         yield captioned(text, _dropouts(answer))
 
 
 def charged_over_rounds(answer: Answer) -> tuple[Point, ...]:
-    """Return the curve over rounds by what is charged, not by its bound: the plan's own figure lies on it."""
+    """Return the curve over rounds with the charged epsilons instead of their Renyi bounds."""
     return tuple(replace(point, epsilons=cost(point.plan)) for point in answer.rounds)
 
 
 def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:
-    """Draw epsilon in each view in which it is finite; equal curves become one."""
+    """Draw epsilon for each view in which it is finite, and equal curves only once."""
     curves: dict[tuple[float, ...], list[View]] = {}
     for view in VIEWS:
         curves.setdefault(tuple(point.epsilons.of(view) for point in points), []).append(view)
@@ -69,7 +69,7 @@ _SHORT: dict[View, str] = {"server": "against the server", "released": "released
 
 
 def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, target: float | None = None) -> Html:
-    """Return epsilon over a quantity that grows by factors, with what is charged and the budget if wanted."""
+    """Return the plot of epsilon over a quantity on a log axis; the charged epsilon and the budget are optional."""
 
     def draw(axes: Axes) -> None:
         _curves(axes, points)
@@ -99,7 +99,7 @@ def _trade_off(answer: Answer) -> Html:
         _factors(axes, "y", [ratio for _, ratio in points])
         _name(axes, f"epsilon {VIEWS[view]}", "noise / signal")
 
-    return svg(draw, HEIGHT, "Line plot of noise beside the signal against epsilon")
+    return svg(draw, HEIGHT, "Line plot of the noise-to-signal ratio against epsilon")
 
 
 def _is_own(point: Point, answer: Answer) -> bool:
@@ -116,7 +116,7 @@ def _cohort_ratio(answer: Answer) -> Html:
         _factors(axes, "y", [ratio for _, ratio in points])
         _name(axes, "clients in a round", "noise / signal")
 
-    return svg(draw, HEIGHT, "Line plot of noise beside the signal over the size of the cohort")
+    return svg(draw, HEIGHT, "Line plot of the noise-to-signal ratio over the cohort size")
 
 
 def _limits(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""The report of `bract budget`: one HTML file with what a plan costs, its curves, and whether it can work."""
+"""The report of `bract budget`: one HTML file with a plan's cost, its curves, and whether it can work."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def write_report(path: Path, answer: Answer) -> None:
     """Write the report to `path`; the same answer gives the same bytes.
 
     Raises:
-        StorageError: it cannot be written; the old report is intact.
+        StorageError: the file cannot be written; an old report stays intact.
     """
     if not path.parent.is_dir():
-        raise StorageError(f"there is no folder {path.parent}", "make it, or name another file with --plot")
+        raise StorageError(f"there is no folder {path.parent}", "create it, or name another file with --plot")
     plan = answer.plan
     title = f"{plan.model.name} on {plan.data.name}"
     parts = [
@@ -38,7 +38,7 @@ def write_report(path: Path, answer: Answer) -> None:
         _headline(answer),
         section("What it costs, and whether it can work", element("table", element("tbody", rows(_facts(answer))))),
         section("Curves", element("p", _ABOUT_CURVES, class_="note"), *figures(answer)),
-        section("What each accountant says", *_accountants(answer)),
+        section("Epsilon by accountant", *_accountants(answer)),
         section("How to read this", element("ul", *_caveats())),
         section("The plan", element("p", _ABOUT_PLAN, class_="note"), element("pre", plan.to_toml())),
     ]
@@ -54,7 +54,9 @@ def _header(title: str, answer: Answer) -> Iterator[Html]:
     found = answer.own.signal
     if found and found.verdict != "works":
         start = "This cannot work:" if found.verdict == "cannot work" else "This will be hard:"
-        text = f" the noise over all rounds is {show_ratio(found.ratio)} times the signal. Each by itself would do: "
+        text = (
+            f" the noise over all rounds is {show_ratio(found.ratio)} times the signal. Any one of these would help: "
+        )
         help_ = "; ".join(remedy.words for remedy in answer.remedies)
         yield element("p", element("strong", start), f"{text}{help_}.", class_="notice", role="note")
 
@@ -65,7 +67,7 @@ def _headline(answer: Answer) -> Html:
     facts_ = [
         *((f"Epsilon {VIEWS[view]}", show(own.cost.of(view))) for view in VIEWS),
         ("Noise multiplier", f"{own.plan.noise_multiplier:g}"),
-        ("Noise beside the signal, over all rounds", show_ratio(found.ratio) if found else "not known"),
+        ("Noise-to-signal ratio over all rounds", show_ratio(found.ratio) if found else "not known"),
         ("Training under this noise", found.verdict if found else "not known"),
     ]
     cells = (element("div", element("dt", name), _shown(value)) for name, value in facts_)
@@ -77,7 +79,7 @@ def _shown(value: str) -> Html:
 
 
 def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
-    """Yield the facts, lines that go on with the one before in the same cell."""
+    """Yield the facts as (name, cell), with continuation lines in the same cell."""
     pairs: list[tuple[str, list[str]]] = []
     for name, text in facts(answer):
         if name:
@@ -88,16 +90,16 @@ def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
 
 
 _ABOUT_CURVES = (
-    "Over rounds the curve is what is charged. The others are Rényi bounds at the plan's noise: where noise is"
-    " Gaussian they lie above what is charged, by a tenth for many large steps and a quarter or more for small"
-    " samples; where it is shared by the devices they are what is charged."
+    "The curve over rounds shows the charged epsilon. The other curves are Rényi bounds at the plan's noise. For"
+    " Gaussian noise they lie above the charged epsilon: by a tenth for many large steps, by a quarter or more for"
+    " small sampling rates. For noise that the devices share they are the charged epsilon."
 )
-_ABOUT_PLAN = "As it was resolved, the noise multiplier written out: a file with this text is the same plan."
+_ABOUT_PLAN = "The resolved plan, with its noise multiplier. A file with this text is the same plan."
 
 
 def _accountants(answer: Answer) -> Iterator[Html]:
     view = answer.plan.budget.view
-    yield element("p", f"Of the same events, {VIEWS[view]}: {in_words(answer.own, view)}.", class_="note")
+    yield element("p", f"For the same events, {VIEWS[view]}: {in_words(answer.own, view)}.", class_="note")
     heads = ("accountant", "epsilon", "is", "why")
     head = element("thead", element("tr", *(element("th", text, scope="col") for text in heads)))
     body = element("tbody", *(element("tr", *_cells(row)) for row in _figures(answer)))
@@ -122,16 +124,17 @@ def _caveats() -> Iterator[Html]:
 _CAVEATS = (
     (
         "Epsilon is a fact, the rest a forecast.",
-        "What a plan costs is proven. Whether training can stand the noise is a rule of thumb from trainings of small"
-        " networks: it tells hopeless from promising, not 85 % from 88 %.",
+        "The cost of a plan is proven. The forecast for training is a rule of thumb from test runs of small networks:"
+        " it separates hopeless plans from promising ones, not 85 % accuracy from 88 %.",
     ),
     (
-        "Noise beside the signal",
-        "is the length of the noise over that of the average update, for the whole training: rounds add signal faster"
-        " than noise. It does not know how hard the data are.",
+        "The noise-to-signal ratio",
+        "is the L2 norm of the noise divided by the L2 norm of the average update, over the whole training: over the"
+        " rounds, signal grows faster than noise. The ratio ignores how hard the data are.",
     ),
     (
-        "Looking costs nothing here.",
-        "No data are read. Choosing a plan by what trainings on the data gave does cost privacy, and is not counted.",
+        "This page costs no privacy.",
+        "It reads no data. Choosing a plan by the results of training runs on the data costs privacy that is not"
+        " counted here.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The part of a run's report that says by what mechanism its numbers come about."""
+"""The section of a run's report that describes its privacy mechanism."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .run_figures import VIEWS
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number with its noun, which has an s unless there is one."""
+    """Return a number and its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def mechanism(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield the rows of the table that says how the run's claim comes about."""
+    """Yield the rows, (name, value), of the table that describes the mechanism."""
     p, steps, a = study.privacy, study.training.local_steps, study.aggregation
     yield (
         "Aggregation",
@@ -27,20 +27,23 @@ def mechanism(study: Study) -> Iterator[tuple[str, str]]:
     if not study.protected:
         yield "Mechanism", "none: no clipping, no noise, no accounting"
         return
-    yield "Place of noise", _PLACES[p.noise]
+    yield "Noise is added by", _PLACES[p.noise]
     yield "Noise multiplier", f"{study.noise_multiplier:g} ({_UNITS[p.noise == 'distributed']})"
-    yield "Clip norm", f"{p.clip_norm:g} (the most that one {p.unit} adds to a sum, in L2 norm)"
+    yield "Clip norm", f"{p.clip_norm:g} (the largest L2 norm that one {p.unit} can add to a sum)"
     if isinstance(study.place, Distributed):
         yield "Shares of the noise", _shares(study, study.place)
     if study.correlated:
         yield "Correlation of the noise", _correlation(study)
     if p.unit == "record":
-        yield "Sampling rate", f"{p.sampling_rate:g} (each record is in a step with this probability, independently)"
+        yield (
+            "Sampling rate",
+            f"{p.sampling_rate:g} (each step samples each record with this probability, independently)",
+        )
         yield "Steps a round", f"{steps:,}"
     else:
-        yield "Steps a round", f"{steps:,} of plain SGD on the device; the change that they make is one noised sum"
-    yield "Most rounds any one client takes part in", f"{study.participations:,}"
-    yield "Most noised sums any one client is charged for", f"{study.participations * study.sums:,}"
+        yield "Steps a round", f"{steps:,} of plain SGD on the device; their total change enters one noised sum"
+    yield "Rounds of one client, at most", f"{study.participations:,}"
+    yield "Noised sums charged to one client, at most", f"{study.participations * study.sums:,}"
     yield "Budget", f"epsilon {p.epsilon:g} at delta {p.delta:g}, {VIEWS[study.budget.view]}"
     yield "Neighbouring data", f"differ by one {p.unit}, added or removed"
     yield "Accounting", _ACCOUNTANTS["rdp" if p.noise == "distributed" else "pld"]
@@ -50,28 +53,29 @@ _UNITS = (
     "standard deviation in units of the clip norm",
     "least standard deviation in units of the clip norm and its rounding",
 )
-"""What a noise multiplier counts where one adds the noise, and where devices share it."""
+"""The unit of the noise multiplier if one party adds all noise, and if the devices share it."""
 
 _ACCOUNTANTS = {
-    "pld": f"privacy loss distributions (PLD) on a grid of {GRIDS[0]:g}, a finer one where that is too coarse,"
-    " rounded so that epsilon can only be overstated; no figure may exceed the Rényi bound (RDP), which is a check",
-    "rdp": "the Rényi bound (RDP) of Skellam noise on randomly rounded sums, for the noise that has arrived",
+    "pld": f"privacy loss distributions (PLD), discretized at {GRIDS[0]:g} or finer and rounded so that epsilon can"
+    " only be overstated; the Rényi bound (RDP) serves as a check that no epsilon may exceed",
+    "rdp": "the Rényi bound (RDP) of Skellam noise on randomly rounded sums, for the noise that arrived",
 }
 
 
 def _correlation(study: Study) -> str:
     left = relative_error(study.cohort.rounds, study.bands, study.server.momentum)
     return (
-        f"{study.bands} bands: each round takes back part of the noise of the {study.bands - 1} before, rounds that a"
-        f" client sits out after its own; the model carries {left:.0%} of the noise that would be in it if it were"
-        " independent (root mean square over all rounds, predicted for a run without a crash)"
+        f"{study.bands} bands: each round subtracts part of the noise of the previous"
+        f" {count(study.bands - 1, 'round')}. A client sits out that many rounds after each of its own. The model"
+        f" carries {left:.0%} of the noise that independent noise would leave in it (root mean square over all"
+        " rounds, predicted for a run without a crash)"
     )
 
 
 def _shares(study: Study, place: Distributed) -> str:
     return (
-        f"{place.noise_shares:,} suffice: at least {count(study.least_survivors, 'device')} in a sum, of which at"
-        f" most {study.colluders:,} may tell the server theirs; each of standard deviation"
+        f"{place.noise_shares:,} suffice: a sum has at least {count(study.least_survivors, 'device')}, and at most"
+        f" {study.colluders:,} may reveal their shares to the server. A share has a standard deviation of"
         f" {(place.share_variance + sum(place.layers)) ** 0.5:,.1f} steps{_layers(place)}"
     )
 
@@ -79,11 +83,12 @@ def _shares(study: Study, place: Distributed) -> str:
 def _layers(place: Distributed) -> str:
     if not place.layers:
         return ""
-    return f"; of {count(len(place.layers), 'layer')} in it those come off again that no dropout made needed"
+    layers = count(len(place.layers), "layer")
+    return f" and contains {layers} for dropouts; layers that no dropout needs are removed"
 
 
 _PLACES = {
-    "central": "central: the server noises the sum",
-    "distributed": "distributed: each device brings a Skellam share of the noise into the secure sum",
-    "local": "local: each device noises its own",
+    "central": "central: the server adds the noise to the sum",
+    "distributed": "distributed: each device adds a Skellam share of the noise before the secure sum",
+    "local": "local: each device adds noise to its own update",
 }

@@ -1,4 +1,4 @@
-"""The markup of the report: elements whose text is always escaped, and the page around them."""
+"""HTML for the reports: elements that always escape their text, and the page around them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from html import escape
 
 
 class Html(str):
-    """Finished markup. Any other string is text, and is escaped where it is put into an element."""
+    """Finished markup. An element escapes every other string."""
 
 
 def element(tag: str, *children: str, **attributes: str) -> Html:
-    """Return one element. `class_` names the attribute class, `aria_label` aria-label.
+    """Return one element. `class_` sets the attribute class, `aria_label` sets aria-label.
 
     >>> element("p", "a < b", element("b", "c"), class_="d")
     '<p class="d">a &lt; b<b>c</b></p>'
@@ -22,24 +22,24 @@ def element(tag: str, *children: str, **attributes: str) -> Html:
 
 
 def join(parts: Iterable[str], between: str = "") -> Html:
-    """Return the parts in a row: markup as it is, text escaped."""
+    """Return the parts joined: markup unchanged, text escaped."""
     return Html(between.join(part if isinstance(part, Html) else escape(part) for part in parts))
 
 
 def section(heading: str, *parts: str) -> Html:
-    """Return a section under a heading of the second level."""
+    """Return a section with an h2 heading."""
     return element("section", join([element("h2", heading), *parts], "\n"))
 
 
 def rows(pairs: Iterable[tuple[str, str]]) -> Html:
-    """Return the rows of a table of two columns: what it is, and its value."""
+    """Return the rows of a table with two columns, name and value."""
     return join(
         (element("tr", element("th", name, scope="row"), element("td", value)) for name, value in pairs), "\n"
     )
 
 
 def page(title: str, parts: Iterable[str]) -> Html:
-    """Return the whole document. Its policy forbids the browser to fetch or to run anything."""
+    """Return the whole document. Its content security policy forbids fetching and running anything."""
     return join([_HEAD, element("title", title), _STYLE, *parts, Html("</main>\n</body>\n</html>\n")], "\n")
 
 

@@ -1,4 +1,4 @@
-"""What the report says of how good the model is: the figures of its last test."""
+"""The quality section of the report: the metrics of the last test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...server.training import Outcome
 
 
 def score(outcome: Outcome) -> tuple[str, str]:
-    """Return the name of the figure that models are compared by, and its value; or why there is none."""
+    """Return the name and value of the metric that compares models, or the reason why there is none."""
     tested = _tested(outcome)
     if tested is None:
         return "Quality", "not measured"
@@ -16,7 +16,7 @@ def score(outcome: Outcome) -> tuple[str, str]:
 
 
 def quality(outcome: Outcome) -> list[tuple[str, str]]:
-    """Return all figures by name, and the loss; nothing if there was no test."""
+    """Return all metrics as (name, value), and the loss; an empty list without a test."""
     tested = _tested(outcome)
     if tested is None:
         return []

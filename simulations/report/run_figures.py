@@ -1,4 +1,4 @@
-"""The plots of the report: inline SVG that takes its colours from the page and is the same for the same run."""
+"""The plots of a run's report: inline SVG in the page's colours, identical for identical runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a report without a run imports no torch
 
 INK, RULE, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 COLOURS = {INK: "var(--ink)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
-"""What stands for a colour while matplotlib draws, and the page's colour that takes its place."""
+"""Placeholder colours for matplotlib, and the page colours that replace them."""
 
 STYLE = {
     "axes.edgecolor": RULE,
@@ -52,20 +52,20 @@ STYLE = {
     "ytick.labelcolor": INK,
 }
 WIDTH, HEIGHT, LOW, BAR_HEIGHT = 8.4, 2.6, 2.0, 0.95
-"""Inches; the page scales the plots to its own width."""
+"""Inches; the page scales the plots to its width."""
 
 MARKED = 40
-"""Most points of a curve that are marked one by one."""
+"""The largest number of points of a curve with a marker each."""
 
 STEPS = (1, 2, 5, 10)
-"""Between two ticks of an axis that counts, times a power of ten."""
+"""Distances between ticks of an integer axis, times a power of ten."""
 
 APART = 120
-"""Most rounds whose bars stand apart."""
+"""The largest number of rounds with gaps between their bars."""
 
 Point = tuple[int, float]
 Curve = tuple[list[Point], str]
-"""Points, each a round and its value, and what the curve is called."""
+"""The points (round, value) of a curve, and its name."""
 
 VIEWS: dict[View, str] = {
     "server": "against the server",
@@ -74,10 +74,10 @@ VIEWS: dict[View, str] = {
 
 
 def figures(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]) -> Iterator[Html]:
-    """Return the plots that the run has matter for, each under a line that says what it comes to."""
+    """Yield the plots for which the run has data, each with a caption that states its result."""
     records, budget = outcome.records, study.budget
     if not records:
-        yield element("p", "No round was finished, so there is no course to show.")
+        yield element("p", "No round was finished, so there is nothing to plot.")
     if scores := [record.score for record in records if record.score]:
         first, last = scores[0], scores[-1]
         text = f"{last.figure.title}: {first} when it was first measured, {last} when it was last measured."
@@ -98,7 +98,7 @@ def figures(study: Study, outcome: Outcome, epsilon: Mapping[View, float | None]
 
 
 def captioned(text: str, plot: Html) -> Html:
-    """Return a plot under a line that says what it comes to."""
+    """Return a plot with a caption."""
     return element("figure", element("figcaption", text), plot)
 
 
@@ -110,9 +110,9 @@ def _turnout(records: Sequence[RoundRecord]) -> str:
 
 
 def _score_plot(records: Sequence[RoundRecord]) -> Html:
-    """Return the score over the rounds in which it was measured, from 0, or the least, to the largest it can be.
+    """Return the plot of the measured scores over the rounds, from 0 or the lowest score up to the best possible one.
 
-    Below -1 the plot is cut off: early values of R2 can be large, and say no more than that nothing was learnt.
+    The plot is cut off below -1: early values of R2 can be far lower, and only mean that nothing was learnt yet.
     """
     scores = [(record.round, record.score) for record in records if record.score]
     measured, figure = [(number, score.value) for number, score in scores], scores[0][1].figure
@@ -130,7 +130,7 @@ def _score_plot(records: Sequence[RoundRecord]) -> Html:
 
 
 def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
-    """Return epsilon over the rounds, one curve for each view in which it is finite, and the budget as a line."""
+    """Return the plot of epsilon over the rounds, one curve for each finite view, with the budget as a line."""
 
     def draw(axes: Axes) -> None:
         for (points, name), colour, dash in zip(curves, (ACCENT, SECOND), ("-", "-."), strict=False):
@@ -146,14 +146,14 @@ def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
 
 
 def _epsilon_curves(records: Sequence[RoundRecord]) -> list[Curve]:
-    """Return the finite curves as (round, epsilon) points, each with its view in words; equal ones become one."""
+    """Return the finite curves with the names of their views; equal curves are merged."""
     curves = [([(r.round, e) for r in records if (e := r.epsilon[view]) is not None], VIEWS[view]) for view in VIEWS]
     finite = [(points, name) for points, name in curves if points]
     return [(points, " and ".join(name for _, name in same)) for points, same in groupby(finite, itemgetter(0))]
 
 
 def _budget_plot(spent: float, budget: float) -> Html:
-    """Return the budget as one bar: what is spent of it and what is left."""
+    """Return the budget as one bar, divided into spent and left."""
     spent = min(spent, budget)
 
     def draw(axes: Axes) -> None:
@@ -165,11 +165,11 @@ def _budget_plot(spent: float, budget: float) -> Html:
         axes.set_xlabel("epsilon")
         legend(axes)
 
-    return svg(draw, BAR_HEIGHT, "Bar of the budget, what is spent of it and what is left")
+    return svg(draw, BAR_HEIGHT, "Bar of the budget, divided into spent and left")
 
 
 def _cohort_plot(records: Sequence[RoundRecord]) -> Html:
-    """Return, for each round, how many clients were in its sum and, above them, how many dropped out."""
+    """Return stacked bars for each round: the clients in its sum and, above them, the dropouts."""
     half = 0.4 if len(records) <= APART else 0.5
     edges = [edge for record in records for edge in (record.round - half, record.round + half)]
     survivors = _with_gaps([record.survivors for record in records])
@@ -183,11 +183,11 @@ def _cohort_plot(records: Sequence[RoundRecord]) -> Html:
         _rounds(axes, [record.round for record in records])
         legend(axes)
 
-    return svg(draw, LOW, "Bars of the clients in the sum and of those that dropped out, for each round")
+    return svg(draw, LOW, "Stacked bars for each round: clients in the sum, and clients that dropped out")
 
 
 def _with_gaps(counts: Sequence[int]) -> list[int]:
-    """Return the counts with a zero between each two, for the gap between their bars."""
+    """Return the counts with a zero between neighbours, which draws a gap between their bars."""
     return [value for count in counts for value in (count, 0)][:-1]
 
 
@@ -197,7 +197,7 @@ def _curve(axes: Axes, points: Sequence[Point], colour: str, dash: str, name: st
 
 
 def _rounds(axes: Axes, numbers: Sequence[int]) -> None:
-    """Make the horizontal axis that of the rounds."""
+    """Set up the horizontal axis for rounds."""
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=STEPS, integer=True, min_n_ticks=1))
     axes.set_xlabel("round")
@@ -206,12 +206,12 @@ def _rounds(axes: Axes, numbers: Sequence[int]) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """Put the names above the plot, where no curve can run through them."""
+    """Place the legend above the plot, where it covers no curve."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
 
 
 def svg(draw: Callable[[Axes], None], height: float, label: str) -> Html:
-    """Return what `draw` draws as an SVG element that `label` describes; no date, no random name, no style sheet."""
+    """Return the plot that `draw` draws, as SVG with `label` for screen readers; without date, random id or style."""
     file = io.StringIO()
     with style.context(["default", STYLE | {"svg.hashsalt": label}]):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -222,7 +222,7 @@ def svg(draw: Callable[[Axes], None], height: float, label: str) -> Html:
 
 
 def _inline(document: str, label: str) -> Html:
-    """Return the SVG of a whole document for use in a page that has others: its own names only where needed."""
+    """Return a standalone SVG document as an inline element, without the ids that a page with several would share."""
     view = re.search(r'viewBox="[^"]*"', document)
     body = document[document.index(">", document.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)

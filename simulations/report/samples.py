@@ -1,4 +1,4 @@
-"""Pictures of what a network makes, drawn as shapes in the page's own colours: its policy lets no image in."""
+"""Samples of a generative network, drawn as SVG shapes because the page's policy forbids images."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ..study import Study
 from .page import Html, element, section
 
 DOWN, ACROSS, GAP, SEED = 2, 8, 2, 1
-"""Rows and columns of pictures, pixels between them, and the seed that they are made with."""
+"""Rows and columns of pictures, the pixels between them, and the generator's seed."""
 
 LEVELS = 15
-"""Shades besides the page's own."""
+"""The number of shades besides the background."""
 
 
 def samples(study: Study, outcome: Outcome) -> Iterator[Html]:
-    """Yield a section of made records, if the network makes any, and pictures [(channels,) height, width]."""
+    """Yield a section of generated records if the network generates pictures, [(channels,) height, width]."""
     shape = study.data.shape
     if objective_of(study.model.name, shape) is not GENERATION or len(shape) not in (2, 3):
         return
     model = build(study.model.name, shape, study.data.classes)
     load_flat(model, outcome.state.model)
     made = model.make(DOWN * ACROSS, SEED).numpy()  # type: ignore[operator]
-    text = "Records that the released generator made; they belong to nobody. Channels are averaged."
+    text = "Records from the released generator; they belong to nobody. Channels are averaged."
     picture = _svg(_grid(made.reshape(DOWN, ACROSS, -1, *shape[-2:]).mean(2)))
-    yield section("What the network makes", element("figure", element("figcaption", text), picture))
+    yield section("Generated samples", element("figure", element("figcaption", text), picture))
 
 
 def _grid(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one picture of all [down, across, height, width], with gaps between them."""
+    """Return pictures [down, across, height, width] as one picture, with gaps between them."""
     padded = np.pad(np.nan_to_num(pictures), ((0, 0), (0, 0), (0, GAP), (0, GAP)))
     down, across, height, width = padded.shape
     return padded.transpose(0, 2, 1, 3).reshape(down * height, across * width)
 
 
 def _svg(picture: NDArray[np.float32]) -> Html:
-    """Return a picture [height, width], 0..1, as an SVG element: one path a shade, the higher the more ink."""
+    """Return a picture [height, width] in 0..1 as an SVG element with one path per shade; 1 is the darkest."""
     paths = defaultdict[int, list[str]](list)
     for level, path in _runs((picture.clip(0, 1) * LEVELS).round().astype(int)):
         paths[level].append(path)
@@ -53,11 +53,11 @@ def _svg(picture: NDArray[np.float32]) -> Html:
     )
     height, width = picture.shape
     attributes = {"viewBox": f"0 0 {width} {height}", "shape-rendering": "crispEdges", "role": "img"}
-    return element("svg", *shades, **attributes, aria_label="Pictures that the network made")
+    return element("svg", *shades, **attributes, aria_label="Pictures that the network generated")
 
 
 def _runs(levels: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
-    """Yield every run of one level but zero along a row, as a rectangle."""
+    """Yield a rectangle, (level, path), for each horizontal run of pixels of one level above zero."""
     for y, row in enumerate(levels.tolist()):
         x = 0
         for level, run in groupby(row):

@@ -1,4 +1,4 @@
-"""The plot of a sweep: quality against epsilon, with what the seeds spread over and the front that nothing beats."""
+"""The plot of a sweep: quality against epsilon, with the spread over the seeds and the Pareto front."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEIGHT = 3.6
 """Inches."""
 
 WIDE, MOST_TICKS = 8.0, 12
-"""Epsilons that differ by this factor lie on a logarithmic axis; up to so many of them, each has a tick."""
+"""The factor between epsilons from which the axis is logarithmic, and the most epsilons with a tick each."""
 
 APART = 0.02
-"""How far apart two tick labels are at least, as a share of the axis."""
+"""The least distance between two tick labels, as a share of the axis."""
 
 
 def figures(outcome: Outcome) -> Iterator[Html]:
-    """Yield the plot, under a line that says what it comes to, if any point has an epsilon."""
+    """Yield the plot with its caption, if any point has an epsilon."""
     finite = [point for point in outcome.points if point.epsilon(outcome.view) is not None]
     if not finite:
         yield element("p", "No point with an epsilon was finished and measured, so there is nothing to plot.")
@@ -40,7 +40,7 @@ def figures(outcome: Outcome) -> Iterator[Html]:
 def _legend_in_words(outcome: Outcome) -> str:
     several = any(len(point.runs) > 1 for point in outcome.points)
     spread = " The band, and the bar of a point, run from the worst seed to the best." if several else ""
-    return f"A dot is a point of the grid, a mean over seeds. On the front lie those that no other one beats.{spread}"
+    return f"A dot is a point of the grid, a mean over seeds. No other point beats a point on the front.{spread}"
 
 
 def _plot(outcome: Outcome) -> Html:
@@ -74,7 +74,7 @@ def _beaten(outcome: Outcome) -> list[Point]:
 
 
 def _front(axes: Axes, outcome: Outcome, front: Sequence[Point]) -> None:
-    """Draw the front as a line, with the band that its seeds span."""
+    """Draw the front as a line, with a band for the spread over the seeds."""
     x = [_epsilon(outcome, point) for point in front]
     if len(front) > 1:
         low, high = [p.low for p in front], [p.high for p in front]
@@ -90,7 +90,7 @@ def _dots(axes: Axes, outcome: Outcome, points: Sequence[Point], colour: str, na
 
 
 def _epsilon_axis(axes: Axes, epsilons: Sequence[float]) -> None:
-    """Make the horizontal axis that of epsilon, with ticks where the points are if they are few and apart."""
+    """Set up the horizontal axis for epsilon, with ticks at the points if these are few enough or the axis is log."""
     low, high = min(epsilons), max(epsilons)
     if low > 0 and high / low >= WIDE:
         axes.set_xscale("log")
@@ -102,7 +102,7 @@ def _epsilon_axis(axes: Axes, epsilons: Sequence[float]) -> None:
 
 
 def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
-    """Return the ticks without those too near to the one before."""
+    """Return the ticks, without any that is too close to the one before."""
     to_axis = axes.transScale.transform
     places = [float(to_axis((tick, 0.5))[0]) for tick in ticks]
     least = APART * max(places[-1] - places[0], 1e-12)
@@ -114,7 +114,7 @@ def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
 
 
 def _decimals(outcome: Outcome) -> int | None:
-    """How many decimals the percentages of the axis need."""
+    """Return the number of decimals for the percentages of the axis; None for matplotlib's choice."""
     values = [value for point in outcome.points for value in (point.low, point.high)]
     return 0 if max(values) - min(values) > 0.05 else None
 

@@ -149,7 +149,7 @@ def test_a_report_is_one_file_that_needs_nothing_else(tmp_path: Path, capsys: py
     assert "<script" not in source
     page = _Page(source)
     assert page.svgs == 5
-    for text in ("Privacy budget", "This cannot work", "Epsilon over rounds", "Each by itself would do"):
+    for text in ("Privacy budget", "This cannot work", "Epsilon over rounds", "Any one of these would help"):
         assert text in page.text
     before = path.read_bytes()
     assert run(["budget", "--plot", str(path), *words(*CLIENTS, "privacy.epsilon=1")]) == 0

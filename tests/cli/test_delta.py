@@ -31,6 +31,6 @@ def test_a_sweep_names_the_points_whose_delta_is_too_large(tiny_plan: Path, tmp_
 def test_a_budget_says_what_an_allowed_large_delta_means(tiny_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = ["--set", "data.records=1000", "--set", "privacy.allow_large_delta=true"]
     assert run(["budget", str(tiny_plan), *large]) == 0
-    assert "0.001 is one part of all records or more" in " ".join(capsys.readouterr().out.split())
+    assert "0.001 is 1/n or more for n records" in " ".join(capsys.readouterr().out.split())
     assert run(["budget", str(tiny_plan)]) == 0
-    assert "one part of all" not in capsys.readouterr().out
+    assert "1/n or more for n" not in capsys.readouterr().out

@@ -78,7 +78,7 @@ def test_a_run_that_is_stopped_names_the_command_that_goes_on_with_it(
     metrics = out / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
     line = line_of(process, number)
-    assert line.endswith(f"go on with: bract simulate --resume '{out}'")
+    assert line.endswith(f"to resume, type: bract simulate --resume '{out}'")
     finished = len(metrics.read_text().rpartition("\n")[0].splitlines())
     assert 0 < finished < 60
     if number is signal.SIGTERM:
@@ -97,7 +97,7 @@ def test_a_partition_that_is_stopped_says_that_its_folder_is_not_whole(
     out, clients = tmp_path / "shards", ["--set", "data.clients=800", "--set", "privacy.delta=1e-4"]
     process = start("partition", tiny_plan, "--out", out, *clients)
     wait_for(lambda: (out / "client-001.npz").exists(), process)
-    assert line_of(process, signal.SIGTERM).endswith(f"{out} is not whole, delete it")
+    assert line_of(process, signal.SIGTERM).endswith(f"{out} is incomplete, delete it")
 
 
 @pytest.mark.full

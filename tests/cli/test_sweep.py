@@ -110,7 +110,7 @@ def test_twelve_runs_use_all_cores_and_go_on_after_ctrl_c_without_repeating_one(
     said, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said == ""
-    resume = f"what was finished is on disk, go on with: bract sweep --resume {out}"
+    resume = f"finished work is on disk; to resume, type: bract sweep --resume {out}"
     assert error.splitlines() == [f"interrupted by SIGINT: {resume}"]
     end_of(workers)
     before = marks(out)

@@ -285,7 +285,7 @@ def test_floats_with_each_record_are_numbers_to_predict(
     assert records.labels.dtype == torch.float32
     assert np.array_equal(records.labels.numpy(), y, equal_nan=True)
     what = refusal(lambda: fitting(records, make()))
-    assert what == "error: the model tiny takes numbers with one label a record, which these records are not"
+    assert what == "error: the model tiny takes numbers with one label per record, which these records are not"
     monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: REGRESSION)
     assert torch.equal(fitting(records, make()).labels[:3], records.labels[:3])
 

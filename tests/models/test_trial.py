@@ -58,7 +58,7 @@ def test_every_documented_network_can_be_trained(name: str, classes: int) -> Non
     ("make", "why"),
     [
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4, bias=False), nn.Linear(4, 3)), "LayerNorm.* no bias"),
-        (lambda: nn.Sequential(Scalar(), nn.Linear(4, 3)), "single number"),
+        (lambda: nn.Sequential(Scalar(), nn.Linear(4, 3)), "is a scalar"),
         (Idle, "idle.weight is not used"),
     ],
 )

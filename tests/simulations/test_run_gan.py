@@ -67,7 +67,7 @@ def test_a_training_in_each_cell_moves_the_discriminator_by_data_and_the_generat
     assert len(state.parameters) == len(mask) == count_parameters("gan", SHAPE, 3)
     assert np.isfinite(state.parameters).all()
     page = (tmp_path / "report.html").read_text()
-    assert "What the network makes" in page
+    assert "Generated samples" in page
     assert page.count("<path d=") > 1
     assert (result.epsilon["released"] is None) == (cell == "none")
 

@@ -70,7 +70,7 @@ def test_swapped_data_are_refused_when_a_run_goes_on(
     cut_off(tiny_plan, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     rewrite(tiny_data, change)
-    with pytest.raises(DataError, match=f"the data are not those that the run in {out} began with"):
+    with pytest.raises(DataError, match=f"the data have changed since the run in {out} began"):
         simulate(read_run(out), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -103,7 +103,7 @@ def test_runs_of_a_sweep_are_not_made_over_data_that_were_swapped(
     rewrite(tiny_data, one_pixel)
     again = [record.error for record in sweep(request, out, jobs=1, shown=False).records]
     assert again[0] is None
-    assert "the data are not those" in str(again[1])
+    assert "the data have changed" in str(again[1])
     kept = list(out.glob(f"*.{FILE}"))
     assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
 

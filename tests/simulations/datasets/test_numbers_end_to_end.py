@@ -86,7 +86,7 @@ def test_the_loss_of_a_reconstruction_is_the_squared_error_of_the_record(monkeyp
 
 @pytest.mark.parametrize("model", ["logistic", "mlp"])
 def test_numbers_are_no_classes(model):
-    with pytest.raises(DataError, match=f"the model {model} takes numbers with one label a record"):
+    with pytest.raises(DataError, match=f"the model {model} takes numbers with one label per record"):
         make_population(changed(model={"name": model}), CPU)
 
 

@@ -69,14 +69,16 @@ def test_shared_noise_says_against_whom_it_holds_and_by_whose_noise(
     assert "The server does not have to be trusted." in text
     assert f"Against the server, {side}" in text
     assert "the server is trusted" not in text
-    assert f"{8 - most} suffice: at least 8 devices in a sum, of which at most {most} may tell" in text
-    assert "each device brings a Skellam share of the noise into the secure sum" in text
+    assert f"{8 - most} suffice: a sum has at least 8 devices, and at most {most} may reveal" in text
+    assert "each device adds a Skellam share of the noise before the secure sum" in text
     assert "Rényi bound (RDP) of Skellam noise" in text
     assert "(PLD)" not in text
     assert "Budget epsilon 8 at delta 0.0001, against the server" in text
 
 
-@pytest.mark.parametrize(("shares", "ends"), [("floor", " steps"), ("xnoise", " steps; of 2 layers in it")])
+@pytest.mark.parametrize(
+    ("shares", "ends"), [("floor", " steps"), ("xnoise", " steps and contains 2 layers for dropouts")]
+)
 def test_shared_noise_says_how_much_a_device_brings_and_what_comes_off_again(
     said: Callable[..., str], shares: str, ends: str
 ) -> None:
@@ -86,8 +88,8 @@ def test_shared_noise_says_how_much_a_device_brings_and_what_comes_off_again(
     assert isinstance(study.place, Distributed)
     share = (study.place.variance / study.place.noise_shares) ** 0.5
     text = said(study)
-    assert f"each of standard deviation {share:,.1f}{ends}" in text
-    assert ("layers in it" in text) == (shares == "xnoise")
+    assert f"A share has a standard deviation of {share:,.1f}{ends}" in text
+    assert ("layers for dropouts" in text) == (shares == "xnoise")
 
 
 def test_shared_noise_says_what_it_takes_for_granted(said: Callable[..., str]) -> None:
@@ -121,9 +123,9 @@ def test_a_plan_whose_unit_is_the_client_speaks_of_clients(said: Callable[..., s
         "someone who knows every other client",
         "a client's change is clipped 1/1024 below",
         "A person with several clients. The unit is one client.",
-        "Clip norm 1 (the most that one client adds to a sum, in L2 norm)",
-        "Steps a round 5 of plain SGD on the device; the change that they make is one noised sum",
-        "Most noised sums any one client is charged for 4",
+        "Clip norm 1 (the largest L2 norm that one client can add to a sum)",
+        "Steps a round 5 of plain SGD on the device; their total change enters one noised sum",
+        "Noised sums charged to one client, at most 4",
         "Neighbouring data differ by one client, added or removed",
     ):
         assert sentence in text
@@ -140,7 +142,7 @@ def test_a_plan_whose_unit_is_the_record_speaks_of_records(said: Callable[..., s
         "Sampling rate 0.25",
     ):
         assert sentence in text
-    assert "Most noised sums any one client is charged for 4" in text
+    assert "Noised sums charged to one client, at most 4" in text
     assert "with all its records" not in text
 
 
