@@ -15,12 +15,12 @@ BATCHES = 8
 Parameters = tuple[nn.Parameter, ...]
 """Parameters whose sums lie one after another in one tensor [numbers]. The sum of a single one may have its shape."""
 
-Part = tuple[Parameters, torch.Tensor]
-"""Part of a sum over records: for these parameters, in one tensor."""
+PartialSum = tuple[Parameters, torch.Tensor]
+"""The sum over some records, for these parameters, in one tensor."""
 
 
 class Accumulator:
-    """The sum of all parts added so far, in the order of the parameters; those that are not trained have zeros."""
+    """The total of partial sums, in the order of the parameters; those that are not trained have zeros."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self._all: Parameters = tuple(parameters)
@@ -28,9 +28,9 @@ class Accumulator:
         self._exact: dict[Parameters, torch.Tensor] = {}
         self._added = 0
 
-    def add(self, parts: Iterable[Part]) -> None:
-        """Add a batch's parts. Their tensors may be written to from now on."""
-        for parameters, part in parts:
+    def add(self, sums: Iterable[PartialSum]) -> None:
+        """Add a batch's partial sums. Their tensors may be written to from now on."""
+        for parameters, part in sums:
             if parameters[0].requires_grad:
                 same = part.dtype == parameters[0].dtype
                 _add_to(self._recent if same else self._exact, parameters, part)

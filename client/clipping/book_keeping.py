@@ -9,8 +9,8 @@ from torch import nn
 
 from ...models.objectives import Loss, cross_entropy
 from ..records import Records
-from .accumulate import Accumulator, Part
-from .clip import clipped_parts
+from .accumulate import Accumulator, PartialSum
+from .clip import clipped_partial_sums
 from .determinism import batch_invariant
 from .failed_passes import OnFailure, log_failure, made_up_record, without_failures
 from .gradient_check import check_gradients
@@ -111,16 +111,16 @@ class BookKeepingEngine:
             self.rehearse(made_up_record(batch))
         total = Accumulator(self._parameters)
         with batch_invariant(self._parameters[0].device), self._hooked:
-            for parts in without_failures(batch.chunks(self._rows, passes), self._pass, on_failure):
-                total.add(parts)
+            for sums in without_failures(batch.chunks(self._rows, passes), self._pass, on_failure):
+                total.add(sums)
         return total.total()
 
-    def _pass(self, chunk: Records) -> list[Part]:
-        """Return the parts of the sum over at most `rows` records: one pass through the network."""
+    def _pass(self, chunk: Records) -> list[PartialSum]:
+        """Return partial sums over at most `rows` records: one pass through the network."""
         filled = chunk.filled(self._rows)
         layers = self._hooked.per_example_gradients(self._loss, filled.features, filled.labels, len(chunk))
         with torch.no_grad():
-            return list(clipped_parts(layers, self._clip_norm, self._rows, self._parameters[0].device))
+            return list(clipped_partial_sums(layers, self._clip_norm, self._rows, self._parameters[0].device))
 
     def _hook_if_changed(self) -> None:
         """Hook the network anew if a layer, a parameter or what is trained was replaced since."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .accumulate import Part
+from .accumulate import PartialSum
 from .errors import ClippingError
 from .layers.base import Pairs, PerExampleGradients
 from .layers.instantiated import BLOCK, squared_row_norms, weighted_row_sum
@@ -25,10 +25,10 @@ SHORT = 1 << 12
 """Numbers of one record's gradient up to which layers are joined: there, time goes by the number of calls."""
 
 
-def clipped_parts(
+def clipped_partial_sums(
     layers: Sequence[PerExampleGradients], clip_norm: float, rows: int, device: torch.device
-) -> Iterator[Part]:
-    """Yield the parts, float64 or float32, that add up to the sum over `rows` records of their clipped gradients.
+) -> Iterator[PartialSum]:
+    """Yield partial sums, float64 or float32, that add up to the sum over `rows` records of their clipped gradients.
 
     `layers` hold the per-example gradients of all layers. A record's clip factor is min(1, clip_norm / its norm), and
     zero if its norm is not finite. numpy computes the factors: its calls on so few numbers are short.
@@ -42,7 +42,7 @@ def clipped_parts(
     factors = np.where(finite, np.minimum(clip_norm / (norms + 1e-6), 1.0), 0.0)
     with np.errstate(invalid="ignore"):
         alone = factors * bounds > CANCELLATION * clip_norm
-    yield from _weighted_parts(layers, np.where(alone, 0.0, factors), clip_norm, device)
+    yield from _weighted_partial_sums(layers, np.where(alone, 0.0, factors), clip_norm, device)
     for row in alone.nonzero()[0]:
         yield from _one_record(layers, torch.from_numpy(np.eye(rows)[row]).to(device), clip_norm)
 
@@ -66,14 +66,14 @@ def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArra
     return np.sqrt(torch.stack(squares).cpu().numpy().reshape(-1, 2, rows).sum(0))
 
 
-def _weighted_parts(
+def _weighted_partial_sums(
     layers: Sequence[PerExampleGradients], factors: NDArray[np.float64], clip_norm: float, device: torch.device
-) -> Iterator[Part]:
+) -> Iterator[PartialSum]:
     """Yield the sum over records times factors. A power of two brings factors to where float32 has all its bits."""
     scale = _scale(clip_norm)
     scaled = torch.from_numpy(np.where(factors * scale >= LEAST_FACTOR, factors * scale, 0.0)).to(device)
     for layer in layers:
-        for parameters, part in layer.parts(scaled):
+        for parameters, part in layer.partial_sums(scaled):
             yield parameters, part if scale == 1.0 else part.double() / scale
 
 
@@ -83,7 +83,7 @@ def _scale(clip_norm: float) -> float:
     return 2.0 ** (min(max(exponent, -10), 60) - exponent)
 
 
-def _one_record(layers: Sequence[PerExampleGradients], chosen: torch.Tensor, clip_norm: float) -> list[Part]:
+def _one_record(layers: Sequence[PerExampleGradients], chosen: torch.Tensor, clip_norm: float) -> list[PartialSum]:
     """Return one record's gradient, clipped by its own norm; `chosen` [rows] is one at the record, else zero."""
     pairs = [pair for layer in layers for pair in layer.weighted_sum(chosen) if pair[0].requires_grad]
     norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for _, part in pairs]).norm()
@@ -121,6 +121,6 @@ class JoinedGradients(PerExampleGradients):
         sums = zip(self._parameters, weighted_row_sum(self._each, factors).split(self._sizes), strict=False)
         return [(parameter, part.view(parameter.shape)) for parameter, part in sums]
 
-    def parts(self, factors: torch.Tensor) -> list[Part]:
+    def partial_sums(self, factors: torch.Tensor) -> list[PartialSum]:
         """Return the weighted sum of all parameters in one tensor [numbers]."""
         return [(tuple(self._parameters), weighted_row_sum(self._each, factors)[: sum(self._sizes[:-1])])]

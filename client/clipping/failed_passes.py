@@ -14,7 +14,7 @@ from ..records import Records
 
 log = logging.getLogger("bract.client")
 
-Result = TypeVar("Result")
+Passed = TypeVar("Passed")
 OnFailure = Callable[[int, Exception], None]
 """Called with the place, in the batch, of a record whose pass failed, and with the exception."""
 
@@ -25,8 +25,8 @@ def log_failure(place: int, fault: Exception) -> None:
 
 
 def without_failures(
-    chunks: Iterable[Records], one_pass: Callable[[Records], Result], on_failure: OnFailure
-) -> Iterator[Result]:
+    chunks: Iterable[Records], one_pass: Callable[[Records], Passed], on_failure: OnFailure
+) -> Iterator[Passed]:
     """Yield the results of passes over chunks. Where one fails, its records are passed one by one.
 
     `on_failure` is called for each record whose own pass fails; it is left out.
@@ -42,7 +42,7 @@ def without_failures(
         start += len(chunk)
 
 
-def _one_by_one(chunk: Records, one_pass: Callable[[Records], Result], on_failure: OnFailure) -> Iterator[Result]:
+def _one_by_one(chunk: Records, one_pass: Callable[[Records], Passed], on_failure: OnFailure) -> Iterator[Passed]:
     for place in range(len(chunk)):
         part = slice(place, place + 1)
         try:

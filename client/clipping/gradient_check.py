@@ -21,10 +21,10 @@ from .hooks import HookedNetwork, losses_of
 TOLERANCE = 1e-6
 """The largest relative difference of what should be equal in float64."""
 
-Named = dict[str, torch.Tensor]
+Gradients = dict[str, torch.Tensor]
 """Tensors by the names of their parameters."""
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor]
 """Features and labels of a batch."""
 
 
@@ -51,7 +51,7 @@ class _Trial:
         self.rows = next(rows for rows in range(3, 3 + len(sizes) + 1) if rows not in sizes)
         self.features, self.labels = self._others()
 
-    def _others(self) -> Pair:
+    def _others(self) -> Batch:
         return _random(self.features_like, self.rows), _random(self.labels_like, self.rows)
 
     def check_independence(self) -> None:
@@ -69,14 +69,14 @@ class _Trial:
             self.model.eval()
             self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
 
-    def _put(self, row: int, place: int) -> Pair:
+    def _put(self, row: int, place: int) -> Batch:
         """Return a batch of other records, with this batch's record from `row` at a place in it."""
         others = self._others()
         for ours, part in zip((self.features, self.labels), others, strict=True):
             part[place] = ours[row]
         return others
 
-    def _compare(self, here: Named, there: Named) -> None:
+    def _compare(self, here: Gradients, there: Gradients) -> None:
         if not _alike(here, there):
             raise ClippingError(
                 "the network mixes records: one changes another's gradient",
@@ -108,7 +108,7 @@ class _Trial:
                     "use parameters only in their own layers, and records only in the first dimension",
                 )
 
-    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Named:
+    def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Gradients:
         """Return one record's gradient by autograd."""
         torch.manual_seed(1)  # the same dropout each time
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}

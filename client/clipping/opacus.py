@@ -22,7 +22,7 @@ from .errors import ClippingError
 from .failed_passes import OnFailure, log_failure, made_up_record, without_failures
 from .hooks import losses_of
 
-CHUNK = ROW_MULTIPLE
+ROWS = ROW_MULTIPLE
 """Records in every pass through the network, raised to `batch_invariant_rows`. It is fixed for the reason given at
 `book_keeping.ROWS`."""
 
@@ -65,7 +65,7 @@ class OpacusEngine:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
         if faults := ModuleValidator.validate(model, strict=False):
             raise ClippingError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
-        self._clip_norm, self._loss, self._rows = clip_norm, loss, batch_invariant_rows(CHUNK)
+        self._clip_norm, self._loss, self._rows = clip_norm, loss, batch_invariant_rows(ROWS)
         self._rehearsed = False
         self._hook(model)
 

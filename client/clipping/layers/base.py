@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ..accumulate import Part
+from ..accumulate import PartialSum
 from ..errors import ClippingError
 
 Pairs = Sequence[tuple[nn.Parameter, torch.Tensor]]
@@ -71,8 +71,8 @@ class PerExampleGradients(GradientNorms):
         """Each parameter with all records' gradients [rows, *its shape]: all, or none, which is the default."""
         return ()
 
-    def parts(self, factors: torch.Tensor) -> list[Part]:
-        """Return the weighted sum as parts of the sum over all parameters."""
+    def partial_sums(self, factors: torch.Tensor) -> list[PartialSum]:
+        """Return the weighted sum as partial sums, to be added up with those of other layers."""
         return [((parameter,), part) for parameter, part in self.weighted_sum(factors)]
 
 

@@ -14,7 +14,8 @@ from torch import nn
 from .base import ActivationRule, PerExampleGradients, detached
 from .outer_product import ColumnBlocks, MatrixGradients, OuterProducts, is_instantiated
 
-Pair = tuple[int, int]
+Size = tuple[int, int]
+"""(height, width)."""
 
 WIDE = 32
 """Numbers in one row of a window from which on a matrix product with these alone is efficient."""
@@ -108,7 +109,7 @@ def _edges(layer: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
 
 
 def _products(
-    images: torch.Tensor, gradients: torch.Tensor, kernel: Pair, stride: Pair, dilation: Pair, places: Pair
+    images: torch.Tensor, gradients: torch.Tensor, kernel: Size, stride: Size, dilation: Size, places: Size
 ) -> OuterProducts | ColumnBlocks:
     """Return the products of windows and output gradients [rows, groups, positions, outputs].
 
@@ -123,7 +124,7 @@ def _products(
     return ColumnBlocks([OuterProducts(low[:, :, at : at + places[0] * places[1]], gradients) for at in starts])
 
 
-def _options(layer: Any) -> tuple[Pair, Pair, Pair]:
+def _options(layer: Any) -> tuple[Size, Size, Size]:
     """Return kernel size, stride and dilation, each (height, width)."""
     first = (1,) if isinstance(layer, nn.Conv1d) else ()
     kernel, stride, dilation = ((*first, *option) for option in (layer.kernel_size, layer.stride, layer.dilation))
@@ -141,7 +142,7 @@ def grouped(vectors: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def windows(
-    images: torch.Tensor, groups: int, kernel: Pair, stride: Pair, dilation: Pair, places: Pair
+    images: torch.Tensor, groups: int, kernel: Size, stride: Size, dilation: Size, places: Size
 ) -> torch.Tensor:
     """Return the windows at `places` (height, width), [rows, groups, positions, kernel * channels of a group]."""
     rows, channels, _, _ = images.shape

@@ -195,11 +195,11 @@ class MatrixGradients(PerExampleGradients):
         return [(self._weight, self._shape(self._products.weighted_sum(factors))), *pairs]
 
 
-Terms = list[tuple[nn.Parameter, torch.Tensor]]
+WeightInputs = list[tuple[nn.Parameter, torch.Tensor]]
 """Weights [d, p], each with its activations [rows, positions, p]."""
 
 
-def affine_gradients(gradients: torch.Tensor, terms: Terms, biases: list[nn.Parameter]) -> PerExampleGradients:
+def affine_gradients(gradients: torch.Tensor, terms: WeightInputs, biases: list[nn.Parameter]) -> PerExampleGradients:
     """Return the gradients of weights and biases of y_t = sum of W x_t over the terms, plus the biases.
 
     `gradients` [rows, positions, d] are those of y. Parameters that are not trained are left out; one must be
@@ -219,7 +219,7 @@ def affine_gradients(gradients: torch.Tensor, terms: Terms, biases: list[nn.Para
 class AffineGradients(PerExampleGradients):
     """What `affine_gradients` returns where gradients are not instantiated: a bias is a weight whose input is one."""
 
-    def __init__(self, gradients: torch.Tensor, terms: Terms, biases: list[nn.Parameter]) -> None:
+    def __init__(self, gradients: torch.Tensor, terms: WeightInputs, biases: list[nn.Parameter]) -> None:
         self._terms, self._biases, self._gradients = terms, biases, gradients
         ones = [gradients.new_ones(*gradients.shape[:2], 1)] if biases else []
         parts = [inputs for _, inputs in terms] + ones

@@ -32,7 +32,7 @@ def test_norms_and_sums_are_those_of_the_uses(layers: list[list[tuple[int, ...]]
     for (parameter, part), (theirs, wanted) in zip(found.weighted_sum(factors), expected, strict=True):
         assert parameter is theirs
         assert torch.allclose(part, wanted, rtol=1e-5, atol=1e-6)
-    ((run, flat),) = found.parts(factors)
+    ((run, flat),) = found.partial_sums(factors)
     assert all(one is other for one, (other, _) in zip(run, expected, strict=True))
     assert torch.allclose(flat, torch.cat([part.flatten() for _, part in expected]), rtol=1e-5, atol=1e-6)
 

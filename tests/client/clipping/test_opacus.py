@@ -13,7 +13,7 @@ from torch import nn
 from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.engine import Engine
 from bract.client.clipping.errors import ClippingError
-from bract.client.clipping.opacus import CHUNK, OpacusEngine, RecordClipper
+from bract.client.clipping.opacus import ROWS, OpacusEngine, RecordClipper
 from bract.client.records import Records
 from bract.models import build, read_flat
 from bract.privacy.plan.plan import ROUNDING_MARGIN
@@ -55,7 +55,7 @@ def test_the_sum_is_that_of_a_loop_over_single_records(count: int, clip: float) 
     assert found.dtype == np.float64
 
 
-@pytest.mark.parametrize("count", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5])
+@pytest.mark.parametrize("count", [ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 5])
 def test_batches_that_do_not_fill_their_chunks_are_summed_whole(count: int) -> None:
     records = images(count)
     expected = looped_sum(network(), records, CLIP)
@@ -96,7 +96,7 @@ def test_the_sum_leaves_the_parameters_as_they_are() -> None:
 
 def test_the_order_of_records_matters_less_than_the_margin() -> None:
     """By a factor of 20: the margin is what a plan leaves for rounding."""
-    records = images(2 * CHUNK + 9, scale=3.0)
+    records = images(2 * ROWS + 9, scale=3.0)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(records)))
     engine = OpacusEngine(network(), CLIP)
     shuffled = engine.clipped_sum(Records(records.features[order], records.labels[order]))
@@ -105,7 +105,7 @@ def test_the_order_of_records_matters_less_than_the_margin() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4, 1e8])
 def test_rounding_of_a_sum_lies_far_below_its_margin(scale: float) -> None:
-    records = images(2 * CHUNK, scale=scale)
+    records = images(2 * ROWS, scale=scale)
     found = OpacusEngine(network(), CLIP).clipped_sum(records)
     exact = OpacusEngine(network().double(), CLIP).clipped_sum(Records(records.features.double(), records.labels))
     assert np.linalg.norm(exact) > CLIP
@@ -138,10 +138,10 @@ def test_one_record_more_moves_the_sum_by_at_most_the_clip_norm(
     assert moved <= CLIP
 
 
-@pytest.mark.parametrize("number", [0, CHUNK // 2, CHUNK, 2 * CHUNK])
+@pytest.mark.parametrize("number", [0, ROWS // 2, ROWS, 2 * ROWS])
 def test_a_record_of_several_passes_moves_a_sum_by_the_clip_norm(number: int) -> None:
     """By at most that, wherever in the batch it is, and by most of it: it is clipped."""
-    records = images(2 * CHUNK + 1)
+    records = images(2 * ROWS + 1)
     engine = OpacusEngine(network(), CLIP * (1 - ROUNDING_MARGIN))
     moved = distance(engine.clipped_sum(records), engine.clipped_sum(without(records, number)))
     assert 0.9 * CLIP < moved <= CLIP
@@ -176,10 +176,10 @@ def test_no_record_moves_the_gradients_of_those_beside_it(kind: type[Engine]) ->
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [0, 3, CHUNK + 2])
+@pytest.mark.parametrize("at", [0, 3, ROWS + 2])
 def test_a_record_that_is_not_finite_counts_as_zero(poison: float, at: int) -> None:
     """And the others beside it count as without it."""
-    records = images(CHUNK + 4)
+    records = images(ROWS + 4)
     records.features[at, 0, 4, 4] = poison
     engine = OpacusEngine(network(), CLIP)
     spoilt, rest = engine.clipped_sum(records), engine.clipped_sum(without(records, at))
@@ -244,14 +244,14 @@ def test_a_layer_that_mixes_records_is_refused(layer: nn.Module) -> None:
 @pytest.mark.parametrize("kind", [BookKeepingEngine, OpacusEngine])
 def test_a_record_whose_pass_fails_counts_as_zero(kind: type[Engine]) -> None:
     """The others stay, and its place in the batch is reported."""
-    engine, records, faulty = kind(network(), CLIP), images(2 * CHUNK + 5), list[int]()
+    engine, records, faulty = kind(network(), CLIP), images(2 * ROWS + 5), list[int]()
     spoilt = Records(records.features, records.labels.clone())
-    spoilt.labels[[3, CHUNK + 1]] = CLASSES
+    spoilt.labels[[3, ROWS + 1]] = CLASSES
     keep = np.ones(len(records), dtype=np.bool_)
-    keep[[3, CHUNK + 1]] = False
+    keep[[3, ROWS + 1]] = False
     expected = engine.clipped_sum(records.select(keep))
     found = engine.clipped_sum(spoilt, on_failure=lambda place, fault: faulty.append(place))
-    assert faulty == [3, CHUNK + 1]
+    assert faulty == [3, ROWS + 1]
     assert distance(found, expected) < 1e-5
 
 
@@ -272,7 +272,7 @@ def test_passes_do_not_show_how_many_records_there_are(kind: type[Engine]) -> No
     engine.rehearse(images(2))
     model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     seen = []
-    for count in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK):
+    for count in (0, 1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS):
         engine.clipped_sum(images(count), 3)
         seen.append(shapes.copy())
         shapes.clear()
