@@ -121,7 +121,7 @@ def test_torchs_generator_is_left_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_is_trained_may_change_from_sum_to_sum() -> None:
+def test_what_is_trained_may_change_between_sums() -> None:
     model = build("mlp", SHAPE, CLASSES, 0)
     engine, records = BookKeepingEngine(model, CLIP), images(3)
     for trained in (True, False, True):

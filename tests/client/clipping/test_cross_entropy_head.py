@@ -31,13 +31,13 @@ def test_norms_sums_and_input_gradients_are_autograds(
     inputs = (scale * torch.randn(ROWS, *steps, WIDTH, dtype=dtype)).requires_grad_()
     losses = cross_entropy(layer(inputs), labels)
     wanted = [torch.autograd.grad(one, [layer.weight, layer.bias, inputs], retain_graph=True) for one in losses[:3]]
-    use, gradient = head_gradients(layer, inputs.detach(), labels, count=3)
+    of_head, gradient = head_gradients(layer, inputs.detach(), labels, count=3)
     norms = torch.stack([w.double().norm() ** 2 + b.double().norm() ** 2 for w, b, _ in wanted])
-    assert torch.allclose(use.squared_norms[:3], norms, rtol=tolerance)
-    assert float(use.squared_norms[3]) == 0.0
+    assert torch.allclose(of_head.squared_norms[:3], norms, rtol=tolerance)
+    assert float(of_head.squared_norms[3]) == 0.0
     factors = torch.tensor([0.3, 1.0, 0.5, 1.0], dtype=torch.float64)
     expected = [sum(f * g[part] for f, g in zip(factors, wanted, strict=False)) for part in range(2)]
-    found = dict(use.weighted_sum(factors))
+    found = dict(of_head.weighted_sum(factors))
     for parameter, theirs in zip([layer.weight, layer.bias], expected, strict=True):
         assert (found[parameter] - theirs).norm() <= tolerance * theirs.norm()
     of_inputs = sum(g[2] for g in wanted)
@@ -74,5 +74,5 @@ def test_only_a_last_linear_layer_under_cross_entropy_is_a_head() -> None:
 @pytest.mark.parametrize(("labels", "large"), [((2, 16), True), ((2, 15), False), ((2,), False)])
 def test_only_a_large_vocabulary_is_computed_record_by_record(labels: tuple[int, ...], large: bool) -> None:
     layer = nn.Linear(3, head.MANY_LOGITS // 16)
-    use, _ = head_gradients(layer, torch.randn(*labels, 3), torch.zeros(labels, dtype=torch.int64), 2)
-    assert isinstance(use, head.HeadGradients) == large
+    of_head, _ = head_gradients(layer, torch.randn(*labels, 3), torch.zeros(labels, dtype=torch.int64), 2)
+    assert isinstance(of_head, head.HeadGradients) == large

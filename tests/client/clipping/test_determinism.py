@@ -1,4 +1,4 @@
-"""A record's share does not depend on where it stands in a batch, nor on random numbers that others know."""
+"""A record's gradient depends neither on its row in a batch nor on random numbers that others know."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def test_equal_records_have_equal_gradients_in_every_row(
     torch.set_num_threads(2)
     with batch_invariant(CPU), HookedNetwork(model) as hooked:
         features, labels = record.expand(rows, *shape).contiguous(), torch.zeros(rows, dtype=torch.int64)
-        uses = hooked.per_example_gradients(loss, features, labels, rows)
-        for use in [*uses, *joined_if_short(uses)]:
-            norms = use.squared_norms
+        layers = hooked.per_example_gradients(loss, features, labels, rows)
+        for layer in [*layers, *joined_if_short(layers)]:
+            norms = layer.squared_norms
             assert bool((norms == norms[0]).all())
-            shares = [use.weighted_sum(chosen) for chosen in torch.eye(rows, dtype=torch.float64)]
+            shares = [layer.weighted_sum(chosen) for chosen in torch.eye(rows, dtype=torch.float64)]
             for share in shares[1:]:
                 assert all(torch.equal(a, b) for (_, a), (_, b) in zip(share, shares[0], strict=True))
 

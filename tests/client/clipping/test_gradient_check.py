@@ -1,4 +1,4 @@
-"""Networks that only a trial at the first batch tells from those whose records are apart."""
+"""Networks whose records are not independent, which only a trial at the first batch finds."""
 
 from __future__ import annotations
 
@@ -102,18 +102,18 @@ def records() -> Records:
         (Network, share_of_labels),
     ],
 )
-def test_records_that_are_not_apart_are_refused(model: type[Network], loss: Loss) -> None:
+def test_records_that_are_not_independent_are_refused(model: type[Network], loss: Loss) -> None:
     with pytest.raises(ClippingError, match="mixes records"):
         BookKeepingEngine(model(), 1.0, loss).clipped_sum(records())
 
 
-def test_what_a_network_does_in_training_is_what_is_checked() -> None:
+def test_a_network_is_checked_in_training_mode() -> None:
     with pytest.raises(ClippingError, match="rules of book-keeping do not give"):
         BookKeepingEngine(OnlyInTraining(), 1.0).clipped_sum(records())
 
 
 @pytest.mark.parametrize("model", [Network(), Unsteady(), nn.Sequential(Network(), nn.Dropout(0.5), nn.Linear(4, 4))])
-def test_records_that_are_apart_pass_with_dropout_too(model: nn.Module) -> None:
+def test_independent_records_pass_with_dropout_too(model: nn.Module) -> None:
     assert BookKeepingEngine(model, 1.0).clipped_sum(records()).any()
 
 

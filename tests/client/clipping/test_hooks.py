@@ -25,7 +25,7 @@ class Overwriting(nn.Module):
         return self.layer(inputs) + inputs.mul_(2.0)[:, :3]
 
 
-def test_inputs_that_are_changed_after_their_layer_are_refused() -> None:
+def test_inputs_changed_in_place_after_a_layer_are_refused() -> None:
     model = Overwriting()
     with HookedNetwork(model) as hooked, pytest.raises(ClippingError, match="changed in place"):
         hooked.per_example_gradients(cross_entropy, torch.randn(3, 4), torch.zeros(3, dtype=torch.int64), 3)

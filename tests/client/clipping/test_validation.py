@@ -94,7 +94,7 @@ def test_dropout_within_opacus_recurrence_is_refused(name: str) -> None:
     check_layers_for_opacus(nn.Sequential(kind(2, 3)))
 
 
-def test_plain_layers_are_refused_to_nobody() -> None:
+def test_plain_layers_are_not_refused() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(8, 2))
     check_layers(model)
     check_layers_for_opacus(model)

@@ -36,8 +36,8 @@ def convolutions(draw: st.DrawFn, flat: bool) -> tuple[nn.Module, tuple[int, ...
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-@pytest.mark.parametrize("cost", [0, 10**9], ids=["made", "gram"])
-@pytest.mark.parametrize("wide", [1, 10**9], ids=["strips", "windows"])
+@pytest.mark.parametrize("cost", [0, 10**9], ids=["instantiated", "ghost"])
+@pytest.mark.parametrize("wide", [1, 10**9], ids=["column blocks", "windows"])
 @pytest.mark.parametrize("flat", [True, False], ids=["Conv1d", "Conv2d"])
 @examples
 @given(data=st.data(), seed=seeds)

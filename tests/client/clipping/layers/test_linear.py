@@ -15,7 +15,7 @@ examples = settings(max_examples=8, deadline=None, suppress_health_check=[Health
 sizes, seeds = st.integers(1, 5), st.integers(0, 2**31)
 
 
-@pytest.mark.parametrize("cost", [0, outer.INSTANTIATION_COST, 10**9], ids=["made", "chosen", "gram"])
+@pytest.mark.parametrize("cost", [0, outer.INSTANTIATION_COST, 10**9], ids=["instantiated", "chosen", "ghost"])
 @examples
 @given(between=st.lists(sizes, max_size=3), p=sizes, d=sizes, bias=st.booleans(), seed=seeds)
 def test_linear(

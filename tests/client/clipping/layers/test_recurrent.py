@@ -70,13 +70,13 @@ def check_against_autograd(layer: Any, tolerance: float, with_start: bool = True
     expected, (of_inputs,) = each(layer, inputs, start), torch.autograd.grad(loss(layer(inputs, start)), inputs)
     rule = installed(layer)
     loss(layer(inputs, start)).backward()
-    (use,) = rule.gradients
+    (gradients,) = rule.gradients
     norms = torch.stack([sum((g.double() ** 2).sum() for g in gradients) for gradients in expected])  # type: ignore[misc]
     factors = torch.tensor([0.3, 1.0, 0.0, 0.7], dtype=torch.float64)
-    assert torch.allclose(use.squared_norms, norms, rtol=tolerance, atol=0.0)
-    assert bool((use.squared_norm_bounds.sqrt() >= norms.sqrt() * (1 - 1e-4)).all())
+    assert torch.allclose(gradients.squared_norms, norms, rtol=tolerance, atol=0.0)
+    assert bool((gradients.squared_norm_bounds.sqrt() >= norms.sqrt() * (1 - 1e-4)).all())
     assert (inputs.grad - of_inputs).norm() <= tolerance * of_inputs.norm()
-    found = dict(use.weighted_sum(factors))
+    found = dict(gradients.weighted_sum(factors))
     for place, parameter in enumerate(layer.parameters()):
         wanted = sum(f * gradients[place] for f, gradients in zip(factors, expected, strict=True))
         assert (found[parameter] - wanted).norm() <= tolerance * wanted.norm()
