@@ -240,7 +240,7 @@ def test_parameters_of_another_length_are_refused(make: Make, sample: Sample) ->
         local_steps(work)
 
 
-@pytest.mark.parametrize("rate", [1e6, 1e60])
+@pytest.mark.parametrize("rate", [1.0, 1e6])
 def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample, rate: float) -> None:
     plan = make(training={"local_steps": 2, "learning_rate": rate})
     work = Task(plan, np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
