@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that says what was trained, what it cost in privacy, and what that covers."""
+"""The report of a run: one HTML file with the training, its privacy cost, and what the guarantee covers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .run_figures import VIEWS, figures
 from .samples import samples
 
 PRIVATE = "folder"
-"""The key of the plan that tells where this machine has its files."""
+"""The plan's key that holds a path on this machine; the report hides its value."""
 
 VAST = 12.0
-"""An epsilon above which the factor e^epsilon is not written out: it bounds nothing that matters."""
+"""The epsilon above which the report does not write out e^epsilon, because the bound is meaningless."""
 
 
 def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> None:
-    """Write the report of a run over so many training records to `path`; the same run gives the same bytes.
+    """Write the report of a run over `records` training records to `path`; the same run gives the same bytes.
 
     Raises:
-        StorageError: it cannot be written; the old report is intact.
+        StorageError: the file cannot be written; an old report stays intact.
     """
     epsilon: dict[View, float | None] = {view: outcome.epsilon[view] for view in get_args(View)}
     title = f"{study.model.name} on {study.data.name}"
@@ -39,7 +39,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         _headline(study, outcome, epsilon),
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
-        section("The course of the training", *figures(study, outcome, epsilon)),
+        section("Progress of the training", *figures(study, outcome, epsilon)),
         *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
         *samples(study, outcome),
         section("Privacy mechanism", _table(mechanism(study))),
@@ -90,7 +90,7 @@ def _headline(study: Study, outcome: Outcome, epsilon: Mapping[View, float | Non
 
 
 def _shown(value: str) -> Html:
-    """Return a value of the headline: large where it is a figure, less so where it says that there is none."""
+    """Return a value of the headline: in large type if it is a number."""
     return element("dd", value, class_="words" if value.startswith("no") else "figure")
 
 
@@ -124,11 +124,11 @@ def _guarantee(study: Study, epsilon: float | None) -> Iterator[Html]:
     )
     seeing = _DATA_OR_NONE if unit == "client" and study.privacy.noise != "central" else ""
     yield element("p", element("strong", trust), f" {scope.format(colluders=_colluders(study))}{seeing}")
-    yield element("p", _ABOUT_FIGURES.format(clipped=_CLIPPED[unit]))
+    yield element("p", _ABOUT_NUMBERS.format(clipped=_CLIPPED[unit]))
 
 
 def _colluders(study: Study) -> str:
-    """Return how many devices may work with the server without harm to the bound."""
+    """Return a phrase for the number of colluding devices that the bound tolerates."""
     if not study.colluders:
         return "with no device on its side"
     return f"even with {count(study.colluders, 'device')} of a round on its side"
@@ -136,20 +136,20 @@ def _colluders(study: Study) -> str:
 
 _WHOLE = {"record": "", "client": ", with all its records,"}
 _CLIPPED = {"record": "float32 gradients are", "client": "a client's change is"}
-"""What the unit is, and what of it is clipped."""
+"""For each unit: what it includes, and what is clipped."""
 
 _TRUST = {
     "central": (
         "The server is trusted.",
         "the released models",
-        "The bound holds against everyone who sees only the released models, those of all rounds. It does not hold"
-        " against the server: the clients' sums reach it without noise, and it adds the noise itself.",
+        "The bound holds against everyone who sees only the released models of all rounds. It does not hold against"
+        " the server: the server receives the clients' sums without noise, and adds the noise itself.",
     ),
     "distributed": (
         "The server does not have to be trusted.",
         "the released models",
-        "Against the server, {colluders}, the bound is the other epsilon above: the sums reach it with the devices'"
-        " noise in them, and it sees nothing else of their updates.",
+        "Against the server, {colluders}, the bound is the other epsilon above: the sums that the server receives"
+        " contain the devices' noise, and it sees nothing else of their updates.",
     ),
     "local": (
         "Nobody has to be trusted.",
@@ -157,11 +157,11 @@ _TRUST = {
         "The bound holds against everyone, the server included: a device adds its noise before anything leaves it.",
     ),
 }
-"""For each place of noise: who is trusted, what the bound is about, and against whom it holds."""
+"""For each noise mechanism: who is trusted, what the bound covers, and the adversaries that it holds against."""
 
 _DATA_OR_NONE = (
-    " The server sees who takes part. So what it cannot tell is whether a device that takes part brings the client's"
-    " data, or none at all."
+    " The server sees who takes part. The bound hides whether a participating device contributes the client's data"
+    " or no data."
 )
 
 
@@ -174,7 +174,7 @@ def _factor(epsilon: float) -> Iterator[str]:
 
 
 def _odds(epsilon: float, unit: str) -> str:
-    """Return what the bound means for one who tries to tell whether a record was used (delta left aside)."""
+    """Return the meaning of the bound for an adversary who infers membership, without delta."""
     if epsilon > VAST:
         return "A bound as loose as this one promises next to nothing in the worst case."
     sure = math.ceil(1e4 / (1 + math.exp(-epsilon))) / 1e4
@@ -184,30 +184,30 @@ def _odds(epsilon: float, unit: str) -> str:
     )
 
 
-_ABOUT_FIGURES = (
-    "A client is charged for every round it takes part in; the figures are those of the client that was charged most."
-    " Rounding is accounted for: {clipped} clipped 1/1024 below the norm that the noise is scaled to, and"
-    " sums and noise are whole numbers on a grid, so no digits below it can give a value away. As this was a"
-    " simulation, whoever ran it held all records; the figures say what the same plan reveals in a deployment."
+_ABOUT_NUMBERS = (
+    "A client is charged for every round in which it takes part; the epsilons are for the client with the highest"
+    " charge. They account for rounding: {clipped} clipped 1/1024 below the norm that the noise is scaled to, and"
+    " sums and noise are integers on a grid, so no lower digits can reveal a value. This was a simulation, and"
+    " whoever ran it held all records; the epsilons describe what the same plan reveals in a deployment."
 )
 
 
 def _limits(study: Study) -> Iterator[Html]:
-    """Return the items of the list of what the guarantee does not cover."""
+    """Yield the list items of what the guarantee does not cover."""
     unit, seed = study.privacy.unit, study.simulation.seed
     items: list[tuple[str, str]] = (
         [] if study.secure else [_NO_MASKS if study.aggregation.protocol == "secagg" else _CLEAR_UPDATES]
     )
     if not study.protected:
-        items.append(("All records.", "Neither the released models nor what the server saw is bounded by anything."))
+        items.append(("All records.", "Nothing limits what the released models, or the server's view, reveal."))
     if study.protected and seed is not None:
-        text = f"Whoever knows the seed, {seed}, can recompute the noise and take it off: do not release its models."
+        text = f"Whoever knows the seed, {seed}, can recompute and subtract the noise: do not release its models."
         items.append(("This very run, because it is seeded.", text))
     if study.protected and study.privacy.noise == "central":
-        items.append(("What the server sees.", "It is trusted with sums that carry no noise."))
+        items.append(("What the server sees.", "The server is trusted with sums without noise."))
     if study.protected and study.privacy.noise == "distributed":
         most = count(study.colluders, "device")
-        text = f"With more than {most} of a round on its side, the server knows more of the noise than is claimed."
+        text = f"With more than {most} of a round on its side, the server knows more of the noise than assumed."
         items.append(("More colluders than assumed.", text))
         items += [] if study.malicious else [_HONEST_SERVER]
     if study.protected and study.large_delta:
@@ -217,19 +217,19 @@ def _limits(study: Study) -> Iterator[Html]:
     yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))
 
 
-_CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan adds updates up without masks.")
+_CLEAR_UPDATES = ("Each client's own update.", "The server sees it: this plan sums updates without masks.")
 _NO_MASKS = (
     "Each client's own update.",
-    "This simulation left the masks of secure aggregation out to save time; a deployment does not.",
+    "This simulation omitted the masks of secure aggregation to save time; a deployment uses them.",
 )
 _LARGE_DELTA = (
     "One {unit} out of all of them, as delta is so large.",
-    "It is one part of all {unit}s or more: to publish one {unit} in full, drawn at random, would keep to this bound."
-    " The plan allows that.",
+    "Delta is 1/n or more for n {unit}s: publishing one random {unit} in full would satisfy this bound."
+    " The plan allows such a delta.",
 )
 _HONEST_SERVER = (
     "A server that breaks the protocol.",
-    "The plan's aggregation.mode is semi-honest; with malicious-server the devices do not rely on that.",
+    "The plan's aggregation.mode is semi-honest; the mode malicious-server also covers such a server.",
 )
 _UNCOVERED = (
     (
@@ -238,24 +238,24 @@ _UNCOVERED = (
     ),
     (
         "The search for this plan.",
-        "Trying other hyper-parameters on the same data, or training on them again, costs privacy that is not counted"
-        " here: the epsilons of all runs add up.",
+        "Trying other hyper-parameters on the same data, or training on the data again, costs privacy that is not"
+        " counted here: the epsilons of all runs add up.",
     ),
     (
         "The figures on this page.",
-        "The numbers of clients and records are exact, and quality is measured on test records, which the bound"
-        " leaves out.",
+        "The numbers of clients and records are exact, and quality is measured on test records, which the bound does"
+        " not cover.",
     ),
     (
         "What is true of people in general.",
-        "A model may teach its reader facts about anyone that would have been learnt without their data.",
+        "A model may reveal facts about a person that it would also have learnt without that person's data.",
     ),
 )
 _NEVER_COVERED = (
     ("Who took part, and when.", "The server sees which clients answer in which round, and how fast."),
     (
         "Poisoned inputs.",
-        "Privacy bounds what leaks out, not what goes in: false records or false updates can spoil the model.",
+        "Privacy limits what leaks out, not what goes in: false records or false updates can spoil the model.",
     ),
 )
 
@@ -273,11 +273,11 @@ def _totals(study: Study, outcome: Outcome, records: int) -> Iterator[tuple[str,
     yield "Without an answer", f"{chosen - codes.total():,}"
 
 
-_ABOUT_PLAN = "Every table and key, with the value that was used."
+_ABOUT_PLAN = "Every table and key, with the value that the run used."
 
 
 def _plan(study: Study) -> Html:
-    """Return the plan as a table with one group of rows for each of its tables."""
+    """Return the plan as an HTML table with one group of rows for each TOML table."""
     tables = study.model_dump(mode="json").items()
     return element("table", *(element("tbody", _group(name), rows(_values(table))) for name, table in tables))
 
@@ -293,8 +293,8 @@ def _values(table: Mapping[str, object]) -> Iterator[tuple[str, Html]]:
 
 
 _ABOUT_LEDGER = (
-    "The first line of its ledger.jsonl names this plan (a shared ledger names it with each release), and the line of"
-    " the last finished round has this hash. The digest covers every table of the plan but [simulation]."
+    "The first line of ledger.jsonl contains this plan digest (a shared ledger has it in each release), and the"
+    " line of the last finished round has this hash. The digest covers every table of the plan except [simulation]."
 )
 
 

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file with quality against epsilon, every point, and what the search would cost."""
+"""The report of a sweep: one HTML file with quality against epsilon, every point, and the cost of the search."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ table + .note { margin-top: 1.2rem; }
 
 
 def write_report(path: Path, outcome: Outcome, studies: Sequence[Study]) -> None:
-    """Write the report of a sweep over these studies, one a point, to `path`.
+    """Write the report of a sweep over these studies, one per point, to `path`.
 
     Raises:
-        StorageError: it cannot be written; the old report is intact.
+        StorageError: the file cannot be written; an old report stays intact.
     """
     title = f"{_common(study.model.name for study in studies)} on {_common(study.data.name for study in studies)}"
     private = outcome.request.selection is not None
@@ -44,7 +44,7 @@ def write_report(path: Path, outcome: Outcome, studies: Sequence[Study]) -> None
         *(_outcome_of_selection(outcome) if private else _table_of_points(outcome)),
         section("What the search costs", *_cost(outcome)),
         section("How to read this", element("ul", *_caveats(outcome))),
-        section("What was asked", *_asked(outcome)),
+        section("The request", *_asked(outcome)),
     ]
     replace_file(path, page(f"Sweep report: {title}", parts).encode("utf-8", "backslashreplace"))
 
@@ -99,7 +99,7 @@ def _headline(outcome: Outcome) -> Html:
 
 
 def _own(best: Point | None, view: View) -> str:
-    """Return the epsilon of one run of the best point, or why there is none."""
+    """Return the epsilon of one run of the best point, or the reason why there is none."""
     if best is None:
         return "not measured"
     open_ = best.epsilon("released") is None
@@ -140,8 +140,8 @@ def _points(outcome: Outcome) -> Iterator[Html]:
 
 
 _ABOUT_POINTS = (
-    "Means over the seeds, and the least and the largest {name} among them. The best point is in bold; a bar marks"
-    " those that no other one beats in both {name} and epsilon. Epsilons are those of one run."
+    "Means over the seeds, with the smallest and the largest {name}. The best point is in bold; a bar marks the"
+    " points that no other point beats in both {name} and epsilon. Epsilons are for one run."
 )
 
 
@@ -167,7 +167,7 @@ def _number(text: str) -> tuple[str, Mapping[str, str]]:
 def _outcome_of_selection(outcome: Outcome) -> Iterator[Html]:
     best, selection = outcome.best, outcome.request.selection
     if best is None:
-        yield section("The outcome", element("p", "None: the number of tries that was drawn is zero."))
+        yield section("The outcome", element("p", "None: the drawn number of tries is zero."))
         return
     facts = [(key, element("code", show(value))) for key, value in best.values.items()]
     facts += [(best.score.figure.title, str(best.score)), ("Its folder", element("code", best.runs[0].folder))]
@@ -191,21 +191,21 @@ def _cost(outcome: Outcome) -> Iterator[Html]:
         yield element("p", _SELECTION.format(tries=f"{selection.tries:g}", law=selection.law))
         facts = _views("The outcome", cost, cost.epsilon)
     more = selection is not None or cost.runs > cost.points
-    yield _table([*facts, *(_views("One run of every point", cost, cost.once) if more else ())])
+    yield _table([*facts, *(_views("One run per point", cost, cost.once) if more else ())])
 
 
 _EVERY_RUN = (
-    "A run is a release to whoever compares the runs, also if only the best one is published: choosing it read all of"
-    " them. On real data the runs' events add up, each client being charged for as many rounds as the one that was in"
-    " most of them. That is what these figures compose, repetitions with other seeds included. Only on public"
-    " data does a search cost nothing: a simulation over private data reads them as any training does. Many"
-    " candidates are cheaper to choose from by private selection (--select private)."
+    "Every run is a release to whoever compares the runs, even if only the best one is published: the choice reads"
+    " all of them. On real data the costs of all runs, repetitions with other seeds included, add up; these"
+    " epsilons charge each client for as many rounds as the client with the most rounds. Only a search on"
+    " public data costs nothing: a simulation over private data reads them as any training does. With many candidates,"
+    " private selection (--select private) is cheaper."
 )
 _SELECTION = (
-    "Candidates were drawn from the grid uniformly and with replacement, {tries} tries being expected under the {law}"
-    " law, and the best outcome alone is released (Liu, Talwar 2019; Papernot, Steinke 2022, theorems 2 and 6). Each"
-    " candidate is charged as the dearest of them. On real data the number of tries, all outcomes but this one, and"
-    " their folders stay secret."
+    "Candidates were drawn from the grid uniformly and with replacement, with {tries} expected tries under the"
+    " {law} law, and only the best outcome is released (Liu, Talwar 2019; Papernot, Steinke 2022, theorems 2 and"
+    " 6). Every candidate is charged like the most expensive one. On real data the number of tries, all other"
+    " outcomes and their folders stay secret."
 )
 
 
@@ -218,24 +218,24 @@ def _views(what: str, cost: Cost, epsilon: Mapping[View, float | None]) -> Itera
 def _caveats(outcome: Outcome) -> Iterator[Html]:
     items = [_TEST_RECORDS, _SEEDED]
     if outcome.request.selection is None:
-        items = [_FLATTERED, *items]
+        items = [_SELECTION_BIAS, *items]
     yield from (element("li", element("strong", name), f" {text}") for name, text in items)
 
 
-_FLATTERED = (
-    "The best is flattered.",
-    "It was chosen by the figure that is shown for it: repeated with fresh seeds it will tend to come out worse."
-    " Points whose bands overlap cannot be told apart by these seeds.",
+_SELECTION_BIAS = (
+    "Selection bias.",
+    "The best point was chosen by its score: with fresh seeds its score tends to be lower. These seeds cannot"
+    " distinguish points whose bands overlap.",
 )
 _TEST_RECORDS = (
     "The test records.",
-    "Quality is measured on test records that no client holds. They are taken to be public: a choice that reads"
-    " them reveals something of them that no figure here counts. If they are not public, protect them too.",
+    "Quality is measured on test records that no client holds. They are assumed to be public: a choice by quality"
+    " reveals something about them that no epsilon here counts. If they are not public, protect them too.",
 )
 _SEEDED = (
     "The seeds.",
-    "Whoever knows the seed of a run can recompute its noise and take it off. Run the plan that you choose anew,"
-    " without a seed, before a model is released.",
+    "Whoever knows the seed of a run can recompute and subtract its noise. Before you release a model, run the chosen"
+    " plan again without a seed.",
 )
 
 
@@ -244,10 +244,10 @@ def _asked(outcome: Outcome) -> Iterator[Html]:
     if outcome.request.selection is None:
         facts.append(("Seeds", Html(", ".join(map(str, range(1, outcome.request.seeds + 1))))))
     yield _table(facts)
-    yield element("p", "The rest of the plan, before defaults are put in:", class_="note")
+    yield element("p", "The rest of the plan, without defaults:", class_="note")
     tables = outcome.request.tables.items()
     keys = [(f"{t}.{key}", element("code", show(value))) for t, table in tables for key, value in table.items()]
-    yield _table(pair for pair in keys if pair[0] != "simulation.folder")  # where this machine has its files
+    yield _table(pair for pair in keys if pair[0] != "simulation.folder")  # a path on this machine
 
 
 def _table(pairs: Iterable[tuple[str, str]]) -> Html:

@@ -1,1 +1,1 @@
-"""Many runs of one plan with keys varied: in parallel, resumable, and with what such a search costs in privacy."""
+"""Runs one plan over a grid of settings: in parallel, resumable, with the privacy cost of the search."""

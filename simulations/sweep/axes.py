@@ -1,4 +1,4 @@
-"""The grid of a sweep: keys of the plan with the values that each takes, and their combinations."""
+"""The grid of a sweep: keys of the plan, the values of each, and all combinations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...privacy import PlanError, override
 from ...privacy.plan.toml import Tables
 
 Values = Mapping[str, Any]
-"""One point of a grid: what each key that varies is set to, in the order of the axes."""
+"""One point of a grid: the value of each varied key, in the order of the axes."""
 
 PAIRS = {"[": "]", "{": "}"}
 SEED = "simulation.seed"
@@ -20,20 +20,20 @@ SEED = "simulation.seed"
 
 @dataclass(frozen=True)
 class Axis:
-    """A key of the plan, such as `privacy.epsilon`, and the values that it takes in turn."""
+    """A key of the plan, such as `privacy.epsilon`, and its values."""
 
     key: str
     values: tuple[Any, ...]
 
 
 def read_axis(text: str) -> Axis:
-    """Return the axis that was typed as `privacy.epsilon=1,2,4,8`; a value is TOML, or else a string.
+    """Return the axis for text such as `privacy.epsilon=1,2,4,8`; a value is TOML, or else a string.
 
     >>> read_axis("data.split=iid,natural").values
     ('iid', 'natural')
 
     Raises:
-        PlanError: it is not of that form, or has a value twice.
+        PlanError: the text is malformed or has a value twice.
     """
     key, equals, rest = text.partition("=")
     table, dot, name = key.strip().partition(".")
@@ -49,10 +49,10 @@ def read_axis(text: str) -> Axis:
 
 
 def read_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
-    """Return the axes that were typed, in their order.
+    """Return the axes for these texts, in order.
 
     Raises:
-        PlanError: one is malformed, or a key is there twice.
+        PlanError: a text is malformed, or a key occurs twice.
     """
     axes = tuple(read_axis(text) for text in texts)
     keys = [axis.key for axis in axes]
@@ -62,13 +62,13 @@ def read_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
 
 
 def points(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """Return all combinations of values: the first axis varies slowest. Without an axis there is one, empty."""
+    """Return all combinations of values; the first axis varies slowest. Without axes, return one empty point."""
     keys = [axis.key for axis in axes]
     return [dict(zip(keys, values, strict=True)) for values in product(*(axis.values for axis in axes))]
 
 
 def put(tables: Tables, values: Values) -> Tables:
-    """Return the tables of a plan with the values of one point put in."""
+    """Return a copy of a plan's tables with the values of one point."""
     changed = {name: dict(table) for name, table in tables.items()}
     for path, value in values.items():
         table, _, key = path.partition(".")
@@ -77,7 +77,7 @@ def put(tables: Tables, values: Values) -> Tables:
 
 
 def show(value: Any) -> str:
-    """Return a value as a person types it: strings bare, all else as JSON."""
+    """Return a value as text: strings without quotes, other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -91,7 +91,7 @@ def describe(values: Values) -> str:
 
 
 def split(text: str) -> list[str]:
-    """Return the pieces between commas, but for commas within brackets or quotation marks.
+    """Return the pieces between commas; commas inside brackets or quotation marks do not split.
 
     >>> split('[1, 28, 28], "a,b", c')
     ['[1, 28, 28]', ' "a,b"', ' c']

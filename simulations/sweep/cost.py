@@ -1,4 +1,4 @@
-"""What a search would cost on real data: every run is a release, and all of them together are paid for."""
+"""The privacy cost of a search on real data: every run is a release, and their costs add up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .private_selection import Law, selection_epsilon
 from .request import Run
 
 Spending = Mapping[View, Counter[Event]]
-"""What one run costs the unit that it costs most, in either view: events, and how often each happened."""
+"""For each view, the events charged to the unit with the largest cost in one run, and their counts."""
 
 VIEWS: tuple[View, ...] = get_args(View)
 
@@ -29,10 +29,10 @@ WATCHING = "the server sees every run that is made, so for it they all add up"
 
 @dataclass(frozen=True)
 class Cost:
-    """The epsilons of a search at `delta`, in either view; None where nothing bounds it, and `reasons` say why.
+    """The epsilons of a search at `delta`, one for each view. None means no bound; `reasons` says why.
 
-    `epsilon` is that of what was run, of the outcome if the selection was private; `once` is that of one run of each
-    point, as if no seed had been repeated.
+    `epsilon` covers all runs, or only the outcome of a private selection. `once` covers one run per point, as if each
+    point had one seed.
     """
 
     runs: int
@@ -45,11 +45,11 @@ class Cost:
 
 
 def cost_of_runs(runs: Sequence[Run], studies: Sequence[Study], folder: Path) -> Cost:
-    """Return what all runs that were begun in `folder` cost together, going by their ledgers.
+    """Return the total cost of all runs that began in `folder`, by their ledgers.
 
-    A client is charged, in every run, for as many rounds as the client that was in most of them: that is an upper
-    bound for every client, also where the runs deal the records out in different ways. The delta is the least of the
-    runs', the unit the one that all of them protect.
+    In every run, each client is charged for as many rounds as the client with the most rounds. This bounds the cost
+    of every client, even if the runs split the records differently. The delta is the smallest delta of the runs, and
+    the unit is the one that all of them protect.
     """
     spendings = [(run, ledger_spending(studies[run.point], folder / run.folder)) for run in runs]
     begun = [(run, spending) for run, spending in spendings if spending is not None]
@@ -61,9 +61,10 @@ def cost_of_runs(runs: Sequence[Run], studies: Sequence[Study], folder: Path) ->
 
 
 def cost_of_selection(law: Law, studies: Sequence[Study]) -> Cost:
-    """Return what the outcome of a private selection among the studies costs, whatever was drawn.
+    """Return the cost of the outcome of a private selection among the studies, for any draw.
 
-    Against the server it protects nothing: the server sees every run. `once` is one run of every point, to compare.
+    Private selection does not protect against the server, which sees every run. `once` is the cost of one run of
+    every point, for comparison.
     """
     planned = [planned_spending(study) for study in studies]
     cost = _cost(0, studies, [], planned)
@@ -74,15 +75,15 @@ def cost_of_selection(law: Law, studies: Sequence[Study]) -> Cost:
 
 
 def planned_spending(study: Study) -> Spending:
-    """Return what the whole study costs a client that takes part as often as one can."""
+    """Return the cost of the whole study for a client that takes part as often as the plan allows."""
     events: Mapping[View, Event] = {"server": study.server_event, "released": study.round_event}
     return {view: Counter({events[view]: study.participations}) for view in VIEWS}
 
 
 def ledger_spending(study: Study, folder: Path) -> Spending | None:
-    """Return what the ledger of a run says was spent on the client that was in most of its rounds.
+    """Return the cost of one run for its most charged client, by the run's ledger.
 
-    None if there is no ledger: nothing was released. One that cannot be read counts as one of all planned rounds.
+    None without a ledger: the run released nothing. An unreadable ledger counts as all planned rounds.
     """
     path = folder / "ledger.jsonl"
     if not path.exists():
@@ -140,7 +141,7 @@ def _largest(spendings: Sequence[Spending]) -> Spending:
 
 
 def _most(counters: Iterable[Counter[Event]]) -> Counter[Event]:
-    """Return, for each event, how often it happened to the one it happened to most."""
+    """Return the largest count of each event over all counters."""
     most: Counter[Event] = Counter()
     for counter in counters:
         most |= counter
@@ -148,7 +149,7 @@ def _most(counters: Iterable[Counter[Event]]) -> Counter[Event]:
 
 
 def _curve(planned: Sequence[Spending], view: View) -> Callable[[float], float]:
-    """Return the largest Renyi curve of the candidates."""
+    """Return the pointwise maximum of the candidates' Renyi curves."""
     events = [tuple(Composed(event, count) for event, count in spending[view].items()) for spending in planned]
 
     @cache

@@ -1,4 +1,4 @@
-"""What a sweep came to: its runs put together by point, the best of them, and those that no other one beats."""
+"""The outcome of a sweep: its runs grouped by point, the best point, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .results import Record
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid and its finished runs that have the figure that is compared, one a seed; at least one."""
+    """A point of the grid, and its finished runs that have the compared metric `key`: at least one, one per seed."""
 
     values: Values
     runs: tuple[Record, ...]
@@ -28,27 +28,27 @@ class Point:
 
     @cached_property
     def score(self) -> Score:
-        """The mean over the seeds of the figure that is compared."""
+        """The mean of the compared metric over the seeds."""
         return Score(FIGURES[self.key], self.figures[self.key])
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """The means over the seeds of all figures that every run has."""
+        """The mean over the seeds of each metric that every run has."""
         shared = [key for key in FIGURES if all(key in run.figures for run in self.runs)]
         return {key: fmean(run.figures[key] for run in self.runs) for key in shared}
 
     @property
     def low(self) -> float:
-        """The least of the seeds."""
+        """The smallest value of the compared metric over the seeds."""
         return min(run.figures[self.key] for run in self.runs)
 
     @property
     def high(self) -> float:
-        """The largest of the seeds."""
+        """The largest value of the compared metric over the seeds."""
         return max(run.figures[self.key] for run in self.runs)
 
     def show(self, value: float) -> str:
-        """Return a value of that figure as people read it."""
+        """Return a value of the compared metric as text."""
         return FIGURES[self.key].show(value)
 
     @property
@@ -58,16 +58,16 @@ class Point:
         return fmean(losses) if losses else None
 
     def epsilon(self, view: View) -> float | None:
-        """What one run cost in one view, the most over the seeds; None where nothing bounds it."""
+        """Return the largest epsilon of one run over the seeds, in one view; None without a bound."""
         figures = [run.epsilon[view] for run in self.runs]
         return None if None in figures else max(e for e in figures if e is not None)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A sweep that has ended: what was asked, every run's record in order, its points, and what the search costs.
+    """A finished sweep: its request, the records of all runs in order, its points, and the cost of the search.
 
-    Where the selection was private, `records` and `points` hold the one outcome alone, or nothing.
+    After a private selection, `records` and `points` hold only the selected outcome, or nothing.
     """
 
     request: Request
@@ -84,23 +84,23 @@ class Outcome:
 
     @cached_property
     def best(self) -> Point | None:
-        """The point of the best mean score; among equals the one of least epsilon, then the first."""
+        """The point with the best mean score; ties go to the smallest epsilon, then to the first point."""
         return max(self.points, key=lambda p: (p.score.merit, -_or_infinite(p.epsilon("released"))), default=None)
 
     @property
     def figure(self) -> Figure:
-        """What the points are compared by."""
+        """The metric that compares the points."""
         return self.best.score.figure if self.best else Figure("quality")
 
     @cached_property
     def view(self) -> View:
-        """The view that points are compared in: the server's where all protected points have an epsilon there."""
+        """The view for comparisons: server if all protected points have an epsilon there, else released."""
         protected = [p for p in self.points if p.epsilon("released") is not None]
         return "server" if protected and all(p.epsilon("server") is not None for p in protected) else "released"
 
     @cached_property
     def front(self) -> list[Point]:
-        """The points of which no other has a score as good at an epsilon as low, cheapest first."""
+        """The Pareto front of score and epsilon, by increasing epsilon."""
         found: list[Point] = []
         finite = [p for p in self.points if p.epsilon(self.view) is not None]
         for point in sorted(finite, key=lambda p: (_or_infinite(p.epsilon(self.view)), -p.score.merit)):
@@ -110,10 +110,10 @@ class Outcome:
 
 
 def make_points(records: Sequence[Record]) -> tuple[Point, ...]:
-    """Return the points of which a run was finished and measured, in the order of the records.
+    """Return the points that have a finished and measured run, in the order of the records.
 
-    Points are compared by one figure, that of the first such run: where networks learn different tasks, the others
-    are no points.
+    All points are compared by one metric, the headline metric of the first such run. Runs without that metric, such
+    as runs of a network with another task, are left out.
     """
     finished = [record for record in records if record.finished]
     key = next((key for record in finished for key in HEADLINES if key in record.figures), None)
@@ -129,13 +129,13 @@ def make_points(records: Sequence[Record]) -> tuple[Point, ...]:
 
 
 def winner(records: Sequence[Record]) -> Record | None:
-    """Return the record of the best score, the first among equals; a run that failed counts as the worst."""
+    """Return the record with the best score; ties go to the first, and a failed run counts as the worst."""
     able = [(record, record.score) for record in records if record.finished and record.score]
     return max(able, key=lambda pair: pair[1].merit, default=(None, None))[0]
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome as plain values: the one object that `--json` prints."""
+    """Return the outcome as plain values: the object that `--json` prints."""
     best, cost, selection = outcome.best, outcome.cost, outcome.request.selection
     values: dict[str, Any] = {
         "name": outcome.request.name,

@@ -1,4 +1,4 @@
-"""The worker processes of a sweep: started, fed run by run, and ended whatever happens."""
+"""The worker processes of a sweep: starts them, sends each one run at a time, and ends them in every case."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", 
 
 Task = dict[str, Any]
 Message = dict[str, Any]
-"""`run` and either `record`, the fields of what it came to; or `round` and whether it is `fresh`."""
+"""`run`, and either `record` (the fields of a Record), or `round` and `fresh` (False for a resumed run's start)."""
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -35,7 +35,7 @@ class _Worker:
     task: Task | None = None
 
     def give(self, task: Task) -> None:
-        """Send it a task; one that is dead by now is found out when its output ends."""
+        """Send a task to the worker; a dead worker is noticed when its output ends."""
         self.task = task
         with suppress(BrokenPipeError):
             _pipe(self.process.stdin).write(json.dumps(task).encode() + b"\n")
@@ -43,7 +43,7 @@ class _Worker:
 
 
 class Pool:
-    """As many workers as there are jobs, each a process with one thread for its arithmetic."""
+    """A pool of up to `jobs` worker processes, each with one compute thread."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
@@ -51,9 +51,9 @@ class Pool:
         self._told: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Message]:
-        """Yield the workers' messages until every task has its record; then, or on any fault, the workers are ended.
+        """Yield the workers' messages until every task has its record; end the workers then, or on any error.
 
-        A worker that dies is replaced; its run gets a record that says so.
+        A worker that dies is replaced, and its run gets a record with the error.
         """
         waiting, left = deque(tasks), len(tasks)
         try:
@@ -93,12 +93,12 @@ class Pool:
     def _listen(self, worker: _Worker) -> None:
         with _pipe(worker.process.stdout) as stream:
             for line in stream:
-                if line.endswith(b"\n"):  # else it was killed as it wrote
+                if line.endswith(b"\n"):  # else the worker was killed while it wrote
                     self._told.put((worker, json.loads(line)))
         self._told.put((worker, None))
 
     def _bury(self, worker: _Worker) -> Message:
-        """Return the record of the run that a dead worker was at, nothing if it had none."""
+        """Return a failure record for the dead worker's run, or an empty message if it had no run."""
         self._workers.remove(worker)
         code = worker.process.wait()
         _close(worker.process)
@@ -106,12 +106,12 @@ class Pool:
             return {}
         task = worker.task
         what = f"its process ended by signal {-code}" if code < 0 else f"its process ended with code {code}"
-        hint = "if memory ran out, take fewer --jobs; set BRACT_DEBUG=1 to see what it says"
+        hint = "if memory ran out, use fewer --jobs; set BRACT_DEBUG=1 to see its output"
         record = Record(task["run"], task["seed"], task["values"], task["folder"], error=what, hint=hint)
         return {"run": task["run"], "record": asdict(record)}
 
     def _end(self) -> None:
-        """Kill all workers: a run's state on disk is whole at any moment, and a finished one has its record."""
+        """Kill all workers: a run's files are complete at any moment, and finished runs have records."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -121,7 +121,7 @@ class Pool:
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    """Close our end of its input; its output is closed by the thread that reads it to its end."""
+    """Close the process's stdin; the thread that reads its stdout closes that."""
     with suppress(BrokenPipeError):
         _pipe(process.stdin).close()
 

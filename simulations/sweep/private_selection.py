@@ -1,8 +1,10 @@
-"""Private selection: what it costs to try a random number of candidates and to release only the best one.
+"""Private selection: the cost of trying a random number of candidates and releasing only the best one.
 
 Every try draws one candidate, uniformly and with replacement, and runs it with fresh randomness. The number of tries
-is drawn from a law fixed beforehand; it and all tries but the best stay secret. Fixed numbers of tries have no such
-bound: the best of N is paid for N times (Liu, Talwar 2019; Papernot, Steinke 2022, section 1).
+has a distribution that is fixed beforehand; the number, and all tries but the best, stay secret. A fixed number N of
+tries has no such bound: the best of N costs as much as N releases.
+
+Reference: Liu, Talwar 2019; Papernot, Steinke 2022, section 1.
 """
 
 from __future__ import annotations
@@ -17,24 +19,26 @@ from ...privacy.errors import PlanError
 from ...privacy.noise.keystream import Keystream
 
 Curve = Callable[[float], float]
-"""From an order above 1 to the Renyi divergence by which one try, of whatever candidate, tells neighbours apart at
-most. Candidates that cost unlike have the largest of their curves: a mixture's is at most that (van Erven, Harremoes
+"""Maps an order above 1 to a bound on the Renyi divergence between one try's outputs on neighbouring data, for any
+candidate. If candidates differ, it is the maximum of their curves, which bounds their mixture (van Erven, Harremoes
 2014, theorem 13)."""
 
 LAWS = {"logarithmic": 0.0, "geometric": 1.0}
-"""Shapes with a name of their own."""
+"""Shapes of the negative binomial distribution that have a name."""
 
 LEAST_GAMMA = 1e-9
 TAIL = 2.0**-60
-"""A number of tries as unlikely as this is not drawn."""
+"""`draw` never returns a number above the mean whose probability is below this."""
 
 
 @dataclass(frozen=True)
 class NegativeBinomial:
-    """A number of tries of the truncated negative binomial law, 1 at least: Papernot, Steinke 2022, definition 1.
+    """The truncated negative binomial distribution of the number of tries, which is at least 1.
 
-    `shape` is their eta, above -1: 0 is the logarithmic law, 1 the geometric one of Liu and Talwar 2019. `gamma` lies
-    between 0 and 1; the nearer it is to 0, the more tries there are.
+    `shape` is eta > -1: 0 gives the logarithmic distribution, 1 the geometric one of Liu and Talwar 2019. `gamma` is
+    between 0 and 1; a smaller gamma means more tries.
+
+    Reference: Papernot, Steinke 2022, definition 1.
     """
 
     shape: float
@@ -47,7 +51,7 @@ class NegativeBinomial:
         return math.expm1(log) / self.gamma * _ratio(self.shape, log)
 
     def probabilities(self) -> Iterator[tuple[int, float]]:
-        """Yield the numbers of tries from 1 on, without an end, each with its probability."""
+        """Yield (number of tries, probability) for 1, 2, ... without end."""
         probability = (1 - self.gamma) * _ratio(self.shape, -math.log(self.gamma))
         for number in count(1):
             yield number, probability
@@ -68,12 +72,12 @@ class NegativeBinomial:
 
 @dataclass(frozen=True)
 class Poisson:
-    """A number of tries of the Poisson law with this mean, 1 at least. There may be no try, and so no outcome."""
+    """The Poisson distribution of the number of tries, with a mean of at least 1. No try means no outcome."""
 
     mean: float
 
     def probabilities(self) -> Iterator[tuple[int, float]]:
-        """Yield the numbers of tries from 0 on, without an end, each with its probability."""
+        """Yield (number of tries, probability) for 0, 1, ... without end."""
         probability = math.exp(-self.mean)
         for number in count():
             yield number, probability
@@ -82,7 +86,7 @@ class Poisson:
     def renyi(self, one: Curve, order: float, orders: Sequence[float] = ORDERS) -> float:
         """Return the Renyi divergence at `order` of the best of the tries, if `one` is that of a single try.
 
-        one(a) + mean d + log(mean) / (a - 1), where one try is (log(1 + 1 / (a - 1)), d)-differentially private.
+        It is one(a) + mean d + log(mean) / (a - 1), where one try is (log(1 + 1 / (a - 1)), d)-DP.
 
         Reference: Papernot, Steinke 2022, theorem 6.
         """
@@ -94,25 +98,25 @@ Law = NegativeBinomial | Poisson
 
 
 def make_law(name: str, mean: float) -> Law:
-    """Return the law of this name, or of this shape, with so many expected tries.
+    """Return the distribution with this name or shape, and with `mean` expected tries.
 
     Raises:
-        PlanError: there is no such law, or none with that mean.
+        PlanError: no such distribution exists, or none with that mean.
     """
     if name == "poisson" and 1 <= mean < math.inf:
         return Poisson(mean)
     shape = _shape(name)
     if shape is None or not 1 < mean < math.inf:
         what = f"{mean:g} expected tries" if shape is not None or name == "poisson" else f"law {name}"
-        known = "above 1, with a law of logarithmic, geometric, poisson or a shape above -1"
-        raise PlanError(f"private selection has no {what}", f"give a number of tries {known}")
+        known = "above 1, and --law logarithmic, geometric, poisson or a shape above -1"
+        raise PlanError(f"private selection has no {what}", f"give --tries {known}")
     return NegativeBinomial(shape, _gamma(shape, mean))
 
 
 def draw(law: Law, keystream: Keystream) -> int:
-    """Return a number of tries of that law, secret.
+    """Draw the number of tries; it is secret.
 
-    Guarantee: each number has the law's probability up to 2^-50; that is not a cost, as the law holds no secret.
+    Guarantee: each number has its probability up to 2^-50. The error costs no privacy: the law holds no secret.
     """
     left = float(keystream.uniforms(1)[0])
     number, probability = 0, 1.0
@@ -124,10 +128,10 @@ def draw(law: Law, keystream: Keystream) -> int:
 
 
 def selection_epsilon(law: Law, one: Curve, delta: float, orders: Sequence[float] = ORDERS) -> float:
-    """Return the epsilon at `delta` of releasing the best of the tries alone; `one` is the curve of a single try.
+    """Return the epsilon at `delta` of releasing only the best try; `one` is the curve of a single try.
 
     Guarantee: an upper bound, if the number of tries, the candidates tried and all outcomes but the best stay secret,
-    and the score reads either the outcome alone or records outside the guarantee.
+    and if the score depends only on the outcome and on records outside the guarantee.
 
     Reference: Papernot, Steinke 2022; from Renyi divergence to epsilon, Canonne et al. 2020, proposition 12.
     """
@@ -145,7 +149,7 @@ def least_delta(one: Curve, epsilon: float, orders: Sequence[float] = ORDERS) ->
 
 
 def _ratio(shape: float, log: float) -> float:
-    """Return shape / (e^(shape log) - 1), continued to shape 0."""
+    """Return shape / (e^(shape log) - 1), or its limit 1 / log at shape 0."""
     return 1 / log if abs(shape * log) < 1e-12 else shape / math.expm1(shape * log)
 
 
@@ -159,7 +163,7 @@ def _shape(name: str) -> float | None:
 
 
 def _gamma(shape: float, mean: float) -> float:
-    """Return the gamma with which that shape has the mean."""
+    """Return the gamma for which the distribution of that shape has this mean."""
 
     low, high = math.log(LEAST_GAMMA), -LEAST_GAMMA
     if NegativeBinomial(shape, math.exp(low)).mean < mean:

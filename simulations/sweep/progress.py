@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs, and the lines at its end."""
+"""The progress display of a sweep, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .outcome import Outcome, Point
 from .pool import Message
 from .results import Record
 
-SEEN = {"released": "to whoever sees only the released models", "server": "to the server"}
+OBSERVERS = {"released": "to whoever sees only the released models", "server": "to the server"}
 
 
 class Progress:
-    """Live progress on a terminal: runs done and running, the best so far, time left by the rounds that are left."""
+    """Live progress on a terminal: finished and running runs, the best score so far, and the estimated time left."""
 
     def __init__(self, rounds: Mapping[int, int], finished: Sequence[Record], shown: bool) -> None:
-        """`rounds` are those of every run, by its number; `finished` are the runs that were done before."""
+        """`rounds` maps each run's number to its rounds; `finished` are the records of earlier, finished runs."""
         self._rounds = rounds
         self._done = {record.run: rounds[record.run] for record in finished}
         self._running: set[int] = set()
@@ -53,7 +53,7 @@ class Progress:
         self._bar.stop()
 
     def told(self, message: Message) -> None:
-        """Take in what a worker said."""
+        """Update the display with a worker's message."""
         run = message["run"]
         if "record" in message:
             self._take(run, message["record"])
@@ -76,7 +76,7 @@ class Progress:
 
     @property
     def figures(self) -> str:
-        """The line of figures."""
+        """The text beside the progress bar."""
         parts = [f"{self._ended}/{len(self._rounds)} runs", f"{len(self._running)} running"]
         parts += [f"{self._failed} failed"] if self._failed else []
         parts += [] if self._best is None else [f"best {self._best}"]
@@ -94,7 +94,7 @@ class Progress:
 
 
 def summary(outcome: Outcome) -> str:
-    """Return the lines that end a sweep: the best point, what the search would cost, and where everything is."""
+    """Return the summary of a sweep: the best point, the cost of the search, and the path of the report."""
     private, best = outcome.request.selection is not None, outcome.best
     lines = [] if private else [_runs(outcome)]
     lines += ["best        no run was finished and measured"] if best is None else _best(best)
@@ -120,10 +120,11 @@ def _best(best: Point) -> list[str]:
 def _search(cost: Cost) -> list[str]:
     if not cost.runs:
         return []
-    every = f"to make {'this run' if cost.runs == 1 else f'these {cost.runs} runs'} on real data costs, all together,"
+    runs = "this run costs" if cost.runs == 1 else f"these {cost.runs} runs together cost"
+    every = f"on real data {runs}"
     lines = [f"search      {every}", *_views(cost, cost.epsilon)]
     if cost.runs > cost.points:
-        lines += ["            with one run for each point,", *_views(cost, cost.once)]
+        lines += ["            or, with one run per point,", *_views(cost, cost.once)]
     return lines
 
 
@@ -135,17 +136,19 @@ def _selected(outcome: Outcome) -> list[str]:
     return [
         f"selection   {chosen}",
         *_views(cost, cost.epsilon),
-        "            with one run of every point, all of them released,",
+        "            or, with one run per point and all of them released,",
         *_views(cost, cost.once),
     ]
 
 
 def _views(cost: Cost, epsilon: Mapping[View, float | None]) -> list[str]:
-    return [f"            epsilon {in_words(cost, epsilon, view)}, {SEEN[view]}" for view in ("released", "server")]
+    return [
+        f"            epsilon {in_words(cost, epsilon, view)}, {OBSERVERS[view]}" for view in ("released", "server")
+    ]
 
 
 def in_words(cost: Cost, epsilon: Mapping[View, float | None], view: View) -> str:
-    """Return one view's epsilon as a phrase, and the reason where there is none."""
+    """Return one view's epsilon as a phrase, or the reason why there is none."""
     figure = epsilon[view]
     if figure is None:
         return f"none: {cost.reasons.get(view, 'no bound could be computed')}"

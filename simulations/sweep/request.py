@@ -1,4 +1,4 @@
-"""What a sweep was asked for: kept as `sweep.toml` in its folder, from which it can be resumed."""
+"""The request of a sweep, kept in its folder as `sweep.toml` so that the sweep can be resumed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .private_selection import Law, draw, make_law
 
 FILE = "sweep.toml"
 NAMED = 3
-"""Most points that a fault is said to have."""
+"""The largest number of points that an error names."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Private selection: the law of the number of tries, its mean, and what was drawn, a point and a seed a try.
+    """Private selection: the law of the number of tries, its mean, and the drawn tries as (point, seed).
 
-    What was drawn is secret where the data are real: a study writes it down so that it can be resumed.
+    On real data the drawn tries are secret; a study keeps them so that it can be resumed.
     """
 
     law: str
@@ -39,7 +39,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Request:
-    """A plan's tables, the keys that vary, and how often every point is run; or private selection among points."""
+    """A plan's tables, the varied keys, and either the number of seeds per point or a private selection."""
 
     name: str
     tables: Tables
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep: a point of the grid and a seed, both public in a study. Runs are numbered from 1."""
+    """One run of a sweep: a point of the grid and a seed, both public. Runs are numbered from 1."""
 
     number: int
     point: int
@@ -59,12 +59,12 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """The name of its folder within that of the sweep."""
+        """The name of the run's folder inside the sweep's folder."""
         return f"run-{self.number:03d}"
 
 
 def make_runs(request: Request) -> list[Run]:
-    """Return all runs in the order of the grid, the seeds of a point in a row; or what was drawn."""
+    """Return all runs by point and then by seed, or the drawn tries of a private selection."""
     grid, selection = points(request.axes), request.selection
     each = ((point, seed) for point in range(len(grid)) for seed in range(1, request.seeds + 1))
     chosen = each if selection is None else selection.drawn
@@ -72,22 +72,22 @@ def make_runs(request: Request) -> list[Run]:
 
 
 def draw_tries(request: Request, entropy: Entropy) -> Request:
-    """Return the request with its private selection's tries drawn: how many, of which points, with which seeds."""
+    """Return the request with the tries of its private selection drawn: their number, points and seeds."""
     if request.selection is None:
         return request
     law, grid = request.selection.make_law(), len(points(request.axes))
     tries = draw(law, entropy.keystream("tries"))
     pairs = entropy.keystream("candidates").words(2 * tries).reshape(tries, 2)
-    # A remainder favours some points by 2^-64 times their number; seeds of 53 bits survive any table.
+    # The remainder's bias is 2^-64 times the number of points; every table format keeps integers of 53 bits.
     drawn = tuple((int(point % grid), int(seed >> 11)) for point, seed in pairs.tolist())
     return replace(request, selection=replace(request.selection, drawn=drawn))
 
 
 def make_studies(request: Request) -> list[Study]:
-    """Return the study of every point of the grid, in order, resolved.
+    """Return the resolved study of every point of the grid, in order.
 
     Raises:
-        PlanError: points have faults; all of them are named.
+        PlanError: some points have faults; the error names all faults.
     """
     grid = points(request.axes)
     studies: list[Study] = []
@@ -109,13 +109,13 @@ def seeded(study: Study, seed: int) -> Study:
 
 def _refusal(faults: dict[tuple[str, str], list[Values]], grid: int) -> PlanError:
     count = sum(map(len, faults.values()))
-    told = [what if len(where) == grid else f"{what} (at {_places(where)})" for (what, _), where in faults.items()]
+    listed = [what if len(where) == grid else f"{what} (at {_places(where)})" for (what, _), where in faults.items()]
     points = "every point" if count == grid else f"{count} of {grid} points"
     start = f"{points} of the grid refused: " if grid > 1 else ""
     hints = {hint for _, hint in faults}
     return PlanError(
-        start + "; ".join(told),
-        hints.pop() if len(hints) == 1 else "mend the plan, or what --over and --set put into it, and try again",
+        start + "; ".join(listed),
+        hints.pop() if len(hints) == 1 else "correct the plan, --over or --set, and try again",
     )
 
 
@@ -125,16 +125,16 @@ def _places(where: list[Values]) -> str:
 
 
 def write_request(folder: Path, request: Request) -> None:
-    """Keep the request in the folder: for its owner alone where it holds what a private selection has drawn.
+    """Write the request to the folder; only the owner can read it if it holds a private selection's tries.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     replace_file(folder / FILE, to_toml(request).encode(), private=request.selection is not None)
 
 
 def read_request(folder: Path) -> Request:
-    """Return the request that the folder was made for.
+    """Return the request of the sweep in this folder.
 
     Raises:
         PlanError: the folder holds no sweep.
@@ -151,19 +151,21 @@ def read_request(folder: Path) -> Request:
 
 def _no_sweep(folder: Path) -> PlanError:
     if (folder / "plan.toml").exists():
-        return PlanError(f"{folder} holds no sweep", f"if it holds a run, go on: bract simulate --resume {folder}")
+        return PlanError(
+            f"{folder} holds no sweep", f"to resume the run in it, type: bract simulate --resume {folder}"
+        )
     what = "is a file" if folder.is_file() else "holds no sweep" if folder.exists() else "is not there"
     return PlanError(f"{folder} {what}", "give the folder of a sweep, or start one: bract sweep PLAN --out DIR")
 
 
 def same(request: Request, other: Request) -> bool:
-    """Whether two requests ask for the same, whatever was drawn for them."""
+    """Return whether two requests are equal except for their drawn tries."""
     plain = (replace(r, selection=r.selection and replace(r.selection, drawn=())) for r in (request, other))
     return next(plain) == next(plain)
 
 
 def to_toml(request: Request) -> str:
-    """Return the request as the TOML text that reads back equal."""
+    """Return the request as TOML text; `from_toml` reads back an equal request."""
     return "# What this sweep was asked for; `bract sweep --resume` goes by it.\n\n" + "\n".join(_tables(request))
 
 
@@ -182,7 +184,7 @@ def _table(heading: str, table: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as TOML, which writes strings, numbers and lists as JSON does, but for one character."""
+    """Return a value as TOML: strings, numbers and lists are as in JSON, except that TOML escapes DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -190,13 +192,13 @@ def from_toml(text: str) -> Request:
     """Return the request in TOML text.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, IndexError: it is none.
+        ValueError, KeyError, TypeError, AttributeError, IndexError: the text holds no valid request.
     """
     found = tomllib.loads(text)
     sweep, select = found["sweep"], found.get("select")
     axes = tuple(Axis(str(axis["key"]), tuple(axis["values"])) for axis in found.get("over", []))
     request = Request(str(sweep["name"]), found.get("plan", {}), axes, int(sweep["seeds"]), select and _drawn(select))
-    make_runs(request)  # what was drawn names points of the grid
+    make_runs(request)  # raises IndexError if a drawn point is not in the grid
     return request
 
 

@@ -1,4 +1,4 @@
-"""What a run of a sweep came to: a record that is written once, whole, when the run has ended."""
+"""The record of a run of a sweep, written atomically when the run ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FILE = "result.json"
 
 @dataclass(frozen=True)
 class Record:
-    """One run's figures. An epsilon is None where there is no guarantee; `error` says why the run failed, if it did.
+    """One run's result. An epsilon without a guarantee is None; `error` says why the run failed, if it did.
 
-    `seconds` is the time of training, over all its parts if it was cut off; `began` and `ended`, in seconds since
-    1970, and `process` are those of its last part. `stopped` says why a run ended before its last round.
+    `seconds` is the training time, summed over all parts of an interrupted run; `began` and `ended` (seconds since
+    1970) and `process` describe the last part. `stopped` says why a run ended before its last round.
     """
 
     run: int
@@ -42,12 +42,12 @@ class Record:
 
     @property
     def score(self) -> Score | None:
-        """The figure to compare runs by, None where it was not measured."""
+        """The metric that compares runs; None if it was not measured."""
         return score_of(self.figures)
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end: what is finished is never run again."""
+        """Whether the run ended without an error; a finished run never runs again."""
         return self.error is None
 
 
@@ -55,16 +55,16 @@ NAMES = tuple(f.name for f in fields(Record))
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write the record of the run in this folder, at once and durably.
+    """Write the run's record to its folder, atomically and durably.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     replace_file(folder / FILE, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return the record of the run in this folder, or None while there is none.
+    """Return the record of the run in this folder, or None if it has none yet.
 
     Raises:
         StateError: the file is damaged.
@@ -76,15 +76,15 @@ def read_record(folder: Path) -> Record | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as fault:
         raise StateError(
-            f"{path} is damaged", "restore it from a copy, or delete it to have the run ended again"
+            f"{path} is damaged", "restore it from a copy, or delete it to finish the run again"
         ) from fault
 
 
 def record_of(values: Mapping[str, Any]) -> Record:
-    """Return the record of plain values.
+    """Return the record with these fields.
 
     Raises:
-        TypeError, ValueError, KeyError: they are not those of a record.
+        TypeError, ValueError, KeyError: the fields are not a record's.
     """
     if set(values) != set(NAMES) or not {"server", "released"} <= set(values["epsilon"]):
         raise ValueError("not a record")

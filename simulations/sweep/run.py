@@ -1,4 +1,4 @@
-"""A sweep: every run that is not finished yet is made by a pool of workers, then tables and report are written."""
+"""Runs a sweep: workers make the unfinished runs, then the tables and the report are written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .tables import write_tables
 
 
 class Interrupted(BractError):
-    """Ctrl-C: the workers are gone, and what is on disk can be resumed."""
+    """Ctrl-C ended the sweep: no worker is left, and the sweep on disk can be resumed."""
 
     exit_code = 130
 
@@ -45,15 +45,15 @@ class RunsFailed(BractError):
 
 
 def sweep(request: Request, folder: Path, jobs: int, shown: bool = True) -> Outcome:
-    """Make all runs of the request that are not finished yet in `folder`, and write tables and report there.
+    """Make the request's unfinished runs in `folder`, and write tables and report there.
 
-    A run that fails is recorded and does not hold up the others; it is tried again when the sweep is resumed.
+    A failed run is recorded and does not stop the others; a resumed sweep tries it again.
 
     Raises:
-        PlanError: points of the grid have faults (all are named), or the folder holds something else. Nothing ran.
-        StateError: another process works on the folder, or a file in it is damaged.
+        PlanError: points of the grid have faults, all of them named, or the folder holds something else. Nothing ran.
+        StateError: another process uses the folder, or a file in it is damaged.
         StorageError: the disk is full; finished runs are on disk.
-        Interrupted: Ctrl-C came; no worker is left, and finished runs are on disk.
+        Interrupted: Ctrl-C was pressed; no worker is left, and finished runs are on disk.
     """
     try:
         studies = make_studies(request)
@@ -61,29 +61,30 @@ def sweep(request: Request, folder: Path, jobs: int, shown: bool = True) -> Outc
             return _sweep(kept, studies, folder, jobs, shown)
     except KeyboardInterrupt:
         begun = (folder / FILE).exists()
-        hint = f"finished runs are on disk; `bract sweep --resume {folder}` goes on with the others"
-        raise Interrupted("interrupted", hint if begun else "nothing had been run yet") from None
+        hint = f"finished runs are on disk; to resume, type: bract sweep --resume {folder}"
+        raise Interrupted("interrupted", hint if begun else "no run had started") from None
 
 
 def check_failures(outcome: Outcome) -> None:
-    """Say that runs failed, if any did.
+    """Raise RunsFailed if any run failed.
 
     Raises:
-        RunsFailed: some did.
+        RunsFailed: some runs failed.
     """
     if failed := outcome.failed:
         first = failed[0]
         where = outcome.folder / "results.csv"
         raise RunsFailed(
             f"{len(failed)} of {len(outcome.records)} runs failed, the first: {first.error}",
-            f"{first.hint or 'mend that'}; {where} has all; `bract sweep --resume {outcome.folder}` tries them again",
+            f"{first.hint or 'correct that'}; {where} lists all; to try them again, type: bract sweep --resume"
+            f" {outcome.folder}",
         )
 
 
 def _sweep(request: Request, studies: Sequence[Study], folder: Path, jobs: int, shown: bool) -> Outcome:
     began = time.monotonic()
     runs = make_runs(request)
-    final = request.selection is not None  # a try that is made again could change an outcome that is out already
+    final = request.selection is not None  # repeating a failed try could change an outcome that is already released
     records = _records(runs, studies, folder, jobs, shown, final)
     outcome = _outcome(request, runs, studies, folder, records, time.monotonic() - began)
     write_tables(folder, [axis.key for axis in request.axes], outcome.records)
@@ -97,7 +98,7 @@ def _sweep(request: Request, studies: Sequence[Study], folder: Path, jobs: int, 
 def _records(
     runs: Sequence[Run], studies: Sequence[Study], folder: Path, jobs: int, shown: bool, final: bool
 ) -> list[Record]:
-    """Return the record of every run: from disk where it is finished, or failed for good, else once it is made."""
+    """Return the record of every run: from disk if it finished (or failed, if `final`), else from a worker."""
     on_disk = {run.number: read_record(folder / run.folder) for run in runs}
     found = {number: record for number, record in on_disk.items() if record and (record.finished or final)}
     left = [run for run in runs if run.number not in found]
@@ -111,7 +112,7 @@ def _records(
 
 
 def _settled(record: Record) -> Record:
-    """Return the record; that on disk if the worker died after it had finished the run and before it could say so."""
+    """Return the record, or the one on disk if the worker finished the run and died before it could report it."""
     kept = None if record.finished else read_record(Path(record.folder))
     return kept if kept and kept.finished else record
 
@@ -123,7 +124,7 @@ def _task(run: Run, study: Study, folder: Path) -> Task:
 
 
 def _by_data(runs: Sequence[Run], studies: Sequence[Study]) -> list[Run]:
-    """Return the runs with those over the same data in a row: a worker holds one data set at a time."""
+    """Return the runs grouped by data set, since a worker holds one data set at a time."""
     first: dict[object, int] = {}
     for run in runs:
         first.setdefault(studies[run.point].data, len(first))
@@ -144,8 +145,8 @@ def _outcome(
     best = winner(records)
     if best is None and records:
         raise RunsFailed(
-            f"no try came to an outcome; the first: {records[0].error or 'its quality was not measured'}",
-            f"{records[0].hint or 'mend that'}; then start anew with another --out",
+            f"no try has an outcome; the first: {records[0].error or 'its quality was not measured'}",
+            f"{records[0].hint or 'correct that'}; then start again with another --out",
         )
     chosen = (best,) if best else ()
     cost = cost_of_selection(request.selection.make_law(), studies)
@@ -154,14 +155,14 @@ def _outcome(
 
 @contextmanager
 def _opened(folder: Path, request: Request) -> Iterator[Request]:
-    """Lock the folder, and yield the request as it is kept there: with what was drawn for it, once and for all."""
+    """Lock the folder and yield the request stored there, with its drawn tries; store it first in a new folder."""
     if folder.exists() and not folder.is_dir():
-        raise PlanError(f"{folder} is a file, a sweep takes a folder", "name a folder that is not there yet")
+        raise PlanError(f"{folder} is a file, a sweep takes a folder", "name a folder that does not exist yet")
     if folder.exists() and not (folder / FILE).exists() and _used(folder):
         raise PlanError(f"{folder} is not empty and holds no sweep", "choose another --out")
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if request.selection:  # how many tries there are, and what they came to, is a secret
+        if request.selection:  # the number of tries and their results are secret
             folder.chmod(0o700)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -189,5 +190,5 @@ def _kept(folder: Path, request: Request) -> Request:
         return drawn
     kept = read_request(folder)
     if not same(kept, request):
-        raise PlanError(f"{folder} holds another sweep", f"choose another --out, or go on with --resume {folder}")
+        raise PlanError(f"{folder} holds another sweep", f"choose another --out, or resume with --resume {folder}")
     return kept

@@ -1,4 +1,4 @@
-"""The table of a sweep, a row a run, as CSV and as Parquet."""
+"""Writes the table of a sweep, one row per run, as CSV and as Parquet."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ COLUMNS = {
     "folder": pyarrow.string(),
     "error": pyarrow.string(),
 }
-"""The columns after those of the keys that vary; of the figures of quality those that a run has.
+"""The columns after the varied keys; metrics that no run has are left out.
 
-An epsilon is empty where nothing bounds it or the run failed.
+An epsilon is empty if it has no bound or the run failed.
 """
 
 
 def write_tables(folder: Path, keys: Sequence[str], records: Sequence[Record]) -> None:
-    """Write `results.csv` and `results.parquet`: the keys that vary, and what each run came to.
+    """Write `results.csv` and `results.parquet`: the varied keys and the results of each run.
 
     Raises:
-        StorageError: they cannot be written; what was there is intact.
+        StorageError: a file cannot be written; an old file stays intact.
     """
     columns = {key: _alike([record.values[key] for record in records]) for key in keys}
     absent = set(FIGURES).difference(*(record.figures for record in records))
@@ -54,7 +54,7 @@ def _figure(record: Record, name: str) -> Any:
 
 
 def _alike(values: list[Any]) -> list[Any]:
-    """Return the values of one column as they are if they are numbers, or truth values, or texts; else as texts."""
+    """Return the values of one column with one type: all booleans, all numbers, or else all texts."""
     if all(isinstance(value, bool) for value in values):
         return values
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

@@ -1,7 +1,7 @@
-"""A worker: a process that makes the runs which its standard input names, and tells of them on its standard output.
+"""A worker process: it reads runs from standard input and writes messages about them to standard output.
 
-One line of JSON is one run, and one message. It ends at once when its input ends: whoever started it is gone, or
-wants it to stop; a run's state on disk is whole at any moment.
+Each run and each message is one line of JSON. The worker exits as soon as its input ends, because the sweep has then
+ended or wants it to stop; a run's files are complete at any moment.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 class Watcher:
-    """Tells of every round, and keeps the seconds that all parts of the run took so far."""
+    """An observer that sends a message for every round, and keeps the run's total training time."""
 
     def __init__(self, run: int, tell: Tell) -> None:
         self._run, self._tell = run, tell
         self.seconds = 0.0
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
-        """Tell from which round the run goes on."""
+        """Send the round from which the run starts or resumes."""
         del ledger
         self._say(state.round, state.seconds, fresh=False)
 
@@ -47,7 +47,7 @@ class Watcher:
         """Do nothing."""
 
     def finished_round(self, record: RoundRecord) -> None:
-        """Tell of the round."""
+        """Send the number of the finished round."""
         self._say(record.round, record.seconds)
 
     def _say(self, number: int, seconds: float, fresh: bool = True) -> None:
@@ -56,7 +56,7 @@ class Watcher:
 
 
 class Worker:
-    """Makes runs one after another, and keeps the data of the last one: runs over the same data share them."""
+    """Makes one run at a time, and keeps the data of the last one for runs that use the same data."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -64,7 +64,7 @@ class Worker:
         self._population: Any = None
 
     def make(self, task: dict[str, Any]) -> Record:
-        """Return what a run came to, also if it failed; it is on disk, unless the disk is what failed."""
+        """Make a run and return its record, even if the run failed; it is on disk unless the disk failed."""
         blank = Record(task["run"], task["seed"], task["values"], task["folder"], process=os.getpid())
         blank = replace(blank, began=time.time())
         try:
@@ -108,13 +108,13 @@ class Worker:
 
         data = (study.data, study.data_path)
         if data != self._data:
-            self._data = self._population = None  # the old data go before the new ones come
+            self._data = self._population = None  # frees the old data before the new data are loaded
             self._population = make_population(study, torch_device())
             self._data = data
         return self._population
 
     def _check(self, study: Any, sweep: Path) -> None:
-        """Refuse data that are not those that other runs of the sweep with the same data table had."""
+        """Refuse data that differ from those of the sweep's other runs with the same [data] table."""
         from ..same_data import check_data, keep_data, name_of
 
         kept = sweep / name_of(study)
@@ -123,8 +123,8 @@ class Worker:
 
 
 def main() -> None:
-    """Make runs until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    """Make runs until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     tell = _channel()
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
@@ -139,7 +139,7 @@ def main() -> None:
 
 
 def _carefully(worker: Worker, task: dict[str, Any]) -> Record:
-    """Return what a run came to, also where bract itself fails: of such a fault the kind is told, never the text."""
+    """Make a run and return its record, even if bract itself fails; the record then names the error's type only."""
     try:
         return worker.make(task)
     except Exception as fault:
@@ -156,7 +156,7 @@ def _carefully(worker: Worker, task: dict[str, Any]) -> Record:
 
 
 def _channel() -> Tell:
-    """Return the function that sends a message; whatever else prints goes to the standard error."""
+    """Return the function that sends a message on stdout; all other output is redirected to stderr."""
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -287,4 +287,4 @@ def test_ctrl_c_before_anything_was_begun_says_so(
         time.sleep(5)
 
     monkeypatch.setattr("bract.simulations.sweep.run.make_studies", interrupt)
-    assert "nothing had been run" in refused(capsys, ["sweep", tiny_plan, "--out", tmp_path / "sweep"], 130)
+    assert "no run had started" in refused(capsys, ["sweep", tiny_plan, "--out", tmp_path / "sweep"], 130)

@@ -190,7 +190,7 @@ def test_only_a_seeded_run_is_said_to_be_seeded(report):
     seeded = report(study_of(seed=0)).text
     assert "For study, not for release" in seeded
     assert "Run without a seed, the same plan guarantees" in seeded
-    assert "Whoever knows the seed, 0, can recompute the noise" in seeded
+    assert "Whoever knows the seed, 0, can recompute and subtract the noise" in seeded
 
 
 def test_what_is_not_covered(report):

@@ -105,7 +105,7 @@ def test_shared_noise_says_what_it_takes_for_granted(said: Callable[..., str]) -
 
 
 def test_only_a_simulation_without_its_masks_is_said_to_lack_them(said: Callable[..., str]) -> None:
-    left_out, none = "This simulation left the masks of secure aggregation out", "adds updates up without masks"
+    left_out, none = "This simulation omitted the masks of secure aggregation", "sums updates without masks"
     for unit in ("record", "client"):
         assert left_out in said(study_of("distributed", unit, masks=False))
         for noise in PLACES:
@@ -151,9 +151,7 @@ def test_a_plan_whose_unit_is_the_record_speaks_of_records(said: Callable[..., s
 def test_against_a_server_that_sees_who_takes_part_a_clients_data_are_protected_and_not_that_it_takes_part(
     said: Callable[..., str], unit: str, noise: str
 ) -> None:
-    is_said = "whether a device that takes part brings the client's data, or none at all" in said(
-        study_of(noise, unit)
-    )
+    is_said = "whether a participating device contributes the client's data or no data" in said(study_of(noise, unit))
     assert is_said == (unit == "client" and noise != "central")
 
 

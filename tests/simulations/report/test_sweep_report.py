@@ -161,7 +161,7 @@ def test_the_cost_of_the_search_is_told_with_and_without_the_seeds(tmp_path: Pat
         "All 6 runs, against someone who sees only the released models epsilon 9.500 for each record at delta 0.0001"
         in text
     )
-    assert "One run of every point, against someone who sees only the released models epsilon 5.250" in text
+    assert "One run per point, against someone who sees only the released models epsilon 5.250" in text
     assert f"All 6 runs, against the server none: {TRUSTED}" in text
 
 
@@ -170,7 +170,7 @@ def test_failures_and_seeds_are_said_aloud(tmp_path: Path) -> None:
     assert "1 run failed:" in page.text
     assert "privacy.epsilon=2, training.learning_rate=2 with seed 3" in page.text
     assert "failed" not in page_of(tmp_path).text
-    for words in ("For study, not for release:", "The best is flattered.", "The test records."):
+    for words in ("For study, not for release:", "Selection bias.", "The test records."):
         assert words in page.text
 
 
@@ -192,9 +192,9 @@ def test_the_report_of_private_selection_shows_the_outcome_alone(tmp_path: Path)
     assert "The outcome, against someone who sees only the released models epsilon 9.500" in page.text
     assert WATCHING in page.text
     assert "All points" not in page.text
-    assert "They are taken to be public" in page.text
+    assert "They are assumed to be public" in page.text
     nothing = page_of(tmp_path, (), cost, seeds=1, selection=selection)
-    assert "the number of tries that was drawn is zero" in nothing.text
+    assert "the drawn number of tries is zero" in nothing.text
 
 
 def test_the_same_outcome_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -220,4 +220,4 @@ def test_a_search_over_private_data_is_not_called_free() -> None:
     from bract.simulations.report import sweep_report as report
 
     assert "simulation like this one" not in report._EVERY_RUN
-    assert "Only on public data does a search cost nothing" in report._EVERY_RUN
+    assert "Only a search on public data costs nothing" in report._EVERY_RUN

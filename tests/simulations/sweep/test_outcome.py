@@ -157,7 +157,7 @@ def test_the_summary_says_what_was_found_and_what_it_costs() -> None:
     assert "2 of 3 finished, 3 s of training" in text
     assert "62.5% (50.0% to 75.0% over 2 seeds) on test records" in text
     assert "privacy.epsilon=1.0" in text
-    assert "to make these 4 runs on real data costs" in text
+    assert "on real data these 4 runs together cost" in text
     assert "epsilon 9.500 for each record at delta 0.0001, to whoever sees only the released models" in text
     assert "epsilon 5.250 for each record" in text
     assert text.count("epsilon none: x, to the server") == 2
