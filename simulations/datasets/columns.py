@@ -1,4 +1,4 @@
-"""The named columns of a .csv or .parquet file, each as numbers or as text."""
+"""Reads the named columns of a .csv or .parquet file, each as numbers or as text."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESERVED = ("label", "target", "client")
-"""Names that mean something: in another case they are refused, since a feature would be made of them."""
+"""Column names with a meaning. Another spelling by case is refused, because it would become a feature."""
 
-_CHUNK = 16_384  # lines of a .csv that are in memory as text at a time
+_CHUNK = 16_384  # lines of a .csv held in memory as text at one time
 _NAME = (
     "name every column in the first line, each once: label (or target), client where there are owners, and features"
 )
-_INDEX = "save it without the index: df.reset_index(drop=True), or as a column of a name: df.reset_index()"
+_INDEX = "save it without the index: df.reset_index(drop=True), or as a named column: df.reset_index()"
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """float64 [N], NaN where a cell holds no number; and the first row of a whole number that float32 would round."""
+    """float64 [N], NaN for a cell without a number; and the first row with an integer that float32 would round."""
 
     values: np.ndarray
     rounded: int | None = None
@@ -38,7 +38,7 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The columns in the order of the file: numbers of all but `client`, whose cells are text, None where missing."""
+    """The columns in file order. All are numbers except `client`, which is text; a missing cell there is None."""
 
     numbers: dict[str, Numbers]
     clients: list[str | None] | None
@@ -47,11 +47,11 @@ class Columns:
 
 
 def read_csv(path: Path) -> Columns:
-    """The columns of a CSV file in UTF-8, with or without its mark, separated by commas.
+    """Return the columns of a comma-separated file in UTF-8, with or without a byte order mark.
 
-    Lines end in LF, CRLF or CR; empty ones count for nothing. True and false are 1 and 0, in any case.
+    Lines end in LF, CRLF or CR; empty lines are ignored. True and false, in any case, become 1 and 0.
 
-    Raises: DataError that names the line where it is not such a file.
+    Raises: DataError that names the first invalid line.
     """
     lines = csv_lines(path)
     names = next(lines)
@@ -70,9 +70,9 @@ def read_csv(path: Path) -> Columns:
 
 
 def csv_lines(path: Path) -> Iterator[list[str]]:
-    """The names in the first line, cleaned, then the cells of each line that is not empty: as many as names.
+    """Yield the cleaned names in the first line, then the cells of each non-empty line, one cell per name.
 
-    Raises: DataError that names the line where the file is not UTF-8, not CSV, or has more or fewer cells.
+    Raises: DataError that names the first line that is not UTF-8, not CSV, or has more or fewer cells than names.
     """
     line, names = 1, []
     with reading(path), path.open(newline="", encoding="utf-8-sig") as stream:
@@ -94,11 +94,11 @@ def csv_lines(path: Path) -> Iterator[list[str]]:
 
 
 def read_parquet(path: Path) -> Columns:
-    """The columns of a Parquet file. Of an index that pandas kept, label, target and client are columns too.
+    """Return the columns of a Parquet file, and those parts of a pandas index named label, target or client.
 
-    An index of whole numbers without a name is left out, with a notice unless it counts the rows.
+    An unnamed integer index is left out, with a notice unless it only counts the rows.
 
-    Raises: DataError where a column is of a kind that is no number, or where an index is of another name or kind.
+    Raises: DataError if a column is not numeric, or if an index has another name or type.
     """
     import pyarrow.parquet as pq
 
@@ -113,11 +113,11 @@ def read_parquet(path: Path) -> Columns:
 
 
 def _header(cells: list[str], path: Path) -> list[str]:
-    """The names of the columns."""
+    """Return the names of the columns."""
     names = [clean(cell) for cell in cells]
     if len(names) == 1 and re.search(r"[;\t|]", cells[0]):
-        what = f"the first line of {path.name} has no commas: its values seem to be separated by another mark"
-        raise DataError(what, "separate values by commas, and write numbers with a point: 1.5")
+        what = f"the first line of {path.name} has no commas: it seems to use another separator"
+        raise DataError(what, "separate values by commas, and write decimals with a point: 1.5")
     _check_names(names, path)
     return names
 
@@ -128,9 +128,9 @@ def _check_names(names: Sequence[str], path: Path) -> None:
             hint = f"{_NAME}; pandas leaves its index out with df.to_csv(path, index=False)"
             raise DataError(f"column {number} of {path.name} has no name", hint)
         if name in names[: number - 1]:
-            raise DataError(f"{path.name} has two columns of one name, {name!r}", _NAME)
+            raise DataError(f"{path.name} has two columns with the name {name!r}", _NAME)
         if name not in RESERVED and (meant := look(name)) in RESERVED:
-            how = "in upper and lower case" if name.casefold() == meant else "in letters that do not show"
+            how = "in upper and lower case" if name.casefold() == meant else "in invisible characters"
             what = f"the column {name!a} of {path.name} differs from {meant!r} {how}"
             raise DataError(what, f"write {meant}, or give the column another name")
 
@@ -142,7 +142,7 @@ def _check_cells(cells: list[str], names: list[str], line: int, path: Path) -> N
 
 
 def _not_utf8(path: Path) -> int:
-    """The first line that is not UTF-8."""
+    """Return the number of the first line that is not UTF-8."""
     with path.open("rb") as stream:
         for line, content in enumerate(stream, start=1):
             try:
@@ -154,14 +154,14 @@ def _not_utf8(path: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Numbers of some rows, and whether they were written as true and false."""
+    """The numbers of some rows, and whether the file has them as true and false."""
 
     numbers: Numbers
     flags: bool = False
 
 
 def _part(cells: Sequence[str], start: int) -> _Part:
-    """The cells of one column from row `start` on."""
+    """Return the numbers in these cells of one column, which begin at row `start`."""
     import pandas as pd
 
     values = np.asarray(pd.to_numeric(np.array(cells, dtype=object), errors="coerce"), dtype=np.float64)
@@ -174,7 +174,7 @@ def _part(cells: Sequence[str], start: int) -> _Part:
 
 
 def _is_rounded(cell: str) -> bool:
-    """Whether the cell is a whole number, written in digits, that float32 would round."""
+    """Return whether the cell is an integer in digits that float32 would round."""
     if not re.fullmatch("[+-]?[0-9]{1,400}", cell.strip()):
         return False
     size = abs(int(cell))
@@ -182,7 +182,7 @@ def _is_rounded(cell: str) -> bool:
 
 
 def _joined(parts: list[_Part]) -> Numbers:
-    """The whole column. True and false among numbers are no numbers."""
+    """Return the whole column. True and false in a column of numbers are faults and become NaN."""
     mixed = len({part.flags for part in parts}) > 1
     values = [part.numbers.values + (np.nan if mixed and part.flags else 0) for part in parts]
     rounded = next((part.numbers.rounded for part in parts if part.numbers.rounded is not None), None)
@@ -190,7 +190,7 @@ def _joined(parts: list[_Part]) -> Numbers:
 
 
 def _without_index(table: pa.Table, path: Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """The table with the parts of its index that are columns, and a notice where another was left out."""
+    """Return the table with the reserved parts of its index as columns, and a notice if another part is left out."""
     import pyarrow as pa
 
     left_out = False
@@ -211,7 +211,7 @@ def _without_index(table: pa.Table, path: Path) -> tuple[pa.Table, tuple[str, ..
 
 
 def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
-    """One column of a Parquet file."""
+    """Return one column of a Parquet file as numbers."""
     import pyarrow as pa
 
     column = _decoded(column)
@@ -232,7 +232,7 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
 
 
 def _texts(column: pa.ChunkedArray, path: Path) -> list[str | None]:
-    """The owners in a Parquet file: text, or whole numbers as text."""
+    """Return the owners in a Parquet file as text; integers are converted."""
     import pyarrow as pa
 
     column = _decoded(column)

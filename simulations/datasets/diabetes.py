@@ -1,4 +1,4 @@
-"""How far diabetes had gone a year later: numbers to predict, from the scikit-learn package."""
+"""Regression on diabetes progression after one year, from the scikit-learn package."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ...privacy.errors import DataError
 from .table import Source, Table
 
 RECORDS = 442
-SCALE = 21.0  # of the features: the root of 442, near enough
-CENTRE, SPREAD = 152.0, 77.0  # of what is to be predicted
+SCALE = 21.0  # scale of the features, about the square root of 442
+CENTRE, SPREAD = 152.0, 77.0  # mean and standard deviation of the target, rounded
 
 
 def load(path: Path | None = None) -> Source:
-    """442 patients: features [442, 10], one number each to predict, no clients, no test part.
+    """Return 442 patients: features [442, 10], one number each to predict, without clients or a test part.
 
-    The features are those that the package ships, of mean 0 and sum of squares 1 each, times 21: so they vary by
-    about 1. The number is (y - 152) / 77 of the score y, 25 to 346: it too varies by about 1 around 0, so that to
-    predict 0 makes a mean squared error of 1. These constants, and the package's own scaling, are taken to be public.
+    The package's features have mean 0 and sum of squares 1; times 21, their standard deviation is about 1. The target
+    is (y - 152) / 77 for the score y in 25..346: its mean is about 0, its standard deviation about 1, and a constant
+    prediction of 0 has a mean squared error of 1. These constants and the package's scaling are assumed to be public.
 
-    Raises: DataError where a path is given, or where scikit-learn ships another edition of the data.
+    Raises: DataError if a path is given, or if scikit-learn has another edition of the data.
     Reference: Efron et al. 2004, "Least Angle Regression", section 1.
     """
     if path is not None:

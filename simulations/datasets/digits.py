@@ -1,4 +1,4 @@
-"""Handwritten digits from the scikit-learn package, owned by the 14 form sheets they were written on."""
+"""Handwritten digits from the scikit-learn package; the clients are the 14 form sheets with the digits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from ...privacy.errors import DataError
 from .table import Source, Table
 
-# The sequence of labels starts again with every sheet (scikit-learn course, lesson "Sample grouping").
+# The sequence of labels restarts with every sheet (scikit-learn course, lesson "Sample grouping").
 SHEET_STARTS = (0, 130, 256, 386, 516, 646, 776, 915, 1029, 1157, 1287, 1415, 1545, 1667)
 RECORDS = 1797
 
 
 def load(path: Path | None = None) -> Source:
-    """1,797 digits: features [1797, 1, 28, 28] in [0, 1], labels 0..9, clients 0..13 (sheets), no test part.
+    """Return 1,797 digits: features [1797, 1, 28, 28] in [0, 1], labels 0..9, clients 0..13, without a test part.
 
-    The 8x8 pixels are divided by 16 and resized to 28x28, bilinear.
+    The 8x8 pixels are divided by 16 and resized to 28x28 by bilinear interpolation.
 
-    Raises: DataError where a path is given, or where scikit-learn ships another edition of the data.
+    Raises: DataError if a path is given, or if scikit-learn has another edition of the data.
     Reference: UCI "Optical Recognition of Handwritten Digits", test part.
     """
     if path is not None:
@@ -38,7 +38,7 @@ def load(path: Path | None = None) -> Source:
 
 
 def _resized(pixels: np.ndarray) -> np.ndarray:
-    """float32 [N, 1, 28, 28] in [0, 1] from [N, 64] in 0..16."""
+    """Return images float32 [N, 1, 28, 28] in [0, 1] from pixels [N, 64] in 0..16."""
     import torch
     from torch.nn.functional import interpolate
 

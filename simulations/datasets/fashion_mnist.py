@@ -1,4 +1,4 @@
-"""Fashion-MNIST, whole, from a folder of its four IDX files or, failing that, from the hub."""
+"""The full Fashion-MNIST, from a folder with its four IDX files or else from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .telemetry import quiet
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 HUB = "zalando-datasets/fashion_mnist"
-# SHA-256 of the files as they are shipped.
+# SHA-256 of the original files.
 FILES = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
     "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
@@ -39,21 +39,21 @@ Part = tuple[np.ndarray, np.ndarray]  # pixels uint8 [N, 28, 28], labels uint8 [
 
 
 def load(path: Path | None = None) -> Source:
-    """60,000 + 10,000 pictures: features [N, 1, 28, 28] in [0, 1], labels 0..9, no clients.
+    """Return 60,000 + 10,000 pictures: features [N, 1, 28, 28] in [0, 1], labels 0..9, without clients.
 
-    Looked for in `path` when given, else in $BRACT_DATA/fashion-mnist, in Debian's folder, and on the hub.
-    Files are read and checked once a process; every call returns arrays of its own.
+    The files are read from `path` if it is given, else from $BRACT_DATA/fashion-mnist, Debian's folder or the hub.
+    Each process reads and checks them once; every call returns new arrays.
 
-    Raises: DataError where nothing is found, a file is missing, or a checksum is wrong.
+    Raises: DataError if nothing is found, a file is missing, or a checksum is wrong.
     """
     train, test = _parts(_folder(path))
     return Source(_table(train), _table(test))
 
 
 def parse_idx(payload: bytes, dimensions: int, name: str) -> np.ndarray:
-    """The uint8 array (read-only, `dimensions` axes) that the bytes of an IDX file hold.
+    """Return the uint8 array (read-only, `dimensions` axes) in the bytes of an IDX file.
 
-    Raises: DataError where the magic number, the sizes or the length are wrong.
+    Raises: DataError if the magic number, the sizes or the length are wrong.
     Reference: http://yann.lecun.com/exdb/mnist/ (the file format).
     """
     start = 4 + 4 * dimensions
@@ -67,7 +67,7 @@ def parse_idx(payload: bytes, dimensions: int, name: str) -> np.ndarray:
 
 
 def _folder(path: Path | None) -> Path | None:
-    """The folder to read, None for the hub."""
+    """Return the folder to read, or None for the hub."""
     if path is not None:
         return path
     places = [Path(os.environ["BRACT_DATA"]) / "fashion-mnist"] if os.environ.get("BRACT_DATA") else []
@@ -76,7 +76,7 @@ def _folder(path: Path | None) -> Path | None:
 
 @lru_cache(maxsize=2)
 def _parts(folder: Path | None) -> tuple[Part, Part]:
-    """The training and the test part, pixels and labels read-only."""
+    """Return the training and the test part; pixels and labels are read-only."""
     if folder is None:
         return _from_hub()
     images, labels, test_images, test_labels = (_checked(folder / name) for name in FILES)
@@ -84,13 +84,13 @@ def _parts(folder: Path | None) -> tuple[Part, Part]:
 
 
 def _checked(file: Path) -> bytes:
-    """The unpacked content of one of the four files, once its checksum holds."""
+    """Return the unpacked content of one of the four files, after a check of its checksum."""
     if not file.is_file():
         raise DataError(f"{file.parent} has no file {file.name}", _HINT)
     with reading(file):
         packed = file.read_bytes()
         if hashlib.sha256(packed).hexdigest() != FILES[file.name]:
-            raise DataError(f"{file} is not the known file: its sha-256 is another", _HINT)
+            raise DataError(f"{file} is not the known file: its sha-256 differs", _HINT)
         return gzip.decompress(packed)
 
 
@@ -102,7 +102,7 @@ def _pair(images: bytes, labels: bytes, name: str) -> Part:
 
 
 def _from_hub() -> tuple[Part, Part]:
-    """Both parts, fetched through flwr-datasets and compared with the digests of the decoded arrays."""
+    """Return both parts from flwr-datasets, after a check of the decoded arrays' digests."""
     try:
         _check_reachable()
         with quiet():
@@ -110,7 +110,7 @@ def _from_hub() -> tuple[Part, Part]:
 
             federated = FederatedDataset(dataset=HUB, partitioners={}, shuffle=False)
             train, test = (_decoded(federated.load_split(name)) for name in DECODED)
-    except Exception as fault:  # no network, no package, a changed layout: the reader can do the same about it
+    except Exception as fault:  # no network, no package, a changed layout: one hint fits all
         what = f"fashion-mnist is not on this machine and cannot be fetched ({type(fault).__name__})"
         raise DataError(what, f"{_HINT}; if the hub's copy is cached here, set HF_HUB_OFFLINE=1") from fault
     _check_digest(train, "train")
@@ -119,9 +119,9 @@ def _from_hub() -> tuple[Part, Part]:
 
 
 def _check_reachable() -> None:
-    """Nothing where the hub answers, or is reached in a way that we cannot try: its own tries take half a minute.
+    """Fail fast if the hub does not answer, since its client retries for half a minute; skip with a proxy or offline.
 
-    Raises: OSError where it does not answer.
+    Raises: OSError if the hub does not answer.
     """
     if os.environ.get("HF_HUB_OFFLINE") or getproxies():
         return
@@ -130,7 +130,7 @@ def _check_reachable() -> None:
 
 
 def _decoded(split) -> Part:
-    """Pixels and labels of one split of the hub's copy."""
+    """Return pixels and labels of one split of the hub's copy."""
     pixels = np.stack([np.asarray(image, dtype=np.uint8) for image in split["image"]])
     return pixels, np.asarray(split["label"][:], dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""The user's own data: an .npz, .csv or .parquet file, or a folder of images."""
+"""Reads the user's own data: an .npz, .csv or .parquet file, or a folder of images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ READERS = {".npz": load_arrays, ".csv": load_frame, ".parquet": load_frame}
 
 
 def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
-    """What lies at `path`, read by its kind: features [N, *shape], labels 0..classes-1 or numbers, and clients.
+    """Return the data at `path`: features [N, *shape], labels 0..classes-1 or numbers, and clients if it has them.
 
-    Raises: DataError where the path is missing or of an unknown kind, or where its content is not usable.
+    Raises: DataError if the path is missing or has an unknown suffix, or if its content is not usable.
     """
     if path is None:
         raise DataError("the data set files needs a path", "set data.path to a file or a folder")

@@ -1,4 +1,4 @@
-"""Which pictures a folder holds, and what its labels.csv or the names of its folders say of each."""
+"""Lists the pictures in a folder, with their labels and clients from labels.csv or from folder names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUFFIXES = (
 )
 _LAYOUT = "lay them out as CLIENT/LABEL/name.png or LABEL/name.png, or add a labels.csv with file,label,client"
 _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini")
-"""What operating systems leave behind. It is passed over, as is what a name with a point in front hides."""
+"""Files that operating systems leave behind. They are ignored, like hidden files (whose names start with a point)."""
 
 _PART = re.compile(
     r"(?:[0-9]+[-_. ]*)?(?:(train(?:ing)?)|test(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|dev|hold[-_ ]?out)"
@@ -30,7 +30,7 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class Listing:
-    """What is to be read: files (below the folder), the name of each one's label and of its client."""
+    """The files to read (relative to the folder), and the label and the client of each."""
 
     files: Sequence[str]
     labels: Sequence[str]
@@ -38,9 +38,9 @@ class Listing:
 
 
 def listings(folder: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
-    """(train, test, notices): the pictures by labels.csv or by folders; no test part where the folder has none.
+    """Return (train, test, notices) from labels.csv or from the folders; `test` is None without a test part.
 
-    Raises: DataError where the layout does not say what each picture is, or something else lies among them.
+    Raises: DataError if the layout does not give every picture a label, or if the folder holds other files.
     """
     with reading(folder):
         if (folder / "labels.csv").is_file():
@@ -49,14 +49,14 @@ def listings(folder: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
 
 
 def _pictures(folder: Path) -> list[PurePosixPath]:
-    """Every picture in the order of the names. Each folder at the end of a branch has a label that a picture has."""
+    """Return every picture, sorted by path. Refuse other files, links to folders, and empty label folders."""
     paths, ends, links = _walked(folder)
     if links:
         what = f"{folder / links[0]} is a link to a folder, which is not followed"
         raise DataError(what, "put the folder itself in its place, or list the pictures in a labels.csv")
     others = [path for path in paths if path.suffix.lower() not in SUFFIXES]
     if others:
-        what = f"{folder / others[0]} is no picture of a known kind{_more(others)}"
+        what = f"{folder / others[0]} is not a picture of a known kind{_more(others)}"
         raise DataError(what, f"move it out of the folder, or save it as one of {', '.join(SUFFIXES[:3])}")
     check_filled(len(paths), folder)
     labels = {path.parent.name for path in paths}
@@ -67,7 +67,7 @@ def _pictures(folder: Path) -> list[PurePosixPath]:
 
 
 def _walked(folder: Path) -> tuple[list[PurePosixPath], list[PurePosixPath], list[PurePosixPath]]:
-    """(files, folders without anything, links to folders), below the folder and sorted; leftovers are passed over."""
+    """Return (files, empty folders, links to folders) below the folder, each sorted; leftovers are ignored."""
     files, ends, links = [], [], []
     for here, folders, names in os.walk(folder, onerror=_raise):
         place = PurePosixPath(Path(here).relative_to(folder).as_posix())
@@ -87,7 +87,7 @@ def _is_leftover(name: str) -> bool:
 
 
 def _by_folders(paths: list[PurePosixPath], folder: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
-    """The listings that the names of the folders give."""
+    """Return the listings according to the folders' names."""
     if min(len(path.parts) for path in paths) == 1:
         raise DataError(f"{folder} holds images without labels", _LAYOUT)
     tops = dict.fromkeys(path.parts[0] for path in paths)
@@ -97,36 +97,36 @@ def _by_folders(paths: list[PurePosixPath], folder: Path) -> tuple[Listing, List
         return _listing(paths, 0, folder), None, ()
     train, test = [[top for top in tops if parts[top] == part] for part in ("train", "test")]
     if len(train) != 1 or len(test) > 1:
-        what = f"{folder} has the parts {', '.join(tops)}: one part to train on is needed, and one to test on at most"
-        raise DataError(what, "merge or remove parts so that train and test are left, or rename folders of labels")
+        what = f"{folder} has the parts {', '.join(tops)}: it needs one training part and at most one test part"
+        raise DataError(what, "merge or remove parts so that only train and test remain, or rename label folders")
     below = [_listing([path for path in paths if path.parts[0] == top], 1, folder) for top in (*train, *test)]
     return below[0], below[1] if test else None, ()
 
 
 def _check_no_part(named: list[str], paths: list[PurePosixPath], folder: Path) -> None:
-    """Nothing where no client, and no two labels, are named as parts of data are."""
+    """Refuse a client folder with the name of a data part, such as train or test."""
     if named and max(len(path.parts) for path in paths) > 2:
-        what = f"{folder / named[0]} is named as a part of the data, others beside it are not"
+        what = f"{folder / named[0]} has the name of a data part, but other folders beside it do not"
         raise DataError(what, "put all pictures into train and test, or rename the folder if it is a client's")
 
 
 def _listing(paths: list[PurePosixPath], above: int, folder: Path) -> Listing:
-    """The listing of pictures that lie as CLIENT/LABEL/name or LABEL/name, below so many folders."""
+    """Return the listing of pictures at CLIENT/LABEL/name or LABEL/name, below `above` folders."""
     depths = {len(path.parts) - above for path in paths}
     if depths == {1}:
         raise DataError(f"{folder} holds images without labels", _LAYOUT)
     if depths not in ({2}, {3}):
-        raise DataError(f"the images of {folder} lie at different or too deep levels", _LAYOUT)
+        raise DataError(f"the images of {folder} lie at different levels or too deep", _LAYOUT)
     labels = [path.parts[-2] for path in paths]
     if {_part(label) for label in set(labels)} >= {"train", "test"}:
-        what = f"{folder} has parts of the data, as train and test, where labels are looked for"
+        what = f"{folder} has the data parts train and test at the level of the labels"
         raise DataError(what, "lay the pictures out as train/LABEL/name.png and test/LABEL/name.png")
     clients = [path.parts[above] for path in paths] if depths == {3} else None
     return Listing([path.as_posix() for path in paths], labels, clients)
 
 
 def _part(name: str) -> Literal["train", "test"] | None:
-    """The part of the data that a folder's name says it is.
+    """Return the data part that a folder's name stands for, or None.
 
     >>> [_part(name) for name in ("train", "TEST_data", "Validation", "ward-a")]
     ['train', 'test', 'test', None]
@@ -136,7 +136,7 @@ def _part(name: str) -> Literal["train", "test"] | None:
 
 
 def _listed(folder: Path) -> tuple[Listing, None, tuple[str, ...]]:
-    """The listing that labels.csv gives, and a notice of pictures that it does not name."""
+    """Return the listing in labels.csv, and a notice if the folder has pictures that are not in it."""
     path = folder / "labels.csv"
     lines = csv_lines(path)
     names = next(lines, [])
@@ -156,7 +156,7 @@ def _listed(folder: Path) -> tuple[Listing, None, tuple[str, ...]]:
 
 
 def _check_listed(columns: dict[str, list[str]]) -> None:
-    """Nothing where every cell is filled, every file lies below the folder, is listed once, and is to train on."""
+    """Refuse empty cells, files outside the folder, files listed twice, and both train and test files in one list."""
     for name, cells in columns.items():
         if "" in cells:
             what = f"column {name!r}, row {cells.index('') + 1} of labels.csv is missing"
@@ -173,7 +173,7 @@ def _check_listed(columns: dict[str, list[str]]) -> None:
         seen.add(place)
         parts.add(_part(place.parts[0]) if len(place.parts) > 1 else None)
     if parts >= {"train", "test"}:
-        what = "labels.csv lists files of a part to train on and of a part to test on"
+        what = "labels.csv lists files of both a training part and a test part"
         raise DataError(what, "list one part only, or lay the pictures out as train/LABEL and test/LABEL")
 
 

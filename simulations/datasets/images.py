@@ -1,4 +1,4 @@
-"""Records from a folder of images, laid out by client and label, by label, or as its labels.csv says."""
+"""Reads records from a folder of images, with labels and clients from folder names or from labels.csv."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MODES = {1: "L", 3: "RGB"}
-_NARROW = 0.1  # by what share a picture's proportions may differ from the plan's before it is called stretched
+_NARROW = 0.1  # largest relative difference between the aspect ratios of a picture and of the plan without a notice
 
 
 def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
-    """Every image as gray ([1, H, W]) or RGB ([3, H, W]), turned upright, resized, in [0, 1]; in the order of names.
+    """Return every image as gray ([1, H, W]) or RGB ([3, H, W]) in [0, 1], upright and resized, sorted by name.
 
-    Labels that are all whole numbers are taken as they are; other labels are numbered in sorted order.
+    Labels that are all integers stay unchanged; other labels are sorted and numbered.
 
-    Raises: DataError where the layout, an image, a label, or the plan's shape is not usable.
+    Raises: DataError if the layout, an image, a label, or the plan's shape is not usable.
     """
     if len(shape) != 3 or shape[0] not in _MODES:
         what = f"images cannot take the plan's shape {list(shape)}"
@@ -44,7 +44,9 @@ def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
         tables.append(Table(pixels[len(train.files) :], labels[len(train.files) :]))
     odd = [*column_notices(tables[0], None, classes), *owner_notices(train.clients or [])]
     if stretched:
-        odd.append(f"{stretched} of {len(files)} pictures have other proportions than data.shape and are stretched")
+        odd.append(
+            f"{stretched} of {len(files)} pictures have another aspect ratio than data.shape and are stretched"
+        )
     return Source(tables[0], tables[1] if test is not None else None, (*notices, *odd))
 
 
@@ -55,12 +57,12 @@ def _clients(listing: Listing) -> np.ndarray | None:
 
 
 def _pixels(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """float32 [N, *shape] in [0, 1], and how many images had other proportions."""
+    """Return pixels float32 [N, *shape] in [0, 1], and how many images were stretched."""
     pixels, stretched = np.empty((len(files), *shape), dtype=np.float32), 0
     for row, file in enumerate(files):
         path = folder / file
         if not path.is_file():
-            raise DataError(f"{path} does not exist", "mend labels.csv, or put the image back")
+            raise DataError(f"{path} does not exist", "correct labels.csv, or restore the image")
         with reading(path):
             pixels[row], is_narrow = _image(path, shape)
         stretched += is_narrow
@@ -69,13 +71,13 @@ def _pixels(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> tuple
 
 
 def _image(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
-    """uint8 [*shape], and whether the image had other proportions."""
+    """Return pixels uint8 [*shape], and whether the image was stretched."""
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Opened as a stream: Pillow maps a file that it opens itself, and turns some mapped TIFFs into garbage.
+        # Open the file here: Pillow memory-maps files that it opens itself, and reads some mapped TIFFs wrongly.
         with path.open("rb") as stream, Image.open(stream) as image:
             _check_one(image, path)
             upright = ImageOps.exif_transpose(image)
@@ -87,15 +89,15 @@ def _image(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
 
 
 def _check_one(image: Image.Image, path: Path) -> None:
-    """Nothing where the file holds one picture of 8 bits a channel."""
+    """Refuse a file with several pictures or with more than 8 bits per channel."""
     if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
-        raise DataError(f"{path} has more than 8 bits a channel", "scale the image to 8 bits and save it again")
+        raise DataError(f"{path} has more than 8 bits per channel", "scale the image to 8 bits and save it again")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's JPEG with a preview of itself
         raise DataError(f"{path} holds more than one picture", "save each picture as a file of its own")
 
 
 def _check_opaque(image: Image.Image, path: Path) -> None:
-    """Nothing where no pixel lets a background through, which would decide what it looks like."""
+    """Refuse a picture with transparent pixels, since its look depends on the background."""
     may_be = "transparency" in image.info or not {"A", "a"}.isdisjoint(image.getbands())
     if may_be and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
         raise DataError(f"{path} is transparent in places", "put the picture on a background, and save it again")

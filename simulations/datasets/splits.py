@@ -1,4 +1,4 @@
-"""Which records are held out for testing, and which client owns each of the others."""
+"""Splits a data set: holds out test records, and assigns the other records to clients."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .telemetry import quiet
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
 
-ATTEMPTS = 5  # seeds tried for a draw that leaves no client empty; flwr-datasets draws up to 11 times for each
+ATTEMPTS = 5  # seeds to try until no client is empty; flwr-datasets draws up to 11 times per seed
 _KINDS = "set data.split to natural, iid, dirichlet:ALPHA (above 0) or pathological:CLASSES (1 or more)"
 
 
 def holdout(source: Source, split: str, fraction: float, seed: int) -> tuple[Table, Table]:
-    """(train, test), without a record in common: the official test part, else a part of the training records.
+    """Return disjoint (train, test): the official test part if there is one, else held-out training records.
 
-    Without an official part, "natural" holds out the last max(1, round(fraction * K)) natural clients whole; every
-    other split holds out that fraction of the records, drawn by `seed`. `fraction` lies within (0, 1).
+    Without an official test part, "natural" holds out the last max(1, round(fraction * K)) of K natural clients;
+    every other split holds out a random `fraction` of the records, drawn by `seed`. `fraction` is within (0, 1).
 
-    Raises: DataError where split, fraction or seed are not usable, or nothing would be left to train on.
+    Raises: DataError if split, fraction or seed are not usable, or if no training record would be left.
     """
     kind, _ = parse(split)
     if source.test is not None:
@@ -37,12 +37,12 @@ def holdout(source: Source, split: str, fraction: float, seed: int) -> tuple[Tab
 
 
 def partition(table: Table, split: str, clients: int | None, seed: int) -> list[np.ndarray]:
-    """For each client the sorted indices (int64) of its records: disjoint, none empty, together all records.
+    """Return the sorted record indices (int64) of each client: disjoint, not empty, and together all records.
 
-    clients: how many; None only for "natural", where the data say it. A function of its arguments. Records are
-    shuffled before the cut, so the order of the file says nothing about who gets what.
+    `clients` is the number of clients; None is allowed only for "natural", where the data define it. The result is a
+    function of the arguments. Records are shuffled before the split, so it does not depend on the order of the file.
 
-    Raises: DataError where the arguments are not usable, or no draw gives every client a record.
+    Raises: DataError if the arguments are not usable, or if no draw gives every client a record.
     """
     kind, parameter = parse(split)
     count = _count(table, kind, clients)
@@ -64,12 +64,12 @@ def partition(table: Table, split: str, clients: int | None, seed: int) -> list[
 
 
 def parse(split: str) -> tuple[str, float]:
-    """(kind, number): ("natural", 0.0), ("iid", 0.0), ("dirichlet", alpha) or ("pathological", classes).
+    """Return (kind, number): ("natural", 0.0), ("iid", 0.0), ("dirichlet", alpha) or ("pathological", classes).
 
     >>> parse("dirichlet:0.3")
     ('dirichlet', 0.3)
 
-    Raises: DataError where it is none of these.
+    Raises: DataError if the text is none of these.
     """
     kind, colon, text = split.partition(":")
     if kind in ("natural", "iid") and not colon:
@@ -90,20 +90,20 @@ def _number(text: str) -> float:
 
 
 def _last_clients(table: Table, fraction: float) -> np.ndarray:
-    """bool [N]: the records of the last natural clients."""
+    """Return bool [N]: which records belong to the held-out natural clients."""
     owners = np.unique(_owners(table))
     if len(owners) < 2:
-        what = "one natural client alone cannot be divided into training and test clients"
-        raise DataError(what, "set data.split = 'iid', or bring data of two clients or more")
+        what = "a single natural client cannot be split into training and test clients"
+        raise DataError(what, "set data.split = 'iid', or bring data of at least two clients")
     held_out = min(max(1, round(fraction * len(owners))), len(owners) - 1)
     return np.isin(_owners(table), owners[-held_out:])
 
 
 def _drawn(records: int, fraction: float, seed: int) -> np.ndarray:
-    """bool [N]: the records drawn for the test part."""
+    """Return bool [N]: which records are drawn for the test part."""
     if records < 2:
-        what = f"{records} records cannot be divided into a training and a test part"
-        raise DataError(what, "bring two records or more")
+        what = f"{records} records cannot be split into a training and a test part"
+        raise DataError(what, "bring at least two records")
     _seeds(seed)
     size = min(max(1, round(fraction * records)), records - 1)
     return np.isin(np.arange(records), np.random.default_rng(seed).permutation(records)[:size])
@@ -111,13 +111,13 @@ def _drawn(records: int, fraction: float, seed: int) -> np.ndarray:
 
 def _owners(table: Table) -> np.ndarray:
     if table.clients is None:
-        what = "the split 'natural' needs to know whose each record is, and the data do not say"
+        what = "the split 'natural' needs the owner of each record, and the data do not have it"
         raise DataError(what, "add a client column to the data, or set data.split = 'iid'")
     return table.clients
 
 
 def _count(table: Table, kind: str, clients: int | None) -> int:
-    """How many clients there will be."""
+    """Return the number of clients of the split."""
     if kind == "natural":
         natural = len(np.unique(_owners(table)))
         if clients not in (None, natural):
@@ -135,19 +135,17 @@ def _count(table: Table, kind: str, clients: int | None) -> int:
 
 def _check_labels(table: Table, split: str) -> None:
     if not table.has_classes:
-        why = (
-            "a record of these data has one at every place" if table.has_tokens else "these data have numbers instead"
-        )
-        what = f"the split {split!r} goes by labels, and {why}"
+        why = "these records have one per token" if table.has_tokens else "these data have numbers to predict"
+        what = f"the split {split!r} needs one class label per record, but {why}"
         raise DataError(what, "set data.split = 'natural' or 'iid'")
 
 
 def _check_pathological(table: Table, classes: int, clients: int) -> None:
-    """Nothing where the classes can be dealt: each client gets `classes` of them, each class goes to someone."""
+    """Refuse if the classes cannot be assigned so that each client gets `classes` of them and no class is left."""
     sizes = np.unique(table.labels, return_counts=True)[1]
     present = len(sizes)
     if classes > present:
-        what = f"the split wants {classes} classes a client, the data have {present}"
+        what = f"the split needs {classes} classes per client, the data have {present}"
         raise DataError(what, f"set data.split = 'pathological:{present}' or less")
     if classes * clients < present:
         what = f"{clients} clients of {classes} classes each cannot hold the {present} classes of the data"
@@ -160,7 +158,7 @@ def _check_pathological(table: Table, classes: int, clients: int) -> None:
 def _by_class(
     labels: np.ndarray, order: np.ndarray, classes: int, clients: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """The sorted indices of each client's records: `classes` classes each, a class cut evenly among its clients."""
+    """Return each client's sorted record indices: `classes` classes each; a class is divided evenly among clients."""
     shuffled = [order[labels[order] == label] for label in np.unique(labels)]
     holders = _holders([len(records) for records in shuffled], classes, clients, rng)
     parts: list[list[np.ndarray]] = [[] for _ in range(clients)]
@@ -171,10 +169,11 @@ def _by_class(
 
 
 def _holders(sizes: list[int], classes: int, clients: int, rng: np.random.Generator) -> list[list[int]]:
-    """The clients of each class: one or more, no more than it has records; every client has `classes` classes.
+    """Return the clients of each class: at least one, at most its number of records; a client has `classes` classes.
 
-    First each class's number of clients is drawn, then each client's classes. A class that still needs every client
-    that is left goes to the next one: so there is always a way on (Gale and Ryser, with equal degrees on one side).
+    It first draws the number of clients of each class, then the classes of each client. A client always gets the
+    classes that still need all remaining clients, so the assignment never gets stuck (Gale-Ryser, with equal degrees
+    on one side).
     """
     most = np.minimum(sizes, clients)
     needed = np.ones(len(sizes), dtype=np.int64)
@@ -193,14 +192,14 @@ def _holders(sizes: list[int], classes: int, clients: int, rng: np.random.Genera
 
 
 def _seeds(seed: int) -> list[int]:
-    """One seed for the shuffle and one for each attempt."""
+    """Return one seed for the shuffle and one for each attempt."""
     if seed < 0:
         raise DataError(f"the seed {seed} is negative", "set the seed to 0 or more")
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(1 + ATTEMPTS)]
 
 
 def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: int) -> Partitioner:
-    """Flower's partitioner for this kind of split."""
+    """Return Flower's partitioner for this kind of split."""
     with quiet():
         from flwr_datasets import partitioner as flower
 
@@ -212,7 +211,7 @@ def _partitioner(kind: str, parameter: float, count: int, table: Table, seed: in
 
 
 def _cut(table: Table, order: np.ndarray, partitioner: Partitioner, count: int) -> list[np.ndarray]:
-    """The sorted indices of each part; none where this draw fails."""
+    """Return the sorted record indices of each client, or an empty list if this draw fails."""
     columns = {"index": order}
     if table.has_classes:
         columns["label"] = table.labels[order]

@@ -1,4 +1,4 @@
-"""The one form that every data set takes: features, labels and, where they have one, natural clients."""
+"""The common form of all data sets: features, labels and, if known, natural clients."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from ...privacy.errors import DataError
 
-_HINT = "build tables with bract.simulations.datasets.load, or mend the reader that made this one"
+_HINT = "build tables with bract.simulations.datasets.load, or correct the reader of this data set"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """Records in file order: row i of every array belongs to record i. All of it is secret.
 
-    features: float32 [N, *shape], finite, with labels: int64 [N], 0 or more, or float32 [N], finite, where a number
-    is to be predicted. Or runs of T tokens: both int64 [N, T], 0 or more, the label at each place being what is to be
-    told there. clients: int64 [N], 0 or more, the natural owner of each record; None where the data have no natural
-    owner. A selection keeps the numbers of its owners, so they need not be contiguous. Its repr shows the sizes only.
+    features: float32 [N, *shape], finite, with labels int64 [N] >= 0 (classes) or float32 [N], finite (numbers to
+    predict). For sequences of T tokens, features and labels are int64 [N, T] >= 0, and each label is the token to
+    predict at its step. clients: int64 [N] >= 0, the natural owner of each record, or None if the data have none. A
+    selection keeps the owners' numbers, which may then have gaps. The repr shows only sizes.
 
-    Raises: DataError where a type, a length or a value is not as above.
+    Raises: DataError if a type, a length or a value is not as above.
     """
 
     features: np.ndarray
@@ -48,7 +48,7 @@ class Table:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether a record is a run of tokens with a label at every place."""
+        """Whether a record is a token sequence with a label at every step."""
         return self.labels.ndim == 2
 
     @property
@@ -58,21 +58,21 @@ class Table:
 
     @property
     def has_classes(self) -> bool:
-        """Whether a record has one label, and that is a class."""
+        """Whether a record has one label, which is a class."""
         return not (self.has_tokens or self.has_numbers)
 
     @property
     def classes(self) -> int:
-        """The fewest classes that all labels, and all tokens, are among; 1 where a label is a number."""
+        """The smallest number of classes that includes all labels and tokens; 1 if labels are numbers to predict."""
         if self.has_numbers:
             return 1
         most = [self.labels.max(initial=-1), *([self.features.max(initial=-1)] if self.has_tokens else [])]
         return int(max(most)) + 1
 
     def select(self, indices: np.ndarray) -> Table:
-        """The records at `indices` (int [n], 0..N-1, kept in this order) as a new Table.
+        """Return the records at `indices` (int [n], 0..N-1), in this order, as a new Table.
 
-        Raises: IndexError where an index is outside the table.
+        Raises: IndexError if an index is outside the table.
         """
         rows = np.asarray(indices, dtype=np.int64)
         clients = None if self.clients is None else self.clients[rows]
@@ -81,10 +81,10 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set: its training part and its official test part, None where the data have none.
+    """A data set: its training part, and its official test part or None.
 
-    Where the test part has clients too, they are the training part's, and each client's test records are its own.
-    `notices` are short lines about what is odd in the data, for their owner.
+    If the test part has clients, they are the training part's clients, each with its own test records.
+    `notices` are short lines for the data's owner about oddities in the data.
     """
 
     train: Table
@@ -92,9 +92,9 @@ class Source:
     notices: tuple[str, ...] = ()
 
     def largest(self, clients: int) -> Source:
-        """The training and test records of the `clients` clients with the most training records, then lowest numbers.
+        """Return the data of the `clients` clients with the most training records; ties go to the lower number.
 
-        Unchanged where there are no more of them, or where the test part does not say whose its records are.
+        The data are unchanged if there are no more clients, or if the test part has no clients.
         """
         if self.test is None or self.test.clients is None or self.train.clients is None:
             return self

@@ -1,4 +1,4 @@
-"""Records from a table: a .csv or .parquet file with a column `label`, or `target`."""
+"""Reads records from a table: a .csv or .parquet file with a column `label` or `target`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HINT = (
 
 
 def load_frame(path: Path, shape: tuple[int, ...], classes: int) -> Source:
-    """Every column but label and client is a feature, taken in file order and as it is (nothing is scaled).
+    """Return the records of a table. Every column except label and client is a feature, in file order and unscaled.
 
-    A column target, in place of label, holds numbers to predict.
+    A column `target` instead of `label` holds numbers to predict.
 
-    Rows in errors are counted from 1, below the names of the columns, empty lines left out.
+    Errors count rows from 1, without the line of column names and without empty lines.
 
-    Raises: DataError where a column is missing, or a cell is missing, not a number, or out of range.
+    Raises: DataError if a column or a cell is missing, or if a cell is not a number or is out of range.
     """
     columns = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     told = [name for name in ("label", "target") if name in columns.numbers]
@@ -51,14 +51,14 @@ def _labels(columns: Columns, name: str, path: Path, classes: int) -> np.ndarray
 
 
 def _feature(columns: Columns, name: str, path: Path) -> np.ndarray:
-    """One column as float32 [N]."""
+    """Return one column as float32 [N]."""
     values, place = _filled(columns, name, path), _place(path, name)
     refuse_rounded(columns.numbers[name].rounded, place)
     return as_float32(values, place)
 
 
 def _filled(columns: Columns, name: str, path: Path) -> np.ndarray:
-    """One column as float64 [N], all finite."""
+    """Return one column as float64 [N]; refuse cells that are not finite."""
     values = columns.numbers[name].values
     faults = ~np.isfinite(values)
     if faults.any():

@@ -1,4 +1,4 @@
-"""How Flower's data set package is called: without telemetry, warnings or progress bars."""
+"""Silences Flower's data set package: no telemetry, warnings or progress bars."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextlib import contextmanager, redirect_stderr
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing; while it is open `flwr_datasets` is imported and silent, and its telemetry is off for good.
+    """Import `flwr_datasets` and silence it inside the context; turn its telemetry off permanently.
 
-    Warnings and stderr are the process's own: do not hold it open longer than a call takes.
+    Warnings and stderr are silenced for the whole process, so keep the context as short as one call.
     """
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Imported before stderr is turned away: its log handlers keep the stream they find.
+        # Import before stderr is redirected: the package's log handlers keep the stream they find.
         from flwr_datasets.common import telemetry
 
         telemetry.FLWR_TELEMETRY_ENABLED = "0"  # it may have been imported before the variable was set

@@ -1,4 +1,4 @@
-"""Text as numbers: a client's text cut into a training and a test part, and each of these into windows."""
+"""Splits each client's text, as tokens, into a training and a test part, and both into windows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 from ...privacy.errors import DataError
 from .table import Source, Table
 
-TRAINED = 0.8  # the share of each client's text, from its beginning on, that is trained on
+TRAINED = 0.8  # the share of each client's text, from its start, that is for training
 
 Text = NDArray[np.int64]  # one client's tokens, in order
 Run = TypeVar("Run", Text, list[str])
 
 
 def parts(text: Run) -> tuple[Run, Run]:
-    """(train, test): the first 80 % of a client's text, rounded down, and the rest."""
+    """Return (train, test): the first 80 % of a client's text, rounded down, and the rest."""
     cut = int(TRAINED * len(text))
     return text[:cut], text[cut:]
 
 
 def windows(text: Text, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(features, labels), int64 [N, length] each: at every place the label is the token that follows the feature.
+    """Return (features, labels), int64 [N, length] each; the label at a step is the next token.
 
-    Windows follow each other without overlap, so that each token but the first is a label once; what is left at
-    the end is dropped.
+    Windows do not overlap, so each token except the first is a label once; an incomplete last window is dropped.
 
     >>> windows(np.array([5, 6, 7, 8, 9, 4]), 2)
     (array([[5, 6],
@@ -40,27 +39,27 @@ def windows(text: Text, length: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def run_length(name: str, shape: tuple[int, ...]) -> int:
-    """T, how many tokens a record of the shape [T] has.
+    """Return T, the number of tokens in a record of shape [T].
 
-    Raises: DataError where the shape is not one number.
+    Raises: DataError if the shape is not one number.
     """
     if len(shape) != 1:
-        what = f"a record of {name} is a run of tokens, the plan's shape is {list(shape)}"
+        what = f"a record of {name} is a token sequence, the plan's shape is {list(shape)}"
         raise DataError(what, "set data.shape to one number, for example to [20]")
     return shape[0]
 
 
 def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
-    """The records of shape [length] of these clients, who are numbered in this order: training and test part.
+    """Return the training and test records, of shape [length], of these clients, numbered in this order.
 
-    A client whose training part has no more than `length` tokens has no record in it.
+    A client whose training part has at most `length` tokens has no training record.
 
-    Raises: DataError where no client's text is long enough.
+    Raises: DataError if no client's text is long enough.
     """
     cut = [parts(text) for text in texts]
     train, test = (_table(part, length) for part in zip(*cut, strict=True))
     if not (len(train) and len(test)):
-        what = f"no test part of a client of {name} holds a run of {length} tokens and one more"
+        what = f"no client of {name} has more than {length} tokens in its test part"
         raise DataError(what, "set data.shape to a smaller number, for example to [20]")
     return Source(train, test)
 

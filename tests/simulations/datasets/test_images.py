@@ -90,7 +90,7 @@ def test_empty_folder(tmp_path, refused):
 def test_uneven_or_deep_levels(tmp_path, refused, names):
     for name in names:
         paint(tmp_path / name)
-    refused(lambda: read(tmp_path), "different or too deep levels", "CLIENT/LABEL")
+    refused(lambda: read(tmp_path), "different levels or too deep", "CLIENT/LABEL")
 
 
 def test_labels_that_do_not_fit_the_plan(tmp_path, refused):
@@ -105,15 +105,15 @@ def test_damaged_images(tmp_path, refused):
     path = tmp_path / "0" / "a.png"
     paint(path, size=(64, 64))
     path.write_bytes(path.read_bytes()[:-30])
-    refused(lambda: read(tmp_path), f"cannot read {path} (", "whole")
+    refused(lambda: read(tmp_path), f"cannot read {path} (", "complete")
     path.write_text("no image")
-    refused(lambda: read(tmp_path), f"cannot read {path} (UnidentifiedImageError)", "whole")
+    refused(lambda: read(tmp_path), f"cannot read {path} (UnidentifiedImageError)", "complete")
 
 
 def test_sixteen_bits_are_not_cut_off(tmp_path, refused):
     (tmp_path / "0").mkdir()
     Image.fromarray(np.full((4, 4), 60_000, np.uint16)).save(tmp_path / "0" / "a.png")
-    refused(lambda: read(tmp_path), "more than 8 bits a channel", "8 bits")
+    refused(lambda: read(tmp_path), "more than 8 bits per channel", "8 bits")
 
 
 def test_decompression_bomb(tmp_path, refused, monkeypatch):
@@ -132,7 +132,7 @@ def test_decompression_bomb(tmp_path, refused, monkeypatch):
         ("file,label\na.png,\n", "column 'label', row 1 of labels.csv is missing", "fill in"),
         ("file,label\na.png\n", "line 2 of labels.csv has 1 values, the first line names 2", "name every column"),
         ("file,label,client\na.png,0, \n", "column 'client', row 1 of labels.csv is missing", "fill in"),
-        ("file,label\nb.png,0\n", "b.png does not exist", "mend labels.csv"),
+        ("file,label\nb.png,0\n", "b.png does not exist", "correct labels.csv"),
         ("file,label\n../a.png,0\n", "row 1 of labels.csv names a file outside", "without .."),
         ("file,label\n/etc/passwd,0\n", "row 1 of labels.csv names a file outside", "relative"),
         ("file,label\na.png,0\n./a.png,1\n", "row 2 of labels.csv names a file again", "once"),

@@ -140,4 +140,4 @@ def test_an_array_that_is_there_twice_is_refused(tmp_path, refused) -> None:
     np.savez(tmp_path / "d.npz", x=X, y=Y)
     with zipfile.ZipFile(tmp_path / "d.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("y.npy", archive.read("y.npy"))
-    refused(lambda: files.load(tmp_path / "d.npz", (2,), 3), "holds two arrays of one name", "numpy.savez")
+    refused(lambda: files.load(tmp_path / "d.npz", (2,), 3), "holds two arrays with the same name", "numpy.savez")

@@ -132,14 +132,23 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     ),
     "train_set alone": (pictures("train_set/a/1.png", "train_set/b/1.png"), TWO),
     "train, val and test": (pictures("train/a/1.png", "val/a/1.png", "test/a/1.png"), ("has the parts", "merge")),
-    "test alone": (pictures("test/a/1.png", "test/b/1.png"), ("has the parts test: one part", "rename folders")),
-    "train and a client": (pictures("train/a/1.png", "w/a/1.png"), ("train is named as a part", "if it is a client")),
+    "test alone": (
+        pictures("test/a/1.png", "test/b/1.png"),
+        ("has the parts test: it needs one training part", "rename label folders"),
+    ),
+    "train and a client": (
+        pictures("train/a/1.png", "w/a/1.png"),
+        ("train has the name of a data part", "if it is a client"),
+    ),
     "parts without labels": (
         pictures("train/1.png", "test/1.png"),
         ("holds images without labels", "LABEL/name.png"),
     ),
-    "parts below clients": (pictures("w/train/1.png", "w/test/1.png"), ("where labels are looked", "train/LABEL")),
-    "parts beside labels": (pictures("train/1.png", "test/1.png", "a/1.png"), ("where labels are looked", "train/")),
+    "parts below clients": (pictures("w/train/1.png", "w/test/1.png"), ("at the level of the labels", "train/LABEL")),
+    "parts beside labels": (
+        pictures("train/1.png", "test/1.png", "a/1.png"),
+        ("at the level of the labels", "train/"),
+    ),
     "a label train": (pictures("bus/1.png", "train/1.png"), TWO),
     "parts at uneven levels": (
         pictures("train/a/1.png", "test/w/a/1.png"),
@@ -147,21 +156,24 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     ),
     "parts below another folder": (
         pictures("d/train/a/1.png", "d/test/a/1.png"),
-        ("too deep levels", "CLIENT/LABEL"),
+        ("different levels or too deep", "CLIENT/LABEL"),
     ),
     # other files
     "what systems leave": (beside("__MACOSX/a/._1.png"), TWO),
     ".DS_Store": (beside("a/.DS_Store"), TWO),
     "Thumbs.db": (beside("a/Thumbs.db"), TWO),
     "a hidden folder": (beside(".git/objects/1.png"), TWO),
-    "a text": (beside("README.txt"), ("README.txt is no picture of a known kind", "move it out")),
-    "a text among pictures": (beside("a/notes.txt"), ("a/notes.txt is no picture of a known kind", "move it out")),
-    "HEIC": (beside("a/2.heic"), ("2.heic is no picture of a known kind", "save it as one of .png")),
-    "DICOM": (beside("a/2.dcm"), ("2.dcm is no picture of a known kind", "save it as one of .png")),
-    "SVG": (beside("a/2.svg"), ("2.svg is no picture of a known kind", "save it as one of .png")),
-    "no suffix": (beside("a/2"), ("a/2 is no picture of a known kind", "save it as")),
-    "Labels.csv": (beside("Labels.csv"), ("Labels.csv is no picture of a known kind", "move it out")),
-    "labels.csv further down": (beside("a/labels.csv"), ("labels.csv is no picture of a known kind", "move it out")),
+    "a text": (beside("README.txt"), ("README.txt is not a picture of a known kind", "move it out")),
+    "a text among pictures": (beside("a/notes.txt"), ("a/notes.txt is not a picture of a known kind", "move it out")),
+    "HEIC": (beside("a/2.heic"), ("2.heic is not a picture of a known kind", "save it as one of .png")),
+    "DICOM": (beside("a/2.dcm"), ("2.dcm is not a picture of a known kind", "save it as one of .png")),
+    "SVG": (beside("a/2.svg"), ("2.svg is not a picture of a known kind", "save it as one of .png")),
+    "no suffix": (beside("a/2"), ("a/2 is not a picture of a known kind", "save it as")),
+    "Labels.csv": (beside("Labels.csv"), ("Labels.csv is not a picture of a known kind", "move it out")),
+    "labels.csv further down": (
+        beside("a/labels.csv"),
+        ("labels.csv is not a picture of a known kind", "move it out"),
+    ),
     "an empty label": (and_folder("b", "a/1.png", "c/1.png"), ("/b holds no picture", "fill the folder, or remove")),
     "an empty client": (and_folder("w", "v/a/1.png", "x/b/1.png"), ("/w holds no picture", "fill the folder")),
     "a client without a label": (
@@ -171,7 +183,7 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "nothing": (lambda folder: None, ("holds no records", "data.path")),
     "a link to a folder": (linked, ("/b is a link to a folder", "labels.csv")),
     "a link to a picture": (linked_file, TWO),
-    "a link to nothing": (broken_link, ("2.png does not exist", "put the image back")),
+    "a link to nothing": (broken_link, ("2.png does not exist", "restore the image")),
     # kinds of pictures
     **{
         f"a {suffix}": (pictures(f"a/1.{suffix}", f"b/1.{suffix}"), TWO)
@@ -192,24 +204,27 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "a moving GIF": (frames("1.gif"), ("1.gif holds more than one picture", "a file of its own")),
     "a moving PNG": (frames("1.png"), ("1.png holds more than one picture", "a file of its own")),
     "pages of a TIFF": (frames("1.tif"), ("1.tif holds more than one picture", "a file of its own")),
-    "an empty file": (beside("a/2.png", b""), ("cannot read", "check that the file is whole")),
-    "no picture": (beside("a/2.png", b"not a picture at all"), ("cannot read", "check that the file is whole")),
+    "an empty file": (beside("a/2.png", b""), ("cannot read", "check that the file is complete")),
+    "no picture": (beside("a/2.png", b"not a picture at all"), ("cannot read", "check that the file is complete")),
     # labels
     "numbers": (pictures("02/1.png", "1/1.png"), read(0, 1, labels=[2, 1])),
-    "one number in two ways": (pictures("1/1.png", "01/1.png"), ("the label of 1/1.png is a label", "in one way")),
+    "one number in two ways": (
+        pictures("1/1.png", "01/1.png"),
+        ("the label of 1/1.png is a label", "the same everywhere"),
+    ),
     "one word in two cases": (
         pictures("Cat/1.png", "cat/1.png"),
         ("the label of cat/1.png is a label", "lower case"),
     ),
     "one word twice, once with a letter that does not show": (
         pictures("a/1.png", "a\u200b/1.png"),
-        ("/1.png is a label", "in one way"),
+        ("/1.png is a label", "the same everywhere"),
     ),
     "words and a number": (
         pictures("a/1.png", "b/1.png", "7/1.png"),
         ("the label of 7/1.png is a number", "class-10"),
     ),
-    "numbers and a word": (pictures("0/1.png", "1/1.png", "b/1.png"), ("of b/1.png is no number", "all as words")),
+    "numbers and a word": (pictures("0/1.png", "1/1.png", "b/1.png"), ("of b/1.png is not a number", "all as words")),
     "a fraction": (pictures("0.5/1.png", "1/1.png"), ("the label of 0.5/1.png is not one of the classes", "from 0")),
     "too many words": (pictures(*(f"{c}/1.png" for c in "abcd")), ("4 different labels", "data.classes = 4")),
     # labels.csv
@@ -217,7 +232,7 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "a label as a float": (pictures("1.png", "2.png", labels="file,label\n1.png,0\n2.png,1.0\n"), TWO),
     "an odd label": (
         pictures("1.png", "2.png", "3.png", labels="file,label\n1.png,0\n2.png,x\n3.png,1\n"),
-        ("the label of 2.png is no number", "write all labels"),
+        ("the label of 2.png is not a number", "write all labels"),
     ),
     "a byte order mark and CRLF": (
         pictures("1.png", "2.png", labels="\ufefffile,label\r\n1.png,a\r\n2.png,b\r\n"),
@@ -227,7 +242,7 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "a third value": (pictures("1.png", labels="file,label\n1.png,0,w\n"), ("line 2 of labels.csv has 3", "every")),
     "an unknown column": (pictures("1.png", labels="file,label,owner\n1.png,0,w\n"), ("column 'owner'", "client")),
     "Client": (pictures("1.png", labels="file,label,Client\n1.png,0,w\n"), ("differs from 'client'", "write client")),
-    "two labels": (pictures("1.png", labels="file,label,label\n1.png,0,1\n"), ("of one name, 'label'", "each once")),
+    "two labels": (pictures("1.png", labels="file,label,label\n1.png,0,1\n"), ("with the name 'label'", "each once")),
     "owners of labels.csv": (
         pictures("1.png", "2.png", labels="file,label,client\n1.png,0,007\n2.png,1,7\n"),
         TWO | {"clients": [0, 1]},
@@ -242,15 +257,18 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     ),
     "a file not there": (
         pictures("1.png", labels="file,label\n1.png,0\n2.png,1\n"),
-        ("2.png does not exist", "mend"),
+        ("2.png does not exist", "correct labels.csv"),
     ),
-    "a file in another case": (pictures("A.png", labels="file,label\na.png,0\n"), ("a.png does not exist", "mend")),
+    "a file in another case": (
+        pictures("A.png", labels="file,label\na.png,0\n"),
+        ("a.png does not exist", "correct labels.csv"),
+    ),
     "two files of two cases": (pictures("a.png", "A.png", labels="file,label\na.png,0\nA.png,1\n"), TWO),
     "listed parts": (
         pictures("train/1.png", "test/1.png", labels="file,label\ntrain/1.png,0\ntest/1.png,1\n"),
-        ("labels.csv lists files of a part to train on and of a part", "list one part only"),
+        ("labels.csv lists files of both a training part and a test part", "list one part only"),
     ),
-    "a backslash": (pictures("a/1.png", labels="file,label\na\\1.png,0\n"), ("does not exist", "mend labels.csv")),
+    "a backslash": (pictures("a/1.png", labels="file,label\na\\1.png,0\n"), ("does not exist", "correct labels.csv")),
 }
 
 
@@ -292,4 +310,4 @@ def test_a_picture_is_read_as_its_camera_was_held(tmp_path, suffix, turn) -> Non
 def test_stretched_pictures_are_noticed(tmp_path) -> None:
     paint(tmp_path / "0" / "a.png")
     Image.new("L", (9, 3)).save(tmp_path / "0" / "b.png")
-    assert "1 of 2 pictures have other proportions" in files.load(tmp_path, (1, 2, 2), 1).notices[0]
+    assert "1 of 2 pictures have another aspect ratio" in files.load(tmp_path, (1, 2, 2), 1).notices[0]

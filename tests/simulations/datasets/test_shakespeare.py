@@ -83,7 +83,7 @@ def test_clients_are_speakers_of_two_speeches_in_one_play(put_plays):
 def test_a_shape_of_one_number_that_some_text_can_fill(put_plays, refused):
     folder = put_plays(one=PLAY)
     refused(lambda: shakespeare.load(folder, (1, 28, 28)), "shape is [1, 28, 28]", "set data.shape to one number")
-    refused(lambda: shakespeare.load(folder, (80,)), "holds a run of 80 tokens", "smaller number")
+    refused(lambda: shakespeare.load(folder, (80,)), "has more than 80 tokens", "smaller number")
     refused(lambda: datasets.load("shakespeare", folder, (4,), 9), "classes, the plan says 9", "set data.classes = 2")
 
 

