@@ -17,11 +17,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bract.client.clipping.engine import make_engine
-from bract.client.protect import TOGETHER
 from bract.client.records import Records
 from bract.models import build, objective_of
-from bract.privacy import Keystream, Update
+from bract.privacy import Keystream
 from bract.privacy.encoding.quantization import dequantize, quantize
+from bract.privacy.mechanisms.local import BLOCK
 from bract.privacy.noise.gaussian import gaussian
 
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
@@ -92,7 +92,7 @@ def plain(case: Case, records: Records, device: str) -> Step:
 
 def together_of(case: Case) -> int:
     """Return for how many steps noise is made at once, as a device does for its local steps."""
-    return max(1, TOGETHER // sum(p.numel() for p in network(case, "cpu").parameters()))
+    return max(1, BLOCK // sum(p.numel() for p in network(case, "cpu").parameters()))
 
 
 def noise_of(case: Case) -> Callable[[], np.ndarray]:
@@ -132,7 +132,7 @@ def bract(case: Case, records: Records, device: str) -> Step:
 
     @torch.no_grad()
     def step() -> None:
-        steps = quantize(Update(engine.clipped_sum(records)), GRID).vector
+        steps = quantize(engine.clipped_sum(records), GRID)
         change = dequantize(np.add(steps, noise(), out=steps), GRID * RATE / len(records))
         if device == "cpu":
             np.subtract(here, change, out=here, casting="same_kind")

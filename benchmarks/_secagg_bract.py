@@ -9,12 +9,12 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
+from bract.client.mask import mask
 from bract.client.memory.step_journal import MemoryJournal
-from bract.client.protect import mask, protect
 from bract.client.secure_round import SEAT, SecureRound
-from bract.privacy import Plan, Update
+from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of
+from bract.privacy.encoding.quantization import quantize
 from bract.privacy.messages import read_update
-from bract.privacy.plan.toml import make_plan
 from bract.privacy.secagg import unmask as unmasking
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import pack_consents
@@ -28,9 +28,9 @@ from bract.privacy.secagg.session import make_session
 ROUND = 1
 
 
-def make(devices: int) -> Plan:
-    """Return a plan whose cohort sums under masks in a ring of 16 bits; half of it and one more open a secret."""
-    return make_plan(
+def make(devices: int) -> Mechanism:
+    """Return the mechanism of a sum under masks in a ring of 16 bits; half of the devices and one open a secret."""
+    plan = make_plan(
         {
             "data": {"clients": devices},
             "training": {"batch_size": 8},
@@ -40,6 +40,7 @@ def make(devices: int) -> Plan:
         },
         Plan,
     )
+    return mechanism_of(plan)
 
 
 class Forgetful(MemoryJournal):
@@ -56,7 +57,7 @@ class Bract:
     """The devices have shared their keys; the server knows their boxes and, once `open` was called, their shares."""
 
     def __init__(self, devices: int, update: NDArray[np.float32]) -> None:
-        self.plan, self.update = make(devices), update
+        self.mechanism, self.update = make(devices), update
         self.parameters = np.zeros(len(update), dtype=np.float32)
         self.model = hashlib.sha256(self.parameters.tobytes()).digest()
         self.rounds = self._rounds(devices)
@@ -66,13 +67,13 @@ class Bract:
             self.cohort.boxes[position] = device.shares(self.cohort.seating(position).to_bytes())
         self.seats = [device.state[f"{SEAT}{ROUND}"] for device in self.rounds]
         self.invitations = [self.cohort.invitation(position) for position in range(devices)]
-        self.total = np.zeros(self.plan.ring.words(len(update)), dtype=np.uint64)
+        self.total = np.zeros(self.mechanism.ring.words(len(update)), dtype=np.uint64)
         self.sent = self.client_step()
 
     def _rounds(self, devices: int) -> list[SecureRound]:
         identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
-        roster, session = roster_of(identities), make_session(self.plan, run=1, round=ROUND)
-        return [SecureRound(session, self.plan, who, roster, Forgetful(), RecordDict()) for who in identities]
+        roster, session = roster_of(identities), make_session(self.mechanism.plan, run=1, round=ROUND)
+        return [SecureRound(session, self.mechanism, who, roster, Forgetful(), RecordDict()) for who in identities]
 
     def client_step(self) -> bytes:
         """Return the first device's masked vector as it is sent: agree on keys, quantise, encode, mask."""
@@ -94,7 +95,10 @@ class Bract:
         return device.join(self.invitations[position], hashlib.sha256(self.parameters.tobytes()).digest())
 
     def _vector(self, masks: list[Mask]) -> bytes:
-        return mask(protect(Update(self.update), self.plan), self.plan, masks).vector.tobytes()
+        return mask(self._contribution(), self.mechanism, masks).vector.tobytes()
+
+    def _contribution(self) -> Contribution:
+        return Contribution(quantize(self.update, self.mechanism.grid_step, self.mechanism.bound))
 
     def opened(self, survivors: list[int]) -> dict[int, bytes]:
         """Return what these survivors open, after all devices have joined."""
@@ -140,10 +144,10 @@ class Bract:
         for position in alive:
             self.fold(self.client_message(position))
         unmasking.unmask(self.total, self.cohort, opened, alive, self.model)
-        plain = protect(Update(self.update), self.plan).vector * len(alive)
+        plain = self._contribution().vector * len(alive)
         if self.client_step() != self.client_message():
             raise ValueError("the client's two ways differ")
-        if not np.array_equal(self.plan.ring.decode(self.total, len(plain)), plain):
+        if not np.array_equal(self.mechanism.ring.decode(self.total, len(plain)), plain):
             raise ValueError("our sum is not exact")
 
     def upload(self) -> int:

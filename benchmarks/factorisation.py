@@ -10,7 +10,8 @@ import numpy as np
 from _bars import Bar, arguments, options_of, show
 
 from bract.privacy import Keystream
-from bract.privacy.mechanisms.banded import Correlation, coefficients, deviations, square_root, whole_weights
+from bract.privacy.mechanisms.correlation import Correlation
+from bract.privacy.mechanisms.factorisation import coefficients, deviations, square_root, whole_weights
 
 ROUNDS, BANDS = (100, 1000, 10_000), (2, 4, 8, 16, 32, 64)
 STD = 2.0**20

@@ -25,7 +25,7 @@ from bract.privacy import override
 from bract.server.evaluation.metrics import Score, score_of
 from bract.simulations import machine
 from bract.simulations.run import simulate, to_json
-from bract.simulations.study import Study, make_study
+from bract.simulations.study import Study, make_study, mechanism_for
 
 Settings = tuple[str, ...]
 
@@ -111,7 +111,7 @@ def measure(row: str, private: bool, seed: int, settings: Sequence[str]) -> dict
     except Exception as fault:  # the other runs go on
         return about | {"error": f"{type(fault).__name__}: {fault}"}
     del found["out"]
-    multiplier = study.noise_multiplier if private else None
+    multiplier = mechanism_for(study).noise_multiplier if private else None
     return about | {"parameters": study.parameters, "noise_multiplier": multiplier} | found
 
 

@@ -16,9 +16,9 @@ import torch
 from _bars import Bar, arguments, options_of, show
 
 from bract.client.records import Records, fitting, torch_device
-from bract.client.train import MECHANISMS, Task, try_training
+from bract.client.train import Task, contribution, try_training
 from bract.models import build, read_flat
-from bract.privacy import Plan, SystemEntropy, make_plan
+from bract.privacy import Plan, SystemEntropy, make_plan, mechanism_of
 from bract.simulations import machine
 
 RECORDS = 300
@@ -70,8 +70,8 @@ def neighbours(shape: list[int]) -> dict[str, Records]:
 def timed(plan: Plan, records: Records, parameters: np.ndarray) -> float:
     """Return the seconds of a round, from the file to the vector."""
     began = time.perf_counter()
-    task = Task(plan, parameters, fitting(records, plan), SystemEntropy().keystream)
-    MECHANISMS[plan.cell](task)
+    task = Task(mechanism_of(plan), parameters, fitting(records, plan), SystemEntropy().keystream)
+    contribution(task)
     return time.perf_counter() - began
 
 

@@ -31,9 +31,8 @@ from bract.client.memory.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task
-from bract.privacy import Clipped, Plan
+from bract.privacy import Contribution, Plan, make_plan, mechanism_of
 from bract.privacy.messages import TRAIN
-from bract.privacy.plan.toml import make_plan
 from bract.privacy.secagg.identity import new_identity, roster_of
 from bract.privacy.secagg.session import make_session
 from bract.server.aggregation.base import Call, Link
@@ -64,7 +63,8 @@ def make(devices: int, parameters: int, colluders: float, dropouts: float) -> Pl
 
 def vector(node: int, plan: Plan, dimension: int) -> NDArray[np.int64]:
     """Return what a node adds to the sum."""
-    return np.random.default_rng(node).integers(-plan.bound, plan.bound + 1, dimension)
+    bound = mechanism_of(plan).bound
+    return np.random.default_rng(node).integers(-bound, bound + 1, dimension)
 
 
 def live(pipe: Connection, devices: int, dimension: int) -> None:
@@ -79,12 +79,11 @@ def live(pipe: Connection, devices: int, dimension: int) -> None:
     roster = roster_of(identities.values())
 
     def open_device(context: Context) -> Device:
-        def train(task: Task) -> Clipped:
-            return Clipped(vector(context.node_id, task.plan, dimension))
+        def train(task: Task) -> Contribution:
+            return Contribution(vector(context.node_id, task.plan, dimension))
 
-        mechanisms = {("record", "local"): train}
         who, journal = identities[context.node_id], journals[context.node_id]
-        return Device(records, Terms(), mechanisms=mechanisms, identity=who, roster=roster, journal=journal)
+        return Device(records, Terms(), contribute=train, identity=who, roster=roster, journal=journal)
 
     app = make_app(open_device)
     while message := pipe.recv():
@@ -131,7 +130,7 @@ def play(plan: Plan, dimension: int) -> dict[str, object]:
     away = Away(pipe, frozenset(np.random.default_rng(0).choice(nodes, int(GONE * devices), replace=False).tolist()))
     grid = LocalGrid(ClientApp(), devices, away)
     parameters = np.zeros(dimension, dtype=np.float32)
-    server = SecureSum(Link(grid, plan, lambda: None), RUN_ID, None)
+    server = SecureSum(Link(grid, mechanism_of(plan), lambda: None), RUN_ID, None)
     before, began = peak_bytes(back=True), time.perf_counter()
     collected = server.collect(Call(1, parameters, lambda clients: None, lambda clients: nodes), nodes)
     seconds, peak = time.perf_counter() - began, peak_bytes()

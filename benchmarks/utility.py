@@ -21,7 +21,7 @@ from _bars import Bar, arguments, options_of, show
 from bract.privacy import override, read_tables
 from bract.simulations import machine
 from bract.simulations.run import simulate
-from bract.simulations.study import Study, make_study
+from bract.simulations.study import Study, make_study, mechanism_for
 
 POINT = 0.01
 SHARED, NO_MASKS = "fashion-distributed-eps3", "simulation.masks=false"
@@ -72,7 +72,7 @@ def measure(variant: str, seed: int, settings: Sequence[str]) -> dict[str, objec
     else:
         with tempfile.TemporaryDirectory() as folder:
             result = simulate(study, Path(folder) / "run")
-        accuracy, noise, epsilon = result.accuracy, study.noise_multiplier, result.epsilon["released"]
+        accuracy, noise, epsilon = result.accuracy, mechanism_for(study).noise_multiplier, result.epsilon["released"]
     return {"variant": variant, "seed": seed, "accuracy": accuracy, "noise multiplier": noise, "epsilon": epsilon}
 
 

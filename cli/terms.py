@@ -28,9 +28,9 @@ def check(
     from ..client.terms import Refused, read_terms
     from ..models import count_parameters
     from ..privacy import PlanError
-    from ..privacy.plan.toml import read_plan_file
+    from ..privacy.accept import accept_plan_file
 
-    accepted, offered = read_terms(path), read_plan_file(plan, count_parameters)
+    accepted, offered = read_terms(path), accept_plan_file(plan, count_parameters)
     try:
         accepted.check(offered)
     except Refused as fault:

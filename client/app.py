@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from ..privacy import BractError, BudgetError, DataError, Keystream, Masked, Plan, PlanError
+from ..privacy import BractError, BudgetError, DataError, Keystream, Mechanism, Plan, PlanError, Upload
 from ..privacy.errors import Printable
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES, split_seeds
 from ..privacy.messages import (
@@ -40,9 +40,9 @@ from ..privacy.secagg.identity import introduce
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from .device import Device, open_device
+from .mask import mask
 from .memory.run_history import read_history, write_history
 from .memory.step_journal import Repeated
-from .protect import mask
 from .records import check_kind, fitting
 from .secure_round import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
@@ -63,7 +63,12 @@ class Visit:
     context: Context
     offer: Offer
     device: Device
-    plan: Plan
+    mechanism: Mechanism
+
+    @property
+    def plan(self) -> Plan:
+        """The mechanism's."""
+        return self.mechanism.plan
 
     @property
     def run(self) -> int:
@@ -105,7 +110,7 @@ class Visit:
                 "add its public key to the roster, or give the node the identity or the certificate that is meant",
             )
         session = make_session(self.plan, self.run, round)
-        return SecureRound(session, self.plan, who, whom, journal, state)
+        return SecureRound(session, self.mechanism, who, whom, journal, state)
 
     def afford(self, round: int) -> None:
         """Refuse a round that the device's ledger would refuse; nothing is charged."""
@@ -118,7 +123,7 @@ class Visit:
             self.device.spending.charge(self.plan, self.run, self.offer.round)
 
 
-Reply = tuple[Masked | None, dict[str, bytes]]
+Reply = tuple[Upload | None, dict[str, bytes]]
 """An update or none, and what is to be said of secure aggregation."""
 
 
@@ -146,7 +151,7 @@ def _answer(
     try:
         visit = _visit(message, context, open_device)
         with visit.final():
-            visit.device.terms.check(visit.plan)
+            visit.device.terms.check(visit.mechanism)
             read_history(context, visit.run, visit.plan)
             return _reply(Code.OK, *answer(visit))
     except Exception as fault:
@@ -200,19 +205,20 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     late, journal = message.metadata.message_type in LATE, device.journal
     if journal is not None and not late:
         journal.admit(run, device.terms)
-    plan = device.read_plan(offer.plan)
+    mechanism = device.accept(offer.plan)
+    plan = mechanism.plan
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
     if journal is not None and not late:
         journal.enter(run, plan.digest, device.terms)
     elif journal is not None and not journal.entered(run, plan.digest):
         raise Lost  # the terms are not looked at: their answer would be one that no day's limit counts
-    return Visit(message, context, offer, device, plan)
+    return Visit(message, context, offer, device, mechanism)
 
 
 def _take_part(visit: Visit) -> Reply:
     """Train on the offered parameters and return what may leave, with the card for the next round if asked for."""
-    offer, plan, device = visit.offer, visit.plan, visit.device
+    offer, plan, device, mechanism = visit.offer, visit.plan, visit.device, visit.mechanism
     parameters = _parameters(visit.message)
     if offer.scale != 1.0 and not plan.adaptive:
         raise Malformed("a scale although the plan does not adapt its clip norm")
@@ -225,14 +231,13 @@ def _take_part(visit: Visit) -> Reply:
     def draw(*purpose: str | int) -> Keystream:
         return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
 
-    layers = draw("layers").bytes(SEED_BYTES * len(plan.place.layers)) if plan.place.layers else b""
+    layers = draw("layers").bytes(SEED_BYTES * len(mechanism.layers)) if mechanism.layers else b""
     masks = _join(visit, sections, parameters, layers)
     _count_round(visit)
-    task = Task(plan, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
-    clipped = device.mechanisms[plan.cell](task)
-    update = mask(clipped, plan, masks)
+    task = Task(mechanism, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
+    upload = mask(device.contribute(task), mechanism, masks)
     card = _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
-    return update, card | _vouched(visit)
+    return upload, card | _vouched(visit)
 
 
 def _vouched(visit: Visit) -> dict[str, bytes]:
@@ -362,7 +367,7 @@ def _count_round(visit: Visit) -> None:
     write_history(visit.context, rounds + 1, visit.offer.round, visit.run, visit.plan)
 
 
-def _reply(code: Code, update: Masked | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:
+def _reply(code: Code, update: Upload | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:
     records = RecordDict({ANSWER: ConfigRecord({"code": str(code)})})
     if update is not None:
         vector = update.vector

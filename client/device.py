@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
 
-from ..privacy import DataError, Entropy, Plan, PlanError, SystemEntropy
-from ..privacy.plan.toml import read_offered
+from ..privacy import Contribution, DataError, Entropy, Mechanism, PlanError, SystemEntropy
+from ..privacy.accept import accept_offer
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from ..privacy.settings import check_settings
 from ..privacy.storage import exposed
@@ -19,7 +19,7 @@ from .memory.step_journal import DiskJournal, Journal
 from .pseudonym import Pseudonym
 from .records import Records, read_records, torch_device
 from .terms import Terms, read_terms
-from .train import MECHANISMS, Mechanism
+from .train import Task, contribution
 
 SETTINGS = ("data", "state", "terms", "identity", "roster", "certificate")
 FLOWERS = ("partition-id", "num-partitions")
@@ -38,8 +38,8 @@ class Device:
     records: Records
     terms: Terms
     entropy: Entropy = field(default_factory=SystemEntropy)
-    read_plan: Callable[[str], Plan] = read_offered
-    mechanisms: Mapping[tuple[str, str], Mechanism] = field(default_factory=lambda: MECHANISMS)
+    accept: Callable[[str], Mechanism] = accept_offer
+    contribute: Callable[[Task], Contribution] = contribution
     identity: Identity | None = None
     roster: Roster | None = None
     journal: Journal | None = None

@@ -16,6 +16,7 @@ from torch import nn
 from ..models import build, load_flat, objective_of
 from ..models.objectives import Loss
 from ..privacy import Keystream, Plan, Update
+from ..privacy.sampling import permutation
 from .clipping.determinism import fresh_randomness
 from .records import Precision, Records, precision_of, torch_device
 from .trial import ROWS, example, tried
@@ -63,7 +64,7 @@ def _batches(records: Records, size: int, draw: Callable[..., Keystream]) -> Ite
     """Yield batches forever; without records, they are empty."""
     epoch = 0
     while True:
-        order = draw("order", epoch).permutation(len(records))
+        order = permutation(draw("order", epoch), len(records))
         for start in range(0, max(1, len(order)), size):
             chosen = order[start : start + size]
             real = torch.from_numpy(chosen if records.fits is None else chosen[records.fits[chosen]])

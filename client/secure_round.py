@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from flwr.app import ConfigRecord, RecordDict
 
-from ..privacy import Plan
+from ..privacy import Mechanism, Plan
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES
 from ..privacy.messages import Malformed
 from ..privacy.secagg.bitset import from_bits, to_bits
@@ -92,11 +92,16 @@ class SecureRound:
     """One round as one device sees it; `state` is where its seats are kept."""
 
     session: Session
-    plan: Plan
+    mechanism: Mechanism
     identity: Identity
     roster: Roster
     journal: Journal
     state: RecordDict
+
+    @property
+    def plan(self) -> Plan:
+        """The mechanism's."""
+        return self.mechanism.plan
 
     def keys(self) -> bytes:
         """Return the device's card: fresh keys for this round, in place of any that it had for it.
@@ -235,7 +240,7 @@ class SecureRound:
         for place, member in enumerate(known):
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
-        shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.plan.place.kept(len(alive)) :]
+        shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.mechanism.kept(len(alive)) :]
         self._sit(Seat(seat.session, "opened", seat.card, held=shares, layers=layers, asked=asked))
         return shares, layers
 

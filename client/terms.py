@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..privacy import Budget, Composed, Plan, PlanError
+from ..privacy import Budget, Composed, Mechanism, Plan, PlanError
 from ..privacy.accounting.accountant import epsilon
 from ..privacy.errors import printable
 from ..privacy.secagg.graph import COMPLETE
@@ -72,12 +72,13 @@ class Terms(BaseModel):
         """The most that the device may ever spend, of whatever unit and view its plans are."""
         return Budget(self.max_epsilon, self.max_delta, "record", "server")
 
-    def check(self, plan: Plan) -> None:
-        """Refuse a plan that these terms do not cover.
+    def check(self, mechanism: Mechanism) -> None:
+        """Refuse a plan, by its mechanism, that these terms do not cover.
 
         Raises:
             Refused: it goes past them, with the reason.
         """
+        plan = mechanism.plan
         p = plan.privacy
         if p.epsilon > self.max_epsilon:
             raise Refused(f"the plan spends epsilon {p.epsilon:g}, these terms allow {self.max_epsilon:g}")
@@ -90,13 +91,13 @@ class Terms(BaseModel):
         elif not self.clear_updates:
             raise Refused("the plan has updates leave without masks, these terms do not")
         if self.min_round_epsilon:
-            self._check_worth(plan)
+            self._check_worth(mechanism)
         if self.models is not None and plan.model.name not in self.models:
             raise Refused(f"the plan trains {printable(plan.model.name)}, these terms allow {', '.join(self.models)}")
 
-    def _check_worth(self, plan: Plan) -> None:
-        rounds = plan.participations
-        worth = epsilon(Composed(plan.event(plan.budget.view), rounds), self.max_delta) / rounds
+    def _check_worth(self, mechanism: Mechanism) -> None:
+        rounds = mechanism.plan.participations
+        worth = epsilon(Composed(mechanism.event(mechanism.budget_view), rounds), self.max_delta) / rounds
         if worth < self.min_round_epsilon:
             raise Refused(f"a round is worth epsilon {worth:.2g}, these terms want {self.min_round_epsilon:g}")
 

@@ -1,10 +1,10 @@
-"""What a device does in a round, one function for each cell of unit times place of noise."""
+"""What a device does in a round: its records become a vector, by the unit, and the mechanism's contribution."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import build, count_parameters, load_flat, objective_of
-from ..privacy import Clipped, Keystream, Plan, PlanError, Update
-from ..privacy.encoding.quantization import dequantize
+from ..privacy import Clipped, Contribution, Keystream, Mechanism, Plan, PlanError, Update
+from ..privacy.mechanisms.change_clip import clip_change
+from ..privacy.mechanisms.local import Local
+from ..privacy.sampling import poisson_sample
 from .clipping.engine import Engine, make_engine
 from .local_sgd import local_change, network_for
-from .protect import add_made, add_noise, add_share, clip_and_tell, noises, protect
 from .records import Precision, Records, precision_of, torch_device
 from .trial import example, tried
 
@@ -36,7 +37,7 @@ class Task:
     `layers` are the seeds, secret, of the layers of its noise that it may give up once it is known who dropped out.
     """
 
-    plan: Plan
+    mechanism: Mechanism
     parameters: NDArray[np.float32]
     records: Records
     draw: Callable[..., Keystream]
@@ -44,8 +45,10 @@ class Task:
     scale: float = 1.0
     layers: Sequence[bytes] = ()
 
-
-Mechanism = Callable[[Task], Clipped]
+    @property
+    def plan(self) -> Plan:
+        """The mechanism's."""
+        return self.mechanism.plan
 
 
 LARGEST = 10**8
@@ -133,82 +136,68 @@ def _engine(
     return made
 
 
-def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Update:
+def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Clipped:
     """Return the clipped gradient sum over a fresh Poisson sample of the records, at the given parameters.
 
     Blanks are sampled too, and count for nothing. A record whose pass fails counts as zero; the owner's log names it.
     """
     engine, records, rate = engine_for(task.plan), task.records, task.plan.privacy.sampling_rate
     load_flat(engine.model, parameters)
-    chosen = task.draw("sample", step).sample(rate, len(records))
+    chosen = poisson_sample(task.draw("sample", step), rate, len(records))
     passes = max(passes_of(task.plan, len(records), engine.rows), math.ceil(chosen.sum() / engine.rows))
 
     def faulty(place: int, fault: Exception) -> None:
         which = np.flatnonzero(chosen if records.fits is None else chosen & records.fits)[place]
         log.warning("record %d of the data counts for nothing: its pass failed", which, exc_info=fault)
 
-    return Update(engine.clipped_sum(records.select(chosen), passes, faulty))
+    return Clipped(engine.clipped_sum(records.select(chosen), passes, faulty))
 
 
-def central_step(task: Task) -> Clipped:
-    """Return the device's share of one pooled DP-SGD step; the server adds the noise to the sum of all shares."""
-    return protect(sampled_sum(task, task.parameters, 0), task.plan)
+def gradients(task: Task) -> Update | Clipped:
+    """Return a record-level plan's vector: the device's share of one pooled gradient sum, clipped and sampled.
 
+    Where devices noise their own sums it is the change of the model after the plan's steps.
 
-def shared_step(task: Task) -> Clipped:
-    """Return the device's share of one pooled DP-SGD step, with its share of the noise in it."""
-    gradient_sum = sampled_sum(task, task.parameters, 0)
-    return add_share(gradient_sum, task.plan, task.round, task.draw("noise", 0), task.layers)
+    Raises:
+        ValueError: the mechanism takes neither.
+    """
+    mechanism = task.mechanism
+    if mechanism.sums_gradients:
+        return sampled_sum(task, task.parameters, 0)
+    if not isinstance(mechanism, Local):
+        raise ValueError("local steps without local noise")
+    return noised_steps(task, mechanism)
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def local_steps(task: Task) -> Clipped:
-    """Return the change of the parameters after the plan's steps of DP-SGD on the device, on the sums' grid.
+def noised_steps(task: Task, mechanism: Local) -> Update:
+    """Return the change of the parameters after the plan's steps of DP-SGD on the device.
 
     Guarantee: every step is a Poisson-sampled Gaussian; what follows is post-processing.
     Reference: Abadi et al. 2016, algorithm 1.
     """
     training = task.plan.training
     parameters = task.parameters.astype(np.float64)
-    for step, noise in enumerate(noises(task.plan, len(parameters), training.local_steps, task.draw)):
-        noised = add_made(sampled_sum(task, parameters.astype(np.float32), step), task.plan, noise)
-        gradient = dequantize(noised.vector, task.plan.noise_step) / training.batch_size
-        parameters -= training.learning_rate * gradient
-    return protect(Update(parameters - task.parameters), task.plan)
+    for step, noise in enumerate(mechanism.noise(len(parameters), training.local_steps, task.draw)):
+        noised = mechanism.noised(sampled_sum(task, parameters.astype(np.float32), step), noise)
+        parameters -= training.learning_rate * (noised / training.batch_size)
+    return Update(parameters - task.parameters)
 
 
-def clipped_change(task: Task) -> Update:
-    """Return the change of the parameters after the device's plain training, scaled down and clipped as a whole."""
-    change = local_change(task.plan, task.parameters, task.records, task.draw)
-    return clip_and_tell(Update(change.vector / task.scale), task.plan)
-
-
-def central_change(task: Task) -> Clipped:
-    """Return the device's clipped change; the server adds the noise to the sum of all.
+def clipped_change(task: Task) -> Clipped:
+    """Return a client-level plan's vector: the change of the model after plain training, scaled, clipped as a whole.
 
     Reference: McMahan et al. 2018, DP-FedAvg.
     """
-    return protect(clipped_change(task), task.plan)
+    change = local_change(task.plan, task.parameters, task.records, task.draw)
+    return clip_change(Update(change.vector / task.scale), task.plan)
 
 
-def shared_change(task: Task) -> Clipped:
-    """Return the device's clipped change with its share of the noise: DP-FedAvg without a trusted server."""
-    return add_share(clipped_change(task), task.plan, task.round, task.draw("noise", 0), task.layers)
+VECTORS: dict[str, Callable[[Task], Update | Clipped]] = {"record": gradients, "client": clipped_change}
+"""What training makes of a device's records, by the unit that the plan protects."""
 
 
-def local_noised_change(task: Task) -> Clipped:
-    """Return the device's clipped change with noise of its own, which protects it from everyone."""
-    plan = task.plan
-    noised = add_noise(clipped_change(task), plan, task.draw("noise", 0))
-    return protect(Update(dequantize(noised.vector, plan.noise_step)), plan)
-
-
-MECHANISMS: Mapping[tuple[str, str], Mechanism] = {
-    ("record", "central"): central_step,
-    ("record", "distributed"): shared_step,
-    ("record", "local"): local_steps,
-    ("client", "central"): central_change,
-    ("client", "distributed"): shared_change,
-    ("client", "local"): local_noised_change,
-}
-"""The cells of unit times place of noise that a device can train in."""
+def contribution(task: Task) -> Contribution:
+    """Return what the device adds to the round's sum: its vector, as the plan's mechanism has it."""
+    vector = VECTORS[task.plan.privacy.unit](task)
+    return task.mechanism.contribute(vector, task.round, task.draw, task.layers)

@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .accept import accept_plan, make_plan
     from .accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam, Unbounded
     from .budget import Budget, View
     from .encoding.ring import Ring
-    from .encoding.vectors import Clipped, Masked, Release, Sum, Update
+    from .encoding.vectors import Clipped, Contribution, Release, Sum, Update, Upload
     from .errors import (
         BractError,
         BudgetError,
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
         StorageError,
     )
     from .ledger.ledger import Entry, Ledger
+    from .mechanisms.base import Mechanism
+    from .mechanisms.choose import mechanism_of
     from .noise.keystream import Entropy, Keystream, SystemEntropy
     from .plan.plan import Plan
-    from .plan.toml import make_plan, override, parse_tables, read_plan, read_tables
+    from .plan.toml import override, parse_tables, read_tables
 
 __all__ = [
     "BractError",
@@ -34,6 +37,7 @@ __all__ = [
     "BudgetError",
     "Clipped",
     "Composed",
+    "Contribution",
     "DataError",
     "DivergedError",
     "Entropy",
@@ -42,7 +46,7 @@ __all__ = [
     "Gaussian",
     "Keystream",
     "Ledger",
-    "Masked",
+    "Mechanism",
     "Plan",
     "PlanError",
     "PoissonSampled",
@@ -56,19 +60,22 @@ __all__ = [
     "SystemEntropy",
     "Unbounded",
     "Update",
+    "Upload",
     "View",
+    "accept_plan",
     "make_plan",
+    "mechanism_of",
     "override",
     "parse_tables",
-    "read_plan",
     "read_tables",
 ]
 
 _MODULES = {
+    "accept": ("accept_plan", "make_plan"),
     "accounting.events": ("Composed", "Event", "Gaussian", "PoissonSampled", "Skellam", "Unbounded"),
     "budget": ("Budget", "View"),
     "encoding.ring": ("Ring",),
-    "encoding.vectors": ("Clipped", "Masked", "Release", "Sum", "Update"),
+    "encoding.vectors": ("Clipped", "Contribution", "Release", "Sum", "Update", "Upload"),
     "errors": (
         "BractError",
         "BudgetError",
@@ -80,20 +87,24 @@ _MODULES = {
         "StorageError",
     ),
     "ledger.ledger": ("Entry", "Ledger"),
+    "mechanisms.base": ("Mechanism",),
+    "mechanisms.choose": ("mechanism_of",),
     "noise.keystream": ("Entropy", "Keystream", "SystemEntropy"),
     "plan.plan": ("Plan",),
-    "plan.toml": ("make_plan", "override", "parse_tables", "read_plan", "read_tables"),
+    "plan.toml": ("override", "parse_tables", "read_tables"),
 }
 """Each module of the package with the public names that it defines: the imports above, for use at run time."""
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name on first use (PEP 562)."""
-    for module, names in _MODULES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker is to refuse names that there are not
+
+    def __getattr__(name: str) -> object:
+        """Load a public name on first use (PEP 562)."""
+        for module, names in _MODULES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
-from ..privacy import BractError, DataError, DivergedError, Plan, PlanError, StateError, read_plan
+from ..privacy import BractError, DataError, DivergedError, Mechanism, Plan, PlanError, StateError, accept_plan
 from ..privacy.errors import Printable
 from ..privacy.npz import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
@@ -83,7 +83,8 @@ def main(grid: Grid, context: Context) -> None:
     logging.getLogger("flwr").addFilter(in_two_lines)
     check_settings(context.run_config, SETTINGS, "run")
     folder = _setting(context, "out")
-    plan = _plan(_setting(context, "plan"))
+    mechanism = _mechanism(_setting(context, "plan"))
+    plan = mechanism.plan
     roster = read_roster(_setting(context, "roster")) if plan.secure else None
     evaluate = _evaluate(plan, context)
     shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
@@ -92,9 +93,9 @@ def main(grid: Grid, context: Context) -> None:
             "the clients of this plan are pseudonyms, which a ledger that plans share cannot tell apart",
             "set aggregation.protocol = secagg, whose roster names them, or leave the ledger out",
         )
-    plan = _named(plan, folder)
+    mechanism = _named(mechanism, folder)
     training = Training(
-        plan,
+        mechanism,
         folder,
         evaluate,
         observer=Log(),
@@ -108,11 +109,11 @@ def main(grid: Grid, context: Context) -> None:
     except (DivergedError, Unfinished):
         write_released(training)
         raise
-    _end(plan, folder, outcome)
+    _end(mechanism.plan, folder, outcome)
 
 
-def _named(plan: Plan, folder: Path) -> Plan:
-    """Return the plan of the run in a folder. At its first start the study is given an id, which is written there.
+def _named(mechanism: Mechanism, folder: Path) -> Mechanism:
+    """Return the mechanism of the run in a folder; at its first start the study gets an id, which is written there.
 
     Devices count how often they take part by the plan's digest, over all runs: with the id in it a restart is the
     same study, and a training in another folder a new one.
@@ -120,20 +121,20 @@ def _named(plan: Plan, folder: Path) -> Plan:
     Raises:
         StateError: the folder holds a run of another plan, or one whose ledger is gone: devices count on.
     """
-    path = folder / "plan.toml"
+    plan, path = mechanism.plan, folder / "plan.toml"
     begun = path.exists()
     if not path.exists() and any((folder / name).exists() for name in BEGUN):
-        return plan
+        return mechanism
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
     fresh = plan if plan.study.id else plan.named(secrets.token_hex(16))
     kept = _read_kept(path, create_once(path, lambda: fresh.to_toml().encode()))
-    if plan.digest not in (kept.digest, kept.named(None).digest):
+    if plan.digest not in (kept.plan.digest, kept.plan.named(None).digest):
         raise StateError(
             f"{folder} holds a run of another plan",
             "go on with the plan.toml in it, or choose another folder for this one",
         )
-    if begun and kept.study.id and not any((folder / name).exists() for name in LEDGERS):
+    if begun and kept.plan.study.id and not any((folder / name).exists() for name in LEDGERS):
         raise StateError(
             f"{folder} has the plan of a study that was begun, and no ledger of what it spent",
             "restore the ledger from a copy, or choose another folder for a new study",
@@ -141,9 +142,9 @@ def _named(plan: Plan, folder: Path) -> Plan:
     return kept
 
 
-def _read_kept(path: Path, content: bytes) -> Plan:
+def _read_kept(path: Path, content: bytes) -> Mechanism:
     try:
-        return read_plan(content.decode(), count_parameters)
+        return accept_plan(content.decode(), count_parameters)
     except (PlanError, UnicodeDecodeError) as fault:
         raise StateError(f"{path} is damaged", "restore it from a copy, or choose another folder") from fault
 
@@ -194,10 +195,10 @@ def _known(plan: Plan, features: Features, labels: Labels) -> bool:
     return len(y) > 0 and learns.takes(x, y) and bool(learns.known(x, y, plan.data.classes).all())
 
 
-def _plan(path: Path) -> Plan:
+def _mechanism(path: Path) -> Mechanism:
     try:
-        plan = read_plan(path.read_text("utf-8"), count_parameters)
-        check_trainable(plan)
-        return plan
+        mechanism = accept_plan(path.read_text("utf-8"), count_parameters)
     except (OSError, UnicodeDecodeError) as fault:
         raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan on the server") from fault
+    check_trainable(mechanism.plan)
+    return mechanism

@@ -61,7 +61,9 @@ def settle_begun(training: Training, ledger: Ledger) -> Begun | None:
     if ledger.since(begun.head):
         return None
     name = training.entropy.keystream("lost", begun.round, begun.head).bytes(16).hex()
-    ledger.spend(Entry(begun.round, name, begun.clients, plan.server_event, plan.round_event))
+    ledger.spend(
+        Entry(begun.round, name, begun.clients, training.mechanism.server_event, training.mechanism.round_event)
+    )
     return begun
 
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..privacy import Keystream, Plan
-from ..privacy.mechanisms.banded import check_separation, resting
+from ..privacy.mechanisms.correlation import check_separation, resting
+from ..privacy.sampling import permutation
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ def choose_cohort(
     at most one. So no client takes part more than ceil(rounds * size / clients) times, which is
     `Plan.participations`; the noise is calibrated for it.
     """
-    order = [available[int(i)] for i in keystream.permutation(len(available))]
+    order = [available[int(i)] for i in permutation(keystream, len(available))]
     eligible = [client for client in order if participations[client] < limit]
     return sorted(sorted(eligible, key=lambda client: participations[client])[:size])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 import numpy as np
 from flwr.serverapp import Grid
 
-from ..privacy import Plan
+from ..privacy import Mechanism
 from ..privacy.ledger.entries import NAME
 from ..privacy.messages import WHO
 from ..privacy.secagg.identity import introduces
@@ -38,9 +38,14 @@ class Directory:
     """
 
     def __init__(
-        self, grid: Grid, plan: Plan, run: int | None = None, say: Callable[[str], None] = lambda line: None
+        self,
+        grid: Grid,
+        mechanism: Mechanism,
+        run: int | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._grid, self._plan, self._run, self._say = grid, plan, run, say
+        self._grid, self._mechanism, self._run, self._say = grid, mechanism, run, say
+        self._plan = mechanism.plan
         self._names: dict[int, str] = {}  # in the order in which they were shown
         self._asked: set[int] = set()
         self._nameless: dict[int, Answer] = {}
@@ -102,7 +107,7 @@ class Directory:
         requests = [Request(node, WHO, 1) for node in sorted(nodes)]
         deadline = min(self._plan.aggregation.deadline, self._plan.cohort.deadline)
         self._asked |= set(nodes)
-        for answer in exchange(self._grid, self._plan, requests, NO_PARAMETERS, deadline) if requests else ():
+        for answer in exchange(self._grid, self._mechanism, requests, NO_PARAMETERS, deadline) if requests else ():
             name = answer.sections.get("name", b"").decode("ascii", "replace")
             if NAME.fullmatch(name) and self._is_owner(name, answer.sections.get("signature", b"")):
                 self._names[answer.node] = name

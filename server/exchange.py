@@ -13,7 +13,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from ..privacy import Plan
+from ..privacy import Mechanism
 from ..privacy.messages import (
     ANSWER,
     BOXES,
@@ -97,7 +97,7 @@ def wait(seconds: float) -> None:
 
 
 def exchange(
-    grid: Grid, plan: Plan, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
+    grid: Grid, mechanism: Mechanism, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
 ) -> Iterator[Answer]:
     """Send every request and yield the answers as they arrive, until the deadline; then the nodes that were late.
 
@@ -107,9 +107,9 @@ def exchange(
     """
     data = parameters.astype("<f4").tobytes() if any(request.kind == TRAIN for request in requests) else b""
     array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
-    offered, model = plan.offered(), ArrayRecord({PARAMETERS: array})
+    offered, model = mechanism.plan.offered(), ArrayRecord({PARAMETERS: array})
     messages = [_message(request, offered, model, deadline) for request in requests]
-    words = plan.ring.words(plan.coordinates(len(parameters)))
+    words = mechanism.ring.words(mechanism.coordinates(len(parameters)))
     unanswered = dict(enumerate(requests))
     for place, reply in _replies(grid, messages, deadline):
         yield _answer(unanswered.pop(place), reply, words)

@@ -16,6 +16,7 @@ from ..privacy import (
     Entry,
     Event,
     Ledger,
+    Mechanism,
     Plan,
     PlanError,
     Release,
@@ -24,7 +25,8 @@ from ..privacy import (
     Unbounded,
     View,
 )
-from ..privacy.mechanisms.banded import Correlation
+from ..privacy.mechanisms.change_clip import next_scale
+from ..privacy.mechanisms.correlation import Correlation
 from ..privacy.storage import replace_file, storage
 from .aggregation.base import Call, Collector, Link
 from .aggregation.plain import PlainSum
@@ -36,7 +38,6 @@ from .directory import Directory
 from .evaluation.evaluate import Quality
 from .evaluation.gan_quality import refine
 from .optimizer import average, step
-from .release import next_scale, release_correlated
 from .round_log import Metrics, RoundRecord
 from .state import ServerState, read_checkpoint, write_checkpoint
 from .training import Outcome, Training
@@ -59,7 +60,7 @@ def train(grid: Grid, training: Training) -> Outcome:
         state = _resume(training, ledger)
         metrics = Metrics(training.metrics, state.round)
         observer.started(state, ledger)
-        directory = Directory(grid, plan, training.run if training.roster else None, observer.said)
+        directory = Directory(grid, training.mechanism, training.run if training.roster else None, observer.said)
         collector = _collector(grid, training, directory)
         tries = Tries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:
@@ -68,7 +69,9 @@ def train(grid: Grid, training: Training) -> Outcome:
                     raise unpaid
                 state, record, fault = _try_round(directory, training, ledger, collector, state, tries)
             except BudgetError as spent:
-                return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger), spent.with_traceback(None))
+                return Outcome(
+                    state, tuple(metrics.records), _epsilons(training.mechanism, ledger), spent.with_traceback(None)
+                )
             if record is not None:
                 metrics.write(record)
                 write_checkpoint(training.checkpoint, state)
@@ -77,7 +80,7 @@ def train(grid: Grid, training: Training) -> Outcome:
                 tries.succeeded()
             else:
                 tries.failed(fault, state.round + (record is None), plan.cohort.rounds)
-        return Outcome(state, tuple(metrics.records), _epsilons(plan, ledger))
+        return Outcome(state, tuple(metrics.records), _epsilons(training.mechanism, ledger))
 
 
 def _prepare_folder(training: Training) -> None:
@@ -142,9 +145,8 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
         raise PlanError(str(fault), "set data.shape to match the model") from None
     parameters = read_flat(model)
     state = ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
-    if not plan.correlated:
-        return state
-    return replace(state, noise=Correlation(plan.weights(plan.coordinates(len(parameters)))), block=ledger.head)
+    noise = training.mechanism.fresh_correlation(len(parameters))
+    return state if noise is None else replace(state, noise=noise, block=ledger.head)
 
 
 def _release_id(training: Training, state: ServerState) -> str:
@@ -158,7 +160,7 @@ def _collector(grid: Grid, training: Training, directory: Directory) -> Collecto
     def name(node: int) -> str:
         return f"device {directory.name(node)[:12]}"
 
-    link = Link(grid, training.plan, observer.answered, observer.said, training.pauses, name)
+    link = Link(grid, training.mechanism, observer.answered, observer.said, training.pauses, name)
     if not training.plan.secure:
         return PlainSum(link)
     return SecureSum(link, training.run, training.roster, directory.name)
@@ -189,11 +191,11 @@ def _lose_round(
     next round has the next number. Noise that takes back earlier rounds' begins afresh: a client's rounds are told
     apart by their numbers, and this one has no noise of its own.
     """
-    plan, number = training.plan, state.round + 1
+    mechanism, number = training.mechanism, state.round + 1
     if not fault.paid:
         name = _release_id(training, state)
         clients = tuple(directory.names(fault.took_part))
-        ledger.spend(Entry(number, name, clients, plan.server_event, plan.round_event))
+        ledger.spend(Entry(number, name, clients, mechanism.server_event, mechanism.round_event))
     after = replace(state, round=number, ledger_head=ledger.head)
     if state.noise is not None:
         after = replace(after, noise=Correlation(state.noise.weights), block=ledger.head)
@@ -201,7 +203,7 @@ def _lose_round(
         round=number,
         loss=None,
         figures=None,
-        epsilon=_epsilons(plan, ledger),
+        epsilon=_epsilons(training.mechanism, ledger),
         cohort=fault.cohort,
         survivors=fault.survivors,
         codes=fault.answers.codes,
@@ -221,7 +223,7 @@ def _play_round(
     def charge(nodes: Sequence[int]) -> None:
         clients = directory.names(nodes)
         past.check(plan, number, clients)
-        server, released = (plan.event(view, len(clients)) for view in ("server", "released"))
+        server, released = (training.mechanism.event(view, len(clients)) for view in ("server", "released"))
         ledger.spend(Entry(number, release_id, tuple(clients), server, released))
 
     def following(cohort: Sequence[int]) -> list[int]:
@@ -246,7 +248,7 @@ def _play_round(
         round=number,
         loss=quality and quality.loss,
         figures=quality and quality.figures,
-        epsilon=_epsilons(plan, ledger),
+        epsilon=_epsilons(training.mechanism, ledger),
         cohort=len(collected.cohort),
         survivors=len(collected.survivors),
         codes=collected.codes,
@@ -271,11 +273,8 @@ def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Pa
 
 def _release(training: Training, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
     """Return what the round after a state releases, and the noise to keep for the next."""
-    plan, number = training.plan, state.round + 1
-    noise = training.entropy.keystream("noise", number)
-    if state.noise is None:
-        return training.releases[plan.cell](total, plan, noise, number), None
-    return release_correlated(total, plan, noise, state.noise)
+    number = state.round + 1
+    return training.mechanism.release(total, number, training.entropy.keystream("noise", number), state.noise)
 
 
 def _cohort(directory: Directory, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
@@ -355,7 +354,7 @@ def _evaluate(training: Training, state: ServerState) -> Quality | None:
     return training.evaluate(state.model) if training.evaluate and due else None
 
 
-def _epsilons(plan: Plan, ledger: Ledger) -> dict[str, float | None]:
+def _epsilons(mechanism: Mechanism, ledger: Ledger) -> dict[str, float | None]:
     """Return what the ledger says was spent in each view, None where nothing bounds it."""
-    events: dict[View, Event] = {"server": plan.server_event, "released": plan.round_event}
+    events: dict[View, Event] = {"server": mechanism.server_event, "released": mechanism.round_event}
     return {str(view): None if event == Unbounded() else ledger.spent(view) for view, event in events.items()}

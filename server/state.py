@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..privacy import StateError
-from ..privacy.mechanisms.banded import Correlation
+from ..privacy.mechanisms.correlation import Correlation
 from ..privacy.storage import replace_file, storage
 
 PARAMETERS, MODEL = "parameters", "model"

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ..privacy import BudgetError, Entropy, Ledger, Plan, StateError, SystemEntropy
+from ..privacy import BudgetError, Entropy, Ledger, Mechanism, Plan, StateError, SystemEntropy
 from ..privacy.ledger.entries import Origin
 from ..privacy.ledger.ledger import PopulationLedger
 from ..privacy.secagg.identity import Roster
 from ..privacy.storage import replace_file
 from .evaluation.evaluate import Evaluate
-from .release import RELEASES, Releaser
 from .round_log import RoundRecord
 from .state import ServerState
 
@@ -86,7 +85,7 @@ def _read_share(path: Path) -> _Share | None:
 
 @dataclass(frozen=True)
 class Training:
-    """A training to run: a resolved plan, the folder that holds its state, and what the server brings to it.
+    """A training to run: the mechanism of its plan, the folder that holds its state, and what the server adds.
 
     `run` is Flower's number of the run, and `roster` says which devices may take part in secure aggregation.
     `shared_ledger` is a population's ledger that the run is charged to in place of one of its own, and `population`
@@ -94,17 +93,21 @@ class Training:
     further try, in a row, of a round that came to nothing; by default there is no other.
     """
 
-    plan: Plan
+    mechanism: Mechanism
     folder: Path
     evaluate: Evaluate | None = None
     observer: Observer = field(default_factory=Silent)
     entropy: Entropy = field(default_factory=SystemEntropy)
-    releases: Mapping[tuple[str, str], Releaser] = field(default_factory=lambda: RELEASES)
     run: int = 1
     roster: Roster | None = None
     shared_ledger: Path | None = None
     population: str = ""
     pauses: Sequence[float] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """The mechanism's."""
+        return self.mechanism.plan
 
     @property
     def ledger(self) -> Path:
@@ -123,10 +126,10 @@ class Training:
         """
         share = self._share()
         if share is None:
-            return Ledger(self.folder / OWN_LEDGER, self.plan.budget, self.plan.digest)
+            return Ledger(self.folder / OWN_LEDGER, self.mechanism.budget, self.plan.digest)
         origin = Origin(self.plan.digest, share.run, self.population)
         with ExitStack() as fault:
-            ledger = fault.enter_context(PopulationLedger(share.ledger, self.plan.budget, origin))
+            ledger = fault.enter_context(PopulationLedger(share.ledger, self.mechanism.budget, origin))
             if not (self.folder / SHARE).exists():
                 replace_file(self.folder / SHARE, share.to_json())
             fault.pop_all()

@@ -36,8 +36,8 @@ from .local_grid import EXECUTORS, FIRST_NODE, LocalGrid
 from .population import Population, make_population
 from .report.run_report import write_report
 from .same_data import check_data, forget_data, keep_data
-from .study import Study, read_study
-from .unprotected import OPEN_MECHANISMS, OPEN_RELEASES
+from .study import Study, accept_study, mechanism_for
+from .unprotected import open_contribution
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,11 @@ def simulate(
     keep = partial(keep_data, kept, population.fingerprint)
     restoring = _Restoring(grid, study, observer or Silent(), journals, keep)
     training = Training(
-        study,
+        mechanism_for(study),
         folder,
         evaluate=make_evaluate(study, population.test.features, population.test.labels),
         observer=restoring,
         entropy=study.entropy,
-        releases=OPEN_RELEASES,
         shared_ledger=ledger,
         population=_population_name(study),
     )
@@ -170,11 +169,11 @@ def _opener(study: Study, population: Population, journals: list[MemoryJournal])
     )
     identities = [new_identity() for _ in journals]
     roster, entropy = roster_of(identities), study.entropy
-    read_plan = partial(read_study, masks=study.simulation.masks)
+    accept = partial(accept_study, masks=study.simulation.masks)
 
     def open_device(context: Context) -> Device:
         client = context.node_id - FIRST_NODE
-        device = Device(population.client(client), terms, entropy, read_plan, OPEN_MECHANISMS)
+        device = Device(population.client(client), terms, entropy, accept, open_contribution)
         if not study.secure:
             return device
         return replace(device, identity=identities[client], roster=roster, journal=journals[client])

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ..models import MODELS, count_parameters
-from ..privacy import (
-    Budget,
-    Entropy,
-    Event,
-    Plan,
-    PlanError,
-    SystemEntropy,
-    Unbounded,
-    View,
-    make_plan,
-    parse_tables,
-    read_tables,
-)
-from ..privacy.mechanisms.places import Local, Place
+from ..privacy import Entropy, Mechanism, Plan, PlanError, SystemEntropy, mechanism_of, parse_tables, read_tables
+from ..privacy.accept import accept, check_ring
 from ..privacy.plan.schema import Privacy, Section
-from ..privacy.plan.toml import Tables
+from ..privacy.plan.toml import Tables, parse_plan
 from ..server.network import check_trainable
 from .seeded import SeededEntropy
-
-OPEN_RANGE, OPEN_STEP = 2.0**16, 2.0**-25
-"""Range and coarsest step of the sums where nothing is protected, in clip norms."""
+from .unprotected import Unprotected
 
 
 class Simulation(Section):
@@ -54,62 +39,30 @@ class OpenPrivacy(Privacy):
 
     unit: Literal["record", "client", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    @property
+    def bounds_delta(self) -> bool:
+        """As in a plan; where nobody is protected delta says nothing."""
+        return self.unit != "none" and super().bounds_delta
+
 
 class Study(Plan):
     """A plan that a simulation runs. With `unit = "none"` it makes no claim, and says so everywhere."""
 
     private_sections: ClassVar[frozenset[str]] = frozenset({"simulation"})
+    __hash__ = Plan.__hash__
 
     privacy: OpenPrivacy = OpenPrivacy()  # pyright: ignore[reportIncompatibleVariableOverride]
     simulation: Simulation = Simulation()
 
     @property
     def protected(self) -> bool:
-        """Whether the plan makes any claim."""
+        """Whether the study makes any claim."""
         return self.privacy.unit != "none"
 
     @property
     def secure(self) -> bool:
         """As in a plan; false where the simulation leaves the masks out."""
         return super().secure and self.simulation.masks
-
-    @cached_property
-    def place(self) -> Place:
-        """As in a plan; as for local noise where there is none: each device sends its sum as it is."""
-        return super().place if self.protected else Local(self)
-
-    @cached_property
-    def noise_multiplier(self) -> float:
-        """As in a plan; zero where nothing is protected."""
-        return super().noise_multiplier if self.protected else 0.0
-
-    @property
-    def range(self) -> float:
-        """As in a plan; vast where gradients are not clipped."""
-        return super().range if self.protected else OPEN_RANGE * self.privacy.clip_norm
-
-    @property
-    def coarsest_step(self) -> float:
-        """As in a plan; fine where there is no noise that rounding could hide in."""
-        return super().coarsest_step if self.protected else OPEN_STEP * self.privacy.clip_norm
-
-    def event(self, view: View, survivors: int | None = None) -> Event:
-        """As in a plan; unbounded where nothing is protected."""
-        return super().event(view, survivors) if self.protected else Unbounded()
-
-    @property
-    def budget(self) -> Budget:
-        """As in a plan; without a limit where nothing is protected."""
-        budget = super().budget
-        return budget if self.protected else Budget(None, budget.delta, budget.unit, budget.view)
-
-    def cost(self) -> float:
-        """As in a plan; infinite where nothing is protected."""
-        return super().cost() if self.protected else math.inf
-
-    def resolved(self) -> Study:
-        """As in a plan; unchanged where nothing is protected."""
-        return super().resolved() if self.protected else self  # pyright: ignore[reportReturnType]
 
     @property
     def entropy(self) -> Entropy:
@@ -124,14 +77,24 @@ class Study(Plan):
         return None if path is None else Path(self.simulation.folder or "") / os.path.expanduser(path)
 
 
+@lru_cache(maxsize=64)
+def mechanism_for(study: Study) -> Mechanism:
+    """Return the mechanism of a study: that of its plan, or the one that protects nobody."""
+    return mechanism_of(study) if study.protected else Unprotected(study)
+
+
 def make_study(tables: Tables, name: str = "the plan") -> Study:
-    """Return the study of these tables, resolved.
+    """Return the study of these tables, its noise multiplier written out.
 
     Raises:
-        PlanError: a fault in the tables, as in `make_plan`, a model that there is not or that cannot be trained, or a
-            simulation that leaves out what the plan needs.
+        PlanError: a fault in the tables, a plan that is not accepted, a model that there is not or that cannot be
+            trained, or a simulation that leaves out what the plan needs.
     """
-    study = make_plan(tables, Study, name, _count)
+    study = parse_plan(tables, Study, name, _count)
+    if study.protected:
+        study = study.with_noise_multiplier(accept(study).noise_multiplier)
+    else:
+        check_ring(mechanism_for(study))
     check_trainable(study)
     if study.privacy.shares == "xnoise" and not study.simulation.masks:
         raise PlanError(
@@ -184,6 +147,6 @@ def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def read_study(text: str, masks: bool = True) -> Study:
-    """Return the study in TOML text: how simulated devices read what they are offered."""
-    return make_study(parse_tables(text) | {"simulation": {"masks": masks}})
+def accept_study(text: str, masks: bool = True) -> Mechanism:
+    """Return the mechanism of the study in TOML text: how simulated devices take what they are offered."""
+    return mechanism_for(make_study(parse_tables(text) | {"simulation": {"masks": masks}}))

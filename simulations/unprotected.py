@@ -1,56 +1,144 @@
-"""Training that protects nobody, to compare with: the cells of `unit = "none"`. No deployment can reach it."""
+"""Training that protects nobody, to compare with: the mechanism of `unit = "none"`. No deployment can reach it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..client.local_sgd import gradient_sum
-from ..client.protect import protect
-from ..client.train import MECHANISMS, Mechanism, Task
-from ..privacy import Clipped, Keystream, Plan, Release, Sum, Update
-from ..privacy.encoding.quantization import dequantize
-from ..server.release import RELEASES, Releaser, release_local
+from ..client.train import VECTORS, Task
+from ..privacy import (
+    Budget,
+    Clipped,
+    Contribution,
+    Event,
+    Keystream,
+    Mechanism,
+    Release,
+    Sum,
+    Unbounded,
+    Update,
+    View,
+)
+from ..privacy.encoding.quantization import quantize
+from ..privacy.mechanisms.base import FINEST, Draw
+from ..privacy.sampling import poisson_sample
+
+RANGE, STEP = 2.0**16, 2.0**-25
+"""Range and coarsest step of the sums, in clip norms: vast and fine, for nothing is clipped or noised."""
 
 
-def plain_step(task: Task) -> Clipped:
-    """Return the plain gradient sum over a Poisson sample: as `central_step`, unclipped."""
-    return protect(Update(_sampled_sum(task, task.parameters, 0)), task.plan)
+class Unprotected(Mechanism):
+    """Each device sends its vector as it is; nothing bounds what that tells."""
+
+    @property
+    def noise_multiplier(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Zero."""
+        return 0.0
+
+    @property
+    def _local(self) -> bool:
+        return self.plan.privacy.noise == "local"
+
+    @property
+    def budget_view(self) -> View:
+        """As for the same place of noise."""
+        return "released" if self.plan.privacy.noise == "central" else "server"
+
+    @property
+    def budget(self) -> Budget:
+        """One without a limit."""
+        return Budget(None, self.plan.privacy.delta, self.plan.privacy.unit, self.budget_view)
+
+    @property
+    def noised_alone(self) -> bool:
+        """As for the same place of noise, so that the run is the same but for its noise."""
+        return self._local
+
+    @property
+    def sums_gradients(self) -> bool:
+        """As for the same place of noise."""
+        return not self._local
+
+    @property
+    def range(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A vast one, whatever the plan says."""
+        return self.generous_range
+
+    @property
+    def generous_range(self) -> float:
+        """A vast one: gradients are not clipped."""
+        return RANGE * self.clip_norm
+
+    @property
+    def coarsest_step(self) -> float:
+        """A fine one: there is no noise that rounding could hide in."""
+        return STEP * self.clip_norm
+
+    @property
+    def noise_step(self) -> float:
+        """The finest step; nothing is added on it."""
+        return self.clip_norm / FINEST
+
+    def sensitivity(self, dimension: int) -> float:
+        """Infinite: one unit moves a sum by any amount."""
+        del dimension
+        return math.inf
+
+    def noise_std(self, dimension: int) -> float:
+        """Zero."""
+        del dimension
+        return 0.0
+
+    @property
+    def can_make_noise(self) -> bool:
+        """There is none to make."""
+        return True
+
+    def event(self, view: View, survivors: int | None = None) -> Event:
+        """Unbounded."""
+        del view, survivors
+        return Unbounded()
+
+    def cost(self) -> float:
+        """Infinite."""
+        return math.inf
+
+    def contribute(
+        self, vector: Update | Clipped, round: int, draw: Draw, layers: Sequence[bytes] = ()
+    ) -> Contribution:
+        """Return the vector on the sums' grid."""
+        del round, draw, layers
+        return Contribution(quantize(vector.vector, self.grid_step, self.bound))
+
+    def release(self, total: Sum, round: int, noise: Keystream, past: object = None) -> tuple[Release, None]:
+        """Return what the sum stands for, without noise."""
+        del round, noise, past
+        return self.averaged(self.decoded(total)), None
 
 
-def plain_steps(task: Task) -> Clipped:
-    """Return the change after local SGD steps: as `local_steps`, unclipped and without noise."""
+def plain_vector(task: Task) -> Update:
+    """Return the plain gradient sum over a Poisson sample, or the change after local steps: unclipped, no noise."""
+    if task.mechanism.sums_gradients:
+        return Update(_sampled_sum(task, task.parameters, 0))
     training = task.plan.training
     parameters = task.parameters.astype(np.float64)
     for step in range(training.local_steps):
-        gradient_sum = _sampled_sum(task, parameters.astype(np.float32), step)
-        parameters -= training.learning_rate * gradient_sum / training.batch_size
-    return protect(Update(parameters - task.parameters), task.plan)
+        parameters -= (
+            training.learning_rate * _sampled_sum(task, parameters.astype(np.float32), step) / training.batch_size
+        )
+    return Update(parameters - task.parameters)
 
 
-def release_plain(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
-    """Return the model's change for one pooled SGD step: as `release_central`, without noise."""
-    del noise, round
-    gradient = dequantize(total.vector, plan.grid_step) / plan.training.batch_size
-    return Release(-plan.training.learning_rate * gradient)
-
-
-OPEN_MECHANISMS: Mapping[tuple[str, str], Mechanism] = {
-    **MECHANISMS,
-    ("none", "central"): plain_step,
-    ("none", "distributed"): plain_step,
-    ("none", "local"): plain_steps,
-}
-OPEN_RELEASES: Mapping[tuple[str, str], Releaser] = {
-    **RELEASES,
-    ("none", "central"): release_plain,
-    ("none", "distributed"): release_plain,
-    ("none", "local"): release_local,
-}
+def open_contribution(task: Task) -> Contribution:
+    """Return what a simulated device adds to the round's sum, whether its study protects anybody or not."""
+    vector = (VECTORS | {"none": plain_vector})[task.plan.privacy.unit](task)
+    return task.mechanism.contribute(vector, task.round, task.draw, task.layers)
 
 
 def _sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
-    chosen = task.draw("sample", step).sample(task.plan.privacy.sampling_rate, len(task.records))
+    chosen = poisson_sample(task.draw("sample", step), task.plan.privacy.sampling_rate, len(task.records))
     return gradient_sum(task.plan, parameters, task.records.select(chosen))

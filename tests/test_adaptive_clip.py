@@ -12,12 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.client.protect import add_noise, add_share, clip_and_tell, protect
-from bract.privacy import Keystream, Plan, PlanError, Release, Sum, Update, make_plan, override, read_tables
-from bract.privacy.encoding.quantization import dequantize
-from bract.privacy.mechanisms.base import TOLD
+from bract.privacy import (
+    Keystream,
+    Plan,
+    PlanError,
+    Release,
+    Sum,
+    Update,
+    make_plan,
+    mechanism_of,
+    override,
+    read_tables,
+)
+from bract.privacy.mechanisms.change_clip import INDICATOR, clip_change, next_scale
 from bract.privacy.messages import LEAST_SCALE, Malformed, Offer, read_offer
-from bract.server.release import RELEASES, next_scale
+from bract.server.training import Silent
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
@@ -57,43 +66,35 @@ def vector(norm: float, seed: int = 0) -> Update:
 
 
 def sent(plan: Plan, update: Update, number: int) -> np.ndarray:
-    told = clip_and_tell(update, plan)
-    match plan.privacy.noise:
-        case "local":
-            noised = add_noise(told, plan, key(number, 1))
-            return protect(Update(dequantize(noised.vector, plan.noise_step)), plan).vector
-        case "distributed":
-            return add_share(told, plan, 1, key(number, 1)).vector
-        case _:
-            return protect(told, plan).vector
+    clipped = clip_change(update, plan)
+    return mechanism_of(plan).contribute(clipped, 1, lambda *purpose: key(number, 1)).vector
 
 
 @given(norm=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
 def test_a_device_moves_the_sum_by_no_more_than_the_plan_says(norm: float, seed: int) -> None:
     plan = plan_of("central")
-    told = clip_and_tell(vector(norm, seed), plan).vector
-    assert len(told) == COUNT + 1
-    assert np.linalg.norm(told) <= plan.place.move
-    assert np.sign(told[-1]) == (1 if norm <= plan.privacy.clip_norm * (1 - 1e-9) else -1) or norm == pytest.approx(
-        0.5
-    )
+    clipped = clip_change(vector(norm, seed), plan).vector
+    assert len(clipped) == COUNT + 1
+    assert np.linalg.norm(clipped) <= mechanism_of(plan).exact_sensitivity
+    within = norm <= plan.privacy.clip_norm * (1 - 1e-9)
+    assert np.sign(clipped[-1]) == (1 if within else -1) or norm == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("noise", PLACES)
-def test_the_bit_is_paid_for_in_the_sensitivity_and_so_in_the_noise(noise: str) -> None:
-    plan, fixed = plan_of(noise), plan_of(noise, clip_quantile=None)
-    assert plan.place.move == pytest.approx(0.5 * math.hypot(1, TOLD / 2))
-    assert fixed.place.move == 0.5
-    assert plan.noise_std(COUNT + 1) > 1.005 * fixed.noise_std(COUNT)
-    assert plan.coordinates(COUNT) >= COUNT + 1
+def test_the_indicator_is_paid_for_in_sensitivity_and_noise(noise: str) -> None:
+    adaptive, fixed = mechanism_of(plan_of(noise)), mechanism_of(plan_of(noise, clip_quantile=None))
+    assert adaptive.exact_sensitivity == pytest.approx(0.5 * math.hypot(1, INDICATOR / 2))
+    assert fixed.exact_sensitivity == 0.5
+    assert adaptive.noise_std(COUNT + 1) > 1.005 * fixed.noise_std(COUNT)
+    assert adaptive.coordinates(COUNT) >= COUNT + 1
 
 
 @pytest.mark.parametrize("noise", PLACES)
 @pytest.mark.parametrize("inside", [0, 10, 40])
-def test_the_server_learns_the_share_of_changes_within_the_clip_norm(noise: str, inside: int) -> None:
+def test_the_server_learns_the_share_within_the_clip_norm(noise: str, inside: int) -> None:
     plan = plan_of(noise)
     total = sum(sent(plan, vector(0.1 if number < inside else 3.0, number), number) for number in range(DEVICES))
-    release = RELEASES[plan.cell](Sum(np.asarray(total)), plan, key(9), 1)
+    release = mechanism_of(plan).release(Sum(np.asarray(total)), 1, key(9))[0]
     assert release.inside is not None
     assert release.inside == pytest.approx(inside / DEVICES, abs=0.08)  # eight deviations of the noise at least
     assert release.vector.shape == (COUNT,)
@@ -151,9 +152,7 @@ def test_a_training_starts_from_the_plans_clip_norm_and_lets_it_grow(tiny_plan: 
 
 
 def test_a_resumed_training_goes_on_with_the_clip_norm_it_had(tiny_plan: Path, tmp_path: Path) -> None:
-    class Cut:
-        def started(self, state, ledger) -> None: ...
-        def answered(self) -> None: ...
+    class Cut(Silent):
         def finished_round(self, record) -> None:
             if record.round == 2:
                 raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import pytest
 
 from bract.client.terms import SAFE_TERMS, Refused, Terms
 from bract.models import count_parameters
-from bract.privacy import Plan, make_plan, read_plan
+from bract.privacy import Plan, accept_plan, make_plan, mechanism_of
 
 DOCS = (Path(__file__).parent.parent / "docs" / "deployment.md").read_text()
 
@@ -30,10 +30,12 @@ def test_the_documented_terms_are_those_that_the_command_writes() -> None:
     assert block("terms.toml") == SAFE_TERMS
 
 
-def test_the_documented_terms_accept_the_documented_plan_and_cover_all_its_rounds() -> None:
+def test_the_documented_terms_accept_the_documented_plan() -> None:
+    """They cover all its rounds."""
     terms = Terms.model_validate(tomllib.loads(block("terms.toml")))
-    plan = read_plan(block("plan.toml"), count_parameters)
-    terms.check(plan)
+    mechanism = accept_plan(block("plan.toml"), count_parameters)
+    terms.check(mechanism)
+    plan = mechanism.plan
     assert plan.privacy.epsilon <= terms.max_epsilon
     assert plan.privacy.delta <= terms.max_delta
 
@@ -53,13 +55,13 @@ def test_three_devices_take_part_as_the_page_says(colluders: float | None, chang
     tables = tomllib.loads(block("plan.toml"))
     tables["data"]["clients"] = tables["cohort"]["size"] = 3
     del tables["aggregation"]["dropouts"], tables["aggregation"]["colluders"]
-    few = make_plan(tables, Plan, count=count_parameters)
+    few = mechanism_of(make_plan(tables, Plan, count=count_parameters))
     safe = tomllib.loads(block("terms.toml"))
     with pytest.raises(Refused):
         Terms.model_validate(safe).check(few)
     if colluders:
         tables["aggregation"]["colluders"] = colluders
-    Terms.model_validate(safe | change).check(make_plan(tables, Plan, count=count_parameters))
+    Terms.model_validate(safe | change).check(mechanism_of(make_plan(tables, Plan, count=count_parameters)))
 
 
 def test_a_run_with_a_shared_ledger_is_given_the_roster_that_it_needs() -> None:

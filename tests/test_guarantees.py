@@ -6,24 +6,36 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from bract.client import protect
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.protect import add_noise
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
+from bract.client.train import Task, contribution
 from bract.models import build, count_parameters, read_flat
-from bract.privacy import Clipped, Keystream, Plan, Sum, SystemEntropy, Update, make_plan, override, read_tables
+from bract.privacy import (
+    Clipped,
+    Contribution,
+    Keystream,
+    Plan,
+    PlanError,
+    Sum,
+    SystemEntropy,
+    make_plan,
+    mechanism_of,
+    override,
+    read_tables,
+)
+from bract.privacy.mechanisms import distributed, local
+from bract.privacy.mechanisms.local import Local
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE
-from bract.server.release import RELEASES
-from bract.server.training import Training
+from bract.server import app as server_app
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.run import simulate
 from bract.simulations.seeded import SeededEntropy
@@ -54,35 +66,33 @@ def records(count: int, scale: float = 1.0) -> Records:
 
 def task(which: Plan, data: Records) -> Task:
     parameters = read_flat(build("cnn", SHAPE, CLASSES, seed=0))
-    return Task(which, parameters, data, SystemEntropy().keystream)
+    return Task(mechanism_of(which), parameters, data, SystemEntropy().keystream)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4, math.inf])
 @pytest.mark.parametrize("engine", ["auto", "opacus"])
-def test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity(engine: str, scale: float) -> None:
+def test_one_record_moves_a_sum_by_at_most_the_sensitivity(engine: str, scale: float) -> None:
     which = plan("central", engine, clip_norm=0.1)
     data, extra = records(9), records(1, scale)
     more = Records(torch.cat([data.features, extra.features]), torch.cat([data.labels, extra.labels]))
-    without = MECHANISMS[which.cell](task(which, data)).vector
-    with_it = MECHANISMS[which.cell](task(which, more)).vector
-    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * which.grid_step
-    assert moved <= which.sensitivity(len(without))
+    without = contribution(task(which, data)).vector
+    with_it = contribution(task(which, more)).vector
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * mechanism_of(which).grid_step
+    assert moved <= mechanism_of(which).sensitivity(len(without))
     assert moved > 0 or not math.isfinite(scale)
 
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device adds no noise to what it sends."""
-    for name in ("gaussian", "skellam"):
-        monkeypatch.setattr(protect, name, lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
+    for room, name in ((local, "gaussian"), (distributed, "skellam")):
+        monkeypatch.setattr(room, name, lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
 
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("scale", [1.0, 1e4, math.inf])
 @pytest.mark.parametrize("cell", [("record", "distributed"), *(("client", noise) for noise in PLACES)])
-def test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding(
-    cell: tuple[str, str], scale: float
-) -> None:
+def test_one_unit_moves_a_vector_by_the_clip_norm_and_rounding(cell: tuple[str, str], scale: float) -> None:
     """A record, or a client with all that it sends; rounding moves a coordinate by a step at most."""
     unit, noise = cell
     which = plan(noise, unit=unit, clip_norm=0.1, noise_multiplier=50.0, epsilon=1e9)
@@ -90,9 +100,10 @@ def test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip
     more = Records(torch.cat([others.features, extra.features]), torch.cat([others.labels, extra.labels]))
     draw = SeededEntropy(3).keystream
     tasks = [replace(task(which, data), draw=draw) for data in (others, more)]
-    without, with_it = (MECHANISMS[cell](each).vector for each in tasks)
-    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * which.grid_step
-    assert moved <= which.privacy.clip_norm + math.sqrt(len(without)) * which.grid_step
+    without, with_it = (contribution(each).vector for each in tasks)
+    step = mechanism_of(which).grid_step
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * step
+    assert moved <= which.privacy.clip_norm + math.sqrt(len(without)) * step
     assert moved > 0 or not math.isfinite(scale)
 
 
@@ -102,19 +113,22 @@ def deviates(values: np.ndarray, std: float) -> bool:
 
 
 def test_what_the_server_releases_carries_the_planned_noise() -> None:
-    which, count = plan("central"), 200_000
-    release = RELEASES[which.cell](Sum(np.zeros(count, dtype=np.int64)), which, Keystream(bytes(32)), 1)
-    std = which.noise_std(count) / which.training.batch_size
-    assert std >= which.noise_multiplier * which.privacy.clip_norm / which.training.batch_size
+    mechanism, count = mechanism_of(plan("central")), 200_000
+    release = mechanism.release(Sum(np.zeros(count, dtype=np.int64)), 1, Keystream(bytes(32)))[0]
+    batch = mechanism.plan.training.batch_size
+    std = mechanism.noise_std(count) / batch
+    assert std >= mechanism.noise_multiplier * mechanism.clip_norm / batch
     assert not deviates(release.vector, std)
 
 
 def test_what_a_device_steps_on_carries_the_planned_noise() -> None:
-    which, count = plan("local"), 200_000
-    noised = add_noise(Update(np.zeros(count)), which, Keystream(bytes(32)))
-    std = which.noise_std(count)
-    assert std >= which.noise_multiplier * which.privacy.clip_norm
-    assert not deviates(noised.vector * which.noise_step, std)
+    mechanism, count = mechanism_of(plan("local")), 200_000
+    assert isinstance(mechanism, Local)
+    [noise] = mechanism.noise(count, 1, lambda *purpose: Keystream(bytes(32)))
+    noised = mechanism.noised(Clipped(np.zeros(count)), noise)
+    std = mechanism.noise_std(count)
+    assert std >= mechanism.noise_multiplier * mechanism.clip_norm
+    assert not deviates(noised, std)
 
 
 def test_no_two_devices_and_no_two_rounds_draw_the_same_noise(
@@ -122,36 +136,56 @@ def test_no_two_devices_and_no_two_rounds_draw_the_same_noise(
 ) -> None:
     study = make_study(override(read_tables(tiny_plan), ["privacy.noise=distributed", *MASKLESS]))
     drawn: list[bytes] = []
-    skellam = protect.skellam
+    skellam = distributed.skellam
 
     def watched(variance: float, count: int, keystream: Keystream) -> np.ndarray:
         noise = skellam(variance, count, keystream)
         drawn.append(noise[:1000].tobytes())
         return noise
 
-    monkeypatch.setattr(protect, "skellam", watched)
+    monkeypatch.setattr(distributed, "skellam", watched)
     simulate(study, tmp_path / "run")
     assert len(set(drawn)) == len(drawn) == 3 * 5
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_device_answers_with_an_update_or_a_code_and_nothing_else(fails: bool) -> None:
-    def train(task: Task) -> Clipped:
-        if fails:
-            raise RuntimeError("record 7 is of Ada Lovelace")
-        return MECHANISMS[task.plan.cell](task)
-
-    which = plan("central")
-    terms = Terms(trusted_server=True, clear_updates=True)
-    app = make_app(lambda context: Device(records(9), terms, mechanisms={which.cell: train}))
+def answer(which: Plan, device: Device) -> RecordDict:
+    """What the device answers to an offer of the plan's first round."""
+    grid = LocalGrid(make_app(lambda context: device), 1)
     offer = ConfigRecord({"round": 1, "plan": which.offered()})
     parameters = read_flat(build("cnn", SHAPE, CLASSES, seed=0))
     array = Array(dtype="float32", shape=parameters.shape, stype=RAW, data=parameters.tobytes())
-    grid = LocalGrid(app, 1)
     sent = RecordDict({OFFER: offer, PARAMETERS: ArrayRecord({PARAMETERS: array})})
     [reply] = grid.send_and_receive([Message(sent, next(iter(grid.get_node_ids())), "train")])
-    assert set(reply.content) == ({ANSWER} if fails else {ANSWER, UPDATE})
-    assert dict(reply.content.config_records[ANSWER]) == {"code": "failed" if fails else "ok"}
+    return reply.content
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_device_answers_with_an_update_or_a_code_alone(fails: bool) -> None:
+    def train(task: Task) -> Contribution:
+        if fails:
+            raise RuntimeError("record 7 is of Ada Lovelace")
+        return contribution(task)
+
+    which = plan("central")
+    terms = Terms(trusted_server=True, clear_updates=True)
+    content = answer(which, Device(records(9), terms, contribute=train))
+    assert set(content) == ({ANSWER} if fails else {ANSWER, UPDATE})
+    assert dict(content.config_records[ANSWER]) == {"code": "failed" if fails else "ok"}
+
+
+def test_nobody_takes_a_plan_that_costs_more_than_its_budget(tmp_path: Path) -> None:
+    """Neither a device to which it is offered, nor a server, nor a simulation: each by its own way in."""
+    dear = plan("central").with_noise_multiplier(0.5)
+    assert mechanism_of(dear).cost() > dear.privacy.epsilon
+    terms = Terms(max_epsilon=1e9, trusted_server=True, clear_updates=True)
+    content = answer(dear, Device(records(9), terms))
+    assert set(content) == {ANSWER}
+    assert dict(content.config_records[ANSWER]) == {"code": "plan"}
+    (tmp_path / "plan.toml").write_text(dear.to_toml())
+    with pytest.raises(PlanError, match="the budget is 8"):
+        server_app._mechanism(tmp_path / "plan.toml")
+    with pytest.raises(PlanError, match="the budget is 8"):
+        make_study(read_tables(tmp_path / "plan.toml"))
 
 
 @pytest.mark.parametrize("noise", PLACES)
@@ -161,15 +195,15 @@ def test_nothing_is_released_before_its_charge_is_on_disk(
     study = make_study(override(read_tables(tiny_plan), [f"privacy.noise={noise}", *MASKLESS]))
     charged: list[int] = []
 
-    def watched(self: Training) -> dict:
-        def release(total: Sum, plan: Plan, keystream: Keystream, round: int):
-            lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1:]
-            charged.append(len({json.loads(line)["round"] for line in lines}))
-            return RELEASES[plan.cell](total, plan, keystream, round)
+    kind = type(mechanism_of(study))
+    release = kind.release
 
-        return {study.cell: release}
+    def watched(*arguments: Any) -> Any:
+        lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1:]
+        charged.append(len({json.loads(line)["round"] for line in lines}))
+        return release(*arguments)
 
-    monkeypatch.setattr("bract.simulations.run.OPEN_RELEASES", watched(None))
+    monkeypatch.setattr(kind, "release", watched)
     simulate(study, tmp_path / "run")
     assert charged == [1, 2, 3]
 

@@ -6,11 +6,15 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bract import privacy
+from bract.privacy import Plan, PlanError, mechanism_of
+from bract.privacy.plan.schema import Privacy
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "client", "models", "privacy", "server", "simulations")
@@ -29,6 +33,35 @@ LIBRARIES = {
     "client": {"torch", "numpy", "opacus", "flwr", "pydantic"},
     "server": {"torch", "numpy", "flwr", "safetensors", "torchmetrics"},
 }
+ROOMS = {
+    "errors": set(),
+    "messages": set(),
+    "budget": set(),
+    "noise": set(),
+    "storage": {"errors"},
+    "npz": {"errors"},
+    "settings": {"errors"},
+    "encoding": {"noise"},
+    "sampling": {"noise"},
+    "accounting": {"errors"},
+    "plan": {"errors"},
+    "secagg": {"errors", "messages", "storage", "encoding", "noise", "sampling", "plan"},
+    "mechanisms": {"errors", "budget", "messages", "encoding", "noise", "accounting", "plan"},
+    "accept": {"errors", "plan", "mechanisms"},
+    "planning": {"errors", "budget", "accounting", "plan", "mechanisms", "accept"},
+    "ledger": {"errors", "budget", "storage", "accounting"},
+}
+"""The folders and files of privacy/, from the ground up, and which others each may import."""
+
+DOORS = {
+    ("plan", "privacy/secagg/graph.py"),
+    ("mechanisms", "privacy/secagg/derive.py"),
+}
+"""Single files that a room may import besides: the sizes of a graph, and the digest that names a rotation."""
+
+LONGEST_CHAIN = 14
+"""How many files of privacy/ a chain of imports has at most."""
+
 FLOWER = {"client/app.py", "server/app.py", "server/exchange.py", "simulations/local_grid.py"}
 """The only files that speak to Flower's moving parts; those below touch nothing but its stable names."""
 FLOWER_NAMES = {
@@ -88,6 +121,116 @@ def test_a_forbidden_arrow_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bad = tmp_path / "client" / "bad.py"
     bad.write_text("def f():\n    from ..server.rounds import train\n    import flwr\n    import pandas\n")
     assert len(faults(bad)) == 3
+
+
+def graph() -> dict[str, set[str]]:
+    """Which of our files each of them imports; what a package's own file imports counts for that file."""
+    files = {path.relative_to(ROOT).as_posix() for path in sources()}
+
+    def file_of(module: str) -> str | None:
+        path = module.removeprefix("bract").lstrip(".").replace(".", "/")
+        return next((name for name in (f"{path}.py", f"{path}/__init__.py") if name in files), None)
+
+    def ours(path: Path) -> set[str]:
+        found = {
+            file_of(f"{module}.{name}") or file_of(module)
+            for module, names in imports(path)
+            if module.split(".")[0] == "bract"
+            for name in names or [""]
+        }
+        return {name for name in found if name} - {path.relative_to(ROOT).as_posix()}
+
+    return {path.relative_to(ROOT).as_posix(): ours(path) for path in sources()}
+
+
+def room(file: str) -> str:
+    return file.split("/")[1].removesuffix(".py")
+
+
+def private() -> dict[str, set[str]]:
+    """The graph of privacy/, without the file that names what others use of it."""
+    return {name: targets for name, targets in graph().items() if name.startswith("privacy/") and room(name) in ROOMS}
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    TopologicalSorter(graph()).prepare()
+
+
+def test_a_circle_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that closes inside a function, or over a package's own file."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "privacy" / "noise").mkdir(parents=True)
+    (tmp_path / "privacy" / "noise" / "__init__.py").write_text("from .made import x\n")
+    (tmp_path / "privacy" / "noise" / "made.py").write_text("def f():\n    from ..used import y\n")
+    (tmp_path / "privacy" / "used.py").write_text("from .noise import x\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph()).prepare()
+
+
+def test_the_rooms_of_privacy_are_its_folders_and_files() -> None:
+    found = {room(path.relative_to(ROOT).as_posix()) for path in (ROOT / "privacy").rglob("*.py")}
+    assert found == {*ROOMS, "__init__"}
+
+
+def test_the_rooms_of_privacy_import_downwards_only() -> None:
+    TopologicalSorter(ROOMS).prepare()
+    used = {(room(name), target) for name, targets in private().items() for target in targets}
+    across = {(here, target) for here, target in used if room(target) != here}
+    assert {(here, target) for here, target in across if room(target) not in ROOMS[here]} == DOORS
+
+
+def test_no_chain_of_imports_in_privacy_is_longer() -> None:
+    files, longest = private(), dict[str, int]()
+    for name in TopologicalSorter(files).static_order():
+        longest[name] = 1 + max((longest[target] for target in files[name]), default=0)
+    assert max(longest.values()) <= LONGEST_CHAIN
+
+
+def knows_unprotected(tree: ast.AST) -> bool:
+    """Whether code has a name for protecting nobody, or tells the unit `none` from others."""
+    for node in ast.walk(tree):
+        named = {getattr(node, field, None) for field in ("id", "attr", "arg", "name", "module")}
+        if any(isinstance(name, str) and "protected" in name.lower() for name in named):
+            return True
+        told = isinstance(
+            node, ast.Compare | ast.match_case | ast.Subscript | ast.Dict | ast.Set | ast.Tuple | ast.List
+        )
+        if told and any(isinstance(part, ast.Constant) and part.value == "none" for part in ast.walk(node)):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "simulations"])
+def test_only_simulations_know_of_protecting_nobody(package: str) -> None:
+    paths = (ROOT / package).rglob("*.py")
+    assert [str(path) for path in paths if knows_unprotected(ast.parse(path.read_text()))] == []
+
+
+def test_a_unit_that_protects_nobody_is_seen() -> None:
+    """However it is told, in the simulations too, which do."""
+    for line in (
+        "x = p.unit == 'none'",
+        "x = p.unit in ('client', 'none')",
+        "unit: Literal['record', 'none']",
+        "x = {'none': 1}[p.unit]",
+        "match p.unit:\n    case 'none':\n        x = 1",
+        "x = study.protected",
+        "class Unprotected: ...",
+        "from .unprotected import open_contribution",
+    ):
+        assert knows_unprotected(ast.parse(line)), line
+    assert not knows_unprotected(ast.parse("x = loss(reduction='none')"))
+    knowing = [
+        path for path in (ROOT / "simulations").rglob("*.py") if knows_unprotected(ast.parse(path.read_text()))
+    ]
+    assert ROOT / "simulations" / "study.py" in knowing
+
+
+def test_a_plan_and_its_mechanism_know_two_units() -> None:
+    assert get_args(Privacy.model_fields["unit"].annotation) == ("record", "client")
+    nobody = Plan.model_construct(privacy=Privacy.model_construct(unit="none"))
+    with pytest.raises(PlanError, match="has no mechanism"):
+        mechanism_of(nobody)
 
 
 def test_no_file_of_code_is_over_400_lines() -> None:

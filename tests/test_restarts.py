@@ -27,7 +27,7 @@ from bract.client.pseudonym import Pseudonym
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import MODELS, count_parameters
-from bract.privacy import Ledger, Plan, make_plan, read_plan
+from bract.privacy import Ledger, Plan, accept_plan, make_plan, mechanism_of
 from bract.privacy.ledger.statement import make_statement, read_ledger
 from bract.privacy.messages import UNMASK, WHO
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
@@ -105,7 +105,7 @@ class Deployment:
 
     def start(self, run: int, crash: int = 0, observer: Silent | None = None, breaks: str = "") -> Any:
         """Run the same command again: what `server/app.py` does with the plan's file and the folder."""
-        plan = server_app._named(self.plan, self.folder / "out")
+        mechanism = server_app._named(mechanism_of(self.plan), self.folder / "out")
         terms = Terms(max_epsilon=1e6, clear_updates=True, trusted_server=True, max_plans_a_day=99)
         roster = roster_of(self.identities)
         records = Records(torch.randn(6, 1, 2, 2), torch.arange(6) % 3)
@@ -126,8 +126,8 @@ class Deployment:
         grid = Links(make_app(open_device), run, seed=run)
         grid.breaks = breaks
         observer = observer or (CrashAfter(crash) if crash else Silent())
-        secured = roster if plan.secure else None
-        return train(grid, Training(plan, self.folder / "out", observer=observer, run=run, roster=secured))
+        secured = roster if mechanism.plan.secure else None
+        return train(grid, Training(mechanism, self.folder / "out", observer=observer, run=run, roster=secured))
 
     @property
     def devices(self) -> list[int]:
@@ -139,13 +139,13 @@ class Deployment:
     def spent(self) -> float:
         """The most that any device spent, by its own ledger, at the plan's delta."""
         readings = [read_ledger(self.folder / f"state-{place}" / FILE) for place in range(CLIENTS)]
-        sums = [make_statement(reading, self.plan.budget).spent["charged"] for reading in readings]
+        sums = [make_statement(reading, mechanism_of(self.plan).budget).spent["charged"] for reading in readings]
         return max(figure for figure in sums if figure is not None)
 
     @property
     def served(self) -> Counter[str]:
-        plan = read_plan((self.folder / "out" / "plan.toml").read_text())
-        with Ledger(self.folder / "out" / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+        mechanism = accept_plan((self.folder / "out" / "plan.toml").read_text())
+        with Ledger(self.folder / "out" / "ledger.jsonl", mechanism.budget, mechanism.plan.digest) as ledger:
             return ledger.participations()
 
 
@@ -246,8 +246,9 @@ def test_a_round_that_a_crash_cut_off_between_charge_and_opening_is_charged_once
 
 def test_two_trainings_of_one_plan_are_two_studies(deployment: Callable[[str], Deployment]) -> None:
     run = deployment("client")
-    first = server_app._named(run.plan, run.folder / "first").digest
+    mechanism = mechanism_of(run.plan)
+    first = server_app._named(mechanism, run.folder / "first").plan.digest
     (run.folder / "first" / "ledger.jsonl").touch()  # a run that began has one; without it its plan is refused
-    again, other = (server_app._named(run.plan, run.folder / name).digest for name in ("first", "other"))
+    again, other = (server_app._named(mechanism, run.folder / name).plan.digest for name in ("first", "other"))
     assert first == again != other
     assert run.plan.digest not in (first, other)

@@ -11,23 +11,27 @@ import pytest
 TESTS = Path(__file__).parent
 
 SABOTAGE = {
+    "accept a plan without its checks": (
+        "test_guarantees.py::test_nobody_takes_a_plan_that_costs_more_than_its_budget",
+        "import bract.privacy.accept as a\na.CHECKS = ()",
+    ),
     "skip the clip": (
-        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_a_sum_by_at_most_the_sensitivity",
         "import bract.client.train as t\nmade = t.make_engine\n"
         "t.make_engine = lambda model, clip_norm, *rest: made(model, 1e12, *rest)",
     ),
     "clip at twice the norm": (
-        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_a_sum_by_at_most_the_sensitivity",
         "import bract.client.train as t\nmade = t.make_engine\n"
         "t.make_engine = lambda model, clip_norm, *rest: made(model, 2 * clip_norm, *rest)",
     ),
     "let one bad record spoil the sum": (
-        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_a_sum_by_at_most_the_sensitivity",
         "import bract.client.clipping.layers.instantiated as i, bract.client.clipping.layers.outer_product as o\n"
         "i.zero_unweighted = o.zero_unweighted = lambda rows, factors: rows",
     ),
     "let one bad record spoil Opacus' sum": (
-        "test_guarantees.py::test_one_record_moves_what_a_device_sends_by_at_most_the_sensitivity",
+        "test_guarantees.py::test_one_record_moves_a_sum_by_at_most_the_sensitivity",
         "import bract.client.clipping.opacus as g\ndel g.RecordClipper.clip_and_accumulate",
     ),
     "take the terms of a gradient for less than they are": (
@@ -36,16 +40,18 @@ SABOTAGE = {
     ),
     "halve the server's noise": (
         "test_guarantees.py::test_what_the_server_releases_carries_the_planned_noise",
-        "import bract.server.release as r\nfull = r.gaussian\nr.gaussian = lambda std, n, k: full(std / 2, n, k)",
+        "import bract.privacy.mechanisms.central as c\nfull = c.gaussian\n"
+        "c.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
     "halve the device's noise": (
         "test_guarantees.py::test_what_a_device_steps_on_carries_the_planned_noise",
-        "import bract.client.protect as p\nfull = p.gaussian\np.gaussian = lambda std, n, k: full(std / 2, n, k)",
+        "import bract.privacy.mechanisms.local as m\nfull = m.gaussian\n"
+        "m.gaussian = lambda std, n, k: full(std / 2, n, k)",
     ),
     "add the noise of the first local step to all": (
         "client/test_train.py::test_local_steps_carry_the_noise_of_each_of_their_steps",
-        "import bract.client.train as t\nfull = t.noises\n"
-        "t.noises = lambda plan, count, steps, draw: [next(full(plan, count, steps, draw))] * steps",
+        "from bract.privacy.mechanisms.local import Local\nfull = Local.noise\n"
+        "Local.noise = lambda self, count, steps, draw: iter([next(full(self, count, steps, draw))] * steps)",
     ),
     "take rows that the machine does not treat alike": (
         "client/clipping/test_determinism.py::test_rows_are_raised_to_what_matrix_products_treat_alike",
@@ -53,11 +59,13 @@ SABOTAGE = {
     ),
     "halve the shares of the noise": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
-        "import bract.client.protect as p\nfull = p.skellam\np.skellam = lambda v, n, k: full(v / 2, n, k)",
+        "import bract.privacy.mechanisms.distributed as d\nfull = d.skellam\n"
+        "d.skellam = lambda v, n, k: full(v / 2, n, k)",
     ),
     "leave the share of the noise out": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
-        "import bract.client.protect as p, numpy as np\np.skellam = lambda v, n, k: np.zeros(n, dtype=np.int64)",
+        "import bract.privacy.mechanisms.distributed as d, numpy as np\n"
+        "d.skellam = lambda v, n, k: np.zeros(n, dtype=np.int64)",
     ),
     "size the noise for all devices": (
         "test_shared_noise.py::test_the_fewest_honest_devices_bring_the_planned_noise",
@@ -69,8 +77,10 @@ SABOTAGE = {
         "D.honest = lambda self, survivors: survivors",
     ),
     "let a sum wrap before its noise is in it": (
-        "test_bound_to_the_round.py::test_a_sum_at_the_edge_of_the_ring_is_released_as_what_it_wraps_to",
-        "import bract.server.release as r\nr._in_ring = lambda noised, plan: noised",
+        "test_bound_to_the_round.py::test_a_sum_at_the_edge_of_the_ring_is_as_what_it_wraps_to",
+        "import bract.privacy.mechanisms.central as c\n"
+        "c.Central.with_noise = lambda self, total, noise: "
+        "c.dequantize(total.vector * self.refinement + noise, self.noise_step)",
     ),
     "leave the scale out of what masks are bound to": (
         "test_bound_to_the_round.py::test_masks_are_bound_to_the_scale_of_the_clip_norm",
@@ -82,7 +92,7 @@ SABOTAGE = {
         "D.arrived = lambda self, survivors, devices: full(self, survivors, survivors)",
     ),
     "give up a layer of noise that dropouts made needed": (
-        "server/secure/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
+        "server/secure/test_noise_floor.py::test_survivors_are_charged_for_the_noise_that_they_brought",
         "from bract.privacy.mechanisms.distributed import Distributed as D\nD.kept = lambda self, survivors: 0",
     ),
     "charge for layers of noise that come off": (
@@ -92,22 +102,27 @@ SABOTAGE = {
     ),
     "leave the layers out of what a device sends": (
         "client/secure_round/test_layers.py::test_the_layers_are_in_the_vector_that_leaves",
-        "import bract.client.protect as p, numpy as np\n"
-        "p.layer_noise = lambda variances, seeds, n: np.zeros(n, dtype=np.int64)",
+        "import bract.privacy.mechanisms.distributed as m, numpy as np\n"
+        "m.layer_noise = lambda variances, seeds, n: np.zeros(n, dtype=np.int64)",
     ),
     "round to the nearest without a sensitivity for it": (
         "test_shared_noise.py::test_a_hair_moves_a_rounded_vector_by_a_hair_on_average",
-        "import bract.client.protect as p, numpy as np\n"
-        "p.round_randomly = lambda vector, step, k: np.rint(vector / step).astype(np.int64)",
+        "import bract.privacy.mechanisms.distributed as d, numpy as np\n"
+        "d.round_randomly = lambda vector, step, k: np.rint(vector / step).astype(np.int64)",
     ),
     "leave random rounding out of the sensitivity": (
-        "test_shared_noise.py::test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for",
+        "test_shared_noise.py::test_a_unit_moves_a_rounded_sum_by_what_is_charged",
         "from bract.privacy.mechanisms.distributed import Distributed as D\n"
         "D.sensitivity = lambda self, dimension: self.clip_norm",
     ),
     "leave a client's change as long as it is": (
-        "test_guarantees.py::test_one_unit_moves_what_a_device_sends_before_its_noise_by_at_most_the_clip_norm_and_the_rounding",
-        "import bract.client.protect as p\np.clip = lambda update, plan: update",
+        "test_guarantees.py::test_one_unit_moves_a_vector_by_the_clip_norm_and_rounding",
+        "import bract.client.train as t\nfrom bract.privacy import Clipped\n"
+        "t.clip_change = lambda update, plan: Clipped(update.vector)",
+    ),
+    "take a vector that nobody clipped": (
+        "privacy/mechanisms/test_contribution.py::test_a_vector_that_is_not_clipped_is_refused[client-distributed]",
+        "import bract.privacy.mechanisms.distributed as d\nd.Clipped = d.Update",
     ),
     "draw the same noise on all devices": (
         "test_guarantees.py::test_no_two_devices_and_no_two_rounds_draw_the_same_noise",
@@ -115,9 +130,10 @@ SABOTAGE = {
         "SeededEntropy.keystream = lambda self, *p: fresh(self, *(p[2:] if 'device' in p else p))",
     ),
     "charge for the noise of those who dropped out": (
-        "server/secure/test_noise_floor.py::test_each_round_charges_its_survivors_for_the_noise_that_they_brought",
-        "from bract.privacy import Plan\nfull = Plan.event\n"
-        "Plan.event = lambda self, view, survivors=None: full(self, view, survivors and self.cohort.size)",
+        "server/secure/test_noise_floor.py::test_survivors_are_charged_for_the_noise_that_they_brought",
+        "from bract.privacy import Mechanism\nfull = Mechanism.event\n"
+        "Mechanism.event = lambda self, view, survivors=None: "
+        "full(self, view, survivors and self.plan.cohort.size)",
     ),
     "sum fewer than the noise needs": (
         "server/secure/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened",
@@ -182,26 +198,27 @@ SABOTAGE = {
     ),
     "divide by how many were sampled": (
         "client/test_train.py::test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample",
-        "import bract.client.train as t\nfrom bract.privacy import Update\nfull = t.sampled_sum\n"
+        "import bract.client.train as t\nfrom bract.privacy import Clipped\nfull = t.sampled_sum\n"
         "def mean(task, parameters, step):\n"
-        "    sampled = task.draw('sample', step).sample(task.plan.privacy.sampling_rate, len(task.records)).sum()\n"
+        "    rate, count = task.plan.privacy.sampling_rate, len(task.records)\n"
+        "    sampled = t.poisson_sample(task.draw('sample', step), rate, count).sum()\n"
         "    scale = task.plan.training.batch_size / max(1, sampled)\n"
-        "    return Update(full(task, parameters, step).vector * scale)\n"
+        "    return Clipped(full(task, parameters, step).vector * scale)\n"
         "t.sampled_sum = mean",
     ),
     "do not divide a change by the adaptive scale": (
         "client/test_train_cells.py::test_a_change_is_divided_by_the_scale_of_the_clip_norm",
         "import dataclasses, bract.client.train as t\nfull = t.clipped_change\n"
-        "t.clipped_change = lambda task: full(dataclasses.replace(task, scale=1.0))",
+        "t.VECTORS['client'] = t.clipped_change = lambda task: full(dataclasses.replace(task, scale=1.0))",
     ),
     "let a fault out of the device": (
-        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_alone",
         "import bract.client.app as a\n"
         "a._answer = lambda message, context, opened, answer: "
         "a._reply(a.Code.OK, *answer(a._visit(message, context, opened)))",
     ),
     "send a figure beside the update": (
-        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_and_nothing_else",
+        "test_guarantees.py::test_a_device_answers_with_an_update_or_a_code_alone",
         "import bract.client.app as a\nreply = a._reply\n"
         "def talkative(code, update=None, sections=None):\n"
         "    records = reply(code, update, sections)\n"
@@ -211,11 +228,11 @@ SABOTAGE = {
     ),
     "let updates out in the clear unasked": (
         "client/test_terms.py::test_without_a_word_from_the_owner_no_update_leaves_without_masks",
-        "from bract.client.terms import Terms\nTerms.check = lambda self, plan: None",
+        "from bract.client.terms import Terms\nTerms.check = lambda self, mechanism: None",
     ),
     "leave the masks off": (
-        "client/test_protect.py::test_masks_cover_every_word_and_come_off_again",
-        "import bract.client.protect as p\np.add_masks = lambda words, masks: None",
+        "client/test_mask.py::test_masks_cover_every_word_and_come_off_again",
+        "import bract.client.mask as m\nm.add_masks = lambda words, masks: None",
     ),
     "use one mask in two rounds": (
         "privacy/secagg/test_masking.py::test_another_context_or_session_gives_other_masks_throughout",
@@ -229,7 +246,9 @@ SABOTAGE = {
     ),
     "leave the grid out of the sensitivity": (
         "privacy/encoding/test_quantization.py::test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used",
-        "from bract.privacy import Plan\nPlan.sensitivity = lambda self, dimension: self.privacy.clip_norm",
+        "from bract.privacy.mechanisms.central import Central as C\n"
+        "from bract.privacy.mechanisms.local import Local as L\n"
+        "L.sensitivity = C.sensitivity = lambda self, dimension: self.clip_norm",
     ),
     "let any stranger share keys": (
         "client/secure_round/test_cards.py::TestAnAuthority::test_does_not_admit_whom_another_certified",
@@ -349,7 +368,7 @@ SABOTAGE = {
     ),
     "let in rounds that are worth nothing": (
         "client/test_terms.py::test_rounds_that_are_worth_next_to_nothing_are_refused",
-        "from bract.client.terms import Terms\nTerms._check_worth = lambda self, plan: None",
+        "from bract.client.terms import Terms\nTerms._check_worth = lambda self, mechanism: None",
     ),
     "go by files that others can change": (
         "client/test_app_deployed.py::TestTheDeployedApp::test_answers_nothing_while_others_can_change_what_it_goes_by",
@@ -435,7 +454,7 @@ SABOTAGE = {
         "c.Past.resting = lambda self, plan, round: frozenset()",
     ),
     "charge whoever is back too early": (
-        "server/test_correlated_noise.py::test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released",
+        "server/test_correlated_noise.py::test_a_client_that_is_back_too_early_ends_the_round",
         "import bract.server.cohort as c\nc.check_separation = lambda *a: None",
     ),
     "carry noise over a crash": (
@@ -444,7 +463,7 @@ SABOTAGE = {
     ),
     "forget the norm of the weights": (
         "server/test_correlated_noise.py::test_what_is_released_is_correlated_as_its_weights_say",
-        "import bract.privacy.mechanisms.banded as f\nf._norm = lambda weights: float(weights[0])",
+        "import bract.privacy.mechanisms.correlation as c\nc.weights_norm = lambda weights: float(weights[0])",
     ),
     "do not charge the ledger": (
         "test_guarantees.py::test_nothing_is_released_before_its_charge_is_on_disk",
@@ -484,7 +503,7 @@ SABOTAGE = {
     "charge as if nobody dropped out": (
         "client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring",
         "import bract.client.memory.device_ledger as s\n"
-        "s.charged_event = lambda plan: plan.event(plan.budget.view, plan.cohort.size)",
+        "s.charged_event = lambda plan: s.mechanism_of(plan).event('server', plan.cohort.size)",
     ),
     "let a budget be passed by a thousandth": (
         "privacy/ledger/test_ledger.py::test_refuses_what_passes_the_budget_by_a_hundred_millionth",
@@ -517,8 +536,8 @@ SABOTAGE = {
     ),
     "sample more than the plan says": (
         "test_guarantees.py::test_every_step_takes_a_fresh_poisson_sample",
-        "from bract.privacy import Keystream\nplanned = Keystream.sample\n"
-        "Keystream.sample = lambda self, rate, n: planned(self, min(1, 1.5 * rate), n)",
+        "import bract.client.train as t\nplanned = t.poisson_sample\n"
+        "t.poisson_sample = lambda keystream, rate, n: planned(keystream, min(1, 1.5 * rate), n)",
     ),
     "take a delta with which one unit could be published": (
         "privacy/plan/test_faults.py::test_a_delta_that_would_let_one_unit_be_published_is_refused",
@@ -530,7 +549,7 @@ SABOTAGE = {
         "s.replace_file = lambda path, data, private=False: write(path, data)",
     ),
     "go by a name that its owner did not sign for": (
-        "server/test_directory.py::test_a_node_that_shows_anothers_identity_without_its_signature_keeps_nobody_out",
+        "server/test_directory.py::test_an_identity_that_is_not_signed_for_keeps_nobody_out",
         "import bract.server.directory as d\nd.introduces = lambda *rest: True",
     ),
     "look at the terms for a message of a round that never began": (

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.client.protect import add_share
-from bract.privacy import Composed, Keystream, Plan, Update, make_plan
+from bract.privacy import Clipped, Composed, Keystream, Plan, View, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.accounting.events import Event, PoissonSampled, Skellam
 from bract.privacy.encoding.rotation import unrotate
+from bract.privacy.mechanisms.distributed import Distributed
 
 COUNT, DEVICES = 4096, 10
 LEAST, COLLUDERS = 7, 3
@@ -46,15 +46,25 @@ def key(*numbers: int) -> Keystream:
     return Keystream(bytes([*numbers, *[0] * (32 - len(numbers))]))
 
 
-def shares(which: Plan, devices: int, seed: int = 0) -> np.ndarray:
+def distributed(which: Plan) -> Distributed:
+    mechanism = mechanism_of(which)
+    assert isinstance(mechanism, Distributed)
+    return mechanism
+
+
+def sent(mechanism: Distributed, vector: np.ndarray, *numbers: int) -> np.ndarray:
+    """What a device sends of a vector, under the draws of these numbers."""
+    return mechanism.contribute(Clipped(vector), 1, lambda *purpose: key(*numbers)).vector
+
+
+def shares(mechanism: Distributed, devices: int, seed: int = 0) -> np.ndarray:
     """The sum in steps of what so many devices send that have nothing to say."""
-    nothing = Update(np.zeros(COUNT))
-    return sum(add_share(nothing, which, 1, key(seed, device)).vector for device in range(devices))
+    return np.sum([sent(mechanism, np.zeros(COUNT), seed, device) for device in range(devices)], axis=0)
 
 
-def squared_norm(which: Plan) -> float:
+def squared_norm(mechanism: Distributed) -> float:
     """The mean square of the L2 norm, in steps, by which one unit moves a rounded sum at most."""
-    return (which.privacy.clip_norm / which.grid_step) ** 2 + COUNT / 4
+    return (mechanism.clip_norm / mechanism.grid_step) ** 2 + COUNT / 4
 
 
 def inner(event: Event) -> Skellam:
@@ -74,7 +84,7 @@ def deviates(values: np.ndarray, std: float) -> bool:
 @pytest.mark.parametrize("noise_multiplier", [0.6, 4.0])
 @pytest.mark.parametrize(("unit", "rate"), CELLS)
 def test_the_fewest_honest_devices_bring_the_planned_noise(unit: str, rate: float, noise_multiplier: float) -> None:
-    which = plan(unit, rate, noise_multiplier)
+    which = distributed(plan(unit, rate, noise_multiplier))
     arrived = np.concatenate([shares(which, LEAST - COLLUDERS, seed) for seed in range(8)])
     assert not deviates(arrived, noise_multiplier * math.sqrt(squared_norm(which)))
 
@@ -83,27 +93,31 @@ def test_the_fewest_honest_devices_bring_the_planned_noise(unit: str, rate: floa
 @pytest.mark.parametrize("survivors", [LEAST, 8, DEVICES])
 def test_what_is_charged_is_the_noise_that_arrived(unit: str, rate: float, survivors: int) -> None:
     """The colluders tell the server their shares, or leave them out: theirs do not count, in either view."""
-    which = plan(unit, rate)
-    for view, unknown in (("server", survivors - COLLUDERS), ("released", survivors - COLLUDERS)):
-        event = inner(which.event(view, survivors))
+    which = distributed(plan(unit, rate))
+    views: tuple[View, View] = ("server", "released")
+    for view, unknown in zip(views, [survivors - COLLUDERS] * 2, strict=True):
+        round_event = which.event(view, survivors)
+        event = inner(round_event)
         arrived = np.concatenate([shares(which, unknown, seed) for seed in range(8)])
         assert not deviates(arrived, math.sqrt(event.variance))
         assert event.variance / event.noise_multiplier**2 == pytest.approx(squared_norm(which))
-        assert isinstance(which.event(view, survivors).event, PoissonSampled) == (unit == "record")
+        assert isinstance(round_event, Composed)
+        assert isinstance(round_event.event, PoissonSampled) == (unit == "record")
 
 
-def test_a_plan_is_charged_as_if_the_fewest_came_and_all_colluders_were_among_them() -> None:
-    which = plan()
-    assert (which.least_survivors, which.colluders) == (LEAST, COLLUDERS)
+def test_a_plan_is_charged_as_if_the_fewest_came() -> None:
+    """And as if all colluders were among them."""
+    which = distributed(plan())
+    assert (which.plan.least_survivors, which.plan.colluders) == (LEAST, COLLUDERS)
     assert which.server_event == which.event("server", LEAST)
     assert inner(which.server_event).noise_multiplier == pytest.approx(which.noise_multiplier)
-    assert which.cost() == epsilon(Composed(which.event("server", LEAST), 5), which.privacy.delta)
+    assert which.cost() == epsilon(Composed(which.event("server", LEAST), 5), which.plan.privacy.delta)
 
 
 @pytest.mark.parametrize("survivors", [LEAST, 8, DEVICES])
-def test_the_epsilon_of_a_round_is_hardly_above_that_of_a_gaussian_of_the_noise_that_arrived(survivors: int) -> None:
+def test_epsilon_is_hardly_above_that_of_gaussian_noise(survivors: int) -> None:
     """A second computation: Renyi divergence of the Gaussian at real orders, then Canonne et al. 2020."""
-    which, delta, rounds = plan("client", 1.0, noise_multiplier=3.0), 1e-4, 5
+    which, delta, rounds = distributed(plan("client", 1.0, noise_multiplier=3.0)), 1e-4, 5
     variance = (survivors - COLLUDERS) * shares(which, 1).var()
     rate = rounds * squared_norm(which) / (2 * variance)
     orders = np.linspace(1.01, 60, 20_000)
@@ -114,30 +128,28 @@ def test_the_epsilon_of_a_round_is_hardly_above_that_of_a_gaussian_of_the_noise_
     assert gaussian.min() / error < found < gaussian.min() * error * 1.01
 
 
-def moved(which: Plan, vector: np.ndarray, by: np.ndarray, seed: int) -> np.ndarray:
+def moved(which: Distributed, vector: np.ndarray, by: np.ndarray, seed: int) -> np.ndarray:
     """By how many steps a device's numbers move if its rotated vector moves so, under the same draws."""
-    seeds = which.rotation(1)
-    before, after = (unrotate(v * which.grid_step, seeds, COUNT) for v in (vector, vector + by))
-    one, other = (add_share(Update(v), which, 1, key(seed)).vector for v in (before, after))
-    return other - one
+    before, after = (unrotate(v * which.grid_step, which.rotation(1), COUNT) for v in (vector, vector + by))
+    return sent(which, after, seed) - sent(which, before, seed)
 
 
-def halves(which: Plan) -> np.ndarray:
+def halves(which: Distributed) -> np.ndarray:
     """A move, in steps, by half a step and a whole number in each coordinate, of just the clip norm or a bit less."""
-    norm = which.privacy.clip_norm / which.grid_step
+    norm = which.clip_norm / which.grid_step
     low = math.floor(norm / math.sqrt(COUNT) - 0.5) + 0.5
     high = int((norm**2 - COUNT * low**2) / (2 * low + 1))
     return np.where(np.arange(COUNT) < high, low + 1, low)
 
 
 @pytest.mark.parametrize("bits", [None, 16, 32])
-def test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for(bits: int | None) -> None:
+def test_a_unit_moves_a_rounded_sum_by_what_is_charged(bits: int | None) -> None:
     """Half a step in each coordinate is the worst there is: the allowance for rounding is used up, and not passed."""
-    which = plan(**({} if bits is None else {"bits": bits}))
+    which = distributed(plan(**{} if bits is None else {"bits": bits}))
     event = inner(which.server_event)
     allowed = event.variance / event.noise_multiplier**2
     by, vector = halves(which), np.random.default_rng(0).normal(size=COUNT)
-    assert 0.999 < np.linalg.norm(by) * which.grid_step / which.privacy.clip_norm <= 1
+    assert 0.999 < np.linalg.norm(by) * which.grid_step / which.clip_norm <= 1
     squares = [float((moved(which, vector, by, seed) ** 2).sum()) for seed in range(100)]
     found = float(np.mean(squares))
     error = float(np.std(squares)) / 10
@@ -148,7 +160,7 @@ def test_a_unit_moves_the_rounded_sum_by_no_more_than_the_charge_allows_for(bits
 
 def test_a_hair_moves_a_rounded_vector_by_a_hair_on_average() -> None:
     """To the nearest, a thousandth of a step could move each coordinate by a whole one."""
-    which = plan()
+    which = distributed(plan())
     event = inner(which.server_event)
     vector, by = np.full(COUNT, 0.4995), np.full(COUNT, 0.001)
     squares = [float((moved(which, vector, by, seed) ** 2).sum()) for seed in range(20)]

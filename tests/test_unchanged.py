@@ -114,40 +114,44 @@ def facts_of(plan: Any) -> dict[str, Any]:
     from bract.privacy import Composed, Unbounded
     from bract.privacy.accounting.accountant import epsilon
     from bract.privacy.accounting.events import to_json
+    from bract.privacy.secagg.derive import digest
+    from bract.simulations.study import mechanism_for
+
+    mechanism = mechanism_for(plan)
 
     def cost(view: Any) -> float:
-        event = plan.event(view)
+        event = mechanism.event(view)
         return math.inf if event == Unbounded() else epsilon(Composed(event, plan.participations), plan.privacy.delta)
 
     counted = plan.model.parameters or 1000
-    sent, full = plan.coordinates(counted), plan.cohort.size
+    sent, full = mechanism.coordinates(counted), plan.cohort.size
     return {
         "digest": plan.digest,
         "offered": sha(plan.offered().encode()),
-        "rotation": plan.rotation(1).hex(),
+        "rotation": digest("rotation", bytes.fromhex(plan.digest), 1).hex(),
         "parameters": counted,
         "coordinates": sent,
         "participations": plan.participations,
         "colluders": plan.colluders,
         "least survivors": plan.least_survivors,
-        "bits": plan.ring.bits,
-        "words": plan.ring.words(sent),
-        "bound": plan.bound,
-        "refinement": plan.refinement,
-        "weights": [int(weight) for weight in plan.weights(sent)] if plan.correlated else [],
-        "view": plan.budget.view,
-        "noise multiplier": plan.noise_multiplier,
+        "bits": mechanism.ring.bits,
+        "words": mechanism.ring.words(sent),
+        "bound": mechanism.bound,
+        "refinement": mechanism.refinement,
+        "weights": [int(weight) for weight in mechanism.weights(sent)] if plan.correlated else [],
+        "view": mechanism.budget.view,
+        "noise multiplier": mechanism.noise_multiplier,
         "safe clip norm": plan.safe_clip_norm,
-        "range": plan.range,
-        "coarsest step": plan.coarsest_step,
-        "grid step": plan.grid_step,
-        "noise step": plan.noise_step,
-        "sensitivity": plan.sensitivity(counted),
-        "noise std": plan.noise_std(counted),
-        "layers": list(plan.place.layers),
-        "event for the server": to_json(plan.event("server")),
-        "event for others": to_json(plan.event("released")),
-        "event of a full round": to_json(plan.event("released", full)),
+        "range": mechanism.range,
+        "coarsest step": mechanism.coarsest_step,
+        "grid step": mechanism.grid_step,
+        "noise step": mechanism.noise_step,
+        "sensitivity": mechanism.sensitivity(counted),
+        "noise std": mechanism.noise_std(counted),
+        "layers": list(mechanism.layers),
+        "event for the server": to_json(mechanism.event("server")),
+        "event for others": to_json(mechanism.event("released")),
+        "event of a full round": to_json(mechanism.event("released", full)),
         "epsilon for the server": str(cost("server")) if math.isinf(cost("server")) else cost("server"),
         "epsilon for others": cost("released"),
     }
@@ -170,6 +174,18 @@ def skellam(variance: float, count: int) -> Any:
     from bract.privacy.noise.skellam import skellam
 
     return skellam(variance, count, stream("skellam"))
+
+
+def poisson_sample(keystream: Any, rate: float, count: int) -> Any:
+    from bract.privacy.sampling import poisson_sample
+
+    return poisson_sample(keystream, rate, count)
+
+
+def permutation(keystream: Any, count: int) -> Any:
+    from bract.privacy.sampling import permutation
+
+    return permutation(keystream, count)
 
 
 def rotated(vector: Any, seed: bytes) -> Any:
@@ -474,7 +490,7 @@ TOLERANCE = 0.01
 
 SMALL = 'data.clients=50 data.classes=3 model.name="mlp" cohort.rounds=20 cohort.size=10 privacy.delta=1e-5'
 PLANS: dict[str, str] = {
-    "default": "",
+    "default": 'privacy.unit="record"',
     "record local steps": f'{SMALL} {LOCAL} training.local_steps=5 training.batch_size=40 training.learning_rate=0.3 '
     "privacy.clip_norm=0.7 privacy.epsilon=20.0",
     "record shared layers": f"{SMALL} {SHARED} {LAYERED} privacy.sampling_rate=0.1 aggregation.colluders=0.2 "
@@ -511,7 +527,7 @@ def test_a_plan_has_the_same_facts(plan: str) -> None:
 
 
 def test_every_key_has_the_same_default() -> None:
-    check("defaults", "keys", values_of(read("")))
+    check("defaults", "keys", values_of(read("[study]\n")))
 
 
 def test_the_recorded_plans_touch_every_key() -> None:
@@ -520,7 +536,7 @@ def test_the_recorded_plans_touch_every_key() -> None:
         tomllib.loads(t) for t in shipped().values()
     ]
     keys = {f"{table}.{key}" for tables in touched for table, part in tables.items() for key in part}
-    assert keys == {f"{table}.{key}" for table, part in values_of(read("")).items() for key in part}
+    assert keys == {f"{table}.{key}" for table, part in values_of(read("[study]\n")).items() for key in part}
 
 
 @pytest.mark.parametrize("plan", ["default", "record local steps", "record shared layers", "client central bands"])
@@ -541,8 +557,8 @@ DRAWS = {
     "words": lambda: stream("a", 2).words(1000),
     "half words": lambda: stream("a", 3).half_words(1000),
     "uniforms": lambda: stream("a", 4).uniforms(1000),
-    "sample": lambda: stream("a", 5).sample(0.3, 1000),
-    "permutation": lambda: stream("a", 6).permutation(1000),
+    "sample": lambda: poisson_sample(stream("a", 5), 0.3, 1000),
+    "permutation": lambda: permutation(stream("a", 6), 1000),
     "rounding": lambda: rounded(WHOLE / 8.0, 0.5),
     **{f"gaussian {std:g}": lambda std=std: gaussian(std, 2000) for std in STDS},
     **{f"skellam {variance:g}": lambda variance=variance: skellam(variance, 2000) for variance in VARIANCES},

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...privacy import Entry, Event, Ledger, Plan
+from ...privacy import Entry, Event, Ledger, Plan, mechanism_of
 from ...privacy.ledger.entries import DEVICE, Origin
 from ...privacy.ledger.ledger import DeviceLedger
 from ...privacy.storage import make_folder
@@ -31,7 +31,8 @@ def charged_event(plan: Plan) -> Event:
 
     It bounds what the server can learn or, if the owner trusts the server to add the noise, what is released.
     """
-    return plan.event(plan.budget.view)
+    mechanism = mechanism_of(plan)
+    return mechanism.event(mechanism.budget_view)
 
 
 @dataclass(frozen=True)

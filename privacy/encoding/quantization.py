@@ -9,20 +9,17 @@ from numpy.typing import NDArray
 
 from ..noise.keystream import Keystream
 from .ring import CHUNK, LARGEST
-from .vectors import Clipped, Update
 
 
-def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
-    """Return the update in whole multiples of `step`, rounded to nearest; saturated at `bound` steps.
+def quantize(source: NDArray[np.floating], step: float, bound: int = LARGEST) -> NDArray[np.int64]:
+    """Return the vector, int64 [count], in whole multiples of `step`, rounded to nearest; saturated at `bound` steps.
 
-    An update with a coordinate that is not finite becomes the zero vector. Saturation moves no two vectors apart,
+    A vector with a coordinate that is not finite becomes the zero vector. Saturation moves no two vectors apart,
     so it costs accuracy at most, never privacy.
 
-    >>> import numpy as np
-    >>> quantize(Update(np.array([0.5, -1.26])), 0.25).vector.tolist()
+    >>> quantize(np.array([0.5, -1.26]), 0.25).tolist()
     [2, -5]
     """
-    source = update.vector
     vector = np.empty(len(source), dtype=np.int64)
     scaled = np.empty(min(CHUNK, len(source)), dtype=np.float64)
     for start in range(0, len(source), CHUNK):
@@ -30,11 +27,11 @@ def quantize(update: Update, step: float, bound: int = LARGEST) -> Clipped:
         real = np.divide(part, step, out=scaled[: len(part)], dtype=np.float64, casting="unsafe")
         low, high = np.minimum.reduce(real), np.maximum.reduce(real)  # not a number if one of them is none
         if not (isfinite(low) and isfinite(high)):
-            return Clipped(np.zeros(len(source), dtype=np.int64))
+            return np.zeros(len(source), dtype=np.int64)
         if low < -bound or high > bound:
             np.clip(real, -bound, bound, out=real)
         vector[start : start + CHUNK] = np.rint(real, out=real)
-    return Clipped(vector)
+    return vector
 
 
 def round_randomly(vector: NDArray[np.float64], step: float, keystream: Keystream) -> NDArray[np.int64]:

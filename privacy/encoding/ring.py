@@ -44,6 +44,18 @@ class Ring:
         """The largest coordinate of one vector with which the sum of `devices` of them cannot overflow."""
         return min(((1 << (self.bits - 1)) - 1) // devices, LARGEST)
 
+    @classmethod
+    def narrowest(cls, devices: int, steps: float) -> Ring:
+        """Return the narrowest ring in which `devices` vectors of coordinates up to `steps` sum up, or the widest.
+
+        >>> Ring.narrowest(10, 100.0), Ring.narrowest(10, 1e30)
+        (Ring(bits=12), Ring(bits=64))
+        """
+        for bits in WIDTHS:
+            if min(((1 << (bits - 1)) - 1) // devices, LARGEST) >= steps:
+                return cls(bits)
+        return cls(WIDTHS[-1])
+
     def encode(self, vector: NDArray[np.int64]) -> Words:
         """Return the words, shape [words], of whole numbers, shape [count].
 

@@ -25,16 +25,29 @@ class Update(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Clipped(_Redacted):
-    """An update on the integer grid, within its sensitivity: int64, shape [parameters], secret."""
+    """An update that one unit moves by at most the clip norm, in L2: a sum of clipped gradients, or a clipped change.
+
+    Float, shape [parameters], secret.
+    """
+
+    vector: NDArray[np.floating]
+
+
+@dataclass(frozen=True, repr=False)
+class Contribution(_Redacted):
+    """What a device adds to the round's sum: int64 on the sums' grid, shape [coordinates], secret.
+
+    It is as private as the mechanism that made it: with the device's noise, with a share of noise, or with none.
+    """
 
     vector: NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
-class Masked(_Redacted):
-    """A clipped update in the words of the ring, under its masks: uint64, shape [words]; uniformly random alone.
+class Upload(_Redacted):
+    """A contribution in the words of the ring, as it leaves the device: uint64, shape [words].
 
-    Where the plan's protocol is `sum` there are no masks, and it is as secret as the clipped update.
+    Under masks it is uniformly random by itself; in the clear it is as secret as the contribution.
     """
 
     vector: NDArray[np.uint64]
@@ -42,7 +55,7 @@ class Masked(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Sum(_Redacted):
-    """The exact sum of the clipped updates of a round: int64, shape [parameters].
+    """The exact sum of a round's contributions: int64, shape [coordinates].
 
     Secret from everyone but the server, until its noise is in it.
     """

@@ -1,263 +1,77 @@
-"""Noise that later rounds partly take back: a banded Toeplitz factorisation of the sums that training adds up.
+"""Central noise that is correlated over rounds, for client-level plans with `privacy.bands`.
 
-Where clients come when they like, no sampling amplifies anything, and each round's noise stays in the model for good.
-What counts is the noise in the running sums A x of the rounds' sums x, A being ones on and below the diagonal. With A
-= B C the server releases x + C^-1 z, whose running sums carry B z: far less than A z if C is chosen well. C is lower
-triangular and `bands` wide: a round's noise is made of fresh noise and of that of the `bands - 1` rounds before.
-
-Guarantee: a unit whose rounds lie `bands` apart at least pays for each of them one Gaussian mechanism of the noise
-multiplier z, as it would under independent noise. Its contributions, each of norm one sensitivity at most, may depend
-on all that was released. Proof: releases are a function of s_t = c_0 x_t + ... + c_(b-1) x_(t-b+1) + z_t, as C has an
-inverse. Given the past, the unit moves the mean of s_t by c_(t-u) times its contribution of round u, where u is the
-only one of its rounds within the last `bands`; z_t has standard deviation z |c| sensitivities. So round t is a
-Gaussian mechanism of multiplier z |c| / |c_(t-u)| at least. Their inverse squares add up, adaptively (Dong, Roth, Su
-2022), and over the rounds from u on they come to sum c_i^2 / (z |c|)^2 = 1 / z^2 at most. Paid for in round u, it is
-paid ahead.
-
-Reference: Choquette-Choo et al. 2023, (Amplified) Banded Matrix Factorization; McKenna 2024, Scaling up the Banded
-Matrix Factorization Mechanism; Denisov et al. 2022, theorem 2.1, for adaptive streams.
+Reference: Choquette-Choo et al. 2023, (Amplified) Banded Matrix Factorization.
 """
-
-# The library below ships no types:
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..noise.gaussian import MOST_STD, gaussian
+from ..encoding.vectors import Release, Sum
+from ..noise.gaussian import LEAST_STD
 from ..noise.keystream import Keystream
-
-MOST_BANDS = 64
-"""The widest factorisation: the server keeps one noise vector a band."""
-
-LEAST_BITS, MOST_BITS = 8, 16
-"""How finely coefficients become whole numbers: the first of them is this power of two."""
-
-LEAST_RATIO = 1e-3
-"""The least a coefficient may be of the one before it; it is also at most the one before."""
-
-HORIZON = 20_000
-"""The most rounds that coefficients are sought for: those of longer trainings are the same."""
-
-Floats = NDArray[np.float64]
-Past = Iterable[tuple[int, Collection[str]]]
-"""Rounds with the names of the clients that were in them, all those since noise was last started afresh."""
+from ..plan.schema import MOST_PARAMETERS
+from .central import Central
+from .correlation import Correlation
+from .factorisation import coefficients, release_deviation, whole_weights
 
 
-def workload(rounds: int, momentum: float = 0.0) -> Floats:
-    """Return, shape [rounds], how much of a round's sum is in the model 0, 1, ... rounds later; public.
+class Banded(Central):
+    """The server adds noise that takes back part of the noise of the `bands - 1` rounds before."""
 
-    All of it where the server takes plain steps. With momentum m the j-th later model has 1 + m + ... + m^j of it.
+    @property
+    def swell(self) -> float:
+        """How many times the deviation of independent noise that of one release is, up to the next power of two.
 
-    >>> workload(3).tolist(), workload(3, 0.5).tolist()
-    ([1.0, 1.0, 1.0], [1.0, 1.5, 1.75])
-    """
-    return np.cumsum(momentum ** np.arange(rounds, dtype=np.float64))
+        More than once, as later releases take noise back.
+        """
+        plan = self.plan
+        return 2.0 ** math.ceil(math.log2(release_deviation(plan.cohort.rounds, plan.bands, plan.server.momentum)))
 
+    @property
+    def refinement(self) -> int:
+        """One: the fresh part of the noise is made in fractions of a step, as fine as its weights are."""
+        return 1
 
-def square_root(bands: int, momentum: float = 0.0) -> Floats:
-    """Return the first `bands` coefficients, shape [bands], of the lower triangular Toeplitz matrix C = A^(1/2).
-
-    Without momentum these are f_0 = 1, f_k = f_(k-1) (1 - 1/(2k)): the factorisation B = C.
-
-    Reference: Fichtenberger, Henzinger, Upadhyay 2022.
-
-    >>> square_root(4).tolist()
-    [1.0, 0.5, 0.375, 0.3125]
-    """
-    power, root = workload(bands, momentum), np.ones(bands)
-    for k in range(1, bands):
-        root[k] = (power[k] - root[1:k] @ root[k - 1 : 0 : -1]) / 2
-    return root
-
-
-@lru_cache(maxsize=64)
-def coefficients(rounds: int, bands: int, momentum: float = 0.0) -> Floats:
-    """Return the coefficients c, shape [bands], of norm 1, that bring the least mean square error over `rounds`.
-
-    They fall from positive c_0 to positive c_(bands-1), so no root of their polynomial lies inside the unit circle
-    (Kakeya 1912) and C^-1 does not blow up. Found by L-BFGS-B over the ratios of each to the one
-    before, from the truncated square root: under a second for 10,000 rounds and 64 bands. Public, and read only.
-
-    Raises:
-        ValueError: there are no bands, more than `MOST_BANDS`, or more than rounds.
-    """
-    if not 1 <= bands <= min(rounds, MOST_BANDS):
-        raise ValueError(f"expected 1 to {min(rounds, MOST_BANDS)} bands, got {bands}")
-    root = square_root(bands, momentum)
-    ratios = root[1:] / root[:-1]
-    if bands > 1:
-        from scipy.optimize import minimize  # here, for it is slow to load and few plans need it
-
-        found: Any = minimize(
-            _loss,
-            ratios,
-            args=(workload(min(rounds, HORIZON), momentum),),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(LEAST_RATIO, 1.0)] * (bands - 1),
-            options={"maxiter": 300, "ftol": 1e-9, "gtol": 1e-7, "maxcor": 20},
-        )
-        ratios = cast(Floats, found.x)
-    free = _from_ratios(ratios)
-    c = (free / math.hypot(*free)).astype(np.float64)
-    c.flags.writeable = False
-    return c
-
-
-def _from_ratios(ratios: Floats) -> Floats:
-    return np.cumprod(np.concatenate([np.ones(1), ratios]), dtype=np.float64)
-
-
-def _divide(series: Floats, c: Floats) -> Floats:
-    """Return the power series divided by the polynomial c: C^-1 times a vector, in O(rounds bands)."""
-    from scipy.signal import lfilter  # here, as above
-
-    return cast(Floats, lfilter(np.ones(1), c, series))
-
-
-def _loss(ratios: Floats, power: Floats) -> tuple[float, Floats]:
-    """Return the logarithm of the mean square error of the running sums, and its gradient by the ratios.
-
-    With beta = A c^-1, the first column of B, it is log(|c|^2 sum_k (1 - k / rounds) beta_k^2). As c beta is fixed,
-    the derivative of the sum by c_j is -2 sum_k lambda_k beta_(k-j), where C^T lambda = (1 - k / rounds) beta.
-    """
-    c, rounds = _from_ratios(ratios), len(power)
-    share = 1 - np.arange(rounds) / rounds
-    beta = _divide(power, c)
-    adjoint = _divide((share * beta)[::-1], c)[::-1]
-    error, norm = float(share @ beta**2), float(c @ c)
-    slope = np.array([adjoint[j:] @ beta[: rounds - j] for j in range(1, len(c))])
-    by_coefficient = 2 * c[1:] / norm - 2 * slope / error
-    by_ratio = np.cumsum((by_coefficient * c[1:])[::-1])[::-1] / ratios
-    return math.log(norm * error), by_ratio
-
-
-def deviations(c: Sequence[float] | NDArray[Any], rounds: int, momentum: float = 0.0) -> Floats:
-    """Return the standard deviation of a coordinate's noise in the model after each round, shape [rounds]; public.
-
-    In units of the noise that the same noise multiplier adds to one sum; coefficients of any scale.
-
-    >>> deviations([1.0], 4).round(3).tolist()
-    [1.0, 1.414, 1.732, 2.0]
-    """
-    whole = np.asarray(c, dtype=np.float64)
-    beta = _divide(workload(rounds, momentum), whole / whole[0])
-    return np.sqrt(np.cumsum(beta**2)) * math.hypot(*(whole / whole[0]))
-
-
-@lru_cache(maxsize=64)
-def release_deviation(rounds: int, bands: int, momentum: float = 0.0) -> float:
-    """Return the largest standard deviation of a coordinate's noise in one release, in the same units; public.
-
-    It is more than 1: what a release has more than an independent one, later ones take back.
-
-    >>> release_deviation(50, 1), round(release_deviation(50, 4), 2)
-    (1.0, 1.77)
-    """
-    c = coefficients(rounds, bands, momentum)
-    own = np.zeros(min(rounds, HORIZON))
-    own[0] = 1.0
-    return math.hypot(*(c / c[0])) * math.sqrt(np.square(_divide(own, c / c[0])).sum())
-
-
-def relative_error(rounds: int, bands: int, momentum: float = 0.0) -> float:
-    """Return the root mean square, over rounds, of the noise in the model, divided by that of independent noise."""
-    banded, independent = (deviations(c, rounds, momentum) for c in (coefficients(rounds, bands, momentum), [1.0]))
-    return math.sqrt((banded @ banded) / (independent @ independent))
-
-
-def whole_weights(c: Floats, std: float) -> NDArray[np.int64]:
-    """Return coefficients in the ratios of c, int64 [bands], as whole numbers, the first a power of two; public.
-
-    They are as fine as fresh noise can be made for: it has `std` times their norm. `std` is that of the independent
-    noise they stand in for, in steps of the grid.
-
-    Raises:
-        ValueError: `std` leaves them too coarse.
-    """
-    for bits in range(MOST_BITS, LEAST_BITS - 1, -1):
-        weights = np.rint(c / c[0] * 2.0**bits).astype(np.int64)
-        if std * _norm(weights) <= MOST_STD:
-            return weights
-    raise ValueError(f"noise of {std:g} steps is too much for a grid this fine")
-
-
-def _norm(weights: NDArray[np.int64]) -> float:
-    return math.sqrt(sum(weight**2 for weight in weights.tolist()))
-
-
-@dataclass(frozen=True, repr=False)
-class Correlation:
-    """What the next round's noise is made of, beside fresh noise.
-
-    `weights`, int64 [bands], is C in whole numbers, public; they stay the same from the first round to the last.
-    `past` holds the noise of the rounds before, latest first, `bands - 1` at most: int64 [coordinates] in steps of
-    the grid, secret for good: who has it can take the noise off what was released. No `past` starts afresh, which
-    is sound at any time: C then has a block for the rounds before and one for those that follow, whose columns are
-    orthogonal to each other, however near.
-    """
-
-    weights: NDArray[np.int64]
-    past: tuple[NDArray[np.int64], ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Correlation(bands={len(self.weights)}, past={len(self.past)} vectors)"
-
-    def draw(self, std: float, count: int, keystream: Keystream) -> tuple[NDArray[np.int64], Correlation]:
-        """Return a round's noise, int64 [count], secret, and what the next round's is made of.
-
-        `std` is that of the independent noise in whose place it stands, in steps: noise multiplier times
-        sensitivity. Fresh noise Z has the weights' norm times that.
-
-        Guarantee: that of the module, exactly, on whole numbers x. Released is r_t = x_t + Y_t, where Y_t is
-        (Z_t - w_1 Y_(t-1) - ...) / w_0 rounded to the nearest whole number; thus r_t, as x_t is whole, is
-        (S_t - w_1 r_(t-1) - ...) / w_0 rounded, where S_t = w_0 x_t + w_1 x_(t-1) + ... + Z_t: a function of S_t and
-        of earlier releases. Z being a rounded Gaussian and w x whole, S_t is a rounding of the Gaussian mechanism.
+    def weights(self, dimension: int) -> NDArray[np.int64]:
+        """Return the whole numbers, int64 [bands], that correlate noise on sums of `dimension` parameters; public.
 
         Raises:
-            ValueError: the standard deviation of Z is not one that noise is made for, or `past` is of another size.
-            OverflowError: the weights let noise grow past 64 bits; those of `coefficients` do not.
+            ValueError: there is no room in 64 bits for such noise.
         """
-        if any(len(vector) != count for vector in self.past):
-            raise ValueError(f"expected {count} coordinates of past noise")
-        fresh = gaussian(std * _norm(self.weights), count, keystream)
-        return self.follow(fresh)
+        best = coefficients(self.plan.cohort.rounds, self.plan.bands, self.plan.server.momentum)
+        return whole_weights(best, self._std(dimension))
 
-    def follow(self, fresh: NDArray[np.int64]) -> tuple[NDArray[np.int64], Correlation]:
-        """Return what `draw` does, for given fresh noise."""
-        bits = int(self.weights[0]).bit_length() - 1
-        noise = fresh + ((1 << bits) >> 1)
-        for weight, vector in zip(self.weights[1:], self.past, strict=False):
-            noise -= weight * vector
-        noise >>= bits
-        if len(noise) and max(-int(noise.min()), int(noise.max())) > (1 << 61) // int(self.weights.sum()):
-            raise OverflowError("correlated noise outgrows 64 bits")
-        return noise, Correlation(self.weights, (noise, *self.past)[: len(self.weights) - 1])
+    @property
+    def can_make_noise(self) -> bool:
+        """Whether noise can be made and correlated, however many parameters the model has."""
+        try:
+            self.weights(MOST_PARAMETERS)
+        except ValueError:
+            return False
+        return self.noise_std(1) / self.noise_step >= LEAST_STD
 
+    def fresh_correlation(self, parameters: int) -> Correlation:
+        """Return what the first round's noise is made of: fresh noise alone, by the plan's weights."""
+        return Correlation(self.weights(self.coordinates(parameters)))
 
-def resting(past: Past, round: int, bands: int) -> frozenset[str]:
-    """Return the clients that sit out a round: those of the `bands - 1` rounds before.
+    def release(
+        self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
+    ) -> tuple[Release, Correlation | None]:
+        """Return what the sum with correlated noise releases, and what the next round's noise is made of, secret.
 
-    >>> sorted(resting([(1, ["g", "h"]), (2, ["i"]), (3, ["e"])], 4, bands=3))
-    ['e', 'i']
-    """
-    return frozenset(client for number, clients in past if round - number < bands for client in clients)
+        Guarantee: for a client whose rounds lie `plan.bands` apart, the Gaussian mechanism of `noise_multiplier` a
+        round, as `factorisation.py` proves; as long as no two releases are made from one `past`.
 
-
-def check_separation(past: Past, round: int, clients: Collection[str], bands: int) -> None:
-    """Refuse a round with a client whose last one is less than `bands` before it.
-
-    Raises:
-        ValueError: there is such a client.
-    """
-    if early := resting(past, round, bands).intersection(clients):
-        raise ValueError(f"{len(early)} clients are back in round {round} before {bands} rounds have passed")
+        Raises:
+            ValueError: there is no past to go on from.
+        """
+        del round
+        if past is None:
+            raise ValueError("correlated noise without what it is made of")
+        count = len(total.vector)
+        drawn, after = past.draw(self._std(count), count, noise)
+        return self.averaged(self.with_noise(total, drawn)), after

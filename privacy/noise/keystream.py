@@ -60,19 +60,6 @@ class Keystream:
         """Return `count` numbers, shape [count], uniform over (0, 1], in steps of 2^-64 near zero, secret."""
         return (self.words(count).astype(np.float64) + 1.0) * 2.0**-64
 
-    def sample(self, rate: float, count: int) -> NDArray[np.bool_]:
-        """Return a Poisson sample, shape [count]: each entry true with probability `rate`, independently, secret.
-
-        Guarantee: the probability is exact to 2^-64, as 64-bit words are compared with an integer.
-        """
-        if rate >= 1:
-            return np.ones(count, dtype=np.bool_)
-        return self.words(count) < np.uint64(int(rate * 2.0**64))
-
-    def permutation(self, count: int) -> NDArray[np.int64]:
-        """Return the numbers 0..count-1 in uniformly random order, shape [count], secret."""
-        return np.argsort(self.words(count), kind="stable").astype(np.int64)
-
 
 class Entropy(Protocol):
     """A source of keystreams."""

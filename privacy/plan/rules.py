@@ -1,17 +1,12 @@
-"""What makes a plan sound beyond its single keys: rules over its tables, and checks of the plan they make."""
+"""What makes a plan sound beyond its single keys: rules over its tables. Checks of the whole are in `accept.py`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ..errors import PlanError
-from ..mechanisms.distributed import Distributed
-from ..noise.gaussian import LEAST_STD, MOST_STD
-from ..noise.skellam import LEAST_VARIANCE, MOST_VARIANCE
 from ..secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, least_in_sum, most_colluders, most_dropouts
-from .plan import Plan
-from .schema import MOST_PARAMETERS, gives_one_away, least_units
+from .schema import gives_one_away, least_units
 
 Sections = dict[str, Any]
 
@@ -182,7 +177,7 @@ def _delta_is_small(s: Sections) -> str | None:
 def _delta_gives_nobody_away(s: Sections) -> str | None:
     p, data = s["privacy"], s["data"]
     units = least_units(data, s["training"], p)
-    if p.unit == "none" or p.allow_large_delta or p.delta > MOST_DELTA or not gives_one_away(p.delta, units):
+    if not p.bounds_delta or p.delta > MOST_DELTA or not gives_one_away(p.delta, units):
         return None
     source = "data.clients" if p.unit == "client" else "data.records"
     if source == "data.records" and data.records is None:
@@ -218,71 +213,3 @@ RULES = (
     _delta_gives_nobody_away,
 )
 """What no single key can tell: each returns a fault, or None."""
-
-
-MOST_STEPS = 10**6
-"""The most noised steps of one participant: figures hold up to so many, and take a device no more than seconds."""
-
-
-def _check_steps(plan: Plan) -> None:
-    """Refuse more steps than are accounted for, before a figure for them is sought."""
-    steps = plan.participations * plan.sums
-    if not plan.protected or steps <= MOST_STEPS:
-        return
-    raise PlanError(
-        f"a client takes {steps} noised steps in {plan.participations} rounds, {MOST_STEPS} can be accounted for",
-        "lower cohort.rounds or training.local_steps, or raise data.clients",
-    )
-
-
-def _check_budget(plan: Plan) -> None:
-    """Refuse more rounds than the budget allows."""
-    if not plan.protected or (cost := plan.cost()) <= plan.privacy.epsilon:
-        return
-    raise PlanError(
-        f"{plan.cohort.rounds} rounds at noise multiplier {plan.noise_multiplier:g} cost epsilon {cost:.4g}, "
-        f"the budget is {plan.privacy.epsilon:g}",
-        "lower cohort.rounds, raise privacy.epsilon, or leave privacy.noise_multiplier out to have it calibrated",
-    )
-
-
-def _check_ring(plan: Plan) -> None:
-    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
-    if plan.grid_step <= plan.coarsest_step < math.inf:
-        return
-    raise PlanError(
-        f"a ring of {plan.ring.bits} bits is too small: {plan.cohort.size} devices leave steps of "
-        f"{plan.grid_step:.3g}, the plan needs {plan.coarsest_step:.3g}",
-        "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
-    )
-
-
-def _check_noise(plan: Plan) -> None:
-    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
-    if not plan.protected or _makeable(plan):
-        return
-    raise PlanError(
-        f"noise multiplier {plan.noise_multiplier:g} does not fit the grid that noise is added on",
-        "bring it, aggregation.range and cohort.size nearer to usual values, or set privacy.shares = floor",
-    )
-
-
-def _makeable(plan: Plan) -> bool:
-    if isinstance(plan.place, Distributed):
-        variances = (plan.place.share_variance, *plan.place.layers)
-        return min(variances) >= LEAST_VARIANCE and max(variances) <= MOST_VARIANCE
-    std = plan.noise_std(1) / plan.noise_step
-    return std >= LEAST_STD and (_weighable(plan) if plan.correlated else std <= MOST_STD / 2)
-
-
-def _weighable(plan: Plan) -> bool:
-    """Whether noise can be correlated, however many parameters the model has."""
-    try:
-        plan.weights(MOST_PARAMETERS)
-    except ValueError:
-        return False
-    return True
-
-
-CHECKS = (_check_steps, _check_ring, _check_budget, _check_noise)
-"""What the plan as a whole must be: each raises a PlanError."""

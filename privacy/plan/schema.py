@@ -113,6 +113,11 @@ class Privacy(Section):
     clip_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
     bands: Annotated[int, Field(ge=1, le=64)] | None = None
 
+    @property
+    def bounds_delta(self) -> bool:
+        """Whether delta must be less than one part of all units: unless the plan allows a larger one."""
+        return not self.allow_large_delta
+
 
 class Aggregation(Section):
     """How the updates become one sum: `secagg` under masks of which only the sum's come off, `sum` in the clear.

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from ..errors import PlanError
 from .plan import Plan
-from .rules import CHECKS, RULES, Sections
+from .rules import RULES, Sections
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Tables = dict[str, dict[str, Any]]
@@ -135,14 +135,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
-    """Return the plan of these tables, resolved. Every fault found is in the one error.
+def parse_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
+    """Return the plan of these tables. Every fault found is in the one error.
 
-    `count` tells how many parameters a network has: a plan that says otherwise is refused.
+    `count` says how many parameters a network has: a plan that says otherwise is refused. What the plan costs, and
+    whether its noise can be made, is not looked at: `accept` does.
 
     Raises:
-        PlanError: a key is unknown, a value is out of range, keys contradict each other, or the rounds cost more
-            than the budget.
+        PlanError: a key is unknown, a value is out of range, or keys contradict each other.
     """
     sections, faults = _sections(tables, kind)
     broken = [fault for rule in RULES if (fault := _judge(rule, sections))]
@@ -151,47 +151,7 @@ def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count
         what = "a fault" if count_faults == 1 else f"{count_faults} faults"
         more = f"; and {count_faults - MOST_FAULTS} more" if count_faults > MOST_FAULTS else ""
         raise PlanError(f"{name} has {what}: {'; '.join(listed)}{more}", _change(listed, kind))
-    plan = kind.model_validate(_counted(sections, count)).resolved()
-    for check in CHECKS:
-        check(plan)
-    return cast(AnyPlan, plan)
-
-
-@lru_cache(maxsize=8)
-def read_plan(text: str, count: Counter | None = None) -> Plan:
-    """Return the plan that a deployment was given as TOML text; what only simulations read is left aside.
-
-    Raises:
-        PlanError: as `make_plan`.
-    """
-    tables = parse_tables(text)
-    tables.pop("simulation", None)
-    return make_plan(tables, Plan, count=count)
-
-
-@lru_cache(maxsize=8)
-def read_offered(text: str) -> Plan:
-    """Return the plan that a server offers a device: resolved, as it takes a minute to search for some plans' noise.
-
-    Raises:
-        PlanError: as `make_plan`, or the noise is not written out.
-    """
-    tables = parse_tables(text)
-    if "noise_multiplier" not in tables.get("privacy", {}):
-        raise PlanError("the plan does not say its noise multiplier", "offer the resolved plan")
-    return read_plan(text)
-
-
-def read_plan_file(path: Path, count: Counter | None = None) -> Plan:
-    """Return the plan in a file as a deployment reads it.
-
-    Raises:
-        PlanError: the file cannot be read, or as `make_plan`.
-    """
-    try:
-        return read_plan(path.read_text("utf-8"), count)
-    except (OSError, UnicodeDecodeError) as fault:
-        raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan") from fault
+    return kind.model_validate(_counted(sections, count))
 
 
 def _counted(sections: Sections, count: Counter | None) -> Sections:

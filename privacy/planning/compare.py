@@ -17,6 +17,7 @@ from scipy.special import log_ndtr, ndtr
 from ..accounting.accountant import GRIDS, pld_epsilon, rdp_epsilon, spent
 from ..accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam
 from ..accounting.root_finding import crossing
+from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
 
 Standing = Literal["reported", "bound", "estimate"]
@@ -35,7 +36,8 @@ class Figure:
 
 def accountants(plan: Plan) -> tuple[Figure, ...]:
     """Return what each accountant says of the whole plan in the view its budget binds, the reported one first."""
-    event = Composed(plan.event(plan.budget.view), plan.participations)
+    mechanism = mechanism_of(plan)
+    event = Composed(mechanism.event(mechanism.budget_view), plan.participations)
     delta, gaussian = plan.privacy.delta, as_gaussian(event)
     rdp = rdp_epsilon(((event, 1),), delta)
     if gaussian == event and (reported := spent(((event, 1),), delta)) < rdp:

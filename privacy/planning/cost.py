@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from ..accept import make_plan
 from ..accounting.accountant import VAST, Spending, pld_epsilon, rdp_epsilon, spent
 from ..accounting.events import Composed, Event
 from ..budget import View
 from ..errors import PlanError
+from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
-from ..plan.toml import make_plan
 from .compare import as_gaussian
 
 MOST_ROUNDS = 10**7
@@ -71,13 +72,15 @@ def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
     fewest devices that are allowed.
     """
     times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
-    return Epsilons(*(spent(_times(plan.event(view), times), plan.privacy.delta) for view in VIEWS))
+    event = mechanism_of(plan).event
+    return Epsilons(*(spent(_times(event(view), times), plan.privacy.delta) for view in VIEWS))
 
 
 def bound(plan: Plan, rounds: int | None = None, survivors: int | None = None) -> Epsilons:
     """Return the Renyi bounds beside `cost`, if so many devices are left in every round."""
     times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
-    return Epsilons(*(rdp_epsilon(((plan.event(view, survivors), times),), plan.privacy.delta) for view in VIEWS))
+    event = mechanism_of(plan).event
+    return Epsilons(*(rdp_epsilon(((event(view, survivors), times),), plan.privacy.delta) for view in VIEWS))
 
 
 def _times(event: Event, count: int) -> Spending:
@@ -121,7 +124,8 @@ def most_rounds(plan: Plan, target: float) -> Purchase:
     """
     if not 0 < target < math.inf:
         raise PlanError(f"epsilon {target:g} is no budget", "give a number above zero")
-    event, delta = plan.event(plan.budget.view), plan.privacy.delta
+    mechanism = mechanism_of(plan)
+    event, delta = mechanism.event(mechanism.budget_view), plan.privacy.delta
 
     def price(count: int) -> float:
         return spent(_times(event, count), delta)
@@ -132,7 +136,7 @@ def most_rounds(plan: Plan, target: float) -> Purchase:
         start = start * 9 // 10
     if price(start) > target:
         raise PlanError(
-            f"one round at noise multiplier {plan.noise_multiplier:g} costs epsilon {price(1):.4g}, more than "
+            f"one round at noise multiplier {mechanism.noise_multiplier:g} costs epsilon {price(1):.4g}, more than "
             f"{target:g}",
             "raise the epsilon or the noise",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
 from ..plan.rules import RULES
 from ..plan.schema import Section
@@ -79,6 +80,6 @@ def _sections(plan: Plan) -> dict[str, Section]:
 
 def _with(plan: Plan, **changes: dict[str, int] | dict[str, float]) -> Plan:
     """Return the plan with some keys changed, its noise multiplier written out."""
-    sections = _sections(plan.resolved())
+    sections = _sections(plan.with_noise_multiplier(mechanism_of(plan).noise_multiplier))
     changed = {name: sections[name].model_copy(update=keys) for name, keys in changes.items()}
     return Plan(**(sections | changed))  # pyright: ignore[reportArgumentType]

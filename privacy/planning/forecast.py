@@ -14,8 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..mechanisms.banded import relative_error
-from ..mechanisms.distributed import Distributed
+from ..mechanisms.choose import mechanism_of
+from ..mechanisms.factorisation import relative_error
 from ..plan.plan import Plan
 from ..plan.schema import gives_one_away
 from .cost import bound
@@ -94,12 +94,10 @@ def _kept(plan: Plan) -> float:
 
 def _noise(plan: Plan) -> float:
     """Return the expected norm of the noise on an averaged update, in clip norms, if nobody drops out."""
-    size, noise = plan.cohort.size, plan.privacy.noise
-    place = plan.place
-    times = place.arrived(size, size) if isinstance(place, Distributed) else {"local": size}.get(noise, 1)
+    mechanism = mechanism_of(plan)
     weight = plan.training.batch_size if plan.privacy.unit == "record" else 1
-    members = size if plan.privacy.unit == "client" or noise == "local" else 1
-    std = plan.noise_std(plan.parameters) / plan.privacy.clip_norm * math.sqrt(times)
+    members = 1 if mechanism.sums_gradients else plan.cohort.size
+    std = mechanism.total_noise_std(plan.parameters) / plan.privacy.clip_norm
     return std * math.sqrt(plan.parameters) / (weight * members)
 
 
@@ -139,8 +137,9 @@ def _shared(plan: Plan) -> tuple[Remedy, ...]:
 
 
 def _epsilon(plan: Plan, times: float) -> Remedy:
-    view = plan.budget.view
-    epsilon = float(f"{bound(with_noise_multiplier(plan, plan.noise_multiplier / times)).of(view):.2g}")
+    mechanism = mechanism_of(plan)
+    view = mechanism.budget_view
+    epsilon = float(f"{bound(with_noise_multiplier(plan, mechanism.noise_multiplier / times)).of(view):.2g}")
     useless = ", which protects nobody" if epsilon > WORTHLESS else ""
     return Remedy("privacy.epsilon", epsilon, f"an epsilon of about {epsilon:,g}{useless}")
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..noise.keystream import Keystream
+from ..sampling import permutation
 
 COMPLETE = 1024
 """The most devices that are all neighbours of one another."""
@@ -61,7 +63,7 @@ def _neighbours(graph: Graph, position: int, seed: bytes) -> tuple[int, ...]:
 @lru_cache(maxsize=1)
 def _ring(devices: int, seed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the device at each place of the ring, and the place of each device."""
-    order = Keystream(seed).permutation(devices)
+    order = permutation(Keystream(seed), devices)
     return tuple(order.tolist()), tuple(order.argsort().tolist())
 
 
@@ -93,6 +95,21 @@ def least_in_sum(devices: int, colluders: int) -> int:
     [2, 2, 7, 67]
     """
     return (devices + colluders) // 2 + 1
+
+
+class Thresholds(NamedTuple):
+    """Of a planned cohort: c colluders, the devices `present` if as many drop out as may, and T, `least_in_sum`."""
+
+    colluders: int
+    present: int
+    least_in_sum: int
+
+
+@lru_cache(maxsize=64)
+def thresholds(devices: int, colluding: float, dropping: float) -> Thresholds:
+    """Return the thresholds of a cohort planned for `devices`, of which these shares may collude and drop out."""
+    colluders = most_colluders(devices, colluding)
+    return Thresholds(colluders, devices - most_dropouts(devices, dropping), least_in_sum(devices, colluders))
 
 
 def choose_graph(devices: int, colluders: int, dropping: float, seated: int | None = None) -> Graph:

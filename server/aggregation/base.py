@@ -10,18 +10,18 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from ...privacy import Plan, Sum
+from ...privacy import Mechanism, Sum
 from ..answers import Answers
 from ..exchange import wait
 
 
 @dataclass(frozen=True)
 class Link:
-    """The way to the devices: the grid, the plan they are offered, whom to tell that one has answered, or something
-    that an operator should know, and the seconds to wait before each further try."""
+    """The way to the devices: the grid, the mechanism of the plan that they are offered, what is called when one has
+    answered, what says something to an operator, and the seconds to wait before each further try."""
 
     grid: Grid
-    plan: Plan
+    mechanism: Mechanism
     answered: Callable[[], None]
     say: Callable[[str], None] = lambda line: None
     pauses: Sequence[float] = ()

@@ -28,15 +28,16 @@ class PlainSum:
         Where devices noise their own updates, the offer is the release: it is paid for first, for the whole cohort.
         Where it is in the sum, or the server adds it, what is then released is paid for by those who are in it.
         """
-        plan, link = self._link.plan, self._link
-        if plan.privacy.noise == "local":
+        link, mechanism = self._link, self._link.mechanism
+        plan, ring = mechanism.plan, mechanism.ring
+        if mechanism.noised_alone:
             call.charge(cohort)
-        count = plan.coordinates(len(call.parameters))
-        total = np.zeros(plan.ring.words(count), dtype=np.uint64)
+        count = mechanism.coordinates(len(call.parameters))
+        total = np.zeros(ring.words(count), dtype=np.uint64)
         survivors: list[int] = []
         answers = Answers()
         requests = [Request(node, TRAIN, call.round, scale=call.scale) for node in cohort]
-        for answer in exchange(link.grid, plan, requests, call.parameters, plan.cohort.deadline):
+        for answer in exchange(link.grid, mechanism, requests, call.parameters, plan.cohort.deadline):
             answers.take(answer)
             if answer.update is not None:
                 total += answer.update
@@ -46,8 +47,14 @@ class PlainSum:
         link.tell(call.round, answers)
         if len(survivors) < plan.least_survivors:
             trained = set(cohort) - answers.untouched
-            paid = plan.privacy.noise == "local"
-            raise too_few(len(survivors), len(cohort), plan.least_survivors, answers, took_part=trained, paid=paid)
-        if plan.privacy.noise != "local":
+            raise too_few(
+                len(survivors),
+                len(cohort),
+                plan.least_survivors,
+                answers,
+                took_part=trained,
+                paid=mechanism.noised_alone,
+            )
+        if not mechanism.noised_alone:
             call.charge(survivors)
-        return Collected(Sum(plan.ring.decode(total, count)), sorted(cohort), sorted(survivors), answers.codes)
+        return Collected(Sum(ring.decode(total, count)), sorted(cohort), sorted(survivors), answers.codes)

@@ -96,7 +96,7 @@ class SecureSum:
         self, link: Link, run: int, roster: Roster | None, counted: Callable[[int], str] | None = None
     ) -> None:
         self._link, self._run, self._roster, self._counted = link, run, roster, counted
-        self._plan = link.plan
+        self._mechanism, self._plan = link.mechanism, link.mechanism.plan
         self._coming: Table | None = None
         self._identities: dict[int, bytes] = {}
         self._sealers = Sealers(self._plan.colluders)
@@ -126,10 +126,10 @@ class SecureSum:
         self._coming = self._seat(call.round + 1, cards)
         opening = Answers(UNMASK)
         layers = self._open(call, table, total, survivors, signatures, opening)
-        count = self._plan.coordinates(len(call.parameters))
+        count = self._mechanism.coordinates(len(call.parameters))
         if layers:
-            total -= self._plan.ring.encode(self._surplus(len(survivors), layers, count))
-        summed = Sum(self._plan.ring.decode(total, count))
+            total -= self._mechanism.ring.encode(self._surplus(len(survivors), layers, count))
+        summed = Sum(self._mechanism.ring.decode(total, count))
         nodes = sorted(table.nodes[position] for position in survivors)
         return Collected(summed, sorted(cohort), nodes, answers.codes, opening.codes)
 
@@ -155,7 +155,7 @@ class SecureSum:
             raise too_few(count, len(table.nodes), self._plan.least_survivors, answers, what, took_part)
 
     def _exchange(self, call: Call, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
-        return exchange(self._link.grid, self._plan, requests, call.parameters, deadline)
+        return exchange(self._link.grid, self._mechanism, requests, call.parameters, deadline)
 
     def _ask(self, call: Call, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
         """Yield the answers to requests that need no training; note those of the kind that is asked about, and tell
@@ -247,7 +247,8 @@ class SecureSum:
             for node, position in members.items()
         ]
         requests += [Request(node, KEYS, call.round + 1) for node in following if node not in members]
-        total = np.zeros(self._plan.ring.words(self._plan.coordinates(len(call.parameters))), dtype=np.uint64)
+        count = self._mechanism.coordinates(len(call.parameters))
+        total = np.zeros(self._mechanism.ring.words(count), dtype=np.uint64)
         vouched: dict[int, bytes] = {}
         cards: dict[int, bytes] = {}
         silent = set(members.values())
@@ -366,8 +367,7 @@ class SecureSum:
 
     def _spare(self, survivors: int) -> Sequence[float]:
         """Return the variances of the layers of noise that so many survivors do not need."""
-        place = self._plan.place
-        return place.layers[place.kept(survivors) :]
+        return self._mechanism.layers[self._mechanism.kept(survivors) :]
 
     def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
         """Return the noise, int64 [count], of which devices gave up the seeds: layer by layer, a table for each."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...privacy import Plan, PlanError, make_plan
+from ...privacy import Plan, PlanError, make_plan, mechanism_of
 from ...privacy.plan.toml import Tables
 from ...privacy.planning.compare import Figure, accountants
 from ...privacy.planning.cost import MOST_ROUNDS, Epsilons, Purchase, cost, most_rounds, with_noise, with_target
@@ -121,7 +121,7 @@ def answer(name: str, plan: Plan, question: Question) -> Answer:
         for_epsilon=for_epsilon and _variant(for_epsilon),
         for_noise=for_noise and _variant(for_noise),
         purchase=None if rounds_for is None else most_rounds(spender, rounds_for),
-        purchase_noise=spender.noise_multiplier,
+        purchase_noise=mechanism_of(spender).noise_multiplier,
         rounds=over_rounds(plan, _rounds(plan.cohort.rounds)),
         cohort=over_cohort(plan, _sizes(plan)),
         noise=over_noise(plan, _noises(plan)),
@@ -140,7 +140,7 @@ def _rounds(rounds: int) -> list[int]:
 
 def _noises(plan: Plan) -> list[float]:
     """Return noise multipliers from a quarter of the plan's multiplier to sixteen times it."""
-    around = (plan.noise_multiplier * 2 ** (step / 2) for step in range(2 - STEPS, 3 + STEPS))
+    around = (mechanism_of(plan).noise_multiplier * 2 ** (step / 2) for step in range(2 - STEPS, 3 + STEPS))
     return [noise for noise in around if LEAST_NOISE <= noise <= MOST_NOISE]
 
 
@@ -166,7 +166,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "unit": plan.privacy.unit,
         "noise": plan.privacy.noise,
         "delta": plan.privacy.delta,
-        "budget": {"epsilon": plan.privacy.epsilon, "view": plan.budget.view},
+        "budget": {"epsilon": plan.privacy.epsilon, "view": mechanism_of(plan).budget_view},
         "rounds": plan.cohort.rounds,
         "cohort": plan.cohort.size,
         "clients": plan.data.clients,
@@ -192,7 +192,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
 def _of_variant(variant: Variant) -> dict[str, Any]:
     found = variant.signal
     return {
-        "noise_multiplier": variant.plan.noise_multiplier,
+        "noise_multiplier": mechanism_of(variant.plan).noise_multiplier,
         "epsilon": _epsilons(variant.cost),
         "signal": found
         and {

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...privacy import mechanism_of
 from ...privacy.planning.curves import Point
 from .answer import Answer, ratio_at
 from .words import facts, show, show_ratio
@@ -43,10 +44,10 @@ def _print(console: Console, answer: Answer, lines: box.Box | None) -> None:
 def tables(answer: Answer) -> Iterator[tuple[str, Table]]:
     """Yield the titled tables: the accountants' epsilons, and curves over rounds, cohort, noise and dropouts."""
     plan = answer.plan
-    yield f"accountants, {plan.budget.view} view", _accountants(answer)
+    yield f"accountants, {mechanism_of(plan).budget_view} view", _accountants(answer)
     yield f"over rounds; {BOUNDS}", _curve("rounds", answer.rounds[::2], plan.cohort.rounds)
     yield "over the size of the cohort", _curve("cohort", answer.cohort, plan.cohort.size)
-    yield "over the noise multiplier", _curve("noise", answer.noise[::2], plan.noise_multiplier)
+    yield "over the noise multiplier", _curve("noise", answer.noise[::2], mechanism_of(plan).noise_multiplier)
     if answer.dropouts:
         yield (
             "over the share that drops out of every round; with more dropouts no sum is opened",

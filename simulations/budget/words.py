@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ...privacy import mechanism_of
 from ...privacy.budget import View
 from ...privacy.planning.forecast import HOPELESS, WORKS, Signal
 from .answer import Answer, Variant
@@ -20,17 +21,15 @@ def facts(answer: Answer) -> Facts:
     plan = answer.plan
     yield "plan", f"{answer.name}: unit = {plan.privacy.unit}, noise = {plan.privacy.noise}"
     yield from costs("epsilon", answer.own)
-    yield "budget", f"epsilon {plan.privacy.epsilon:g}, {OBSERVERS[plan.budget.view]}"
+    yield "budget", f"epsilon {plan.privacy.epsilon:g}, {OBSERVERS[mechanism_of(plan).budget_view]}"
     if plan.large_delta:
         unit = plan.privacy.unit
         yield (
             "delta",
             f"{plan.privacy.delta:g} is 1/n or more for n {unit}s: publishing a whole {unit} would satisfy it",
         )
-    yield (
-        "noise",
-        f"multiplier {plan.noise_multiplier:g}, in units of the most that one {plan.privacy.unit} can move a sum",
-    )
+    noise = mechanism_of(plan).noise_multiplier
+    yield "noise", f"multiplier {noise:g}, in units of the most that one {plan.privacy.unit} can move a sum"
     yield "rounds", _rounds(answer)
     yield from prospects(answer)
     yield from replies(answer)
@@ -38,7 +37,7 @@ def facts(answer: Answer) -> Facts:
 
 def costs(name: str, variant: Variant) -> Facts:
     """Yield both epsilons; first the one that the budget limits."""
-    first = variant.plan.budget.view
+    first = mechanism_of(variant.plan).budget_view
     for view in sorted(OBSERVERS, key=lambda view: view != first):
         yield name if view == first else "", f"{in_words(variant, view)}, {OBSERVERS[view]}"
 
@@ -110,7 +109,7 @@ def replies(answer: Answer) -> Facts:
     """Yield the answers to the optional questions."""
     question, bought = answer.question, answer.purchase
     if answer.for_epsilon:
-        noise = answer.for_epsilon.plan.noise_multiplier
+        noise = mechanism_of(answer.for_epsilon.plan).noise_multiplier
         yield f"--epsilon {question.epsilon:g}", f"needs noise multiplier {noise:g}"
         yield from _forecast(answer.for_epsilon)
     if answer.for_noise:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
+from ...privacy import mechanism_of
 from ...privacy.accounting.accountant import VAST
 from ...privacy.budget import View
 from ...privacy.planning.cost import cost
@@ -31,7 +32,7 @@ COLOURS: dict[View, str] = {"server": ACCENT, "released": SECOND}
 
 def figures(answer: Answer) -> Iterator[Html]:
     """Yield the plots, each with a caption that states its result."""
-    plan, own = answer.plan, answer.own.cost.of(answer.plan.budget.view)
+    plan, own = answer.plan, answer.own.cost.of(mechanism_of(answer.plan).budget_view)
     charged = f"{show(own)} is charged for {plan.cohort.rounds:,}, the budget is {plan.privacy.epsilon:g}"
     text = f"Epsilon over rounds: {charged}."
     yield captioned(text, _over("round", charged_over_rounds(answer), answer, True, plan.privacy.epsilon))
@@ -74,7 +75,7 @@ def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, tar
     def draw(axes: Axes) -> None:
         _curves(axes, points)
         if charged:
-            own = answer.own.cost.of(answer.plan.budget.view)
+            own = answer.own.cost.of(mechanism_of(answer.plan).budget_view)
             axes.plot([answer.plan.cohort.rounds], [own], "o", color=INK, label="charged")
         if target is not None:
             axes.axhline(target, color=INK, linewidth=1, linestyle="--", label=f"budget {target:g}")
@@ -86,7 +87,7 @@ def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, tar
 
 
 def _trade_off(answer: Answer) -> Html:
-    view = answer.plan.budget.view
+    view = mechanism_of(answer.plan).budget_view
     shown = [point for point in answer.noise if point.epsilons.of(view) <= VAST or _is_own(point, answer)]
     points = [(point.epsilons.of(view), ratio_at(point) or 0.0) for point in shown]
 
@@ -103,7 +104,7 @@ def _trade_off(answer: Answer) -> Html:
 
 
 def _is_own(point: Point, answer: Answer) -> bool:
-    return math.isclose(point.at, answer.plan.noise_multiplier)
+    return math.isclose(point.at, mechanism_of(answer.plan).noise_multiplier)
 
 
 def _cohort_ratio(answer: Answer) -> Html:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...privacy import mechanism_of
 from ...privacy.errors import StorageError
 from ...privacy.storage import replace_file
 from ..budget.answer import Answer
@@ -66,7 +67,7 @@ def _headline(answer: Answer) -> Html:
     found = own.signal
     facts_ = [
         *((f"Epsilon {VIEWS[view]}", show(own.cost.of(view))) for view in VIEWS),
-        ("Noise multiplier", f"{own.plan.noise_multiplier:g}"),
+        ("Noise multiplier", f"{mechanism_of(own.plan).noise_multiplier:g}"),
         ("Noise-to-signal ratio over all rounds", show_ratio(found.ratio) if found else "not known"),
         ("Training under this noise", found.verdict if found else "not known"),
     ]
@@ -98,7 +99,7 @@ _ABOUT_PLAN = "The resolved plan, with its noise multiplier. A file with this te
 
 
 def _accountants(answer: Answer) -> Iterator[Html]:
-    view = answer.plan.budget.view
+    view = mechanism_of(answer.plan).budget_view
     yield element("p", f"For the same events, {VIEWS[view]}: {in_words(answer.own, view)}.", class_="note")
     heads = ("accountant", "epsilon", "is", "why")
     head = element("thead", element("tr", *(element("th", text, scope="col") for text in heads)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...privacy.accounting.accountant import GRIDS
-from ...privacy.mechanisms.banded import relative_error
 from ...privacy.mechanisms.distributed import Distributed
-from ..study import Study
+from ...privacy.mechanisms.factorisation import relative_error
+from ..study import Study, mechanism_for
 from .run_figures import VIEWS
 
 
@@ -18,20 +18,21 @@ def count(number: int, noun: str) -> str:
 
 def mechanism(study: Study) -> Iterator[tuple[str, str]]:
     """Yield the rows, (name, value), of the table that describes the mechanism."""
+    held = mechanism_for(study)
     p, steps, a = study.privacy, study.training.local_steps, study.aggregation
     yield (
         "Aggregation",
         f"secagg, {a.mode}, {a.key_exchange} keys" if study.secure else f"{a.protocol}, without masks",
     )
-    yield "Ring", f"{study.ring.bits} bits a coordinate, in steps of {study.grid_step:.3g}"
+    yield "Ring", f"{held.ring.bits} bits a coordinate, in steps of {held.grid_step:.3g}"
     if not study.protected:
         yield "Mechanism", "none: no clipping, no noise, no accounting"
         return
     yield "Noise is added by", _PLACES[p.noise]
-    yield "Noise multiplier", f"{study.noise_multiplier:g} ({_UNITS[p.noise == 'distributed']})"
+    yield "Noise multiplier", f"{held.noise_multiplier:g} ({_UNITS[p.noise == 'distributed']})"
     yield "Clip norm", f"{p.clip_norm:g} (the largest L2 norm that one {p.unit} can add to a sum)"
-    if isinstance(study.place, Distributed):
-        yield "Shares of the noise", _shares(study, study.place)
+    if isinstance(held, Distributed):
+        yield "Shares of the noise", _shares(study, held)
     if study.correlated:
         yield "Correlation of the noise", _correlation(study)
     if p.unit == "record":
@@ -44,7 +45,7 @@ def mechanism(study: Study) -> Iterator[tuple[str, str]]:
         yield "Steps a round", f"{steps:,} of plain SGD on the device; their total change enters one noised sum"
     yield "Rounds of one client, at most", f"{study.participations:,}"
     yield "Noised sums charged to one client, at most", f"{study.participations * study.sums:,}"
-    yield "Budget", f"epsilon {p.epsilon:g} at delta {p.delta:g}, {VIEWS[study.budget.view]}"
+    yield "Budget", f"epsilon {p.epsilon:g} at delta {p.delta:g}, {VIEWS[held.budget_view]}"
     yield "Neighbouring data", f"differ by one {p.unit}, added or removed"
     yield "Accounting", _ACCOUNTANTS["rdp" if p.noise == "distributed" else "pld"]
 

@@ -12,7 +12,7 @@ from typing import get_args
 from ...privacy.budget import View
 from ...privacy.storage import replace_file
 from ...server.training import Outcome
-from ..study import Study
+from ..study import Study, mechanism_for
 from .mechanism import count, mechanism
 from .page import Html, element, page, rows, section
 from .quality import quality, score
@@ -39,7 +39,7 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         _headline(study, outcome, epsilon),
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
-        section("Progress of the training", *figures(study, outcome, epsilon)),
+        section("Progress of the training", *figures(outcome, mechanism_for(study).budget, epsilon)),
         *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
         *samples(study, outcome),
         section("Privacy mechanism", _table(mechanism(study))),

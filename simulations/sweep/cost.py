@@ -12,7 +12,7 @@ from typing import get_args
 
 from ...privacy import Composed, Event, Ledger, StateError, Unbounded, View
 from ...privacy.accounting.accountant import AccountingError, renyi, spent
-from ..study import Study
+from ..study import Study, mechanism_for
 from .private_selection import Law, selection_epsilon
 from .request import Run
 
@@ -76,7 +76,8 @@ def cost_of_selection(law: Law, studies: Sequence[Study]) -> Cost:
 
 def planned_spending(study: Study) -> Spending:
     """Return the cost of the whole study for a client that takes part as often as the plan allows."""
-    events: Mapping[View, Event] = {"server": study.server_event, "released": study.round_event}
+    mechanism = mechanism_for(study)
+    events: Mapping[View, Event] = {"server": mechanism.server_event, "released": mechanism.round_event}
     return {view: Counter({events[view]: study.participations}) for view in VIEWS}
 
 
@@ -89,7 +90,7 @@ def ledger_spending(study: Study, folder: Path) -> Spending | None:
     if not path.exists():
         return None
     try:
-        with Ledger(path, study.budget, study.digest) as ledger:
+        with Ledger(path, mechanism_for(study).budget, study.digest) as ledger:
             entries = ledger.entries
     except StateError:
         return planned_spending(study)
@@ -118,7 +119,8 @@ def _reason(view: View, units: set[str], studies: Sequence[Study]) -> str | None
         return UNPROTECTED
     if len(units) > 1:
         return MIXED
-    return TRUSTED if view == "server" and any(study.server_event == Unbounded() for study in studies) else None
+    trusted = any(mechanism_for(study).server_event == Unbounded() for study in studies)
+    return TRUSTED if view == "server" and trusted else None
 
 
 def _price(spendings: Iterable[Spending], view: View, delta: float, reasons: Mapping[View, str]) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bract.cli.main import run
-from bract.privacy import Plan, make_plan
+from bract.privacy import Plan, make_plan, mechanism_of
 from bract.privacy.planning.cost import most_rounds, with_target
 from bract.simulations.study import make_study
 
@@ -82,8 +82,8 @@ def test_it_says_what_a_simulation_of_the_plan_would_be_charged(
 ) -> None:
     found = answered(capsys, tiny_plan)
     study = make_study({"data": {"clients": 5, "shape": [1, 12, 12], "classes": 3}, **_tiny_tables()})
-    assert found["noise_multiplier"] == study.noise_multiplier
-    assert found["epsilon"]["released"] == study.cost()
+    assert found["noise_multiplier"] == mechanism_of(study).noise_multiplier
+    assert found["epsilon"]["released"] == mechanism_of(study).cost()
     assert found["signal"]["parameters"] == study.parameters
 
 
@@ -92,14 +92,15 @@ def _tiny_tables() -> dict[str, dict[str, object]]:
     return {"training": {"batch_size": 25}, "cohort": {"rounds": 3, "size": 5}, "privacy": privacy}
 
 
-def test_noise_epsilon_and_rounds_are_answered_as_the_library_answers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_answers_as_the_library_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Noise for an epsilon, epsilon for a noise, rounds for an epsilon."""
     found = answered(capsys, "digits-central-eps8", "--epsilon", 2, "--noise", 4, "--rounds-for", 3)["answers"]
     privacy = {"sampling_rate": 0.5, "delta": 1e-4, "noise_multiplier": 4.0, "epsilon": 1e6}
     plan = make_plan({"cohort": {"rounds": 100}, "privacy": privacy}, Plan)
     assert found["for_epsilon"]["target"] == 2
-    assert found["for_epsilon"]["noise_multiplier"] == with_target(plan, 2.0).noise_multiplier
+    assert found["for_epsilon"]["noise_multiplier"] == with_target(plan, 2.0).privacy.noise_multiplier
     assert found["for_epsilon"]["epsilon"]["released"] <= 2
-    assert found["for_noise"]["epsilon"]["released"] == plan.cost()
+    assert found["for_noise"]["epsilon"]["released"] == mechanism_of(plan).cost()
     bought = most_rounds(plan, 3.0)
     assert found["rounds_for"]["noise_multiplier"] == 4
     assert found["rounds_for"]["rounds"] == bought.rounds

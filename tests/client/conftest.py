@@ -22,7 +22,7 @@ from bract.client.device import Device
 from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
+from bract.client.train import Task, contribution
 from bract.models import MODELS, build, read_flat
 from bract.privacy import Plan, make_plan
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, Code
@@ -205,15 +205,11 @@ def node(sample: Callable[..., Records]) -> Callable[..., Node]:
 
     def make_node(records: Records | None = None, **parts: Any) -> Node:
         ran: list[Task] = []
-        mechanisms = parts.pop("mechanisms", MECHANISMS)
-
-        def watched(cell: tuple[str, str]) -> Callable[[Task], Any]:
-            return lambda task: ran.append(task) or mechanisms[cell](task)
-
+        contribute = parts.pop("contribute", contribution)
         device = Device(
             records or sample(12),
             parts.pop("terms", Terms(clear_updates=True)),
-            mechanisms={c: watched(c) for c in mechanisms},
+            contribute=lambda task: ran.append(task) or contribute(task),
             **parts,
         )
         return Node(make_app(lambda _: device), node_context(), ran)

@@ -13,8 +13,8 @@ from flwr.common.serde import recorddict_to_proto
 from bract.client import app as client_app
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
-from bract.privacy import Keystream, Plan, SystemEntropy
+from bract.client.train import Task, contribution
+from bract.privacy import Keystream, Plan, SystemEntropy, mechanism_of
 from bract.privacy.messages import (
     ANSWER,
     BOXES,
@@ -50,7 +50,7 @@ class TestAnUpdate:
         assert not content.metric_records
         assert list(content.array_records[UPDATE]) == [UPDATE]
         array = content.array_records[UPDATE][UPDATE]
-        words = plan.ring.words(COUNT)
+        words = mechanism_of(plan).ring.words(COUNT)
         assert (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("uint64", (words,), RAW, 8 * words)
         assert not reply.has_error()
 
@@ -58,15 +58,16 @@ class TestAnUpdate:
         self, make: Make, sample: Sample, node: Call, offer: Call, vector: Call
     ) -> None:
         plan, records, entropy = make(training={"local_steps": 2}), sample(12), SeededEntropy(3)
+        mechanism = mechanism_of(plan)
 
         def draw(*purpose: str | int) -> Keystream:
             return entropy.keystream("device", NODE, 4, *purpose)
 
-        expected = MECHANISMS[plan.cell](Task(plan, vector(plan), records, draw)).vector
+        expected = contribution(Task(mechanism, vector(plan), records, draw)).vector
         reply = node(records, entropy=entropy).answer(offer(plan, number=4))
         array = reply.content.array_records[UPDATE][UPDATE]
-        words = read_update(array.dtype, array.shape, array.stype, array.data, plan.ring.words(COUNT))
-        assert np.array_equal(plan.ring.decode(words, COUNT), expected)
+        words = read_update(array.dtype, array.shape, array.stype, array.data, mechanism.ring.words(COUNT))
+        assert np.array_equal(mechanism.ring.decode(words, COUNT), expected)
 
     def test_does_not_tell_how_many_records_there_are(
         self, make: Make, sample: Sample, node: Call, offer: Call

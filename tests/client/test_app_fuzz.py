@@ -15,7 +15,8 @@ from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.privacy import Plan, read_plan
+from bract.privacy import Plan
+from bract.privacy.accept import accept_offer
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE, Code
 
 Make = Callable[..., Plan]
@@ -34,11 +35,11 @@ def valid(content: RecordDict, terms: Terms) -> bool:
     if isinstance(number, bool) or not (isinstance(number, int) and number >= 1 and isinstance(text, str)):
         return False
     try:
-        plan = read_plan(text)
-        terms.check(plan)
+        mechanism = accept_offer(text)
+        terms.check(mechanism)
     except Exception:
         return False
-    if number > plan.cohort.rounds:
+    if number > mechanism.plan.cohort.rounds:
         return False
     right = (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("float32", (COUNT,), RAW, 4 * COUNT)
     return right and bool(np.isfinite(np.frombuffer(array.data, dtype="<f4")).all())

@@ -15,7 +15,7 @@ from bract.client.device import Device
 from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
+from bract.client.train import Task
 from bract.privacy import Plan
 from bract.privacy.messages import Code
 
@@ -75,7 +75,7 @@ class TestTheCountOfRounds:
         def fail(task: Task) -> None:
             raise RuntimeError
 
-        member = node(mechanisms={cell: fail for cell in MECHANISMS})
+        member = node(contribute=fail)
         codes = [said(member.answer(offer(make(), number))) for number in (1, 2, 3)]
         assert codes == [Code.FAILED, Code.FAILED, Code.REFUSED]
 

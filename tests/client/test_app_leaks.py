@@ -14,8 +14,8 @@ from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
-from bract.privacy import BractError, DataError, Plan, PlanError
+from bract.client.train import Task
+from bract.privacy import BractError, DataError, Plan, PlanError, mechanism_of
 from bract.privacy.messages import ANSWER, UPDATE, Code
 
 Make = Callable[..., Plan]
@@ -82,7 +82,7 @@ class TestNoWordOfAFault:
             raise fault from ValueError(SECRET)
 
         with caplog.at_level(logging.DEBUG):
-            reply = node(mechanisms={cell: fail for cell in MECHANISMS}).answer(offer(make()))
+            reply = node(contribute=fail).answer(offer(make()))
         assert said(reply) in (Code.FAILED, Code.PLAN, Code.DATA)
         assert SECRET.encode() not in sent(reply)
         assert caplog.records  # the owner reads why in the device's own log
@@ -112,4 +112,4 @@ class TestNoWordOfAFault:
         records.features[:] = np.nan
         array = node(records).answer(offer(make())).content.array_records[UPDATE][UPDATE]
         words = np.frombuffer(array.data, dtype="<u8")
-        assert np.abs(make().ring.decode(words, 51)).max() > 0
+        assert np.abs(mechanism_of(make()).ring.decode(words, 51)).max() > 0

@@ -8,10 +8,11 @@ import pytest
 
 from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.terms import Terms
-from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan
+from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.accounting.events import Skellam
 from bract.privacy.ledger.statement import read_ledger
+from bract.privacy.mechanisms.distributed import Distributed
 
 SIZE, DROPOUTS = 20, 0.3
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("local", "distributed", "central")]
@@ -59,13 +60,15 @@ def test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring(
 ) -> None:
     """From first principles: a fixed share each, of those who neither dropped out nor tell the server theirs."""
     plan = make(unit, "distributed", shares)
+    mechanism = mechanism_of(plan)
+    assert isinstance(mechanism, Distributed)
     fewest = plan.least_survivors
     assert fewest < SIZE
     honest = fewest - plan.colluders
-    share = (plan.place.share_variance + sum(plan.place.layers)) if shares == "xnoise" else plan.place.share_variance
+    share = mechanism.share_variance + (sum(mechanism.layers) if shares == "xnoise" else 0.0)
     noise = shared(charged(plan, tmp_path))
     assert noise.variance == pytest.approx(honest * share, rel=1e-9)
-    moved = plan.sensitivity(64) / plan.grid_step
+    moved = mechanism.sensitivity(64) / mechanism.grid_step
     assert noise.noise_multiplier == pytest.approx((honest * share) ** 0.5 / moved, rel=1e-9)
 
 
@@ -74,7 +77,8 @@ def test_the_rounds_that_a_plan_allows_a_device_cost_it_the_epsilon_that_the_pla
     unit: str, noise: str, tmp_path: Path
 ) -> None:
     plan = make(unit, noise)
+    cost = mechanism_of(plan).cost()
     assert plan.participations == 3
     event = charged(plan, tmp_path)
-    assert epsilon(Composed(event, plan.participations), plan.privacy.delta) == pytest.approx(plan.cost(), rel=1e-9)
-    assert 0.9 * plan.privacy.epsilon < plan.cost() <= plan.privacy.epsilon
+    assert epsilon(Composed(event, plan.participations), plan.privacy.delta) == pytest.approx(cost, rel=1e-9)
+    assert 0.9 * plan.privacy.epsilon < cost <= plan.privacy.epsilon

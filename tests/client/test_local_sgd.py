@@ -18,6 +18,7 @@ from bract.client.local_sgd import gradient_sum, local_change
 from bract.client.records import Records
 from bract.models import build, load_flat
 from bract.privacy import Plan, SystemEntropy, Update
+from bract.privacy.sampling import permutation
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -41,7 +42,7 @@ def sgd(plan: Plan, parameters: np.ndarray, records: Records) -> np.ndarray:
     optimizer = torch.optim.SGD(model.parameters(), lr=plan.training.learning_rate)
     batches: list[torch.Tensor] = []
     for epoch in range(plan.training.local_steps):
-        order = torch.from_numpy(draw("order", epoch).permutation(len(records)))
+        order = torch.from_numpy(permutation(draw("order", epoch), len(records)))
         batches += [*order.split(plan.training.batch_size)]
     for chosen in batches[: plan.training.local_steps]:
         optimizer.zero_grad()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bract.client.terms import Refused, Terms, read_terms
 from bract.models import count_parameters
-from bract.privacy import Composed, DataError, Plan, PlanError, make_plan, read_tables
+from bract.privacy import Composed, DataError, Plan, PlanError, make_plan, mechanism_of, read_tables
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.secagg.graph import COMPLETE
 
@@ -33,7 +33,7 @@ def secure(make: Make) -> Make:
 
 def refusal(terms: Terms, plan: Plan) -> str:
     with pytest.raises(Refused) as caught:
-        terms.check(plan)
+        terms.check(mechanism_of(plan))
     return str(caught.value)
 
 
@@ -63,17 +63,17 @@ def test_without_a_word_from_the_owner_no_update_leaves_without_masks(make: Make
 
 
 def test_without_a_word_from_the_owner_a_plan_that_noises_and_masks_on_the_device_is_accepted(secure: Make) -> None:
-    Terms().check(secure())
+    Terms().check(mechanism_of(secure()))
 
 
 def test_a_trusted_server_may_add_the_noise(make: Make, secure: Make) -> None:
-    Terms(trusted_server=True).check(secure(privacy={"noise": "central"}))
-    Terms(trusted_server=True, clear_updates=True).check(make(privacy={"noise": "central"}))
+    Terms(trusted_server=True).check(mechanism_of(secure(privacy={"noise": "central"})))
+    Terms(trusted_server=True, clear_updates=True).check(mechanism_of(make(privacy={"noise": "central"})))
 
 
 def test_updates_may_leave_without_masks_if_the_owner_says_so_and_with_them_still(make: Make, secure: Make) -> None:
-    CLEAR.check(make())
-    CLEAR.check(secure())
+    CLEAR.check(mechanism_of(make()))
+    CLEAR.check(mechanism_of(secure()))
 
 
 @pytest.mark.parametrize("trust", [{"trusted_server": True}, {"trusted_server": True, "clear_updates": True}])
@@ -86,18 +86,18 @@ def test_trust_in_the_server_does_not_loosen_the_other_terms(make: Make, secure:
 @pytest.mark.parametrize("noise", ["central", "local"])
 def test_epsilon_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, noise: str) -> None:
     plan = make(privacy={"noise": noise})
-    Terms(trusted_server=True, clear_updates=True, max_epsilon=8.0).check(plan)
+    Terms(trusted_server=True, clear_updates=True, max_epsilon=8.0).check(mechanism_of(plan))
     words = refusal(Terms(trusted_server=True, clear_updates=True, max_epsilon=7.999), plan)
     assert words == "the plan spends epsilon 8, these terms allow 7.999"
 
 
 def test_the_default_terms_allow_epsilon_10_and_no_more(secure: Make) -> None:
-    Terms().check(secure(privacy={"epsilon": 10.0}))
+    Terms().check(mechanism_of(secure(privacy={"epsilon": 10.0})))
     assert "these terms allow 10" in refusal(Terms(), secure(privacy={"epsilon": 10.001}))
 
 
 def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, secure: Make) -> None:
-    Terms(max_delta=1e-3).check(secure())
+    Terms(max_delta=1e-3).check(mechanism_of(secure()))
     assert refusal(Terms(max_delta=9e-4), secure()) == "the plan has delta 0.001, these terms allow 0.0009"
     assert refusal(Terms(max_delta=9e-4), make()) == "the plan has delta 0.001, these terms allow 0.0009"
     assert "0.005" in refusal(Terms(), secure(privacy={"delta": 5e-3}))
@@ -105,7 +105,7 @@ def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, sec
 
 def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Make) -> None:
     for clear, plan in ((True, make()), (False, secure())):
-        Terms(models=("cnn", "tiny"), clear_updates=clear).check(plan)
+        Terms(models=("cnn", "tiny"), clear_updates=clear).check(mechanism_of(plan))
         words = refusal(Terms(models=("cnn",), clear_updates=clear), plan)
         assert words == "the plan trains tiny, these terms allow cnn"
         assert "tiny" in refusal(Terms(models=(), clear_updates=clear), plan)
@@ -117,7 +117,7 @@ def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Ma
 def test_the_number_of_colluders_must_be_at_least_the_least_that_the_owner_wants(secure: Make) -> None:
     plan = secure(cohort={"size": 10}, data={"clients": 10}, aggregation={"colluders": 0.3})
     for least in (0, 2):
-        Terms(min_colluders=least).check(plan)
+        Terms(min_colluders=least).check(mechanism_of(plan))
     words = refusal(Terms(min_colluders=3), plan)
     assert words == "the plan withstands 2 colluders, these terms want 3"
 
@@ -131,18 +131,18 @@ def test_a_plan_that_trusts_the_server_to_follow_the_protocol_is_refused_if_the_
     words = refusal(Terms(malicious_server=True), secure())
     assert words == "the plan trusts the server to follow the protocol, these terms do not"
     for wants in (True, False):
-        Terms(malicious_server=wants).check(secure(aggregation={"mode": "malicious-server"}))
+        Terms(malicious_server=wants).check(mechanism_of(secure(aggregation={"mode": "malicious-server"})))
 
 
 def test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_at_the_offer(secure: Make) -> None:
     """Three devices of which one may go: with it gone the other two would train, pay, and then be refused."""
     plan = secure(cohort={"size": 3}, data={"clients": 3})
     assert plan.least_survivors == 2
-    Terms(min_survivors=2).check(plan)
+    Terms(min_survivors=2).check(mechanism_of(plan))
     words = refusal(Terms(min_survivors=3), plan)
     assert words.startswith("the plan opens sums over 2 devices, these terms want 3")
     assert "cohort.minimum = 3" in words
-    Terms(min_survivors=3).check(secure(cohort={"size": 3, "minimum": 3}, data={"clients": 3}))
+    Terms(min_survivors=3).check(mechanism_of(secure(cohort={"size": 3, "minimum": 3}, data={"clients": 3})))
 
 
 def test_terms_that_want_a_number_of_survivors_or_a_lying_server_withstood_refuse_a_sparse_graph(
@@ -151,8 +151,8 @@ def test_terms_that_want_a_number_of_survivors_or_a_lying_server_withstood_refus
     size = COMPLETE + 1
     sparse = secure(cohort={"size": size}, data={"clients": size}, aggregation={"colluders": 0.05, "dropouts": 0.1})
     full = secure(cohort={"size": COMPLETE}, data={"clients": COMPLETE}, aggregation={"colluders": 0.05})
-    Terms().check(sparse)
-    Terms(min_survivors=2).check(full)
+    Terms().check(mechanism_of(sparse))
+    Terms(min_survivors=2).check(mechanism_of(full))
     assert "sparse graph" in refusal(Terms(min_survivors=2), sparse)
     assert "trusts the server" in refusal(Terms(malicious_server=True), sparse)
 
@@ -171,32 +171,32 @@ def test_keys_that_are_not_hybrid_are_refused_if_the_owner_wants_them_so(secure:
     words = refusal(Terms(hybrid_keys=True), secure())
     assert words == "the plan's keys are x25519, these terms want hybrid"
     for wants in (True, False):
-        Terms(hybrid_keys=wants).check(secure(aggregation={"key_exchange": "hybrid"}))
+        Terms(hybrid_keys=wants).check(mechanism_of(secure(aggregation={"key_exchange": "hybrid"})))
 
 
 def test_rounds_that_are_worth_next_to_nothing_are_refused(make: Make) -> None:
     probe = make(privacy={"noise_multiplier": 1e4})
     assert refusal(CLEAR, probe) == "a round is worth epsilon 0, these terms want 0.001"
-    Terms(clear_updates=True, min_round_epsilon=0).check(probe)
-    CLEAR.check(make())
+    Terms(clear_updates=True, min_round_epsilon=0).check(mechanism_of(probe))
+    CLEAR.check(mechanism_of(make()))
     assert "these terms want 0.5" in refusal(Terms(clear_updates=True, min_round_epsilon=0.5), make())
 
 
 def test_a_round_is_worth_its_share_of_what_all_rounds_cost(make: Make) -> None:
     plan = make()
-    alone, share = (
-        epsilon(Composed(plan.event(plan.budget.view), rounds), 1e-3) / rounds for rounds in (1, plan.participations)
-    )
+    mechanism = mechanism_of(plan)
+    event = mechanism.event(mechanism.budget_view)
+    alone, share = (epsilon(Composed(event, rounds), 1e-3) / rounds for rounds in (1, plan.participations))
     assert share < 0.99 * alone
     assert "a round is worth" in refusal(Terms(clear_updates=True, min_round_epsilon=(alone + share) / 2), plan)
-    Terms(clear_updates=True, min_round_epsilon=0.99 * share).check(plan)
+    Terms(clear_updates=True, min_round_epsilon=0.99 * share).check(mechanism)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
 def test_no_plan_that_ships_is_taken_for_a_probe(path: Path) -> None:
     tables = {name: table for name, table in read_tables(path).items() if name in Plan.model_fields}
     plan = make_plan(tables, Plan, count=count_parameters)
-    Terms(trusted_server=True, clear_updates=True).check(plan)
+    Terms(trusted_server=True, clear_updates=True).check(mechanism_of(plan))
 
 
 def test_the_name_of_a_model_steers_no_terminal(make: Make) -> None:

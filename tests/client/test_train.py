@@ -2,22 +2,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bract.client import protect, train
+from bract.client import train
 from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.records import Records
-from bract.client.train import MECHANISMS, Task, central_step, engine_for, local_steps, rows_of, sampled_sum
+from bract.client.train import Task, contribution, engine_for, noised_steps, rows_of, sampled_sum
 from bract.models import build, load_flat, read_flat
-from bract.privacy import Keystream, Plan, SystemEntropy
+from bract.privacy import Clipped, Contribution, Keystream, Plan, SystemEntropy, Update, mechanism_of
+from bract.privacy.mechanisms import local
+from bract.privacy.mechanisms.central import Central
+from bract.privacy.mechanisms.local import Local
 from bract.privacy.noise.gaussian import gaussian
 from bract.privacy.plan.schema import Privacy
+from bract.privacy.sampling import poisson_sample
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -31,11 +35,11 @@ def start(plan: Plan) -> np.ndarray:
 
 
 def task(plan: Plan, records: Records, draw: Callable[..., Keystream] | None = None) -> Task:
-    return Task(plan, start(plan), records, draw or SeededEntropy(7).keystream)
+    return Task(mechanism_of(plan), start(plan), records, draw or SeededEntropy(7).keystream)
 
 
 def mask(plan: Plan, records: Records, step: int) -> np.ndarray:
-    return SeededEntropy(7).keystream("sample", step).sample(plan.privacy.sampling_rate, len(records))
+    return poisson_sample(SeededEntropy(7).keystream("sample", step), plan.privacy.sampling_rate, len(records))
 
 
 def naive_sum(plan: Plan, parameters: np.ndarray, records: Records) -> np.ndarray:
@@ -76,15 +80,47 @@ def spy_on_batches(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "bract.client.protect.gaussian", lambda std, count, keystream: np.zeros(count, dtype=np.int64)
-    )
+    monkeypatch.setattr(local, "gaussian", lambda std, count, keystream: np.zeros(count, dtype=np.int64))
 
 
-def test_there_is_a_mechanism_for_each_unit_and_each_place_of_noise_of_a_deployed_plan() -> None:
-    units, places = (get_args(Privacy.model_fields[name].annotation) for name in ("unit", "noise"))
-    assert set(MECHANISMS) == set(product(units, places))
-    assert len(MECHANISMS) == 6
+class TestTheVectorOfATask:
+    """Two vectors, by the unit, and three mechanisms, by the place of the noise, make the six cells."""
+
+    def test_is_made_for_each_unit_of_a_deployed_plan(self) -> None:
+        assert set(train.VECTORS) == set(get_args(Privacy.model_fields["unit"].annotation))
+
+    @pytest.mark.parametrize("noise", get_args(Privacy.model_fields["noise"].annotation))
+    @pytest.mark.parametrize("unit", get_args(Privacy.model_fields["unit"].annotation))
+    def test_is_clipped_unless_its_steps_are_noised(self, make: Make, sample: Sample, unit: str, noise: str) -> None:
+        secure = {"cohort": {"size": 2}, "aggregation": {"protocol": "secagg"}} if noise == "distributed" else {}
+        rate = 0.5 if unit == "record" else 1.0
+        privacy = {"unit": unit, "noise": noise, "sampling_rate": rate, "epsilon": 1e6}
+        plan = make(model={"name": "tiny", "parameters": 51}, privacy=privacy, **secure)
+        vector = train.VECTORS[unit](task(plan, sample(9)))
+        assert isinstance(vector, Clipped) == ((unit, noise) != ("record", "local"))
+
+    def test_reaches_the_plans_own_mechanism_with_the_draws_of_the_round(self, make: Make, sample: Sample) -> None:
+        given: list[Any] = []
+
+        class Spy(Central):
+            def contribute(self, *arguments: Any) -> Contribution:
+                given.append(arguments)
+                return super().contribute(*arguments)
+
+        plan, seeds = make(privacy={"noise": "central"}), [bytes(32)]
+        work = replace(task(plan, sample(9)), mechanism=Spy(plan), round=3, layers=seeds)
+        contribution(work)
+        [(vector, *rest)] = given
+        assert rest == [3, work.draw, seeds]
+        assert np.array_equal(vector.vector, sampled_sum(work, work.parameters, 0).vector)
+
+    def test_is_none_where_steps_have_no_noise_of_the_device(self, make: Make, sample: Sample) -> None:
+        class Odd(Central):
+            sums_gradients = False  # pyright: ignore
+
+        plan = make(privacy={"noise": "central"})
+        with pytest.raises(ValueError, match="local steps without local noise"):
+            contribution(replace(task(plan, sample(9)), mechanism=Odd(plan)))
 
 
 def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_parameters(
@@ -92,13 +128,13 @@ def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_
 ) -> None:
     plan, records = make(privacy={"noise": "central", "clip_norm": 0.3}, aggregation=FINE), sample(20)
     expected = naive_sum(plan, start(plan), records.select(mask(plan, records, 0)))
-    found = central_step(task(plan, records)).vector * plan.grid_step
+    found = contribution(task(plan, records)).vector * mechanism_of(plan).grid_step
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 def test_a_central_step_draws_one_sample_and_no_noise(make: Make, sample: Sample) -> None:
     draws = Draws()
-    central_step(task(make(privacy={"noise": "central"}), sample(20), draws))
+    contribution(task(make(privacy={"noise": "central"}), sample(20), draws))
     assert draws.purposes == [("sample", 0)]
 
 
@@ -106,9 +142,9 @@ def test_a_central_step_draws_one_sample_and_no_noise(make: Make, sample: Sample
 def test_every_local_step_draws_a_fresh_sample_and_its_noise_is_made_ahead_where_it_is_short(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, together: int, ahead: int
 ) -> None:
-    monkeypatch.setattr(protect, "TOGETHER", together)
+    monkeypatch.setattr(local, "BLOCK", together)
     draws = Draws()
-    local_steps(task(make(training={"local_steps": 4}), sample(20), draws))
+    contribution(task(make(training={"local_steps": 4}), sample(20), draws))
     every = [[*([("noise", step)] if step % ahead == 0 else []), ("sample", step)] for step in range(4)]
     assert draws.purposes == [purpose for one in every for purpose in one]
     assert len(set(map(id, draws.keystreams))) == len(draws.purposes)
@@ -117,7 +153,7 @@ def test_every_local_step_draws_a_fresh_sample_and_its_noise_is_made_ahead_where
 def test_two_rounds_never_see_the_same_samples(make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = spy_on_batches(monkeypatch)
     for _ in range(5):
-        local_steps(task(make(training={"local_steps": 2}), sample(64), SystemEntropy().keystream))
+        contribution(task(make(training={"local_steps": 2}), sample(64), SystemEntropy().keystream))
     assert len({m.tobytes() for m in masks}) == len(masks) == 10  # equal by chance: 45 * 2^-64
 
 
@@ -130,7 +166,7 @@ def test_each_record_is_sampled_at_the_plans_rate_on_its_own(
     monkeypatch.setattr(BookKeepingEngine, "clipped_sum", lambda engine, batch, *rest: np.zeros(51))
     masks, rounds, count = spy_on_batches(monkeypatch), 400, 50
     for number in range(rounds):
-        MECHANISMS[plan.cell](task(plan, sample(count), lambda *p, n=number: SeededEntropy(n).keystream(*p)))
+        contribution(task(plan, sample(count), lambda *p, n=number: SeededEntropy(n).keystream(*p)))
     taken, error = np.array(masks), math.sqrt(rate * (1 - rate))
     # six standard errors: a false alarm in 2e-9 of seeds a figure, and the seeds are fixed
     assert taken.shape == (rounds, count)
@@ -143,7 +179,7 @@ def test_a_sampling_rate_of_one_takes_every_record(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks = spy_on_batches(monkeypatch)
-    central_step(task(make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0}), sample(9)))
+    contribution(task(make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0}), sample(9)))
     assert [m.all() for m in masks] == [True]
 
 
@@ -157,7 +193,7 @@ def test_local_steps_without_their_noise_are_dp_sgd_by_hand(
     for step in range(3):
         gradient = naive_sum(plan, by_hand, records.select(mask(plan, records, step)))
         by_hand -= plan.training.learning_rate * gradient / plan.training.batch_size
-    change = local_steps(task(plan, records)).vector * plan.grid_step
+    change = contribution(task(plan, records)).vector * mechanism_of(plan).grid_step
     expected = by_hand - start(plan)
     assert np.linalg.norm(expected) > 0.02
     assert np.linalg.norm(change - expected) < 1e-5 * np.linalg.norm(expected)
@@ -169,8 +205,8 @@ def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
     without_noise(monkeypatch)
     records = sample(24)
     plans = [make(training={"batch_size": size}, aggregation=FINE) for size in (4, 8)]
-    assert plans[0].grid_step == plans[1].grid_step
-    changes = [local_steps(task(plan, records)).vector for plan in plans]
+    assert mechanism_of(plans[0]).grid_step == mechanism_of(plans[1]).grid_step
+    changes = [contribution(task(plan, records)).vector for plan in plans]
     assert np.abs(changes[0]).max() > 1000
     assert np.abs(changes[0] - 2 * changes[1]).max() <= 2
 
@@ -181,29 +217,29 @@ def test_local_steps_carry_the_noise_of_each_of_their_steps(make: Make, sample: 
     plan = make(
         training={"local_steps": steps}, privacy={"sampling_rate": rate, "allow_large_delta": True}, aggregation=FINE
     )
-    std = plan.noise_std(51) / plan.noise_step
+    mechanism = mechanism_of(plan)
+    std = mechanism.noise_std(51) / mechanism.noise_step
     total = gaussian(std, steps * 51, SeededEntropy(7).keystream("noise", 0)).reshape(steps, 51).sum(axis=0)
-    assert plan.grid_step == plan.noise_step
+    assert mechanism.grid_step == mechanism.noise_step
     expected = -plan.training.learning_rate * total / plan.training.batch_size
-    found = local_steps(task(plan, sample(9))).vector
+    found = contribution(task(plan, sample(9))).vector
     assert np.abs(found - expected).max() <= steps
     assert np.abs(found).max() > 2.0**20
 
 
 def test_an_empty_sample_gives_a_central_step_of_zeros(make: Make, sample: Sample) -> None:
     plan = make(privacy={"noise": "central", "sampling_rate": 1e-12, "allow_large_delta": True})
-    assert not central_step(task(plan, sample(9))).vector.any()
+    assert not contribution(task(plan, sample(9))).vector.any()
 
 
 def test_gradients_are_clipped_below_the_norm_that_the_noise_is_scaled_to(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0, "clip_norm": 0.2})
-    shares = [central_step(task(plan, part)).vector for part in sample(20, scale=100.0).chunks(1)]
-    norms = [np.linalg.norm(share) * plan.grid_step for share in shares]
-    dimension = 51
-    assert max(norms) > 0.99 * plan.sensitivity(dimension)
-    assert max(norms) <= plan.sensitivity(dimension)
+    shares = [contribution(task(plan, part)).vector for part in sample(20, scale=100.0).chunks(1)]
+    norms = [np.linalg.norm(share) * mechanism_of(plan).grid_step for share in shares]
+    sensitivity = mechanism_of(plan).sensitivity(51)
+    assert 0.99 * sensitivity < max(norms) <= sensitivity
 
 
 def test_each_step_starts_from_the_parameters_of_the_step_before(
@@ -211,13 +247,13 @@ def test_each_step_starts_from_the_parameters_of_the_step_before(
 ) -> None:
     seen: list[np.ndarray] = []
 
-    def watched(task: Task, parameters: np.ndarray, step: int):
+    def watched(task: Task, parameters: np.ndarray, step: int) -> Update:
         seen.append(parameters.copy())
         return sampled_sum(task, parameters, step)
 
     monkeypatch.setattr(train, "sampled_sum", watched)
     plan = make(training={"local_steps": 3})
-    local_steps(task(plan, sample(9)))
+    contribution(task(plan, sample(9)))
     assert np.array_equal(seen[0], start(plan))
     assert len({s.tobytes() for s in seen}) == 3
     assert {s.dtype for s in seen} == {np.dtype(np.float32)}
@@ -228,23 +264,23 @@ def test_the_offered_parameters_are_not_changed_in_place(make: Make, sample: Sam
     work = task(plan, sample(9))
     work.parameters.flags.writeable = False
     before = work.parameters.copy()
-    local_steps(work)
-    central_step(work)
+    contribution(work)
+    contribution(work)
     assert np.array_equal(work.parameters, before)
 
 
 def test_parameters_of_another_length_are_refused(make: Make, sample: Sample) -> None:
     plan = make()
-    work = Task(plan, start(plan)[:-1], sample(9), SeededEntropy(7).keystream)
+    work = Task(mechanism_of(plan), start(plan)[:-1], sample(9), SeededEntropy(7).keystream)
     with pytest.raises(ValueError, match="expected 51 parameters"):
-        local_steps(work)
+        contribution(work)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1e6])
 def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample, rate: float) -> None:
     plan = make(training={"local_steps": 2, "learning_rate": rate})
-    work = Task(plan, np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
-    assert local_steps(work).vector.dtype == np.int64
+    work = Task(mechanism_of(plan), np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
+    assert contribution(work).vector.dtype == np.int64
 
 
 def test_the_engine_is_kept_while_network_and_clip_norm_are_the_same(make: Make) -> None:
@@ -261,16 +297,12 @@ def test_a_task_does_not_print_what_it_holds(make: Make, sample: Sample) -> None
 
 @pytest.mark.parametrize("aggregation", [{}, {"bits": 64}], ids=["least ring", "finest grid"])
 def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
-    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, aggregation: dict[str, int]
+    make: Make, sample: Sample, aggregation: dict[str, int]
 ) -> None:
-    given = []
-    monkeypatch.setattr(
-        train, "protect", lambda update, plan: given.append(update.vector) or protect.protect(update, plan)
-    )
-    plan = make(aggregation=aggregation)
-    found = local_steps(task(plan, sample(9))).vector
-    assert len(given) == 1
-    assert np.abs(found - given[-1] / plan.grid_step).max() <= 0.5
+    work = task(make(aggregation=aggregation), sample(9))
+    assert isinstance(work.mechanism, Local)
+    change = noised_steps(work, work.mechanism).vector
+    assert np.abs(contribution(work).vector - change / work.mechanism.grid_step).max() <= 0.5
 
 
 @pytest.mark.parametrize("noise", ["local", "central"])
@@ -279,10 +311,11 @@ def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_gr
 ) -> None:
     """Rounding to either grid moves a coordinate by half a step at most, and nothing saturates."""
     plans = [make(privacy={"noise": noise}, aggregation=aggregation) for aggregation in ({}, FINE)]
-    assert plans[0].ring.bits < plans[1].ring.bits == 64
-    coarse, fine = (MECHANISMS[p.cell](task(p, sample(9))).vector * p.grid_step for p in plans)
-    assert np.abs(fine).max() > plans[0].grid_step
-    assert np.abs(coarse - fine).max() <= (plans[0].grid_step + plans[1].grid_step) / 2 * (1 + 1e-9)
+    assert mechanism_of(plans[0]).ring.bits < mechanism_of(plans[1]).ring.bits == 64
+    large, small = (mechanism_of(p).grid_step for p in plans)
+    coarse, fine = (contribution(task(p, sample(9))).vector * mechanism_of(p).grid_step for p in plans)
+    assert np.abs(fine).max() > large
+    assert np.abs(coarse - fine).max() <= (large + small) / 2 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

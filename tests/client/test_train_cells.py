@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.client import protect, train
 from bract.client.local_sgd import local_change
-from bract.client.protect import add_noise, clip
 from bract.client.records import Records
-from bract.client.train import MECHANISMS, Task, clipped_change, sampled_sum
-from bract.privacy import Keystream, Plan
+from bract.client.train import Task, clipped_change, contribution, sampled_sum
+from bract.privacy import Clipped, Keystream, Plan, mechanism_of
 from bract.privacy.encoding.quantization import dequantize
 from bract.privacy.encoding.rotation import padded, unrotate
+from bract.privacy.mechanisms import distributed, local
+from bract.privacy.mechanisms.distributed import Distributed
+from bract.privacy.mechanisms.local import Local
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
@@ -57,7 +58,7 @@ def work(vector: Start) -> Callable[..., Task]:
     """A function: a device's part of round 3, with these records."""
 
     def task(plan: Plan, records: Records, seed: int = 7) -> Task:
-        return Task(plan, vector(plan), records, SeededEntropy(seed).keystream, ROUND)
+        return Task(mechanism_of(plan), vector(plan), records, SeededEntropy(seed).keystream, ROUND)
 
     return task
 
@@ -65,17 +66,18 @@ def work(vector: Start) -> Callable[..., Task]:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a device's own noise nor its share is added."""
-    for name in ("gaussian", "skellam"):
-        monkeypatch.setattr(protect, name, lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
+    for module, name in ((local, "gaussian"), (distributed, "skellam")):
+        monkeypatch.setattr(module, name, lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
 
 
-def real(plan: Plan, task: Task) -> np.ndarray:
+def real(task: Task) -> np.ndarray:
     """What a device sends, as real numbers and turned back."""
-    found = MECHANISMS[plan.cell](task).vector
+    found, mechanism = contribution(task).vector, task.mechanism
     assert found.dtype == np.int64
-    assert len(found) == plan.coordinates(COUNT) == (padded(COUNT) if plan.privacy.noise == "distributed" else COUNT)
-    numbers = dequantize(found, plan.grid_step)
-    return unrotate(numbers, plan.rotation(ROUND), COUNT) if plan.privacy.noise == "distributed" else numbers
+    shared = isinstance(mechanism, Distributed)
+    assert len(found) == mechanism.coordinates(COUNT) == (padded(COUNT) if shared else COUNT)
+    numbers = dequantize(found, mechanism.grid_step)
+    return unrotate(numbers, mechanism.rotation(ROUND), COUNT) if shared else numbers
 
 
 @pytest.mark.usefixtures("quiet")
@@ -86,8 +88,8 @@ class TestWithoutItsNoise:
         plan = planned(("record", "distributed"))
         task = work(plan, sample(20))
         expected = sampled_sum(task, task.parameters, 0).vector
-        assert np.linalg.norm(real(plan, task) - expected) <= math.sqrt(padded(COUNT)) * plan.grid_step
-        assert np.linalg.norm(expected) > 20 * plan.grid_step
+        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid_step
+        assert np.linalg.norm(expected) > 20 * task.mechanism.grid_step
 
     @pytest.mark.parametrize("noise", PLACES)
     @pytest.mark.parametrize("clip_norm", [0.05, 10.0])
@@ -100,7 +102,7 @@ class TestWithoutItsNoise:
         long = np.linalg.norm(change.vector) > clip_norm
         assert long == (clip_norm == 0.05)
         expected = change.vector * (plan.safe_clip_norm / np.linalg.norm(change.vector) if long else 1.0)
-        assert np.linalg.norm(real(plan, task) - expected) <= math.sqrt(padded(COUNT)) * plan.grid_step
+        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid_step
 
     @pytest.mark.parametrize("noise", PLACES)
     @pytest.mark.parametrize("rate", [1e-3, 30.0, 1e6])
@@ -108,12 +110,12 @@ class TestWithoutItsNoise:
         self, planned: Make, sample: Sample, work: Callable[..., Task], noise: str, rate: float
     ) -> None:
         plan = planned(("client", noise), training={"local_steps": 4, "learning_rate": rate})
-        most = 0.0
+        mechanism, most = mechanism_of(plan), 0.0
         for scale in (1.0, 1e4, 1e30):
             task = work(plan, sample(9, scale=scale))
-            found = MECHANISMS[plan.cell](task).vector
-            most = max(most, float(np.linalg.norm(found)) * plan.grid_step)
-        assert most <= plan.privacy.clip_norm + math.sqrt(plan.coordinates(COUNT)) * plan.grid_step
+            found = contribution(task).vector
+            most = max(most, float(np.linalg.norm(found)) * mechanism.grid_step)
+        assert most <= plan.privacy.clip_norm + math.sqrt(mechanism.coordinates(COUNT)) * mechanism.grid_step
         assert rate < 1 or rate > 1e3 or most > 0.9 * plan.privacy.clip_norm
 
     @pytest.mark.parametrize("cell", NEW)
@@ -121,7 +123,7 @@ class TestWithoutItsNoise:
         self, planned: Make, sample: Sample, work: Callable[..., Task], cell: Cell
     ) -> None:
         plan = planned(cell)
-        assert not MECHANISMS[cell](work(plan, sample(0))).vector.any()
+        assert not contribution(work(plan, sample(0))).vector.any()
 
     @pytest.mark.parametrize("noise", PLACES)
     def test_a_training_that_diverges_sends_zeros(
@@ -130,7 +132,7 @@ class TestWithoutItsNoise:
         plan = planned(("client", noise))
         records = sample(5)
         records.features[1] = np.nan
-        assert not MECHANISMS[plan.cell](work(plan, records)).vector.any()
+        assert not contribution(work(plan, records)).vector.any()
 
 
 @pytest.mark.parametrize("noise", ["central", "distributed"])
@@ -153,9 +155,10 @@ def test_what_leaves_carries_the_noise_that_the_plan_asks_of_one_device(
     planned: Make, sample: Sample, work: Callable[..., Task], cell: Cell, noise_multiplier: float
 ) -> None:
     plan = planned(cell, privacy={"noise_multiplier": noise_multiplier})
-    sent = np.concatenate([MECHANISMS[cell](work(plan, sample(0), seed)).vector for seed in range(60)])
-    shares = plan.place.noise_shares if cell[1] == "distributed" else 1
-    std = plan.noise_std(COUNT) / plan.grid_step / math.sqrt(shares)
+    sent = np.concatenate([contribution(work(plan, sample(0), seed)).vector for seed in range(60)])
+    mechanism = mechanism_of(plan)
+    shares = mechanism.noise_shares if isinstance(mechanism, Distributed) else 1
+    std = mechanism.noise_std(COUNT) / mechanism.grid_step / math.sqrt(shares)
     # six standard errors: a false alarm in 2e-9 of seeds, and the seeds are fixed
     assert abs(sent.std() / std - 1) < 6 / math.sqrt(2 * len(sent))
     assert abs(sent.mean()) < 6 * std / math.sqrt(len(sent))
@@ -164,20 +167,23 @@ def test_what_leaves_carries_the_noise_that_the_plan_asks_of_one_device(
 def test_a_change_with_noise_of_its_own_is_noised_on_the_finest_grid_first(
     planned: Make, sample: Sample, work: Callable[..., Task]
 ) -> None:
-    plan = planned(("client", "local"))
-    task = work(plan, sample(9))
-    noised = add_noise(clipped_change(task), plan, task.draw("noise", 0)).vector * plan.noise_step
-    found = MECHANISMS[plan.cell](task).vector
-    assert np.abs(found - noised / plan.grid_step).max() <= 0.5
-    assert np.abs(found).max() <= plan.bound
+    task = work(planned(("client", "local")), sample(9))
+    mechanism = task.mechanism
+    assert isinstance(mechanism, Local)
+    noised = mechanism.noised(clipped_change(task), next(mechanism.noise(COUNT, 1, task.draw)))
+    found = contribution(task).vector
+    assert np.abs(found - noised / mechanism.grid_step).max() <= 0.5
+    assert np.abs(found).max() <= mechanism.bound
 
 
 def test_a_change_without_noise_never_saturates(planned: Make, sample: Sample, work: Callable[..., Task]) -> None:
     plan = planned(("client", "central"), training={"learning_rate": 50.0})
     task = work(plan, sample(9))
-    found = MECHANISMS[plan.cell](task).vector
-    assert np.abs(found - clip(clipped_change(task), plan).vector / plan.grid_step).max() <= 0.5
-    assert np.abs(found).max() < plan.bound
+    found, change = contribution(task).vector, clipped_change(task)
+    assert isinstance(change, Clipped)
+    assert np.linalg.norm(change.vector) == pytest.approx(plan.safe_clip_norm)
+    assert np.abs(found - change.vector / task.mechanism.grid_step).max() <= 0.5
+    assert np.abs(found).max() < task.mechanism.bound
 
 
 @pytest.mark.parametrize("cell", NEW)
@@ -191,7 +197,7 @@ def test_each_purpose_is_drawn_once_and_the_server_s_noise_not_at_all(
         return SeededEntropy(7).keystream(*purpose)
 
     task = work(plan, sample(9))
-    MECHANISMS[cell](Task(plan, task.parameters, task.records, watched, ROUND))
+    contribution(Task(mechanism_of(plan), task.parameters, task.records, watched, ROUND))
     first = ("sample", 0) if cell[0] == "record" else ("order", 0)
     assert drawn == [first, ("noise", 0)][: 1 if cell[1] == "central" else 2]
 
@@ -201,9 +207,7 @@ def test_a_device_turns_its_vector_as_the_round_says(
     planned: Make, sample: Sample, work: Callable[..., Task], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: list[int] = []
-    add_share = train.add_share
-    monkeypatch.setattr(
-        train, "add_share", lambda u, p, number, *more: rounds.append(number) or add_share(u, p, number, *more)
-    )
-    MECHANISMS[cell](work(planned(cell), sample(9)))
+    rotation = Distributed.rotation
+    monkeypatch.setattr(Distributed, "rotation", lambda self, number: rounds.append(number) or rotation(self, number))
+    contribution(work(planned(cell), sample(9)))
     assert rounds == ([ROUND] if cell[1] == "distributed" else [])

@@ -19,13 +19,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from knowledge import Opened, Row, sums_that_open
 
-from bract.client import protect
+from bract.client import mask as last_step
 from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.memory.step_journal import Journal, MemoryJournal
 from bract.client.terms import Terms
 from bract.client.train import Task
-from bract.privacy import Clipped, Plan, read_plan
+from bract.privacy import Contribution, Plan
+from bract.privacy.accept import accept_offer
 from bract.privacy.messages import (
     ANSWER,
     BOXES,
@@ -173,7 +174,7 @@ class World:
         honest: int,
         colluders: int,
         terms: Terms,
-        mechanism: Callable[[Task], Clipped],
+        contribute: Callable[[Task], Contribution],
         records: Callable[[int], Any],
         parameters: np.ndarray,
         journal: Callable[[int], Journal] = lambda _: MemoryJournal(),
@@ -192,8 +193,8 @@ class World:
             made = Device(
                 device.records,
                 terms,
-                read_plan=_read_plan,
-                mechanisms={plan.cell: mechanism for plan in plans},
+                accept=_accept,
+                contribute=contribute,
                 identity=device.identity,
                 roster=roster,
                 journal=device.journal,
@@ -515,17 +516,17 @@ class World:
     @contextmanager
     def overhearing(self) -> Any:
         """Note each vector and its masks where a device puts them on: no server sees that, but the judge needs it."""
-        real = protect.add_masks
+        real = last_step.add_masks
 
         def listening(words: np.ndarray, masks: list[Mask]) -> None:
             self._overheard.append((words.astype(BITS), tuple(masks)))
             real(words, masks)
 
-        protect.add_masks = listening
+        last_step.add_masks = listening
         try:
             yield
         finally:
-            protect.add_masks = real
+            last_step.add_masks = real
 
 
 def code_of(reply: Message) -> Code:
@@ -536,5 +537,5 @@ def _section(reply: Message, name: str) -> bytes:
     return bytes(reply.content.config_records[SECAGG][name])  # pyright: ignore
 
 
-_read_plan = lru_cache(maxsize=64)(read_plan)
+_accept = lru_cache(maxsize=64)(accept_offer)
 _text = lru_cache(maxsize=64)(Plan.offered)

@@ -13,8 +13,8 @@ from lying_server import World
 from bract.client.memory.step_journal import Journal, MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
-from bract.privacy import Clipped, Plan, make_plan
+from bract.client.train import Task, contribution
+from bract.privacy import Contribution, Plan, make_plan
 
 SHAPE, CLASSES, COUNT = (2,), 2, 6
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("local", "distributed", "central")]
@@ -64,11 +64,11 @@ def records_of(place: int) -> Records:
     return Records(torch.randn(6, *SHAPE, generator=generator), torch.arange(6) % CLASSES)
 
 
-def some_vector(task: Task) -> Clipped:
+def some_vector(task: Task) -> Contribution:
     """What stands in for training: numbers that nobody can guess, as large as the ring takes."""
-    most = task.plan.ring.bound(task.plan.cohort.size)
+    most = task.mechanism.ring.bound(task.plan.cohort.size)
     rng = np.random.default_rng()
-    return Clipped(rng.integers(-most, most, task.plan.coordinates(COUNT), dtype=np.int64, endpoint=True))
+    return Contribution(rng.integers(-most, most, task.mechanism.coordinates(COUNT), dtype=np.int64, endpoint=True))
 
 
 def terms_of(**more: Any) -> Terms:
@@ -85,14 +85,13 @@ def world_of(
     stride: int = 3,
 ) -> World:
     """So many honest devices, and as many colluders as the plans withstand; if `real`, they train on records."""
-    [colluders], [cell] = {plan.colluders for plan in plans}, {plan.cell for plan in plans}
-    mechanism = MECHANISMS[cell] if real else some_vector
+    [colluders] = {plan.colluders for plan in plans}
     return World(
         list(plans),
         honest,
         colluders,
         terms or terms_of(),
-        mechanism,
+        contribution if real else some_vector,
         records_of,
         np.zeros(COUNT, dtype=np.float32),
         journal,

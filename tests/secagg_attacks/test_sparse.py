@@ -150,7 +150,7 @@ def beyond(folder: Path, terms: Terms, offered: Plan) -> tuple[World, Honest, li
     made = Device(
         records_of(0),
         terms,
-        mechanisms={offered.cell: lambda task: trained.append(task) or some_vector(task)},
+        contribute=lambda task: trained.append(task) or some_vector(task),
         identity=device.identity,
         roster=roster_of([device.identity, *world.colluders]),
         journal=device.journal,

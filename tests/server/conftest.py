@@ -15,10 +15,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from bract.models import MODELS
-from bract.privacy import Keystream, Plan, Release, Sum, make_plan, parse_tables
+from bract.privacy import Mechanism, Plan, Sum, make_plan, mechanism_of, parse_tables
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE, read_parameters
 from bract.server import exchange
-from bract.server.release import RELEASES
 
 SHAPE, CLASSES = (1, 2, 2), 3
 
@@ -89,9 +88,10 @@ def counter(update: Answer) -> App:
         [array] = message.content.array_records[PARAMETERS].values()
         parameters = read_parameters(array.dtype, array.shape, array.stype, array.data)
         plan = Plan.model_validate(parse_tables(str(message.content.config_records[OFFER]["plan"])))
-        numbers = np.rint(parameters.astype(np.float64) / (4 * plan.grid_step)) + 20 * context.node_id
-        clipped = np.clip(numbers, -plan.bound, plan.bound).astype(np.int64)
-        return Message(update(plan.ring.encode(clipped)), reply_to=message)
+        mechanism = mechanism_of(plan)
+        numbers = np.rint(parameters.astype(np.float64) / (4 * mechanism.grid_step)) + 20 * context.node_id
+        bounded = np.clip(numbers, -mechanism.bound, mechanism.bound).astype(np.int64)
+        return Message(update(mechanism.ring.encode(bounded)), reply_to=message)
 
     return app
 
@@ -112,15 +112,18 @@ def refusing() -> Callable[..., App]:
 
 
 @pytest.fixture
-def spied() -> Callable[..., dict[tuple[str, str], Any]]:
-    """A function: the plan's release function, told of every sum it opens before it does."""
+def spied() -> Callable[..., Mechanism]:
+    """A function: the plan's mechanism, which tells of every sum before it releases it."""
 
-    def made(plan: Plan, note: Callable[[Sum], None]) -> dict[tuple[str, str], Any]:
-        def release(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
-            note(total)
-            return RELEASES[plan.cell](total, plan, noise, round)
+    def made(plan: Plan, note: Callable[[Sum], None]) -> Mechanism:
+        kind: Any = type(mechanism_of(plan))
 
-        return {plan.cell: release}
+        class Spied(kind):
+            def release(self, total: Sum, *rest: Any) -> Any:
+                note(total)
+                return super().release(total, *rest)
+
+        return Spied(plan)
 
     return made
 

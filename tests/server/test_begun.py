@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.privacy import BudgetError, Entry, Plan, StateError, StorageError
+from bract.privacy import BudgetError, Entry, Plan, StateError, StorageError, mechanism_of
 from bract.server.begun import FILE, Begun, forget_begun, note_begun, settle_begun
 from bract.server.training import Training
 
@@ -17,7 +17,7 @@ COHORT = ("a", "b")
 
 @pytest.fixture
 def training(make: Callable[..., Plan], tmp_path: Path) -> Training:
-    return Training(make().named("ab" * 16), tmp_path)
+    return Training(mechanism_of(make().named("ab" * 16)), tmp_path)
 
 
 def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: Training) -> None:
@@ -32,15 +32,15 @@ def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: 
 
 
 def test_the_charge_is_what_a_round_of_the_plan_costs(make: Callable[..., Plan], tmp_path: Path) -> None:
-    training = Training(make(privacy={"noise": "central"}).named("ab" * 16), tmp_path)
-    plan = training.plan
-    assert plan.server_event != plan.round_event
+    mechanism = mechanism_of(make(privacy={"noise": "central"}).named("ab" * 16))
+    training = Training(mechanism, tmp_path)
+    assert mechanism.server_event != mechanism.round_event
     with training.open_ledger() as ledger:
         for number in (1, 2):
             note_begun(training, Begun(number, COHORT, ledger.head))
             settle_begun(training, ledger)
         found = [(entry.round, entry.clients, entry.server, entry.released) for entry in ledger.entries]
-        assert found == [(number, COHORT, plan.server_event, plan.round_event) for number in (1, 2)]
+        assert found == [(number, COHORT, mechanism.server_event, mechanism.round_event) for number in (1, 2)]
 
 
 def test_rounds_of_one_number_are_charged_apart(training: Training) -> None:
@@ -53,10 +53,10 @@ def test_rounds_of_one_number_are_charged_apart(training: Training) -> None:
 
 
 def test_a_round_that_was_charged_is_not_charged_by_its_note(training: Training) -> None:
-    plan = training.plan
+    mechanism = training.mechanism
     with training.open_ledger() as ledger:
         note_begun(training, Begun(1, COHORT, ledger.head))
-        ledger.spend(Entry(1, "made", COHORT, plan.server_event, plan.round_event))
+        ledger.spend(Entry(1, "made", COHORT, mechanism.server_event, mechanism.round_event))
         assert settle_begun(training, ledger) is None
         assert len(ledger.entries) == 1
 
@@ -71,14 +71,14 @@ def test_a_round_in_which_nobody_took_part_costs_nothing(training: Training) -> 
 
 
 def test_a_simulation_makes_its_rounds_again_and_notes_none(training: Training) -> None:
-    simulated = replace(training, plan=training.plan.named(None))
+    simulated = replace(training, mechanism=mechanism_of(training.plan.named(None)))
     with simulated.open_ledger() as ledger:
         note_begun(simulated, Begun(1, COHORT, ledger.head))
         assert not (simulated.folder / FILE).exists()
 
 
 def test_a_simulation_charges_nothing_by_a_note(training: Training) -> None:
-    simulated = replace(training, plan=training.plan.named(None))
+    simulated = replace(training, mechanism=mechanism_of(training.plan.named(None)))
     with simulated.open_ledger() as ledger:
         note_begun(training, Begun(1, COHORT, ledger.head))
         assert settle_begun(simulated, ledger) is None
@@ -104,10 +104,10 @@ def test_a_note_that_cannot_be_read_or_dropped_is_named(training: Training) -> N
         forget_begun(training)
 
 
-def test_a_round_that_the_budget_does_not_cover_is_said_and_nothing_is_charged(training: Training) -> None:
+def test_a_round_beyond_the_budget_is_told_and_not_charged(training: Training) -> None:
     plan = training.plan
     poor = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": 1e-6})})
-    with replace(training, plan=poor).open_ledger() as ledger:
+    with replace(training, mechanism=mechanism_of(poor)).open_ledger() as ledger:
         note_begun(training, Begun(1, COHORT, ledger.head))
         with pytest.raises(BudgetError):
             settle_begun(training, ledger)

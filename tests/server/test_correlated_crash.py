@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy
-from bract.privacy.mechanisms.banded import Correlation
+from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy, mechanism_of
+from bract.privacy.mechanisms.banded import Banded
+from bract.privacy.mechanisms.correlation import Correlation
 from bract.server import rounds
 from bract.server.round_log import Metrics
 from bract.server.rounds import train
@@ -31,8 +32,8 @@ ROUNDS, BANDS, CLIENTS, COUNT = 8, 3, 12, 15
 PLACES: dict[str, tuple[Any, str]] = {
     "before spend": (Ledger, "spend"),
     "after spend": (Ledger, "spend"),
-    "before release": (rounds, "release_correlated"),
-    "after release": (rounds, "release_correlated"),
+    "before release": (Banded, "release"),
+    "after release": (Banded, "release"),
     "before metrics": (Metrics, "write"),
     "before checkpoint": (rounds, "write_checkpoint"),
     "after checkpoint": (rounds, "write_checkpoint"),
@@ -69,7 +70,9 @@ def plan(make: Make) -> Plan:
 
 
 def trained(plan: Plan, folder: Path, app: App, entropy: Any = None, **parts: Any) -> Outcome:
-    return train(LocalGrid(app, CLIENTS), Training(plan, folder, entropy=entropy or SystemEntropy(), **parts))
+    return train(
+        LocalGrid(app, CLIENTS), Training(mechanism_of(plan), folder, entropy=entropy or SystemEntropy(), **parts)
+    )
 
 
 def crashed(place: str, plan: Plan, folder: Path, app: App, number: int, entropy: Any = None) -> None:
@@ -96,15 +99,18 @@ def crashed(place: str, plan: Plan, folder: Path, app: App, number: int, entropy
 def drawn() -> Iterator[list[tuple[Correlation, Correlation]]]:
     """What each round's noise was made of, and what it left for the next."""
     told: list[tuple[Correlation, Correlation]] = []
-    release = rounds.release_correlated
+    release = Banded.release
 
-    def watched(total: Sum, plan: Plan, noise: Keystream, correlation: Correlation) -> tuple[Release, Correlation]:
-        released, after = release(total, plan, noise, correlation)
-        told.append((correlation, after))
+    def watched(
+        self: Banded, total: Sum, round: int, noise: Keystream, past: Correlation
+    ) -> tuple[Release, Correlation | None]:
+        released, after = release(self, total, round, noise, past)
+        assert after is not None
+        told.append((past, after))
         return released, after
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(rounds, "release_correlated", watched)
+        patched.setattr(Banded, "release", watched)
         yield told
 
 
@@ -233,7 +239,7 @@ def test_a_resumed_training_keeps_the_weights_that_it_has(
 ) -> None:
     crashed("after checkpoint", plan, tmp_path, counter, 4)
     first = checkpoint(tmp_path).noise
-    monkeypatch.setattr(Plan, "weights", lambda self, dimension: np.array([1 << 16, 1, 1]))
+    monkeypatch.setattr(Banded, "weights", lambda self, dimension: np.array([1 << 16, 1, 1]))
     last = trained(plan, tmp_path, counter).state.noise
     assert first is not None
     assert last is not None

@@ -16,8 +16,10 @@ from flwr.app import Context, Message
 from scipy.linalg import toeplitz
 from scipy.stats import chi2, norm
 
-from bract.privacy import BudgetError, Keystream, Plan, RoundError, Sum
-from bract.privacy.mechanisms.banded import Correlation, deviations, relative_error
+from bract.privacy import BudgetError, Keystream, Plan, RoundError, Sum, mechanism_of
+from bract.privacy.mechanisms.banded import Banded
+from bract.privacy.mechanisms.correlation import Correlation
+from bract.privacy.mechanisms.factorisation import deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer
 from bract.server import rounds
 from bract.server.cohort import Past
@@ -51,7 +53,13 @@ def banded(make: Make) -> Make:
 
 
 def training(plan: Plan, folder: Path, **parts: Any) -> Training:
-    return Training(plan, folder, **({"entropy": SeededEntropy(5)} | parts))
+    return Training(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+
+
+def banded_of(plan: Plan) -> Banded:
+    mechanism = mechanism_of(plan)
+    assert isinstance(mechanism, Banded)
+    return mechanism
 
 
 def cohorts(folder: Path) -> list[tuple[int, list[int]]]:
@@ -88,7 +96,9 @@ def silent_devices(update: Any) -> Callable[[Plan], App]:
     """A function: devices that send zeros, so that the model is noise alone."""
 
     def made(plan: Plan) -> App:
-        zeros = plan.ring.encode(np.zeros(plan.coordinates(3 * math.prod(WIDE) + 3), dtype=np.int64))
+        mechanism = mechanism_of(plan)
+        count = mechanism.coordinates(3 * math.prod(WIDE) + 3)
+        zeros = mechanism.ring.encode(np.zeros(count, dtype=np.int64))
         return lambda message, context: Message(update(zeros), reply_to=message)
 
     return made
@@ -106,7 +116,7 @@ def noise_of(silent_devices: Callable[[Plan], App], tmp_path: Path) -> Callable[
         train(grid, training(plan, folder, observer=keeping, entropy=SeededEntropy(seed)))
         models = np.array(keeping.models)
         noise = (models[1:] - models[0]) * plan.cohort.size
-        return noise / plan.noise_std(noise.shape[1])
+        return noise / mechanism_of(plan).noise_std(noise.shape[1])
 
     return made
 
@@ -121,7 +131,7 @@ def test_what_is_released_is_correlated_as_its_weights_say(
     steps = np.diff(models, axis=0, prepend=0.0)
     released = steps - momentum * np.vstack([np.zeros(models.shape[1]), steps[:-1]])
     count = released.shape[1]
-    weights = plan.weights(count)
+    weights = banded_of(plan).weights(count)
     assert len(weights) == BANDS
     column = np.zeros(ROUNDS)
     column[:BANDS] = weights / np.linalg.norm(weights.astype(float))
@@ -142,7 +152,7 @@ def test_the_noise_in_the_model_is_as_little_as_predicted(
     tables: dict[str, Any] = {"data": {"shape": list(WIDE)}, "server": {"momentum": momentum}}
     plan, independent = banded(**tables), banded(**tables, privacy={"bands": 1})
     squares = {}
-    for each, weights in ((plan, plan.weights(12_291)), (independent, [1.0])):
+    for each, weights in ((plan, banded_of(plan).weights(12_291)), (independent, [1.0])):
         noise = noise_of(each, 2)
         squares[each.bands] = (noise**2).sum()
         for row, predicted in zip(noise, deviations(weights, ROUNDS, momentum), strict=True):
@@ -196,13 +206,13 @@ def test_devices_that_drop_out_do_not_bring_others_back_too_early(
     assert least_gap(tmp_path) >= BANDS
 
 
-def test_a_client_that_is_back_too_early_ends_the_round_before_anything_is_charged_or_released(
+def test_a_client_that_is_back_too_early_ends_the_round(
     banded: Make, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever chose the cohort."""
     released: list[int] = []
-    correlated = rounds.release_correlated
-    monkeypatch.setattr(rounds, "release_correlated", lambda *a: released.append(1) or correlated(*a))
+    release = Banded.release
+    monkeypatch.setattr(Banded, "release", lambda *a: released.append(1) or release(*a))
     monkeypatch.setattr(rounds, "choose_cohort", lambda available, *rest: ["0", "1"])
     with pytest.raises(ValueError, match="2 clients are back in round 2 before 3 rounds have passed"):
         train(LocalGrid(counter, CLIENTS), training(banded(), tmp_path))
@@ -264,12 +274,13 @@ def test_why_a_round_has_no_cohort_is_told_apart(banded: Make) -> None:
 
 def test_a_sum_that_wrapped_around_is_released_as_if_it_had_not(banded: Make) -> None:
     """A hostile device can bring a coordinate there: noise then must not depend on which side a record tips it to."""
-    plan, count = banded(), 1000
+    mechanism, count = banded_of(banded()), 1000
     past = tuple(np.arange(count) * number for number in (1, -7))
-    total = np.random.default_rng(3).integers(-plan.bound, plan.bound, count)
+    total = np.random.default_rng(3).integers(-mechanism.bound, mechanism.bound, count)
     released = []
-    for shift in (0, 1 << plan.ring.bits):
-        state = Correlation(plan.weights(count), past)
-        release, after = rounds.release_correlated(Sum(total + shift), plan, Keystream(bytes(32)), state)
+    for shift in (0, 1 << mechanism.ring.bits):
+        state = Correlation(mechanism.weights(count), past)
+        release, after = mechanism.release(Sum(total + shift), 1, Keystream(bytes(32)), state)
+        assert after is not None
         released.append((release.vector.tobytes(), after.past[0].tobytes()))
     assert released[0] == released[1]

@@ -17,7 +17,7 @@ from bract.client.device import Device
 from bract.client.memory.device_ledger import FILE, Spending
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.privacy import Plan, RoundError
+from bract.privacy import Plan, RoundError, mechanism_of
 from bract.privacy.ledger.statement import read_ledger
 from bract.server.rounds import train
 from bract.server.training import Training
@@ -35,7 +35,7 @@ def plan(make: Make) -> Plan:
         data={"clients": CLIENTS},
         cohort={"size": CLIENTS, "minimum": 2},
         privacy={"noise": "local", "epsilon": 2.0, "noise_multiplier": None},
-    ).resolved()
+    )
 
 
 def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
@@ -54,7 +54,7 @@ def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
 
 
 def go(plan: Plan, grid: LocalGrid, folder: Path, seed: int) -> Any:
-    return train(grid, Training(plan, folder, entropy=SeededEntropy(seed)))
+    return train(grid, Training(mechanism_of(plan), folder, entropy=SeededEntropy(seed)))
 
 
 def twin(plan: Plan) -> Plan:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from bract.privacy import Plan
+from bract.privacy import Plan, mechanism_of
 from bract.privacy.messages import ANSWER, SECAGG, WHO
 from bract.privacy.secagg.identity import introduce, new_identity
 from bract.server.directory import Directory
@@ -58,7 +58,7 @@ def nodes(grid: Any, make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def made(**shows: Any) -> tuple[Nodes, Directory]:
         found = Nodes(grid.clock, {int(name[1:]): said for name, said in shows.items()})
-        return found, Directory(found, make())  # pyright: ignore[reportArgumentType]
+        return found, Directory(found, mechanism_of(make()))  # pyright: ignore[reportArgumentType]
 
     return made
 
@@ -95,7 +95,7 @@ def test_two_live_nodes_of_one_name_are_said_once(grid: Any, make: Make) -> None
     """A copied state folder, or an identity in use twice, is not passed over; a node that has gone is none of two."""
     said: list[str] = []
     found = Nodes(grid.clock, {7: b"a" * 64, 9: b"b", 12: b"a" * 64})
-    directory = Directory(found, make(), say=said.append)  # pyright: ignore[reportArgumentType]
+    directory = Directory(found, mechanism_of(make()), say=said.append)  # pyright: ignore[reportArgumentType]
     for connected in ([7, 9], [9], [12, 9]):
         found.connected = lambda connected=connected: connected
         directory.present()
@@ -125,7 +125,7 @@ def test_a_node_that_showed_no_name_is_asked_again_when_a_cohort_is_gathered(nod
     assert grid.asked == [[7, 9], [7]]
 
 
-def test_a_node_that_shows_anothers_identity_without_its_signature_keeps_nobody_out(grid: Any, make: Make) -> None:
+def test_an_identity_that_is_not_signed_for_keeps_nobody_out(grid: Any, make: Make) -> None:
     plan, owner, other, run = make(), new_identity(), new_identity(), 5
     digest = bytes.fromhex(plan.digest)
     forged = (
@@ -138,7 +138,7 @@ def test_a_node_that_shows_anothers_identity_without_its_signature_keeps_nobody_
     signatures = dict(enumerate((introduce(owner, run, digest), *forged), 7))
     found = Nodes(grid.clock, dict.fromkeys(signatures, owner.public.hex().encode()))
     found.signatures = signatures
-    directory = Directory(found, plan, run)  # pyright: ignore[reportArgumentType]
+    directory = Directory(found, mechanism_of(plan), run)  # pyright: ignore[reportArgumentType]
     for connected in ([7], [*signatures]):
         found.connected = lambda connected=connected: connected
         assert directory.present() == {owner.public.hex(): 7}

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 
-from bract.privacy import Plan
+from bract.privacy import Plan, mechanism_of
 from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, TRAIN, UPDATE, Code, Offer, read_offer, read_parameters
 from bract.privacy.plan.plan import Privacy
 from bract.server.exchange import LATE, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
+MECHANISM = mechanism_of(PLAN)
 COUNT = 5
-WORDS = PLAN.ring.words(COUNT)
+WORDS = MECHANISM.ring.words(COUNT)
 Update = Callable[..., RecordDict]
 
 
@@ -30,16 +31,16 @@ def request(node: int) -> Request:
 
 def ask(grid: Any, cohort: list[int], deadline: float = 10.0) -> list[Answer]:
     requests = [request(node) for node in cohort]
-    return list(exchange(grid, PLAN, requests, np.zeros(COUNT, dtype=np.float32), deadline))
+    return list(exchange(grid, MECHANISM, requests, np.zeros(COUNT, dtype=np.float32), deadline))
 
 
 def test_the_words_of_the_plan_here_hold_several_coordinates() -> None:
     assert WORDS == 3 < COUNT
 
 
-def test_each_node_of_the_cohort_is_offered_the_round_the_plan_and_the_parameters(grid: Any) -> None:
+def test_each_node_is_offered_round_plan_and_parameters(grid: Any) -> None:
     parameters = np.linspace(-1, 1, COUNT).astype(np.float32)
-    list(exchange(grid, PLAN, [request(5), request(7)], parameters, 10.0))
+    list(exchange(grid, MECHANISM, [request(5), request(7)], parameters, 10.0))
     assert [m.metadata.dst_node_id for m in grid.pushed] == [5, 7]
     for message in grid.pushed:
         assert set(message.content) == {OFFER, PARAMETERS}
@@ -68,9 +69,10 @@ def test_an_answer_does_not_print_its_update(grid: Any, update: Update) -> None:
     assert "987654321" not in repr(answer)
 
 
-def test_answers_come_as_they_arrive_before_the_next_are_asked_for(grid: Any, update: Update) -> None:
+def test_answers_come_as_they_arrive(grid: Any, update: Update) -> None:
+    """Before the next are asked for."""
     grid.pulls = [[grid.reply(7, update(words(7)))], [], [grid.reply(5, update(words(5)))]]
-    arriving = exchange(grid, PLAN, [request(5), request(7)], np.zeros(COUNT, dtype=np.float32), 10.0)
+    arriving = exchange(grid, MECHANISM, [request(5), request(7)], np.zeros(COUNT, dtype=np.float32), 10.0)
     assert next(arriving).node == 7
     assert len(grid.waited_for) == 1
     assert next(arriving).node == 5

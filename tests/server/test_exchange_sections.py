@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from bract.privacy import Plan
+from bract.privacy import Plan, mechanism_of
 from bract.privacy.messages import (
     ANSWER,
     CONSENT,
@@ -28,13 +28,14 @@ from bract.privacy.plan.plan import Privacy
 from bract.server.exchange import GIVEN, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
+MECHANISM = mechanism_of(PLAN)
 COUNT = 5
 Update = Callable[..., RecordDict]
 OK = ConfigRecord({"code": "ok"})
 
 
 def words(node: int) -> np.ndarray:
-    return np.arange(PLAN.ring.words(COUNT), dtype=np.uint64) + np.uint64(node)
+    return np.arange(MECHANISM.ring.words(COUNT), dtype=np.uint64) + np.uint64(node)
 
 
 def request(node: int, kind: str = TRAIN, **sections: bytes) -> Request:
@@ -42,7 +43,7 @@ def request(node: int, kind: str = TRAIN, **sections: bytes) -> Request:
 
 
 def ask_of(grid: Any, requests: list[Request]) -> list[Answer]:
-    return list(exchange(grid, PLAN, requests, np.zeros(COUNT, dtype=np.float32), 10.0))
+    return list(exchange(grid, MECHANISM, requests, np.zeros(COUNT, dtype=np.float32), 10.0))
 
 
 @pytest.mark.parametrize("kind", [KEYS, SHARES, CONSENT, UNMASK])

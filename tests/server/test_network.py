@@ -11,7 +11,8 @@ from torch import nn
 
 from bract.cli.main import run
 from bract.models import MODELS, count_parameters
-from bract.privacy import Plan, PlanError, make_plan, read_plan
+from bract.privacy import Plan, PlanError, make_plan
+from bract.privacy.accept import accept_plan
 from bract.server.network import check_trainable
 
 FAULTS = {
@@ -79,4 +80,4 @@ def test_of_clients_does_not_ask_for_an_engine() -> None:
 
 def test_is_read_where_it_says_how_many_parameters_there_are() -> None:
     text = make_plan(plan("model.parameters=121930"), Plan).offered()
-    assert read_plan(text, count_parameters).parameters == 121930
+    assert accept_plan(text, count_parameters).plan.parameters == 121930

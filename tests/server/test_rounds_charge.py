@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import Budget, Ledger, Plan, RoundError, StorageError, Sum
+from bract.privacy import Budget, Ledger, Mechanism, Plan, RoundError, StorageError, Sum, mechanism_of
 from bract.privacy.plan.plan import Cohort, Data, Model, Privacy
 from bract.server.rounds import train
 from bract.server.training import Training
@@ -25,8 +25,8 @@ CLIENTS = 4
 NOISES = ["central", "local"]
 
 
-def training(plan: Plan, folder: Path, **parts: Any) -> Training:
-    return Training(plan, folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
+    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
@@ -47,8 +47,8 @@ class TestTheCharge:
         self, make: Make, counter: App, tmp_path: Path, spied: Call
     ) -> None:
         plan, seen = make(), []
-        releases = spied(plan, lambda _: seen.append(charged_rounds(tmp_path)))
-        train(grid(counter), training(plan, tmp_path, releases=releases))
+        noting = spied(plan, lambda _: seen.append(charged_rounds(tmp_path)))
+        train(grid(counter), training(plan, tmp_path, noting))
         assert seen == [[1], [1, 2], [1, 2, 3]]
 
     def test_is_not_made_before_the_server_has_enough_answers_to_release(
@@ -94,7 +94,7 @@ class TestTheCharge:
 
         monkeypatch.setattr(Ledger, "spend", full)
         with pytest.raises(StorageError):
-            train(grid(watching), training(plan, tmp_path, releases=spied(plan, opened.append)))
+            train(grid(watching), training(plan, tmp_path, mechanism=spied(plan, opened.append)))
         assert not opened
         assert bool(offered) == (noise == "central")
 
@@ -104,22 +104,24 @@ class TestTheCharge:
         self, make: Make, counter: App, tmp_path: Path, noise: str, unit: str, rate: float
     ) -> None:
         plan = make(privacy={"noise": noise, "unit": unit, "sampling_rate": rate})
+        mechanism = mechanism_of(plan)
         train(grid(counter), training(plan, tmp_path))
-        with Ledger(tmp_path / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+        with Ledger(tmp_path / "ledger.jsonl", mechanism.budget, plan.digest) as ledger:
             for entry in ledger.entries:
                 assert sorted(set(entry.clients)) == list(entry.clients)
-                assert (entry.server, entry.released) == (plan.server_event, plan.round_event)
+                assert (entry.server, entry.released) == (mechanism.server_event, mechanism.round_event)
             assert len({entry.release for entry in ledger.entries}) == 3
 
 
 class TestTooFewDevices:
-    def test_end_the_round_without_a_release_and_with_the_charge_of_those_that_trained_where_the_server_noises(
+    def test_end_the_round_and_those_that_trained_are_charged(
         self, make: Make, counter: App, tmp_path: Path, refusing: Call, spied: Call
     ) -> None:
+        """Nothing is released; the server adds the noise."""
         plan, opened = make(), []
         app = refusing(counter, {FIRST_NODE, FIRST_NODE + 1, FIRST_NODE + 2})
         with pytest.raises(RoundError, match=r"1 of 4 devices .* needs 2 \(1 said ok, 3 said refused\)"):
-            train(grid(app), training(plan, tmp_path, releases=spied(plan, opened.append)))
+            train(grid(app), training(plan, tmp_path, mechanism=spied(plan, opened.append)))
         assert not opened
         assert [entry["clients"] for entry in entries(tmp_path)] == [["3"]]
 
@@ -169,9 +171,7 @@ class TestTooFewDevices:
 
 
 class TestTheEndOfTheBudget:
-    def test_stops_the_training_with_the_state_of_the_last_paid_round(
-        self, counter: App, tmp_path: Path, spied: Call
-    ) -> None:
+    def test_stops_with_the_state_of_the_last_paid_round(self, counter: App, tmp_path: Path, spied: Call) -> None:
         """A plan that nobody checked: its ledger ends it."""
         plan = Plan(
             data=Data(shape=(1, 2, 2), classes=3, clients=4),
@@ -179,14 +179,14 @@ class TestTheEndOfTheBudget:
             cohort=Cohort(rounds=9, size=4),
             privacy=Privacy(epsilon=2.0, delta=1e-3, noise_multiplier=1.0),
         )
-        assert plan.cost() > 2.0
+        assert mechanism_of(plan).cost() > 2.0
         opened: list[Sum] = []
-        outcome = train(grid(counter), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        outcome = train(grid(counter), training(plan, tmp_path, mechanism=spied(plan, opened.append)))
         assert outcome.stopped is not None
         assert 0 < outcome.state.round < 9
         assert len(opened) == outcome.state.round == len(entries(tmp_path))
         assert 0 < outcome.epsilon["released"] <= 2.0
-        again = train(grid(counter), training(plan, tmp_path, releases=spied(plan, opened.append)))
+        again = train(grid(counter), training(plan, tmp_path, mechanism=spied(plan, opened.append)))
         assert again.stopped is not None
         assert again.state.round == outcome.state.round == len(opened)
 
@@ -203,7 +203,7 @@ class TestTheEndOfTheBudget:
         assert charged_rounds(tmp_path) == [1, 2]
 
 
-def test_the_budget_of_a_plan_binds_the_view_that_its_noise_protects(make: Make) -> None:
+def test_a_budget_binds_the_view_that_the_noise_protects(make: Make) -> None:
     views = {"central": "released", "local": "server", "distributed": "server"}
     for noise, view in views.items():
         for unit, rate in (("record", 0.5), ("client", 1.0)):
@@ -212,7 +212,7 @@ def test_the_budget_of_a_plan_binds_the_view_that_its_noise_protects(make: Make)
                 privacy={"noise": noise, "unit": unit, "sampling_rate": rate},
                 aggregation={"protocol": "secagg"},
             )
-            assert plan.budget == Budget(8.0, 1e-3, unit, view)
+            assert mechanism_of(plan).budget == Budget(8.0, 1e-3, unit, view)
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])

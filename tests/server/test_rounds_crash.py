@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy
+from bract.privacy import Keystream, Ledger, Mechanism, Plan, SystemEntropy, mechanism_of
+from bract.privacy.mechanisms.central import Central
 from bract.privacy.messages import PARAMETERS
 from bract.server import rounds
 from bract.server.aggregation import plain as plain_sum
-from bract.server.release import RELEASES
 from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
@@ -29,8 +29,8 @@ CLIENTS = 4
 NOISES = ["central", "local"]
 
 
-def training(plan: Plan, folder: Path, **parts: Any) -> Training:
-    return Training(plan, folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
+    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
@@ -69,8 +69,8 @@ PLACES: dict[str, tuple[Any, str]] = {
     "amid exchange": (plain_sum, "exchange"),
     "before spend": (Ledger, "spend"),
     "after spend": (Ledger, "spend"),
-    "before release": (RELEASES, ""),
-    "after release": (RELEASES, ""),
+    "before release": (Mechanism, "release"),
+    "after release": (Mechanism, "release"),
     "before step": (rounds, "step"),
     "before metrics": (Metrics, "write"),
     "after metrics": (Metrics, "write"),
@@ -107,19 +107,16 @@ def crashed(place: str, plan: Plan, folder: Path, app: App, number: int, entropy
     """Train in the folder until the process dies at `place` of round `number`."""
     noting = Noting(entropy or SeededEntropy(5))
     owner, name = PLACES[place]
+    owner = type(mechanism_of(plan)) if owner is Mechanism else owner
     when = place.split()[0]
 
     def now() -> bool:
         return noting.round == number
 
     with pytest.MonkeyPatch.context() as patched:
-        releases = RELEASES
-        if owner is RELEASES:
-            releases = {cell: deadly(release, when, now) for cell, release in RELEASES.items()}
-        else:
-            patched.setattr(owner, name, deadly(getattr(owner, name), when, now))
+        patched.setattr(owner, name, deadly(getattr(owner, name), when, now))
         with pytest.raises(Crash):
-            train(grid(app), training(plan, folder, entropy=noting, releases=releases))
+            train(grid(app), training(plan, folder, entropy=noting))
 
 
 class TestACrash:
@@ -155,17 +152,17 @@ class TestACrash:
 
     @pytest.mark.parametrize("place", [place for place in PLACES if place not in UNPAID])
     @pytest.mark.parametrize("noise", NOISES)
-    def test_after_the_charge_costs_a_second_charge_where_randomness_is_not_seeded(
+    def test_after_the_charge_costs_a_second_one_unless_seeded(
         self, make: Make, counter: App, tmp_path: Path, place: str, noise: str
     ) -> None:
         plan = make(privacy={"noise": noise})
         crashed(place, plan, tmp_path, counter, 2, entropy=SystemEntropy())
         assert charged_rounds(tmp_path) == [1, 2]
-        outcome = train(grid(counter), Training(plan, tmp_path))
+        outcome = train(grid(counter), Training(mechanism_of(plan), tmp_path))
         assert charged_rounds(tmp_path) == [1, 2, 2]
         assert outcome.state.round == 2  # the third release was paid for by the one that was lost
         assert outcome.stopped is not None
-        assert outcome.epsilon["released"] == pytest.approx(plan.cost())
+        assert outcome.epsilon["released"] == pytest.approx(mechanism_of(plan).cost())
         assert len({entry["release"] for entry in entries(tmp_path)}) == 3
 
     def test_in_the_first_round_starts_from_the_same_model(self, make: Make, counter: App, tmp_path: Path) -> None:
@@ -179,12 +176,12 @@ class TestACrash:
             return counter(message, context)
 
         assert first is not None
-        train(grid(watching), Training(make(), tmp_path))
+        train(grid(watching), Training(mechanism_of(make()), tmp_path))
         assert offered[0] == first.parameters.astype("<f4").tobytes()
 
     def test_before_the_charge_costs_nothing(self, make: Make, counter: App, tmp_path: Path) -> None:
         crashed("before spend", make(), tmp_path, counter, 2, entropy=SystemEntropy())
-        outcome = train(grid(counter), Training(make(), tmp_path))
+        outcome = train(grid(counter), Training(mechanism_of(make()), tmp_path))
         assert charged_rounds(tmp_path) == [1, 2, 3]
         assert outcome.stopped is None
 
@@ -205,16 +202,17 @@ class TestACrash:
         """The resumed run makes the very same release again, which is why it is paid for once."""
         plan, noised = make(), []
 
-        def release(total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
-            released = RELEASES[plan.cell](total, plan, noise, round)
-            noised.append(released.vector)
-            return released
+        class Watched(Central):
+            def release(self, *arguments: Any) -> Any:
+                released = super().release(*arguments)
+                noised.append(released[0].vector)
+                return released
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(rounds, "average", lambda plan, number, *rest: crash() if number == 2 else rest[-1])
             with pytest.raises(Crash):
-                train(grid(counter), training(plan, tmp_path, releases={plan.cell: release}))
-        train(grid(counter), training(plan, tmp_path, releases={plan.cell: release}))
+                train(grid(counter), training(plan, tmp_path, Watched(plan)))
+        train(grid(counter), training(plan, tmp_path, Watched(plan)))
         assert len(noised) == 4
         assert np.array_equal(noised[1], noised[2])
 
@@ -242,5 +240,5 @@ class TestResuming:
 def test_the_ledger_is_let_go_of_however_the_training_ends(make: Make, counter: App, tmp_path: Path) -> None:
     plan = make()
     crashed("before release", plan, tmp_path, counter, 2)
-    with Ledger(tmp_path / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+    with Ledger(tmp_path / "ledger.jsonl", mechanism_of(plan).budget, plan.digest) as ledger:
         assert len(ledger.entries) == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import Ledger, Plan, StateError, SystemEntropy
+from bract.privacy import Ledger, Mechanism, Plan, StateError, SystemEntropy, mechanism_of
 from bract.server.rounds import train
 from bract.server.training import Outcome, Training
 from bract.simulations.local_grid import LocalGrid
@@ -24,8 +24,8 @@ Call = Callable[..., Any]
 CLIENTS = 4
 
 
-def training(plan: Plan, folder: Path, **parts: Any) -> Training:
-    return Training(plan, folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
+    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
@@ -124,13 +124,15 @@ class TestResuming:
         assert "checksum" in self.refusal(make, tmp_path)
 
     @pytest.mark.parametrize("entropy", [SystemEntropy(), SeededEntropy(5)])
-    def test_from_an_older_checkpoint_or_none_is_no_way_to_spend_twice(
+    def test_from_an_older_checkpoint_or_none_never_spends_twice(
         self, make: Make, counter: App, tmp_path: Path, entropy: Any, spied: Call
     ) -> None:
         plan, opened = make(), []
         train(grid(counter), training(plan, tmp_path, entropy=entropy))
         (tmp_path / "checkpoint.bract").unlink()
-        outcome = train(grid(counter), training(plan, tmp_path, entropy=entropy, releases=spied(plan, opened.append)))
+        outcome = train(
+            grid(counter), training(plan, tmp_path, entropy=entropy, mechanism=spied(plan, opened.append))
+        )
         assert outcome.stopped is not None
         assert not opened
         assert charged_rounds(tmp_path) == [1, 2, 3]
@@ -138,5 +140,5 @@ class TestResuming:
     def test_while_another_process_trains_in_the_folder_is_refused(self, make: Make, tmp_path: Path) -> None:
         plan = make()
         tmp_path.mkdir(exist_ok=True)
-        with Ledger(tmp_path / "ledger.jsonl", plan.budget, plan.digest):
+        with Ledger(tmp_path / "ledger.jsonl", mechanism_of(plan).budget, plan.digest):
             assert "in use by another process" in self.refusal(make, tmp_path)

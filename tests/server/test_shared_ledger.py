@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flwr.app import Context, RecordDict
 
-from bract.privacy import Budget, Entry, Gaussian, Plan, PlanError, StateError
+from bract.privacy import Budget, Entry, Gaussian, Plan, PlanError, StateError, mechanism_of
 from bract.privacy.ledger.ledger import PopulationLedger, new_population
 from bract.privacy.ledger.statement import read_ledger
 from bract.server.app import main
@@ -32,7 +32,7 @@ def shared(tmp_path: Path) -> Path:
 
 def training(plan: Plan, folder: Path, shared: Path | None = None, **parts: Any) -> Training:
     folder.mkdir(exist_ok=True)
-    return Training(plan, folder, **({"entropy": SeededEntropy(5), "shared_ledger": shared} | parts))
+    return Training(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5), "shared_ledger": shared} | parts))
 
 
 def spend(run: Training, number: int = 1) -> None:
@@ -127,11 +127,10 @@ class TestTwoTrainings:
         assert second
         assert second > 1.2 * first
 
-    def test_end_where_the_shared_budget_ends_though_each_plan_has_one_of_its_own(
-        self, make: Make, counter: Any, tmp_path: Path
-    ) -> None:
+    def test_end_where_the_shared_budget_ends(self, make: Make, counter: Any, tmp_path: Path) -> None:
+        """Though each plan has one of its own."""
         plan = make()
-        new_population(tmp_path / "tight", Budget(plan.cost() * 1.15, 1e-3, "record", "released"))
+        new_population(tmp_path / "tight", Budget(mechanism_of(plan).cost() * 1.15, 1e-3, "record", "released"))
         first = train(LocalGrid(counter, CLIENTS), training(plan, tmp_path / "a", tmp_path / "tight"))
         assert first.stopped is None
         other = make(privacy={"noise_multiplier": 3.5})

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from bract.privacy import Ledger, Plan, RoundError, SystemEntropy
-from bract.privacy.mechanisms.banded import Correlation
+from bract.privacy import Ledger, Plan, RoundError, SystemEntropy, mechanism_of
+from bract.privacy.mechanisms.correlation import Correlation
 from bract.privacy.messages import ANSWER, OFFER
 from bract.server import rounds, tries
 from bract.server.answers import Unfinished
@@ -86,7 +86,7 @@ class Fleet:
         return LocalGrid(self.app, clients, self.work)
 
     def train(self, plan: Plan, folder: Path, pauses: tuple[float, ...] = PAUSES, **parts: Any) -> Outcome:
-        return train(self.grid(), Training(plan, folder, observer=self.hearing, pauses=pauses, **parts))
+        return train(self.grid(), Training(mechanism_of(plan), folder, observer=self.hearing, pauses=pauses, **parts))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ class TestARoundThatNobodyTookPartIn:
                 return NODES[: 2 + len(fleet.waited)]
 
         grid = Filling(fleet.app, CLIENTS, fleet.work)
-        outcome = train(grid, Training(plan, tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        outcome = train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert outcome.releases == 3
         assert fleet.waited == [1.0]
         assert fleet.hearing.lines[0] == "round 1: 2 devices are connected, the round needs 3"
@@ -151,7 +151,7 @@ class TestARoundThatNobodyTookPartIn:
             fleet.train(plan, tmp_path)
         assert fleet.waited == []
 
-    def test_because_all_refuse_to_say_who_they_are_is_not_tried_again(
+    def test_because_all_refuse_to_give_names_is_not_tried_again(
         self, fleet: Fleet, plan: Plan, tmp_path: Path
     ) -> None:
         class Refusing(LocalGrid):
@@ -160,11 +160,11 @@ class TestARoundThatNobodyTookPartIn:
 
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
         with pytest.raises(Unfinished, match=r"^error: 0 devices say who they are, .* needs 3 \(4 said refused\)"):
-            train(grid, Training(plan, tmp_path, observer=fleet.hearing, pauses=PAUSES))
+            train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert fleet.waited == []
         assert entries(tmp_path) == []
 
-    def test_because_some_refuse_to_say_who_they_are_waits_for_others(
+    def test_because_some_refuse_to_give_names_waits_for_others(
         self, fleet: Fleet, plan: Plan, tmp_path: Path
     ) -> None:
         class Refusing(LocalGrid):
@@ -174,7 +174,7 @@ class TestARoundThatNobodyTookPartIn:
                 return super()._named(message)
 
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
-        outcome = train(grid, Training(plan, tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        outcome = train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert outcome.releases == 3
         assert fleet.hearing.lines[0] == "round 1: 2 devices say who they are, the round needs 3 (2 said refused)"
 
@@ -202,7 +202,7 @@ class TestARoundThatSomeTookPartIn:
             (1, NAMES), (2, NAMES), (3, NAMES),
         ]  # fmt: skip
         assert Counter(fleet.asked) == Counter((number, node) for number in (1, 2, 3) for node in NODES)
-        assert outcome.epsilon["released"] == pytest.approx(plan.cost())
+        assert outcome.epsilon["released"] == pytest.approx(mechanism_of(plan).cost())
 
     def test_changes_nothing_but_the_number(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(2, NODES[:2], "late")

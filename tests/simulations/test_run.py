@@ -15,8 +15,8 @@ from bract.privacy import DataError, Keystream, Sum, SystemEntropy, override, re
 from bract.server.round_log import RoundRecord
 from bract.simulations.population import make_population
 from bract.simulations.run import simulate
-from bract.simulations.study import Study, make_study
-from bract.simulations.unprotected import OPEN_MECHANISMS, OPEN_RELEASES
+from bract.simulations.study import Study, make_study, mechanism_for
+from bract.simulations.unprotected import open_contribution
 
 CPU = torch.device("cpu")
 
@@ -88,12 +88,13 @@ def test_unprotected_sums_are_plain_gradient_sums(tiny_plan: Path) -> None:
     study = study_of(tiny_plan, "privacy.unit=none", "privacy.sampling_rate=1")
     data = Records(torch.randn(7, 1, 12, 12), torch.arange(7) % 3)
     model = build("cnn", (1, 12, 12), 3, seed=1)
-    task = Task(study, read_flat(model), data, SystemEntropy().keystream)
-    total = OPEN_MECHANISMS[study.cell](task)
+    mechanism = mechanism_for(study)
+    task = Task(mechanism, read_flat(model), data, SystemEntropy().keystream)
+    total = open_contribution(task)
     torch.nn.functional.cross_entropy(model(data.features), data.labels, reduction="sum").backward()
     expected = torch.cat([p.grad.flatten() for p in model.parameters()]).numpy()
-    assert np.allclose(total.vector * study.grid_step, expected, rtol=1e-4, atol=1e-6)
-    release = OPEN_RELEASES[study.cell](Sum(total.vector), study, Keystream(bytes(32)), 1)
+    assert np.allclose(total.vector * mechanism.grid_step, expected, rtol=1e-4, atol=1e-6)
+    release = mechanism.release(Sum(total.vector), 1, Keystream(bytes(32)))[0]
     assert np.allclose(release.vector, -study.training.learning_rate * expected / 25, rtol=1e-4, atol=1e-6)
 
 
@@ -101,8 +102,9 @@ def test_an_unprotected_device_without_a_sample_sends_zeros(tiny_plan: Path) -> 
     for noise in ("central", "local"):
         study = study_of(tiny_plan, "privacy.unit=none", "privacy.sampling_rate=1e-12", f"privacy.noise={noise}")
         parameters = read_flat(build("cnn", (1, 12, 12), 3, seed=1))
-        task = Task(study, parameters, Records(torch.randn(3, 1, 12, 12), torch.arange(3)), SystemEntropy().keystream)
-        assert not OPEN_MECHANISMS[study.cell](task).vector.any()
+        few = Records(torch.randn(3, 1, 12, 12), torch.arange(3))
+        task = Task(mechanism_for(study), parameters, few, SystemEntropy().keystream)
+        assert not open_contribution(task).vector.any()
 
 
 def test_the_population_holds_every_training_record_once_and_no_test_record(tiny_plan: Path, tiny_data: Path) -> None:

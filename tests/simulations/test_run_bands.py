@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bract.privacy import override, read_tables
-from bract.privacy.mechanisms.banded import relative_error
+from bract.privacy.mechanisms.factorisation import relative_error
 from bract.server.state import ServerState, read_checkpoint
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study

@@ -15,7 +15,7 @@ from bract.privacy.accounting.accountant import epsilon, spent
 from bract.privacy.accounting.events import to_json
 from bract.server.state import ServerState, read_checkpoint
 from bract.simulations.run import simulate
-from bract.simulations.study import Study, make_study
+from bract.simulations.study import Study, make_study, mechanism_for
 
 PLACES = ["central", "distributed", "local"]
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in PLACES]
@@ -43,13 +43,13 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_a_training_in_each_cell_is_charged_what_its_plan_says_and_writes_its_report(
-    cell: Cell, tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_each_cell_is_charged_what_its_plan_says(cell: Cell, tiny_plan: Path, tmp_path: Path) -> None:
+    """And it writes its report."""
     unit, noise = cell
     study = study_of(tiny_plan, cell)
     result = simulate(study, tmp_path / "run")
-    server, released = study.event("server", 5), study.event("released", 5)
+    mechanism = mechanism_for(study)
+    server, released = mechanism.event("server", 5), mechanism.event("released", 5)
     assert (result.rounds, result.stopped, result.unit, result.noise) == (3, None, unit, noise)
     assert math.isfinite(result.loss)
     assert [(e["server"], e["released"]) for e in entries(tmp_path / "run")] == [
@@ -64,7 +64,7 @@ def test_a_training_in_each_cell_is_charged_what_its_plan_says_and_writes_its_re
         assert result.epsilon["server"] == pytest.approx(epsilon(Composed(server, 3), delta), rel=1e-3)
         assert result.epsilon["server"] >= result.epsilon["released"]
     if noise == "distributed":  # nobody dropped out: more noise arrived than was claimed
-        assert result.epsilon["released"] == result.epsilon["server"] < 0.9 * study.cost() <= 0.9 * 8
+        assert result.epsilon["released"] == result.epsilon["server"] < 0.9 * mechanism.cost() <= 0.9 * 8
     assert f"one {unit}" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -82,13 +82,14 @@ def test_masks_change_no_bit_of_a_model_of_shared_noise(cell: Cell, tiny_plan: P
 
 
 @pytest.mark.parametrize("cell", SHARED, ids="-".join)
-def test_noise_for_dropouts_that_do_not_happen_comes_off_to_the_last_bit(
+def test_noise_for_dropouts_that_do_not_happen_comes_off(
     cell: Cell, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """To the last bit."""
     study = study_of(tiny_plan, cell, "privacy.shares=xnoise", "aggregation.dropouts=0.2")
-    assert len(study.place.layers) == 1
+    assert len(mechanism_for(study).layers) == 1
     layered = trained(study, tmp_path / "layered")
-    for place in ("client.protect", "server.secagg"):
+    for place in ("privacy.mechanisms.distributed", "server.aggregation.secure"):
         monkeypatch.setattr(f"bract.{place}.layer_noise", lambda some, seeds, count: np.zeros(count, dtype=np.int64))
     without = trained(study, tmp_path / "without")
     assert layered.round == without.round == 3
@@ -105,12 +106,14 @@ def test_another_seed_gives_another_model_and_the_same_claim(cell: Cell, tiny_pl
 
 
 @pytest.mark.parametrize(("unit", "places"), [("record", PLACES[:2]), ("client", PLACES)], ids=["record", "client"])
-def test_but_for_the_noise_all_places_of_noise_train_the_same_model(
+def test_but_for_the_noise_all_places_train_the_same_model(
     unit: str, places: list[str], tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Samples, batches and clip are the same; what is left is the rounding to the grids."""
-    for name in ("client.protect.skellam", "client.protect.gaussian", "server.release.gaussian"):
-        monkeypatch.setattr(f"bract.{name}", lambda scale, count, keystream: np.zeros(count, dtype=np.int64))
+    for name in ("distributed.skellam", "local.gaussian", "central.gaussian"):
+        monkeypatch.setattr(
+            f"bract.privacy.mechanisms.{name}", lambda scale, count, keystream: np.zeros(count, dtype=np.int64)
+        )
     how = ["simulation.masks=false", "privacy.clip_norm=0.5", "aggregation.bits=32", "cohort.rounds=2"]
     start = trained(
         study_of(tiny_plan, (unit, "central"), "cohort.rounds=1", "server.learning_rate=1e-30"), tmp_path / "s"

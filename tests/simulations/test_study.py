@@ -9,26 +9,37 @@ from pathlib import Path
 import pytest
 
 from bract.models import count_parameters
-from bract.privacy import Plan, PlanError, SystemEntropy, Unbounded, make_plan, parse_tables, read_plan, read_tables
+from bract.privacy import (
+    Plan,
+    PlanError,
+    SystemEntropy,
+    Unbounded,
+    accept_plan,
+    make_plan,
+    mechanism_of,
+    parse_tables,
+    read_tables,
+)
 from bract.simulations.seeded import SeededEntropy
-from bract.simulations.study import make_study, read_study
+from bract.simulations.study import accept_study, make_study, mechanism_for
+from bract.simulations.unprotected import Unprotected
 
 SHIPPED = sorted(Path(str(files("bract.simulations.experiments"))).glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_plan_is_also_a_deployment_s_plan(path: Path) -> None:
-    study, plan = make_study(read_tables(path)), read_plan(path.read_text(), count_parameters)
+    study, plan = make_study(read_tables(path)), accept_plan(path.read_text(), count_parameters).plan
     assert study.digest == plan.digest
-    assert 0.99 * plan.privacy.epsilon < plan.cost() <= plan.privacy.epsilon
+    assert 0.99 * plan.privacy.epsilon < mechanism_of(plan).cost() <= plan.privacy.epsilon
 
 
 def test_what_is_offered_tells_nothing_of_the_simulation() -> None:
     study = make_study({"simulation": {"seed": 77}})
     assert "77" not in study.offered()
     assert "simulation" not in study.offered()
-    assert read_plan(study.offered()).digest == study.digest
-    assert read_study(study.offered()).digest == study.digest
+    assert accept_plan(study.offered()).plan.digest == study.digest
+    assert accept_study(study.offered()).plan.digest == study.digest
     assert make_study(parse_tables(study.to_toml())) == study
 
 
@@ -36,10 +47,12 @@ def test_what_is_offered_tells_nothing_of_the_simulation() -> None:
 def test_without_protection_every_figure_says_so(noise: str) -> None:
     study = make_study({"privacy": {"unit": "none", "noise": noise}, "aggregation": {"protocol": "secagg"}})
     assert not study.protected
-    assert study.round_event == study.server_event == study.event("released", 3) == Unbounded()
-    assert study.noise_multiplier == 0
-    assert study.cost() == math.inf
-    assert study.budget.epsilon is None
+    mechanism = mechanism_for(study)
+    assert isinstance(mechanism, Unprotected)
+    assert mechanism.round_event == mechanism.server_event == mechanism.event("released", 3) == Unbounded()
+    assert mechanism.noise_multiplier == 0
+    assert mechanism.cost() == mechanism.sensitivity(5) == math.inf
+    assert mechanism.budget.epsilon is None
 
 
 @pytest.mark.parametrize("noise", ["central", "distributed", "local"])
@@ -48,13 +61,14 @@ def test_without_protection_sums_are_as_wide_as_they_are_fine(noise: str, clip_n
     """Gradients are not clipped there, and no noise hides the rounding."""
     privacy = {"unit": "none", "noise": noise, "clip_norm": clip_norm}
     study = make_study({"privacy": privacy, "aggregation": {"protocol": "secagg"}})
-    assert study.bound * study.grid_step >= 2.0**16 * clip_norm * (1 - 1e-12)
-    assert study.grid_step <= 2.0**-25 * clip_norm
-    assert study.bound * study.cohort.size < 2 ** (study.ring.bits - 1)
-    assert study.coordinates(51) == 51
+    mechanism = mechanism_for(study)
+    assert mechanism.bound * mechanism.grid_step >= 2.0**16 * clip_norm * (1 - 1e-12)
+    assert mechanism.grid_step <= 2.0**-25 * clip_norm
+    assert mechanism.bound * study.cohort.size < 2 ** (mechanism.ring.bits - 1)
+    assert mechanism.coordinates(51) == 51
 
 
-SUMS = ("ring", "bound", "range", "grid_step", "noise_step", "refinement", "least_survivors", "server_event")
+SUMS = ("ring", "bound", "range", "grid_step", "noise_step", "refinement", "server_event", "noise_multiplier")
 """What sums are made by."""
 
 
@@ -64,8 +78,9 @@ def test_with_protection_a_study_adds_up_as_the_plan_does(noise: str, unit: str,
     privacy = {"unit": unit, "noise": noise, "sampling_rate": rate, "noise_multiplier": 20.0}
     tables = {"privacy": privacy, "aggregation": {"protocol": "secagg"}}
     study, plan = make_study(tables), make_plan(tables, Plan, count=count_parameters)
+    assert study.least_survivors == plan.least_survivors
     for name in SUMS:
-        assert getattr(study, name) == getattr(plan, name)
+        assert getattr(mechanism_for(study), name) == getattr(mechanism_of(plan), name)
 
 
 def test_a_simulation_may_leave_the_masks_out_and_nothing_else() -> None:
@@ -73,11 +88,12 @@ def test_a_simulation_may_leave_the_masks_out_and_nothing_else() -> None:
     tables = {"privacy": {"noise": "distributed"}, "aggregation": {"protocol": "secagg"}}
     masked, clear = (make_study(tables | {"simulation": {"masks": masks}}) for masks in (True, False))
     assert (masked.secure, clear.secure) == (True, False)
-    for name in (*SUMS, "digest", "noise_multiplier"):
-        assert getattr(masked, name) == getattr(clear, name)
-    assert read_plan(clear.offered()).secure
-    assert read_study(clear.offered()).secure
-    assert not read_study(clear.offered(), masks=False).secure
+    assert (masked.digest, masked.least_survivors) == (clear.digest, clear.least_survivors)
+    for name in SUMS:
+        assert getattr(mechanism_for(masked), name) == getattr(mechanism_for(clear), name)
+    assert accept_plan(clear.offered()).plan.secure
+    assert accept_study(clear.offered()).plan.secure
+    assert not accept_study(clear.offered(), masks=False).plan.secure
 
 
 def test_masks_that_a_plan_has_none_of_cannot_be_left_in() -> None:
@@ -96,7 +112,7 @@ def test_noise_that_comes_off_with_the_masks_needs_them() -> None:
 def test_a_deployment_cannot_be_told_to_protect_nobody() -> None:
     study = make_study({"privacy": {"unit": "none"}})
     with pytest.raises(PlanError, match=r"privacy\.unit"):
-        read_plan(study.offered())
+        accept_plan(study.offered())
     with pytest.raises(PlanError, match=r"privacy\.unit"):
         make_plan({"privacy": {"unit": "none"}}, Plan)
     with pytest.raises(PlanError, match="simulation"):

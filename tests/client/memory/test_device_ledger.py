@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bract.client.memory.step_journal import Repeated
 from bract.client.records import Records
 from bract.client.secure_round import BudgetSpent
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
+from bract.client.train import Task, contribution
 from bract.privacy import BudgetError, Composed, Plan, StateError
 from bract.privacy.accounting.accountant import epsilon, spent
 from bract.privacy.ledger.statement import read_ledger
@@ -55,7 +55,7 @@ class Owner:
     offered: Call
     message: Call
     context: Call
-    mechanisms: Mapping[tuple[str, str], Any] = field(default_factory=lambda: MECHANISMS)
+    contribute: Callable[[Task], Any] = contribution
     ran: list[int] = field(default_factory=list)
 
     def answer(self, plan: Plan, number: int, run: int = 1) -> Message:
@@ -63,19 +63,16 @@ class Owner:
         device = Device(
             self.records,
             self.terms,
-            mechanisms={cell: self._watched(cell) for cell in MECHANISMS},
+            contribute=self._watched,
             spending=Spending(self.folder, self.terms),
         )
         content = self.message(self.offered(plan, number))
         content.metadata.__dict__["_run_id"] = run
         return make_app(lambda _: device)(content, self.context())
 
-    def _watched(self, cell: tuple[str, str]) -> Callable[[Task], Any]:
-        def mechanism(task: Task) -> Any:
-            self.ran.append(len(self.charged))
-            return self.mechanisms[cell](task)
-
-        return mechanism
+    def _watched(self, task: Task) -> Any:
+        self.ran.append(len(self.charged))
+        return self.contribute(task)
 
     @property
     def charged(self) -> list[int]:
@@ -167,7 +164,7 @@ class TestTheCharge:
             raise RuntimeError
 
         device = owner(terms_for(dear, 2))
-        device.mechanisms = {cell: fail for cell in MECHANISMS}
+        device.contribute = fail
         assert [said(device.answer(dear, number, run=number)) for number in (1, 2)] == [Code.FAILED] * 2
         assert device.charged == [1, 2]
         assert said(device.answer(dear, 3, run=3)) is Code.REFUSED

@@ -18,8 +18,8 @@ from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.memory.step_journal import MemoryJournal
 from bract.client.terms import Terms
-from bract.client.train import MECHANISMS, Task
-from bract.privacy import Clipped, Plan, make_plan
+from bract.client.train import Task, contribution
+from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of
 from bract.privacy.messages import (
     ANSWER,
     CONSENT,
@@ -73,6 +73,10 @@ class Lab:
     replies: list[Message] = field(default_factory=list)
     sent: dict[int, np.ndarray] = field(default_factory=dict)
     vouched: dict[tuple[int, int], bytes] = field(default_factory=dict)
+
+    @property
+    def mechanism(self) -> Mechanism:
+        return mechanism_of(self.plan)
 
     @property
     def session(self) -> Session:
@@ -192,7 +196,7 @@ class Lab:
         assert self.cohort is not None
         total = np.sum([words[p] for p in sorted(words)], axis=0, dtype=np.uint64)
         unmask(total, self.cohort, shares, sorted(words), self.model)
-        return self.plan.ring.decode(total, self.plan.coordinates(COUNT))
+        return self.mechanism.ring.decode(total, self.mechanism.coordinates(COUNT))
 
     def true(self, places: Iterable[int]) -> np.ndarray:
         """The sum of what these devices hide."""
@@ -200,7 +204,7 @@ class Lab:
 
     def clear(self, place: int) -> np.ndarray:
         """What the device would send without masks."""
-        return self.plan.ring.encode(self.members[place].vector)
+        return self.mechanism.ring.encode(self.members[place].vector)
 
     def restart(self, place: int, context: Call) -> None:
         """Start the device anew: it has lost its memory, and its journal only is left."""
@@ -277,16 +281,17 @@ def lab(sample: Call, vector: Call, message: Call, context: Call) -> Callable[..
     ) -> Lab:
         ids = sorted(identities or [new_identity() for _ in range(devices)], key=lambda one: one.public)
         plan = secure_plan(devices, tables)
+        mechanism = mechanism_of(plan)
         known = roster or roster_of(ids)
-        rng, most = np.random.default_rng(devices), plan.ring.bound(plan.cohort.size)
+        rng, most = np.random.default_rng(devices), mechanism.ring.bound(plan.cohort.size)
         members: list[Member] = []
         for place, identity in enumerate(ids):
-            hidden = rng.integers(-most, most, plan.coordinates(COUNT), dtype=np.int64, endpoint=True)
+            hidden = rng.integers(-most, most, mechanism.coordinates(COUNT), dtype=np.int64, endpoint=True)
             journal = MemoryJournal()
             device = Device(
                 sample(records, seed=place),
                 terms or Terms(),
-                mechanisms=MECHANISMS if real else {plan.cell: _telling(hidden)},
+                contribute=contribution if real else _telling(hidden),
                 identity=identity,
                 roster=known,
                 journal=journal,
@@ -297,8 +302,8 @@ def lab(sample: Call, vector: Call, message: Call, context: Call) -> Callable[..
     return build
 
 
-def _telling(vector: np.ndarray) -> Callable[[Task], Clipped]:
-    return lambda task: Clipped(vector.copy())
+def _telling(vector: np.ndarray) -> Callable[[Task], Contribution]:
+    return lambda task: Contribution(vector.copy())
 
 
 def _opening(device: Device) -> Callable[[Context], Device]:

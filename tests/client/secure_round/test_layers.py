@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy.mechanisms import distributed
 from bract.privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
 from bract.privacy.messages import SECAGG, UNMASK, Code
 
@@ -24,7 +25,7 @@ TABLES: dict[str, dict[str, Any]] = {
 def server(lab: Call) -> Any:
     """Ten devices, of which three may drop out, one after another."""
     server = lab(DEVICES, **TABLES)
-    assert server.plan.place.steps_of_dropouts == (0, 1, 2, 3)
+    assert server.mechanism.steps_of_dropouts == (0, 1, 2, 3)
     return server
 
 
@@ -75,15 +76,12 @@ def test_a_device_that_signed_one_list_gives_up_nothing_for_another(lab: Call, c
 
 def test_the_layers_are_in_the_vector_that_leaves(lab: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real devices: what a sum without records holds beyond the layers of their seeds is the shares alone."""
-    from bract.client import protect
-
     three = {"data": TABLES["data"] | {"clients": 3}, "aggregation": {"protocol": "secagg", "dropouts": 0.4}}
     server = lab(3, real=True, records=0, **TABLES | three)
-    monkeypatch.setattr(protect, "skellam", lambda variance, count, draws: np.zeros(count, dtype=np.int64))
+    monkeypatch.setattr(distributed, "skellam", lambda variance, count, draws: np.zeros(count, dtype=np.int64))
     sent = server.until("masked")
-    place = server.plan.place
-    assert place.steps_of_dropouts == (0, 1)
+    assert server.mechanism.steps_of_dropouts == (0, 1)
     seeds = [split_seeds(seeds_of(server, p)) for p in range(3)]
-    count = server.plan.coordinates(51)
-    expected = sum(layer_noise(place.layers, s, count) for s in seeds)
+    count = server.mechanism.coordinates(51)
+    expected = sum(layer_noise(server.mechanism.layers, s, count) for s in seeds)
     assert np.array_equal(server.opened(sent, server.unmask(range(3))), expected)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.client.protect import protect
-from bract.privacy import Update
+from bract.privacy.encoding.quantization import quantize
 from bract.privacy.messages import SHARES, TRAIN, Code
 from bract.privacy.secagg.roster_view import Cohort
 
@@ -24,14 +23,14 @@ COUNT = 51
 def test_a_cohort_of_saturated_vectors_sums_exactly(lab: Call, devices: int, bits: int | None, sign: int) -> None:
     given = {} if bits is None else {"bits": bits}
     server = lab(devices, aggregation={"protocol": "secagg", **given}, privacy={"noise_multiplier": 60.0})
-    largest = protect(Update(np.full(COUNT, sign * 1e30)), server.plan).vector
-    assert set(largest) == {sign * server.plan.bound}
+    largest = quantize(np.full(COUNT, sign * 1e30), server.mechanism.grid_step, server.mechanism.bound)
+    assert set(largest) == {sign * server.mechanism.bound}
     for member in server.members:
         member.vector[:] = largest
     sent = server.until("masked")
     total = server.opened(sent, server.unmask(range(devices)))
     assert np.array_equal(total, devices * largest)
-    assert 0 < abs(int(total[0])) < 2 ** (server.plan.ring.bits - 1)
+    assert 0 < abs(int(total[0])) < 2 ** (server.mechanism.ring.bits - 1)
 
 
 @pytest.mark.parametrize("bits", [16, 32])
@@ -39,7 +38,7 @@ def test_saturated_vectors_of_both_signs_do_not_touch_each_others_lanes(lab: Cal
     server = lab(3, aggregation={"protocol": "secagg", "bits": bits})
     rng = np.random.default_rng(1)
     for member in server.members:
-        member.vector[:] = server.plan.bound * rng.choice([-1, 1], COUNT)
+        member.vector[:] = server.mechanism.bound * rng.choice([-1, 1], COUNT)
     sent = server.until("masked")
     assert np.array_equal(server.opened(sent, server.unmask(range(3))), server.true(range(3)))
 

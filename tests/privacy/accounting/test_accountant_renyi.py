@@ -17,7 +17,18 @@ from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.special import logsumexp
 
 from bract.models import count_parameters
-from bract.privacy import Composed, Event, Gaussian, Plan, PoissonSampled, Skellam, Unbounded, make_plan, read_tables
+from bract.privacy import (
+    Composed,
+    Event,
+    Gaussian,
+    Plan,
+    PoissonSampled,
+    Skellam,
+    Unbounded,
+    make_plan,
+    mechanism_of,
+    read_tables,
+)
 from bract.privacy.accounting.accountant import ORDERS, epsilon, pld_epsilon, rdp_epsilon, renyi, spent
 
 EXPERIMENTS = Path(__file__).parents[3] / "simulations" / "experiments"
@@ -70,7 +81,7 @@ def amplified(curve: Curve, rate: float) -> Curve:
 
 def noised_sum(plan: Plan) -> Skellam:
     """What devices share the noise of in a round that the fewest survive."""
-    event = plan.server_event
+    event = mechanism_of(plan).server_event
     assert isinstance(event, Composed)
     inner = event.event.event if isinstance(event.event, PoissonSampled) else event.event
     assert isinstance(inner, Skellam)
@@ -97,8 +108,8 @@ def test_a_value_by_hand() -> None:
 def test_the_published_bound_is_never_lower_than_ours_by_more_than_a_thousandth(name: str, changes: Any) -> None:
     """Agarwal et al. 2021, corollary 3.6, at the same sensitivity, and at the larger one of bounded rounding."""
     plan = shipped(name, *changes)
-    variance, steps = noised_sum(plan).variance, plan.privacy.clip_norm / plan.grid_step
-    dimension = plan.coordinates(plan.parameters)
+    variance, steps = noised_sum(plan).variance, plan.privacy.clip_norm / mechanism_of(plan).grid_step
+    dimension = mechanism_of(plan).coordinates(plan.parameters)
 
     def published(square: float) -> Curve:
         first = math.sqrt(square) * min(math.sqrt(dimension), math.sqrt(square))
@@ -112,7 +123,7 @@ def test_the_published_bound_is_never_lower_than_ours_by_more_than_a_thousandth(
 
     same = steps**2 + dimension / 4
     theirs = min(same + steps + math.sqrt(dimension) / 2, (steps + math.sqrt(dimension)) ** 2)
-    found = plan.cost()
+    found = mechanism_of(plan).cost()
     assert found <= figure(plan, published(same)) + 1e-3
     assert found <= figure(plan, published(theirs))
     assert found == pytest.approx(figure(plan, published(same)), rel=0.01)
@@ -133,7 +144,7 @@ def test_the_figure_of_a_plan_is_within_a_ten_thousandth_of_a_gaussian_of_its_no
     noise, privacy = noised_sum(plan), plan.privacy
     found = gaussian_figure(privacy.sampling_rate, noise.noise_multiplier, plan.participations, privacy.delta)
     assert noise.variance >= 1e6
-    assert found <= plan.cost() <= found * (1 + 1e-4)
+    assert found <= mechanism_of(plan).cost() <= found * (1 + 1e-4)
 
 
 @pytest.mark.parametrize(("variance", "error"), [(1e5, 1e-3), (1e6, 1e-4), (1e7, 1e-5)])
@@ -243,9 +254,9 @@ def test_the_bound_is_never_below_the_loss_distribution_of_gaussians(
 def test_shared_noise_costs_a_little_more_than_the_loss_distribution_of_a_gaussian_like_it(name: str) -> None:
     """For lack of a loss distribution for it: a tenth where much is sampled, a quarter where little is."""
     plan = shipped(name)
-    gaussian = steps(plan.privacy.sampling_rate, Gaussian(plan.noise_multiplier), plan.participations)
+    gaussian = steps(plan.privacy.sampling_rate, Gaussian(mechanism_of(plan).noise_multiplier), plan.participations)
     below = pld_epsilon(((gaussian, 1),), plan.privacy.delta, 1e-4)
-    assert below * 0.995 < below < plan.cost() < below * {DIGITS: 1.12, FASHION: 1.25}[name]
+    assert below * 0.995 < below < mechanism_of(plan).cost() < below * {DIGITS: 1.12, FASHION: 1.25}[name]
 
 
 # Events of both kinds together

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy import Keystream, Plan, Update
+from bract.privacy import Keystream, Plan, mechanism_of
 from bract.privacy.encoding.quantization import dequantize, quantize, round_randomly
 from bract.privacy.encoding.ring import CHUNK, LARGEST
 from bract.privacy.plan.plan import Aggregation, Privacy
@@ -19,7 +19,7 @@ vectors = arrays.arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e4,
 
 
 def steps(values: list[float], step: float = 1.0, **bound: int) -> list[int]:
-    return quantize(Update(np.array(values)), step, **bound).vector.tolist()
+    return quantize(np.array(values), step, **bound).tolist()
 
 
 def test_rounds_to_the_nearest_step_and_halves_to_even() -> None:
@@ -28,20 +28,20 @@ def test_rounds_to_the_nearest_step_and_halves_to_even() -> None:
 
 @given(vectors)
 def test_a_round_trip_moves_no_coordinate_by_more_than_half_a_step(vector: np.ndarray) -> None:
-    back = dequantize(quantize(Update(vector), STEP).vector, STEP)
+    back = dequantize(quantize(vector, STEP), STEP)
     assert back.shape == vector.shape
     assert np.all(np.abs(back - vector) <= STEP / 2)
 
 
 @given(arrays.arrays(np.int64, st.integers(0, 40), elements=st.integers(-LARGEST, LARGEST)), st.floats(1e-12, 1e3))
 def test_whole_steps_survive_a_round_trip_exactly(vector: np.ndarray, step: float) -> None:
-    assert quantize(Update(dequantize(vector, step)), step).vector.tolist() == vector.tolist()
+    assert quantize(dequantize(vector, step), step).tolist() == vector.tolist()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_coordinate_that_is_not_finite_makes_the_whole_vector_zero(bad: float, dtype: type) -> None:
-    clipped = quantize(Update(np.array([1.0, bad, 3.0], dtype=dtype)), STEP).vector
+    clipped = quantize(np.array([1.0, bad, 3.0], dtype=dtype), STEP)
     assert clipped.tolist() == [0, 0, 0]
     assert clipped.dtype == np.int64
 
@@ -65,22 +65,22 @@ def test_a_vector_longer_than_a_chunk_is_quantized_whole_and_is_zero_if_any_coor
     place: int,
 ) -> None:
     vector = np.linspace(-9.0, 9.0, 2 * CHUNK + 1)
-    found = quantize(Update(vector), 0.25, 30).vector
+    found = quantize(vector, 0.25, 30)
     assert np.array_equal(found, np.rint(np.clip(vector * 4, -30, 30)))
     vector[place] = math.nan
-    assert not quantize(Update(vector), 0.25, 30).vector.any()
+    assert not quantize(vector, 0.25, 30).any()
 
 
 @given(vectors)
 def test_does_not_write_to_the_update(vector: np.ndarray) -> None:
     before = vector.copy()
-    quantize(Update(vector), STEP, 10)
+    quantize(vector, STEP, 10)
     assert np.array_equal(vector, before)
 
 
 def test_a_single_precision_update_is_quantized_in_double_precision() -> None:
     vector = np.array([1.0, 1 / 3, 1e-7], dtype=np.float32)
-    assert quantize(Update(vector), STEP).vector.tolist() == steps(vector.astype(np.float64).tolist(), STEP)
+    assert quantize(vector, STEP).tolist() == steps(vector.astype(np.float64).tolist(), STEP)
 
 
 def test_an_empty_update_stays_empty() -> None:
@@ -92,14 +92,17 @@ def test_an_empty_update_stays_empty() -> None:
 
 def rounded(plan: Plan, vector: np.ndarray) -> np.ndarray:
     """The vector in real numbers, rounded to the grid that the plan adds its noise to: the sums' or a step's own."""
+    mechanism = mechanism_of(plan)
     if plan.privacy.noise == "local":
-        return dequantize(quantize(Update(vector), plan.noise_step).vector, plan.noise_step)
-    return dequantize(quantize(Update(vector), plan.grid_step, plan.bound).vector, plan.grid_step)
+        return dequantize(quantize(vector, mechanism.noise_step), mechanism.noise_step)
+    return dequantize(quantize(vector, mechanism.grid_step, mechanism.bound), mechanism.grid_step)
 
 
 def largest(plan: Plan) -> float:
     """Where such a vector saturates."""
-    return LARGEST * plan.noise_step if plan.privacy.noise == "local" else plan.bound * plan.grid_step
+    mechanism = mechanism_of(plan)
+    local = plan.privacy.noise == "local"
+    return LARGEST * mechanism.noise_step if local else mechanism.bound * mechanism.grid_step
 
 
 PLANS = {
@@ -121,7 +124,7 @@ def test_a_record_within_the_clip_norm_moves_the_rounded_vector_by_at_most_the_s
     record = np.random.default_rng(seed).normal(size=count)
     record *= share * plan.safe_clip_norm / max(np.linalg.norm(record), 1e-300)
     here, there = rounded(plan, vector), rounded(plan, vector + record)
-    assert np.linalg.norm(there - here) <= plan.sensitivity(count)
+    assert np.linalg.norm(there - here) <= mechanism_of(plan).sensitivity(count)
 
 
 @plans
@@ -130,14 +133,17 @@ def test_saturation_brings_neighbours_closer_never_further_apart(plan: Plan) -> 
     near = np.linspace(edge - clip_norm, edge + clip_norm, count)
     record = np.full(count, plan.safe_clip_norm / math.sqrt(count))
     here, there = rounded(plan, near), rounded(plan, near + record)
-    assert 0 < np.linalg.norm(there - here) <= plan.sensitivity(count)
+    assert 0 < np.linalg.norm(there - here) <= mechanism_of(plan).sensitivity(count)
     assert there.max() == here.max() == edge
 
 
 @plans
 def test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used(plan: Plan) -> None:
     """Every coordinate sits just below a rounding edge: a clip norm that is barely more lifts each by one more."""
-    count, step = 10_000, plan.noise_step if plan.privacy.noise == "local" else plan.grid_step
+    count, step = (
+        10_000,
+        mechanism_of(plan).noise_step if plan.privacy.noise == "local" else mechanism_of(plan).grid_step,
+    )
     whole = int(plan.privacy.clip_norm / step / math.sqrt(count))
     here = np.full(count, 0.4375)
     there = here + whole + 0.125  # in steps
@@ -146,7 +152,9 @@ def test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used
     assert real < distance - 0.8 * math.sqrt(count)
     assert distance <= real + math.sqrt(count)
     carried = 0 if plan.privacy.noise == "local" else 100  # one more a coordinate, from the next lane
-    assert plan.sensitivity(count) == pytest.approx(plan.privacy.clip_norm + (100 + carried) * step, rel=1e-12)
+    assert mechanism_of(plan).sensitivity(count) == pytest.approx(
+        plan.privacy.clip_norm + (100 + carried) * step, rel=1e-12
+    )
 
 
 # Random rounding

@@ -5,10 +5,10 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
-from bract.privacy import Clipped, Masked, Release, Sum, Update
+from bract.privacy import Clipped, Contribution, Release, Sum, Update, Upload
 
 SECRET = 1234567
-KINDS = [Update, Clipped, Masked, Sum, Release]
+KINDS = [Update, Clipped, Contribution, Upload, Sum, Release]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,16 +17,14 @@ from scipy.stats import chi2, norm
 
 from bract.privacy import Composed, Gaussian, Keystream
 from bract.privacy.accounting.accountant import epsilon
-from bract.privacy.mechanisms.banded import (
+from bract.privacy.mechanisms.correlation import Correlation, check_separation, resting
+from bract.privacy.mechanisms.factorisation import (
     LEAST_BITS,
     MOST_BITS,
-    Correlation,
     _loss,
-    check_separation,
     coefficients,
     deviations,
     relative_error,
-    resting,
     square_root,
     whole_weights,
     workload,

@@ -24,6 +24,7 @@ from bract.privacy import (
     Ring,
     Skellam,
     make_plan,
+    mechanism_of,
     read_tables,
 )
 from bract.privacy.accounting.accountant import epsilon, renyi
@@ -61,8 +62,8 @@ def plan_of(size: int = 20, unit: str = "client", **changes: dict[str, Any]) -> 
 
 
 def place(plan: Plan) -> Distributed:
-    assert isinstance(plan.place, Distributed)
-    return plan.place
+    assert isinstance(mechanism_of(plan), Distributed)
+    return mechanism_of(plan)
 
 
 def noised_sum(event: Event) -> Skellam:
@@ -143,34 +144,39 @@ def test_the_shares_that_are_claimed_bring_the_noise_multiplier_times_the_sensit
     given_tables: dict[str, Any],
 ) -> None:
     plan = Plan.model_validate(given_tables)
-    step, coordinates = plan.grid_step, padded(plan.parameters)
+    step, coordinates = mechanism_of(plan).grid_step, padded(plan.parameters)
     sensitivity = math.sqrt(plan.privacy.clip_norm**2 + coordinates * step**2 / 4)
-    assert plan.sensitivity(plan.parameters) == pytest.approx(sensitivity, rel=1e-12)
+    assert mechanism_of(plan).sensitivity(plan.parameters) == pytest.approx(sensitivity, rel=1e-12)
     together = place(plan).share_variance * place(plan).noise_shares
-    assert together == pytest.approx((plan.noise_multiplier * sensitivity / step) ** 2, rel=1e-9)
-    assert plan.noise_std(plan.parameters) == pytest.approx(step * math.sqrt(together), rel=1e-9)
-    assert (plan.noise_step, plan.refinement) == (step, 1)
+    assert together == pytest.approx((mechanism_of(plan).noise_multiplier * sensitivity / step) ** 2, rel=1e-9)
+    assert mechanism_of(plan).noise_std(plan.parameters) == pytest.approx(step * math.sqrt(together), rel=1e-9)
+    assert (mechanism_of(plan).noise_step, mechanism_of(plan).refinement) == (step, 1)
 
 
 @given(accepted)
 def test_noise_is_planned_for_a_cost_that_it_never_exceeds(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
-    assume(plan.grid_step <= plan.coarsest_step)
-    planned, found = noised_sum(place(plan).planned(plan.noise_multiplier)), noised_sum(plan.server_event)
-    assert planned.noise_multiplier == plan.noise_multiplier == pytest.approx(found.noise_multiplier)
+    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
+    planned, found = (
+        noised_sum(place(plan).planned(mechanism_of(plan).noise_multiplier)),
+        noised_sum(mechanism_of(plan).server_event),
+    )
+    assert planned.noise_multiplier == mechanism_of(plan).noise_multiplier == pytest.approx(found.noise_multiplier)
     assert all(renyi(found, order) <= renyi(planned, order) * (1 + 1e-9) for order in (2, 3, 10, 100, 2048))
-    assert type(place(plan).planned(1.0)) is type(plan.server_event.event)  # type: ignore[union-attr]
+    assert type(place(plan).planned(1.0)) is type(mechanism_of(plan).server_event.event)  # type: ignore[union-attr]
 
 
 @given(accepted)
 def test_a_round_that_more_survive_costs_less_and_the_colluders_do_not_count(given_tables: dict[str, Any]) -> None:
     """They may tell the server their shares, or leave them out and look at the model: both views pay alike."""
     plan = Plan.model_validate(given_tables)
-    events = [noised_sum(plan.event("server", n)) for n in range(plan.least_survivors, plan.cohort.size + 1)]
+    events = [
+        noised_sum(mechanism_of(plan).event("server", n)) for n in range(plan.least_survivors, plan.cohort.size + 1)
+    ]
     for number, event in enumerate(events, plan.least_survivors):
         shares = number - plan.colluders
         assert event.variance == pytest.approx(shares * place(plan).share_variance, rel=1e-12)
-        assert plan.event("released", number) == plan.event("server", number)
+        assert mechanism_of(plan).event("released", number) == mechanism_of(plan).event("server", number)
     for order in (2, 40):
         assert all(more < fewer for fewer, more in pairwise(renyi(event, order) for event in events))
 
@@ -180,7 +186,7 @@ def test_a_round_that_more_survive_costs_less_and_the_colluders_do_not_count(giv
 
 def recomputed(plan: Plan, variance: float) -> float:
     """The epsilon of all rounds by Opacus if the sum had Gaussian noise of that variance, in steps squared."""
-    square = (plan.privacy.clip_norm / plan.grid_step) ** 2 + padded(plan.parameters) / 4
+    square = (plan.privacy.clip_norm / mechanism_of(plan).grid_step) ** 2 + padded(plan.parameters) / 4
     orders = [*np.arange(1.125, 16, 0.125).tolist(), *range(16, 200)]
     rate, rounds = plan.privacy.sampling_rate, plan.participations
     curve = compute_rdp(q=rate, noise_multiplier=math.sqrt(variance / square), steps=rounds, orders=orders)
@@ -196,7 +202,10 @@ def test_with_dropouts_and_colluders_as_assumed_the_noise_that_is_left_keeps_the
     plan = plan_of(20, unit)
     unknown = (survivors - 3) * place(plan).share_variance
     assert (
-        least * 4.0 < recomputed(plan, unknown) <= epsilon(Composed(plan.event("server", survivors), 5), 1e-5) <= 4.0
+        least * 4.0
+        < recomputed(plan, unknown)
+        <= epsilon(Composed(mechanism_of(plan).event("server", survivors), 5), 1e-5)
+        <= 4.0
     )
 
 
@@ -207,9 +216,11 @@ def test_the_shares_that_are_drawn_keep_the_claim(survivors: int) -> None:
     honest = [Keystream(bytes([number]) * 32) for number in range(survivors - plan.colluders)]
     drawn = sum(skellam(place(plan).share_variance, count, keystream) for keystream in honest)
     error = 1 + 6 * math.sqrt(2 / count)
-    found, charged = float(np.var(drawn)), noised_sum(plan.event("server", survivors)).variance
+    found, charged = float(np.var(drawn)), noised_sum(mechanism_of(plan).event("server", survivors)).variance
     assert charged / error < found < charged * error
-    assert recomputed(plan, found * error) <= epsilon(Composed(plan.event("server", survivors), 5), 1e-5)
+    assert recomputed(plan, found * error) <= epsilon(
+        Composed(mechanism_of(plan).event("server", survivors), 5), 1e-5
+    )
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
@@ -225,22 +236,26 @@ def test_one_dropout_or_one_colluder_more_than_assumed_would_break_the_claim(uni
 @given(accepted)
 def test_the_ring_is_the_narrowest_that_is_fine_enough(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
-    for bits in WIDTHS[: WIDTHS.index(plan.ring.bits)]:
-        assert place(plan).step(Ring(bits)) > plan.coarsest_step
-    assert plan.grid_step <= plan.coarsest_step or plan.ring.bits == WIDTHS[-1]
-    assert plan.grid_step == place(plan).step(plan.ring)
+    for bits in WIDTHS[: WIDTHS.index(mechanism_of(plan).ring.bits)]:
+        assert place(plan).step_in(Ring(bits)) > mechanism_of(plan).coarsest_step
+    assert (
+        mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step or mechanism_of(plan).ring.bits == WIDTHS[-1]
+    )
+    assert mechanism_of(plan).grid_step == place(plan).step_in(mechanism_of(plan).ring)
 
 
 @given(accepted)
 def test_the_ring_has_room_for_the_noise_of_all_and_for_a_sum_that_agrees(given_tables: dict[str, Any]) -> None:
     """Six deviations of the noise (less a hundredth), and eight times the even share of the sum, in a coordinate."""
     plan = Plan.model_validate(given_tables)
-    assume(plan.grid_step <= plan.coarsest_step)
+    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
     noise = 5.94 * math.sqrt(plan.cohort.size * place(plan).share_variance)
     weight = plan.training.batch_size if plan.privacy.unit == "record" else plan.cohort.size
-    even = weight * plan.privacy.clip_norm / plan.grid_step / math.sqrt(padded(plan.parameters))
-    assert noise + 8 * even <= plan.bound * (1 + 1e-3)
-    assert plan.bound == 2 ** (plan.ring.bits - 1) - 1 or plan.ring.bits == 64
+    even = weight * plan.privacy.clip_norm / mechanism_of(plan).grid_step / math.sqrt(padded(plan.parameters))
+    assert noise + 8 * even <= mechanism_of(plan).bound * (1 + 1e-3)
+    assert (
+        mechanism_of(plan).bound == 2 ** (mechanism_of(plan).ring.bits - 1) - 1 or mechanism_of(plan).ring.bits == 64
+    )
 
 
 @given(accepted)
@@ -248,9 +263,9 @@ def test_rounding_adds_a_fiftieth_to_the_sensitivity_at_most_and_a_clip_norm_has
     given_tables: dict[str, Any],
 ) -> None:
     plan = Plan.model_validate(given_tables)
-    assume(plan.grid_step <= plan.coarsest_step)
-    assert 1 <= plan.sensitivity(plan.parameters) / plan.privacy.clip_norm <= 1.02
-    assert plan.privacy.clip_norm / plan.grid_step >= 64 * (1 - 1e-12)
+    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
+    assert 1 <= mechanism_of(plan).sensitivity(plan.parameters) / plan.privacy.clip_norm <= 1.02
+    assert plan.privacy.clip_norm / mechanism_of(plan).grid_step >= 64 * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("name", ["digits-distributed-eps8", "fashion-distributed-eps3"])
@@ -258,9 +273,9 @@ def test_the_plans_that_ship_send_sixteen_bits_a_coordinate(name: str) -> None:
     given_tables = read_tables(EXPERIMENTS / f"{name}.toml")
     plan = make_plan(given_tables, Plan, count=count_parameters)
     assert plan.cell == ("record", "distributed")
-    assert plan.ring == Ring(16)
-    assert plan.sensitivity(plan.parameters) <= 1.02 * plan.privacy.clip_norm
-    assert plan.cost() <= plan.privacy.epsilon
+    assert mechanism_of(plan).ring == Ring(16)
+    assert mechanism_of(plan).sensitivity(plan.parameters) <= 1.02 * plan.privacy.clip_norm
+    assert mechanism_of(plan).cost() <= plan.privacy.epsilon
 
 
 def fault(**changes: dict[str, Any]) -> str:
@@ -273,19 +288,19 @@ def fault(**changes: dict[str, Any]) -> str:
 def test_a_ring_that_is_too_coarse_is_refused_and_a_wider_one_than_needed_is_not() -> None:
     assert "a ring of 12 bits is too small" in fault(aggregation={"bits": 12})
     chosen = plan_of()
-    assert chosen.ring == Ring(16)
+    assert mechanism_of(chosen).ring == Ring(16)
     for bits in (21, 32, 64):
         wider = plan_of(aggregation={"bits": bits})
-        assert (wider.ring, wider.bound) == (Ring(bits), Ring(bits).bound(1))
-        assert wider.grid_step <= chosen.grid_step
+        assert (mechanism_of(wider).ring, mechanism_of(wider).bound) == (Ring(bits), Ring(bits).bound(1))
+        assert mechanism_of(wider).grid_step <= mechanism_of(chosen).grid_step
         assert LEAST_VARIANCE <= place(wider).share_variance <= MOST_VARIANCE
 
 
 def test_a_range_decides_the_grid_and_one_that_leaves_too_coarse_a_grid_is_refused() -> None:
     plan = plan_of(aggregation={"range": 100.0, "bits": 16}, privacy={**GIVEN, "clip_norm": 0.5})
-    assert (plan.range, plan.grid_step) == (50.0, 50.0 / 32767)
+    assert (mechanism_of(plan).range, mechanism_of(plan).grid_step) == (50.0, 50.0 / 32767)
     assert "a ring of 16 bits is too small" in fault(aggregation={"range": 600.0, "bits": 16})
-    assert plan_of(aggregation={"range": 600.0}).ring == Ring(21)
+    assert mechanism_of(plan_of(aggregation={"range": 600.0})).ring == Ring(21)
 
 
 def test_noise_that_no_share_can_be_made_of_is_refused() -> None:

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, chi2
+from scipy.stats import chi2
 
 from bract.privacy import Keystream, SystemEntropy
 
@@ -119,58 +119,3 @@ def test_uniforms_lie_above_zero_and_at_most_at_one_whatever_the_words() -> None
 def test_uniforms_fill_100_cells_evenly(key: bytes) -> None:
     counts, _ = np.histogram(Keystream(key).uniforms(200_000), bins=100, range=(0, 1))
     assert ((counts - 2000) ** 2 / 2000).sum() < chi2.isf(ALARM, 99)
-
-
-@pytest.mark.parametrize("rate", [2.0**-64, 1e-12, 0.1, 0.25, 0.5, 0.7, float(np.nextafter(1, 0))])
-def test_a_sample_holds_exactly_the_words_below_the_rate(rate: float) -> None:
-    numerator, denominator = rate.as_integer_ratio()
-    threshold = numerator * 2**64 // denominator
-    words = [0, threshold - 1, threshold, 2**64 - 1]
-    assert Fixed(words).sample(rate, 4).tolist() == [True, True, False, False]
-
-
-def test_a_sample_at_rate_one_holds_everyone_and_at_a_rate_below_2_to_the_minus_64_nobody() -> None:
-    assert Keystream(KEYS[0]).sample(1.0, 1000).all()
-    assert not Keystream(KEYS[0]).sample(2.0**-65, 1000).any()
-
-
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-@pytest.mark.parametrize("rate", [0.001, 0.01, 0.25, 0.5, 0.99])
-def test_the_size_of_a_sample_is_binomial(key: bytes, rate: float) -> None:
-    count = 1_000_000
-    low, high = binom.ppf(ALARM / 2, count, rate), binom.isf(ALARM / 2, count, rate)
-    assert low <= Keystream(key).sample(rate, count).sum() <= high
-
-
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_members_of_a_sample_are_independent_of_their_neighbours_and_of_the_next_sample(key: bytes) -> None:
-    stream, count = Keystream(key), 1_000_000
-    first, second = stream.sample(0.25, count), stream.sample(0.25, count)
-    low, high = binom.ppf(ALARM / 2, count - 1, 1 / 16), binom.isf(ALARM / 2, count - 1, 1 / 16)
-    assert low <= (first[1:] & first[:-1]).sum() <= high
-    assert low <= (first & second)[1:].sum() <= high
-
-
-@pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_the_sizes_of_small_samples_follow_the_whole_binomial_law(key: bytes) -> None:
-    trials, count, rate = 50_000, 10, 0.3
-    sizes = Keystream(key).sample(rate, trials * count).reshape(trials, count).sum(axis=1)
-    cells = np.minimum(sizes, 8)
-    expected = trials * np.append(binom.pmf(range(8), count, rate), binom.sf(7, count, rate))
-    assert ((np.bincount(cells, minlength=9) - expected) ** 2 / expected).sum() < chi2.isf(ALARM, 8)
-
-
-@given(st.integers(0, 300), st.binary(min_size=32, max_size=32))
-def test_a_permutation_holds_every_number_once(count: int, key: bytes) -> None:
-    assert sorted(Keystream(key).permutation(count).tolist()) == list(range(count))
-
-
-def test_the_six_orders_of_three_are_equally_frequent() -> None:
-    stream, trials = Keystream(KEYS[1]), 12_000
-    counts = np.zeros(27)
-    for _ in range(trials):
-        first, second, third = stream.permutation(3).tolist()
-        counts[9 * first + 3 * second + third] += 1
-    seen = counts[counts > 0]
-    assert len(seen) == 6
-    assert ((seen - trials / 6) ** 2 / (trials / 6)).sum() < chi2.isf(ALARM, 5)

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from bract.privacy import Plan, PlanError, make_plan, override, parse_tables
-from bract.privacy.mechanisms.banded import LEAST_BITS, MOST_BANDS, coefficients, release_deviation, whole_weights
+from bract.privacy import Plan, PlanError, make_plan, mechanism_of, override, parse_tables
+from bract.privacy.mechanisms.factorisation import (
+    LEAST_BITS,
+    MOST_BANDS,
+    coefficients,
+    release_deviation,
+    whole_weights,
+)
 from bract.privacy.noise.gaussian import MOST_STD
 from bract.privacy.plan.schema import MOST_PARAMETERS
 
@@ -83,41 +89,53 @@ def test_all_that_is_wrong_with_the_bands_is_told_at_once() -> None:
 def test_bands_change_neither_the_noise_multiplier_nor_what_a_round_costs() -> None:
     free = {**TABLES, "privacy": {k: v for k, v in TABLES["privacy"].items() if k != "noise_multiplier"}}
     one, banded = (make_plan(override(free, [f"privacy.bands={bands}"]), Plan) for bands in (1, 8))
-    assert banded.noise_multiplier == one.noise_multiplier
-    assert (banded.cost(), banded.participations) == (one.cost(), one.participations)
-    assert (banded.round_event, banded.server_event) == (one.round_event, one.server_event)
-    assert banded.sensitivity(1000) == pytest.approx(one.sensitivity(1000), rel=0.01)  # grids differ
+    assert mechanism_of(banded).noise_multiplier == mechanism_of(one).noise_multiplier
+    assert (mechanism_of(banded).cost(), banded.participations) == (mechanism_of(one).cost(), one.participations)
+    assert (mechanism_of(banded).round_event, mechanism_of(banded).server_event) == (
+        mechanism_of(one).round_event,
+        mechanism_of(one).server_event,
+    )
+    assert mechanism_of(banded).sensitivity(1000) == pytest.approx(
+        mechanism_of(one).sensitivity(1000), rel=0.01
+    )  # grids differ
 
 
 def test_noise_with_bands_is_added_on_the_grid_of_the_sums_and_made_on_a_finer_one() -> None:
     one, banded = plan(), plan("privacy.bands=8")
-    assert one.refinement > 1
-    assert (banded.refinement, banded.noise_step) == (1, banded.grid_step)
-    weights = banded.weights(26_010)
+    assert mechanism_of(one).refinement > 1
+    assert (mechanism_of(banded).refinement, mechanism_of(banded).noise_step) == (1, mechanism_of(banded).grid_step)
+    weights = mechanism_of(banded).weights(26_010)
     assert weights[0] >= 1 << LEAST_BITS
-    assert banded.noise_std(26_010) / banded.noise_step * np.linalg.norm(weights.astype(float)) <= MOST_STD
+    assert (
+        mechanism_of(banded).noise_std(26_010)
+        / mechanism_of(banded).noise_step
+        * np.linalg.norm(weights.astype(float))
+        <= MOST_STD
+    )
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_weights_are_those_that_are_best_for_the_servers_steps(momentum: float) -> None:
     banded = plan("privacy.bands=8", f"server.momentum={momentum}")
-    expected = whole_weights(coefficients(30, 8, momentum), banded.noise_std(100) / banded.noise_step)
-    assert banded.weights(100).tolist() == expected.tolist()
-    assert (plan("privacy.bands=8").weights(100).tolist() == expected.tolist()) == (momentum == 0)
+    expected = whole_weights(
+        coefficients(30, 8, momentum), mechanism_of(banded).noise_std(100) / mechanism_of(banded).noise_step
+    )
+    assert mechanism_of(banded).weights(100).tolist() == expected.tolist()
+    assert (mechanism_of(plan("privacy.bands=8")).weights(100).tolist() == expected.tolist()) == (momentum == 0)
 
 
 @pytest.mark.parametrize("bits", [32, 64])
 def test_every_ring_leaves_room_for_the_weights_of_usual_noise_however_large_the_model(bits: int) -> None:
     banded = plan("privacy.bands=8", f"aggregation.bits={bits}")
     for parameters in (1, 10**6, MOST_PARAMETERS):
-        assert len(banded.weights(parameters)) == 8
+        assert len(mechanism_of(banded).weights(parameters)) == 8
 
 
 def test_noise_without_room_for_its_weights_is_refused_before_anything_is_paid_for() -> None:
     assert "does not fit the grid" in fault(
         "privacy.bands=8", "aggregation.bits=64", "privacy.noise_multiplier=100.0"
     )
-    assert plan("aggregation.bits=64", "privacy.noise_multiplier=100.0").noise_multiplier == 100.0
+    assert mechanism_of(plan("aggregation.bits=64", "privacy.noise_multiplier=100.0")).noise_multiplier == 100.0
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
@@ -127,9 +145,9 @@ def test_the_ring_has_room_for_the_noise_of_a_single_release_beside_the_largest_
 ) -> None:
     """Ten standard deviations of it: what wraps around would stay in the model for good."""
     banded = plan(f"privacy.bands={bands}", f"server.momentum={momentum}", "cohort.size=2", "cohort.rounds=150")
-    std = banded.noise_std(26_010) / banded.grid_step
-    weights = banded.weights(26_010) if banded.correlated else np.array([1])
+    std = mechanism_of(banded).noise_std(26_010) / mechanism_of(banded).grid_step
+    weights = mechanism_of(banded).weights(26_010) if banded.correlated else np.array([1])
     inverse = lfilter([1.0], weights / weights[0], np.eye(1, 150)[0])
     single = std * np.linalg.norm(weights / weights[0]) * np.linalg.norm(inverse)
     assert single / std == pytest.approx(release_deviation(150, bands, momentum), rel=1e-3)
-    assert banded.bound * 2 + 10 * single < 1 << (banded.ring.bits - 1)
+    assert mechanism_of(banded).bound * 2 + 10 * single < 1 << (mechanism_of(banded).ring.bits - 1)

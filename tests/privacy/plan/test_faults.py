@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy import Plan, PlanError, make_plan, override
+from bract.privacy import Plan, PlanError, make_plan, mechanism_of, override
 
 NOISE = {"noise_multiplier": 20.0}
 """Given, so that nothing is calibrated."""
@@ -227,7 +227,7 @@ def test_a_minimum_above_the_cohort_is_refused() -> None:
 
 def test_more_rounds_than_a_given_noise_multiplier_can_pay_for_are_refused() -> None:
     tables = {"privacy": {"noise_multiplier": 2.0, "epsilon": 5.0}}
-    cost = make_plan({**tables, "cohort": {"rounds": 20}}, Plan).cost()
+    cost = mechanism_of(make_plan({**tables, "cohort": {"rounds": 20}}, Plan)).cost()
     assert cost <= 5.0
     says = fault({**tables, "cohort": {"rounds": 200}})
     assert "200 rounds at noise multiplier 2 cost epsilon" in says
@@ -236,7 +236,10 @@ def test_more_rounds_than_a_given_noise_multiplier_can_pay_for_are_refused() -> 
 
 def test_the_last_round_that_the_budget_covers_is_accepted_and_one_more_is_not() -> None:
     tables = {"privacy": {"noise_multiplier": 2.0}, "data": {"clients": 1}, "cohort": {"size": 1, "rounds": 20}}
-    exactly = {**tables, "privacy": {"noise_multiplier": 2.0, "epsilon": make_plan(tables, Plan).cost()}}
+    exactly = {
+        **tables,
+        "privacy": {"noise_multiplier": 2.0, "epsilon": mechanism_of(make_plan(tables, Plan)).cost()},
+    }
     assert make_plan(exactly, Plan).cohort.rounds == 20
     assert "21 rounds" in fault({**exactly, "cohort": {"size": 1, "rounds": 21}})
 
@@ -249,7 +252,7 @@ def test_fewer_rounds_for_each_client_cost_less() -> None:
 
 
 def test_no_tables_give_the_default_plan_resolved() -> None:
-    assert make_plan({}, Plan) == Plan().resolved()
+    assert make_plan({}, Plan) == Plan().with_noise_multiplier(mechanism_of(Plan()).noise_multiplier)
 
 
 def test_the_plan_is_called_by_its_name() -> None:
@@ -286,7 +289,7 @@ def test_any_tables_are_a_plan_within_its_budget_or_a_fault_in_two_lines(given_t
     if isinstance(found, PlanError):
         assert len(str(found).splitlines()) == 2
     else:
-        assert found.cost() <= found.privacy.epsilon
+        assert mechanism_of(found).cost() <= found.privacy.epsilon
         assert found.privacy.delta <= 0.01
         assert found.cohort.size <= found.data.clients
 

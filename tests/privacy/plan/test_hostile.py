@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from bract.privacy import PlanError, read_plan
+from bract.privacy import PlanError, mechanism_of
+from bract.privacy.accept import accept_offer, accept_plan
 from bract.privacy.errors import printable
 from bract.privacy.plan import toml as plan_file
-from bract.privacy.plan.toml import MOST_CHARACTERS, MOST_FAULTS, read_offered
+from bract.privacy.plan.toml import MOST_CHARACTERS, MOST_FAULTS
 
 DOTTED = ".".join("a" * 30_000)
 
 
 def fault(text: str) -> str:
     with pytest.raises(PlanError) as caught:
-        read_plan(text)
+        accept_plan(text)
     return caught.value.what
 
 
@@ -106,16 +107,16 @@ def test_text_is_printable_whatever_it_is() -> None:
 
 def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it() -> None:
     with pytest.raises(PlanError, match="noise multiplier"):
-        read_offered("[cohort]\nrounds = 10000000\n")
-    resolved = read_plan("[cohort]\nrounds = 3\n")
-    assert read_offered(resolved.offered()) == resolved
-    assert tomllib.loads(resolved.offered())["privacy"]["noise_multiplier"] == resolved.noise_multiplier
+        accept_offer("[cohort]\nrounds = 10000000\n")
+    resolved = accept_plan("[cohort]\nrounds = 3\n").plan
+    assert accept_offer(resolved.offered()).plan == resolved
+    assert tomllib.loads(resolved.offered())["privacy"]["noise_multiplier"] == mechanism_of(resolved).noise_multiplier
 
 
 @pytest.mark.parametrize("key", ["records", "clients", "seed", "classes"])
 def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_plan_or_nothing(key: str) -> None:
     with contextlib.suppress(PlanError):
-        read_offered(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
+        accept_offer(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
 
 
 def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought(
@@ -126,7 +127,7 @@ def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought
     def sought(event: Any, delta: float) -> float:
         raise AssertionError("accounted for")
 
-    monkeypatch.setattr("bract.privacy.plan.plan.epsilon", sought)
+    monkeypatch.setattr("bract.privacy.mechanisms.base.epsilon", sought)
     steps = "[training]\nlocal_steps = 100000\n[cohort]\nrounds = 1024\n"
     tables = f"{steps}[privacy]\nnoise = 'local'\nnoise_multiplier = 50.0\n"
     assert "102400000 noised steps" in fault(tables)

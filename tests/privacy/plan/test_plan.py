@@ -17,9 +17,10 @@ from bract.privacy import (
     PlanError,
     PoissonSampled,
     Unbounded,
+    accept_plan,
     make_plan,
+    mechanism_of,
     parse_tables,
-    read_plan,
 )
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.plan.plan import Aggregation, Cohort, Data, Model, Privacy, Server, Training
@@ -132,19 +133,23 @@ def test_digest_is_sha_256_of_the_public_plan() -> None:
 
 def test_equal_plans_have_equal_digests_whatever_was_computed_from_them() -> None:
     used, fresh = Plan(), Plan()
-    assert used.noise_multiplier > 0
+    assert mechanism_of(used).noise_multiplier > 0
     assert used == fresh
     assert used.digest == fresh.digest
 
 
 def test_a_changed_copy_keeps_nothing_that_was_computed_from_the_old_tables() -> None:
     plan = Plan(privacy=Privacy(noise="local", noise_multiplier=3.0))
-    assert plan.noise_multiplier * plan.grid_step * plan.place.range > 0
+    assert mechanism_of(plan).noise_multiplier * mechanism_of(plan).grid_step * mechanism_of(plan).range > 0
     other = changed(plan, "privacy", noise="central", noise_multiplier=4.0)
     fresh = Plan(privacy=Privacy(noise="central", noise_multiplier=4.0))
-    assert type(other.place) is type(fresh.place)
-    assert (other.noise_multiplier, other.grid_step, other.range) == (4.0, fresh.grid_step, fresh.range)
-    assert other.place.plan is other
+    assert type(mechanism_of(other)) is type(mechanism_of(fresh))
+    assert (mechanism_of(other).noise_multiplier, mechanism_of(other).grid_step, mechanism_of(other).range) == (
+        4.0,
+        mechanism_of(fresh).grid_step,
+        mechanism_of(fresh).range,
+    )
+    assert mechanism_of(other).plan is other
 
 
 @pytest.mark.parametrize(("section", "key"), FIELDS)
@@ -178,8 +183,10 @@ def test_no_section_can_be_set_added_or_unknown() -> None:
 
 
 def test_a_plan_of_a_deployment_always_makes_a_claim() -> None:
-    assert Plan().protected
     assert Plan.private_sections == frozenset()
+    open_privacy = Privacy.model_construct(**(Privacy().model_dump() | {"unit": "none"}))
+    with pytest.raises(PlanError, match="has no mechanism"):
+        mechanism_of(Plan.model_construct(**(dict(Plan()) | {"privacy": open_privacy})))
     for weaker in ({"unit": "none"}, {"noise": "none"}, {"noise_multiplier": 0.0}):
         with pytest.raises(ValidationError):
             Plan.model_validate({"privacy": weaker})
@@ -205,11 +212,12 @@ def test_participations_by_hand(rounds: int, size: int, clients: int, expected: 
 def test_the_noise_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dimension: int) -> None:
     """Distributed noise has a sensitivity of its own: tests/privacy/mechanisms/test_distributed.py."""
     assume(plan.privacy.noise != "distributed")
-    assert plan.noise_std(dimension) == plan.noise_multiplier * plan.sensitivity(dimension)
-    assert plan.noise_multiplier == plan.privacy.noise_multiplier
-    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else 2 * plan.grid_step
+    mechanism = mechanism_of(plan)
+    assert mechanism.noise_std(dimension) == mechanism.noise_multiplier * mechanism.sensitivity(dimension)
+    assert mechanism.noise_multiplier == plan.privacy.noise_multiplier
+    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else 2 * mechanism.grid_step
     move = plan.privacy.clip_norm * (1.0 if plan.privacy.clip_quantile is None else math.hypot(1, 1 / 8))
-    assert plan.sensitivity(dimension) == move + math.sqrt(dimension) * grid
+    assert mechanism.sensitivity(dimension) == move + math.sqrt(dimension) * grid
 
 
 @pytest.mark.parametrize(("noise", "grid"), [("local", 2.0**-30), ("central", 2.0**-14)])
@@ -218,7 +226,7 @@ def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more
     noise: Any, grid: float, clip_norm: float, noise_multiplier: float, dimension: int, size: int
 ) -> None:
     privacy = Privacy(noise=noise, clip_norm=clip_norm, noise_multiplier=noise_multiplier)
-    std = Plan(privacy=privacy, cohort=Cohort(size=size)).noise_std(dimension)
+    std = mechanism_of(Plan(privacy=privacy, cohort=Cohort(size=size))).noise_std(dimension)
     assert noise_multiplier * clip_norm <= std
     assert std <= noise_multiplier * clip_norm * (1 + math.sqrt(dimension) * grid) * (1 + 1e-12)
 
@@ -227,28 +235,32 @@ def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more
 def test_units_are_clipped_a_1024th_below_the_clip_norm(clip_norm: float) -> None:
     plan = Plan(privacy=Privacy(clip_norm=clip_norm))
     assert plan.safe_clip_norm == clip_norm * 1023 / 1024
-    assert plan.safe_clip_norm < clip_norm <= plan.sensitivity(1)
+    assert plan.safe_clip_norm < clip_norm <= mechanism_of(plan).sensitivity(1)
 
 
 def test_a_round_is_one_sampled_gaussian_a_local_step_with_the_noise_that_is_added() -> None:
     plan = changed(Plan(), "privacy", noise="local", noise_multiplier=3.0, sampling_rate=0.125)
     plan = changed(plan, "training", local_steps=7)
-    assert plan.round_event == Composed(PoissonSampled(0.125, Gaussian(3.0)), 7)
-    assert plan.server_event == plan.round_event
+    assert mechanism_of(plan).round_event == Composed(PoissonSampled(0.125, Gaussian(3.0)), 7)
+    assert mechanism_of(plan).server_event == mechanism_of(plan).round_event
     assert plan.cell == ("record", "local")
-    assert (plan.budget.view, plan.budget.unit) == ("server", "record")
+    assert (mechanism_of(plan).budget.view, mechanism_of(plan).budget.unit) == ("server", "record")
 
 
 def test_central_noise_bounds_nothing_against_the_server() -> None:
     plan = changed(Plan(), "privacy", noise="central", noise_multiplier=3.0)
-    assert plan.server_event == Unbounded()
-    assert plan.round_event == Composed(PoissonSampled(0.25, Gaussian(3.0)), 1)
-    assert plan.budget.view == "released"
+    assert mechanism_of(plan).server_event == Unbounded()
+    assert mechanism_of(plan).round_event == Composed(PoissonSampled(0.25, Gaussian(3.0)), 1)
+    assert mechanism_of(plan).budget.view == "released"
 
 
 def test_the_budget_is_the_plans_own() -> None:
     plan = changed(Plan(), "privacy", epsilon=1.5, delta=1e-7)
-    assert (plan.budget.epsilon, plan.budget.delta, plan.budget.relation) == (1.5, 1e-7, "add-or-remove-one")
+    assert (
+        mechanism_of(plan).budget.epsilon,
+        mechanism_of(plan).budget.delta,
+        mechanism_of(plan).budget.relation,
+    ) == (1.5, 1e-7, "add-or-remove-one")
 
 
 CALIBRATED = [
@@ -262,25 +274,29 @@ CALIBRATED = [
 @pytest.mark.parametrize("tables", CALIBRATED)
 def test_a_resolved_plan_costs_at_most_its_budget_and_wastes_less_than_one_percent(tables: dict[str, Any]) -> None:
     plan = make_plan(tables, Plan)
-    assert 0.99 * plan.privacy.epsilon <= plan.cost() <= plan.privacy.epsilon
+    assert 0.99 * plan.privacy.epsilon <= mechanism_of(plan).cost() <= plan.privacy.epsilon
     steps = plan.participations * plan.training.local_steps
-    step = PoissonSampled(plan.privacy.sampling_rate, Gaussian(plan.noise_multiplier))
-    assert plan.cost() == pytest.approx(epsilon(Composed(step, steps), plan.privacy.delta), rel=1e-9)
+    step = PoissonSampled(plan.privacy.sampling_rate, Gaussian(mechanism_of(plan).noise_multiplier))
+    assert mechanism_of(plan).cost() == pytest.approx(epsilon(Composed(step, steps), plan.privacy.delta), rel=1e-9)
 
 
 @pytest.mark.parametrize("tables", CALIBRATED)
 def test_a_resolved_plan_writes_its_noise_multiplier_out_and_reads_back_as_itself(tables: dict[str, Any]) -> None:
     plan = make_plan(tables, Plan)
-    assert plan.privacy.noise_multiplier == plan.noise_multiplier == Plan.model_validate(tables).noise_multiplier
-    assert plan.resolved() == plan
-    assert read_plan(plan.offered()) == plan
+    assert (
+        plan.privacy.noise_multiplier
+        == mechanism_of(plan).noise_multiplier
+        == mechanism_of(Plan.model_validate(tables)).noise_multiplier
+    )
+    assert plan == plan
+    assert accept_plan(plan.offered()).plan == plan
     assert make_plan(parse_tables(plan.to_toml()), Plan) == plan
 
 
 def test_a_given_noise_multiplier_stays_as_given() -> None:
     plan = make_plan({"privacy": {"noise_multiplier": 5.0}}, Plan)
-    assert plan.noise_multiplier == 5.0
-    assert plan.cost() == epsilon(Composed(PoissonSampled(0.25, Gaussian(5.0)), 60), 1e-4)
+    assert mechanism_of(plan).noise_multiplier == 5.0
+    assert mechanism_of(plan).cost() == epsilon(Composed(PoissonSampled(0.25, Gaussian(5.0)), 60), 1e-4)
 
 
 def test_a_budget_that_no_noise_meets_is_a_fault_of_the_plan() -> None:

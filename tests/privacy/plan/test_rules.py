@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy import Plan, PlanError, make_plan, read_plan
+from bract.privacy import Plan, PlanError, accept_plan, make_plan
 from bract.privacy.secagg.graph import COMPLETE
 
 SECURE = {"protocol": "secagg"}
@@ -213,4 +213,4 @@ def test_a_rate_that_torch_cannot_multiply_by_is_refused(key: str) -> None:
     table, name = key.split(".")
     with pytest.raises(PlanError, match=f"{key} must be less than or equal to 1000000, not 1e\\+39"):
         make_plan({table: {name: 1e39}}, Plan)
-    assert read_plan(f"[{table}]\n{name} = 1e6\n[privacy]\nnoise_multiplier = 20.0\n")
+    assert accept_plan(f"[{table}]\n{name} = 1e6\n[privacy]\nnoise_multiplier = 20.0\n")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy import Plan, PlanError, make_plan, override, parse_tables, read_plan, read_tables
+from bract.privacy import Plan, PlanError, accept_plan, make_plan, override, parse_tables, read_tables
 
 NOISE = {"noise_multiplier": 20.0}
 """Given, so that nothing is calibrated."""
@@ -158,13 +158,13 @@ def test_a_setting_of_another_form_is_a_fault_that_shows_it(setting: str) -> Non
 
 def test_what_only_simulations_read_is_left_aside() -> None:
     text = "[simulation]\nseed = 7\n[privacy]\nnoise_multiplier = 20.0\n"
-    assert read_plan(text) == make_plan({"privacy": dict(NOISE)}, Plan)
+    assert accept_plan(text).plan == make_plan({"privacy": dict(NOISE)}, Plan)
 
 
 @pytest.mark.parametrize("weaker", ['unit = "none"', 'noise = "none"', "noise_multiplier = 0.0", "epsilon = inf"])
 def test_no_text_gives_a_deployment_a_plan_that_protects_nobody(weaker: str) -> None:
     with pytest.raises(PlanError):
-        read_plan(f"[privacy]\n{weaker}\n[simulation]\nprotected = false\n")
+        accept_plan(f"[privacy]\n{weaker}\n[simulation]\nprotected = false\n")
 
 
 # How many parameters the model has
@@ -181,9 +181,9 @@ def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get()
     tables = {"privacy": dict(NOISE), "data": {"classes": 7}}
     plan = make_plan(tables, Plan, count=three_a_class)
     assert plan.parameters == plan.model.parameters == 21
-    assert read_plan(plan.offered()) == plan
+    assert accept_plan(plan.offered()).plan == plan
     assert plan.digest != make_plan(tables, Plan).digest
-    assert read_plan("[data]\nclasses = 7\n[privacy]\nnoise_multiplier = 20.0\n", three_a_class) == plan
+    assert accept_plan("[data]\nclasses = 7\n[privacy]\nnoise_multiplier = 20.0\n", three_a_class).plan == plan
 
 
 def test_a_number_of_parameters_that_the_plan_states_must_be_the_networks() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bract.privacy import Composed, Plan, Skellam, make_plan
+from bract.privacy import Composed, Plan, Skellam, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import rdp_epsilon
 from bract.privacy.planning.curves import (
     over_cohort,
@@ -34,8 +34,8 @@ def test_over_rounds_epsilon_grows_and_the_noise_stays() -> None:
     plan = plan_of()
     points = over_rounds(plan, [10, 20, 40, 80])
     assert [point.at for point in points] == [10, 20, 40, 80]
-    assert {point.plan.noise_multiplier for point in points} == {plan.noise_multiplier}
-    assert points[2].epsilons.server == pytest.approx(plan.cost())
+    assert {mechanism_of(point.plan).noise_multiplier for point in points} == {mechanism_of(plan).noise_multiplier}
+    assert points[2].epsilons.server == pytest.approx(mechanism_of(plan).cost())
     for view in ("server", "released"):
         values = [point.epsilons.of(view) for point in points]
         assert values == sorted(set(values))
@@ -44,7 +44,7 @@ def test_over_rounds_epsilon_grows_and_the_noise_stays() -> None:
 def test_a_point_over_rounds_is_the_composition_of_the_rounds_a_client_is_in() -> None:
     plan = plan_of("central")
     [point] = over_rounds(plan, [80])
-    assert point.epsilons.released == rdp_epsilon(((plan.round_event, 40),), plan.privacy.delta)
+    assert point.epsilons.released == rdp_epsilon(((mechanism_of(plan).round_event, 40),), plan.privacy.delta)
     assert math.isinf(point.epsilons.server)
 
 
@@ -75,34 +75,35 @@ def test_fewer_rounds_than_a_plan_has_bands_are_passed_over() -> None:
 
 def test_over_noise_epsilon_falls_and_the_grid_is_that_of_the_noise() -> None:
     plan = plan_of()
-    points = over_noise(plan, [plan.noise_multiplier / 2, plan.noise_multiplier, 4 * plan.noise_multiplier])
+    noise = mechanism_of(plan).noise_multiplier
+    points = over_noise(plan, [noise / 2, noise, 4 * noise])
     values = [point.epsilons.server for point in points]
     assert values == sorted(set(values), reverse=True)
-    assert points[1].epsilons.server == pytest.approx(plan.cost())
+    assert points[1].epsilons.server == pytest.approx(mechanism_of(plan).cost())
     for point in points:
-        assert point.plan.place.plan is point.plan
-        assert point.plan.noise_multiplier == point.at
+        assert mechanism_of(point.plan).plan == point.plan
+        assert mechanism_of(point.plan).noise_multiplier == point.at
 
 
 def test_another_noise_multiplier_leaves_nothing_of_the_old_one_behind() -> None:
     plan = plan_of()
-    assert plan.grid_step  # worked out, and remembered by the plan
-    other = with_noise_multiplier(plan, 100 * plan.noise_multiplier)
-    fresh = plan_of(privacy={"unit": "record", "noise_multiplier": other.noise_multiplier})
-    assert other.grid_step == fresh.grid_step
-    assert other.server_event == fresh.server_event
+    assert mechanism_of(plan).grid_step  # computed, and kept
+    other = with_noise_multiplier(plan, 100 * mechanism_of(plan).noise_multiplier)
+    fresh = plan_of(privacy={"unit": "record", "noise_multiplier": mechanism_of(other).noise_multiplier})
+    assert mechanism_of(other).grid_step == mechanism_of(fresh).grid_step
+    assert mechanism_of(other).server_event == mechanism_of(fresh).server_event
 
 
 def test_over_dropouts_a_point_is_what_the_shares_that_arrive_cost() -> None:
     plan = plan_of(unit="client")
     points = over_dropouts(plan, range(plan.cohort.size + 1))
     assert [point.at for point in points] == pytest.approx([0.3, 0.2, 0.1, 0.0])
-    variance = plan.place.share_variance
+    variance = mechanism_of(plan).share_variance
     for point, left in zip(points, (7, 8, 9, 10), strict=True):
         shares = left - plan.colluders
-        noise_multiplier = plan.noise_multiplier * math.sqrt(shares / (7 - plan.colluders))
+        noise_multiplier = mechanism_of(plan).noise_multiplier * math.sqrt(shares / (7 - plan.colluders))
         event = Composed(Skellam(noise_multiplier, shares * variance), plan.participations)
         by_hand = rdp_epsilon(((event, 1),), plan.privacy.delta)
         assert point.epsilons.server == pytest.approx(by_hand, rel=1e-9)
         assert point.epsilons.released == pytest.approx(by_hand, rel=1e-9)
-    assert points[0].epsilons.server == pytest.approx(plan.cost())
+    assert points[0].epsilons.server == pytest.approx(mechanism_of(plan).cost())

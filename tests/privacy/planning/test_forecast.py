@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from bract.privacy import Plan, PlanError, make_plan
-from bract.privacy.mechanisms.banded import relative_error
+from bract.privacy import Plan, PlanError, make_plan, mechanism_of
+from bract.privacy.mechanisms.factorisation import relative_error
 from bract.privacy.planning.cost import with_noise, with_target
 from bract.privacy.planning.curves import with_cohort
 from bract.privacy.planning.forecast import HOPELESS, UPDATE, WORKS, Remedy, remedies, signal
@@ -48,7 +48,7 @@ def clients_of(clients: int, epsilon: float = 1.0, size: int | None = None, nois
 def test_for_records_the_noise_is_that_of_the_sum_over_the_batch() -> None:
     plan = plan_of()
     found = signal(plan)
-    assert found.noise == pytest.approx(plan.noise_multiplier * math.sqrt(CNN) / 700, rel=0.01)
+    assert found.noise == pytest.approx(mechanism_of(plan).noise_multiplier * math.sqrt(CNN) / 700, rel=0.01)
     assert found.step_ratio == pytest.approx(found.noise / UPDATE["record"])
     assert found.ratio == pytest.approx(found.step_ratio / 10)
 
@@ -72,7 +72,7 @@ def test_the_clip_norm_cancels() -> None:
 
 def test_shared_noise_is_all_that_arrives_when_nobody_drops_out() -> None:
     shared = clients_of(1000, noise="distributed")
-    central = with_noise(clients_of(1000), shared.noise_multiplier)
+    central = with_noise(clients_of(1000), mechanism_of(shared).noise_multiplier)
     spare = 1000 / (shared.least_survivors - shared.colluders)
     assert signal(shared).noise == pytest.approx(math.sqrt(spare) * signal(central).noise, rel=0.02)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from bract.privacy import BudgetError, Plan, RoundError
+from bract.privacy import BudgetError, Plan, RoundError, mechanism_of
 from bract.privacy.messages import OFFER, PARAMETERS, TRAIN, read_offer
 from bract.server.aggregation.base import Call, Collected, Link
 from bract.server.aggregation.plain import PlainSum
@@ -27,7 +27,7 @@ class Round:
     """One round over a LocalGrid; `seen` is, in order, what went out, was answered and was charged."""
 
     def __init__(self, plan: Plan, app: App) -> None:
-        self.plan, self.seen = plan, list[Any]()
+        self.mechanism, self.seen = mechanism_of(plan), list[Any]()
         self.sent: list[Message] = []
         outer = self
 
@@ -43,7 +43,7 @@ class Round:
         self.seen.append(list(nodes))
 
     def collector(self) -> PlainSum:
-        return PlainSum(Link(self.grid, self.plan, lambda: self.seen.append("answer")))
+        return PlainSum(Link(self.grid, self.mechanism, lambda: self.seen.append("answer")))
 
     def collect(self, cohort: Sequence[int] = NODES, **parts: Any) -> Collected:
         def following(nodes: Sequence[int]) -> Sequence[int]:
@@ -59,8 +59,9 @@ def numbered(update: Fixture) -> Callable[[Plan], App]:
 
     def made(plan: Plan) -> App:
         def app(message: Message, context: Context) -> Message:
-            numbers = (-1) ** np.arange(COUNT) * (plan.bound - context.node_id)
-            return Message(update(plan.ring.encode(numbers)), reply_to=message)
+            mechanism = mechanism_of(plan)
+            numbers = (-1) ** np.arange(COUNT) * (mechanism.bound - context.node_id)
+            return Message(update(mechanism.ring.encode(numbers)), reply_to=message)
 
         return app
 
@@ -71,7 +72,7 @@ def numbered(update: Fixture) -> Callable[[Plan], App]:
 def test_the_sum_is_exact_whatever_the_ring(make: Make, numbered: Any, noise: str, bits: int) -> None:
     plan = make(privacy={"noise": noise}, aggregation={"bits": bits})
     collected = Round(plan, numbered(plan)).collect()
-    expected = (-1) ** np.arange(COUNT) * (4 * plan.bound - sum(NODES))
+    expected = (-1) ** np.arange(COUNT) * (4 * mechanism_of(plan).bound - sum(NODES))
     assert collected.total.vector.tolist() == expected.tolist()
     assert (list(collected.cohort), list(collected.survivors)) == (NODES, NODES)
     assert collected.codes == {"ok": 4}
@@ -160,14 +161,15 @@ def without_masks() -> Study:
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-def test_shared_noise_without_its_masks_is_charged_to_those_who_brought_it(
+def test_noise_shared_in_the_clear_is_charged_to_who_brought_it(
     without_masks: Study, update: Fixture, refusing: Fixture, gone: int
 ) -> None:
     """In the simulation that leaves the masks out: the survivors, when all have answered, as under masks."""
-    count = without_masks.coordinates(COUNT)
+    mechanism = mechanism_of(without_masks)
+    count = mechanism.coordinates(COUNT)
 
     def app(message: Message, context: Context) -> Message:
-        return Message(update(without_masks.ring.encode(np.full(count, context.node_id))), reply_to=message)
+        return Message(update(mechanism.ring.encode(np.full(count, context.node_id))), reply_to=message)
 
     played = Round(without_masks, refusing(app, set(NODES[:gone])))
     collected = played.collect()
@@ -175,13 +177,14 @@ def test_shared_noise_without_its_masks_is_charged_to_those_who_brought_it(
     assert played.seen == ["offers", *["answer"] * 4, NODES[gone:]]
 
 
-def test_shared_noise_of_too_few_opens_no_sum_without_its_masks_either(
+def test_noise_of_too_few_opens_no_sum_without_masks_either(
     without_masks: Study, update: Fixture, refusing: Fixture
 ) -> None:
     assert without_masks.least_survivors == 3
 
     def app(message: Message, context: Context) -> Message:
-        return Message(update(without_masks.ring.encode(np.zeros(16, dtype=np.int64))), reply_to=message)
+        words = mechanism_of(without_masks).ring.encode(np.zeros(16, dtype=np.int64))
+        return Message(update(words), reply_to=message)
 
     played = Round(without_masks, refusing(app, set(NODES[:2])))
     with pytest.raises(RoundError, match="2 of 4 devices sent an update, the round needs 3"):

@@ -20,7 +20,7 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.models import build, read_flat
-from bract.privacy import Clipped, Plan, make_plan
+from bract.privacy import Contribution, Plan, make_plan, mechanism_of
 from bract.privacy.messages import ANSWER, OFFER, SECAGG
 from bract.privacy.secagg.identity import Identity, Roster, new_identity, roster_of
 from bract.server import exchange
@@ -145,13 +145,13 @@ def federation() -> Callable[..., Federation]:
         parameters = read_flat(build("tiny", plan.data.shape, plan.data.classes, 0))
         nodes = range(FIRST_NODE, FIRST_NODE + devices)
         identities = {node: new_identity() for node in nodes}
-        rng = np.random.default_rng(devices)
-        vectors = {node: rng.integers(-plan.bound, plan.bound + 1, len(parameters)) for node in nodes}
+        rng, bound = np.random.default_rng(devices), mechanism_of(plan).bound
+        vectors = {node: rng.integers(-bound, bound + 1, len(parameters)) for node in nodes}
         federation = Federation(plan, parameters, identities, vectors)
         roster = roster_of(identities.values())
         app = make_app(_opening(federation, roster))
         grid = WatchedGrid(app, devices, federation.work, federation.seen)
-        link = Link(grid, plan, lambda: None)
+        link = Link(grid, mechanism_of(plan), lambda: None)
         federation.collector = SecureSum(link, grid.run.run_id, roster if rostered else None)
         return federation
 
@@ -164,13 +164,12 @@ def _opening(federation: Federation, roster: Roster) -> Callable[[Context], Devi
     def open_device(context: Context) -> Device:
         node = context.node_id
 
-        def telling(task: Task) -> Clipped:
-            return Clipped(federation.vectors[node].copy())
+        def telling(task: Task) -> Contribution:
+            return Contribution(federation.vectors[node].copy())
 
-        mechanisms = {federation.plan.cell: telling}
         identity = federation.identities[node]
         journal = federation.journals[node]
-        return Device(records, Terms(), mechanisms=mechanisms, identity=identity, roster=roster, journal=journal)
+        return Device(records, Terms(), contribute=telling, identity=identity, roster=roster, journal=journal)
 
     return open_device
 

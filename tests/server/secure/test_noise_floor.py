@@ -22,12 +22,12 @@ from bract.client.memory.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms
-from bract.privacy import Composed, Event, Keystream, Ledger, Plan, Release, RoundError, Sum, make_plan
+from bract.privacy import Composed, Event, Ledger, Plan, RoundError, Sum, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import spent
 from bract.privacy.accounting.events import PoissonSampled, Skellam
+from bract.privacy.mechanisms.distributed import Distributed
 from bract.privacy.messages import CONSENT, KEYS, OFFER, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
-from bract.server.release import RELEASES
 from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import ServerState
@@ -58,9 +58,16 @@ def shared_plan(unit: str = "record", rate: float = 0.5, shares: str = "floor", 
     return make_plan(tables, Plan)
 
 
+def distributed(plan: Plan) -> Distributed:
+    mechanism = mechanism_of(plan)
+    assert isinstance(mechanism, Distributed)
+    return mechanism
+
+
 def device_variance(plan: Plan, survivors: int) -> float:
     """Variance of what one device leaves in a sum of so many."""
-    return plan.place.share_variance + sum(plan.place.layers[: plan.place.kept(survivors)])
+    mechanism = distributed(plan)
+    return mechanism.share_variance + sum(mechanism.layers[: mechanism.kept(survivors)])
 
 
 def inner(event: Event) -> Skellam:
@@ -127,13 +134,13 @@ class Fleet:
             def finished_round(self, record: RoundRecord) -> None:
                 fleet.kept[record.round] = fleet.files()
 
-        releases = {self.plan.cell: self._release}
-        grid = Answering(make_app(open_device), DEVICES, executor)
-        return train(grid, Training(self.plan, self.folder, observer=Keeping(), releases=releases, roster=roster))
+        class Noting(Distributed):
+            def release(self, total: Sum, round: int, *rest: Any) -> Any:
+                fleet.sums[round] = total.vector
+                return super().release(total, round, *rest)
 
-    def _release(self, total: Sum, plan: Plan, noise: Keystream, round: int) -> Release:
-        self.sums[round] = total.vector
-        return RELEASES[plan.cell](total, plan, noise, round)
+        grid = Answering(make_app(open_device), DEVICES, executor)
+        return train(grid, Training(Noting(self.plan), self.folder, observer=Keeping(), roster=roster))
 
 
 @pytest.fixture
@@ -145,21 +152,23 @@ def fleet(tmp_path: Path) -> Callable[..., Fleet]:
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("shares", ["floor", "xnoise"])
 @pytest.mark.parametrize(("unit", "rate"), CELLS)
-def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
+def test_survivors_are_charged_for_the_noise_that_they_brought(
     fleet: Callable[..., Fleet], unit: str, rate: float, shares: str, mode: str
 ) -> None:
     """None, a tenth and three tenths drop out. Devices have no records: the sums hold the noise alone."""
     run = fleet(unit, rate, shares, mode=mode)
-    plan = run.plan
+    plan, mechanism = run.plan, distributed(run.plan)
     gone = {1: 0, 2: 1, 3: 3}
     outcome = run.train({(TRAIN, number): NODES[:count] for number, count in gone.items()})
-    with Ledger(run.folder / "ledger.jsonl", plan.budget, plan.digest) as ledger:
+    with Ledger(run.folder / "ledger.jsonl", mechanism.budget, plan.digest) as ledger:
         entries = ledger.entries
     assert [entry.round for entry in entries] == list(gone)
     for entry in entries:
         survivors = DEVICES - gone[entry.round]
         assert entry.clients == tuple(sorted(run.names[node] for node in NODES[gone[entry.round] :]))
-        assert (entry.server, entry.released) == tuple(plan.event(view, survivors) for view in ("server", "released"))
+        assert (entry.server, entry.released) == tuple(
+            mechanism.event(view, survivors) for view in ("server", "released")
+        )
         share = device_variance(plan, survivors)
         variance = survivors * share
         assert inner(entry.server).variance == pytest.approx((survivors - COLLUDERS) * share)
@@ -169,23 +178,23 @@ def test_each_round_charges_its_survivors_for_the_noise_that_they_brought(
         # six standard errors: a false alarm in 2e-9 of runs, and the devices' seed is fixed
         assert abs(found.var() / variance - 1) < 6 * math.sqrt(2 / SIZE)
         assert abs(found.mean()) < 6 * math.sqrt(variance / SIZE)
-    stayed = tuple((plan.event("server", DEVICES - count), 1) for count in gone.values())
+    stayed = tuple((mechanism.event("server", DEVICES - count), 1) for count in gone.values())
     assert outcome.epsilon["server"] == pytest.approx(spent(stayed, plan.privacy.delta), rel=1e-3)
     assert outcome.epsilon["released"] == outcome.epsilon["server"]
-    assert outcome.epsilon["server"] <= plan.cost() * 1.001
+    assert outcome.epsilon["server"] <= mechanism.cost() * 1.001
 
 
-def test_a_device_that_is_gone_when_seeds_are_asked_for_leaves_its_layers_in_the_sum(
+def test_layers_of_a_device_that_is_gone_stay_in_the_sum(
     fleet: Callable[..., Fleet],
 ) -> None:
     """More noise than is charged, never less; the other devices' layers come off."""
     run = fleet(shares="xnoise")
     run.train({(UNMASK, 1): NODES[:2]})
-    plan = run.plan
-    left = DEVICES * device_variance(plan, DEVICES) + 2 * sum(plan.place.layers)
+    plan, mechanism = run.plan, distributed(run.plan)
+    left = DEVICES * device_variance(plan, DEVICES) + 2 * sum(mechanism.layers)
     assert abs(run.sums[1].var() / left - 1) < 6 * math.sqrt(2 / SIZE)
     assert run.sums[1].var() > 1.05 * DEVICES * device_variance(plan, DEVICES)
-    assert inner(plan.event("server", DEVICES)).variance == pytest.approx(plan.place.variance)
+    assert inner(mechanism.event("server", DEVICES)).variance == pytest.approx(mechanism.variance)
 
 
 def test_seeds_that_are_not_as_many_as_they_should_be_are_passed_over(
@@ -237,9 +246,7 @@ def test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened(
 
 
 @pytest.mark.parametrize("kind", [TRAIN, CONSENT])
-def test_a_round_that_was_lost_is_charged_once_and_the_next_takes_its_place(
-    fleet: Callable[..., Fleet], kind: str
-) -> None:
+def test_a_lost_round_is_charged_once_and_the_next_follows(fleet: Callable[..., Fleet], kind: str) -> None:
     run = fleet(dropouts=0.1, mode="malicious-server")
     with pytest.raises(RoundError):
         run.train({(kind, 2): NODES[:2]})
@@ -248,5 +255,6 @@ def test_a_round_that_was_lost_is_charged_once_and_the_next_takes_its_place(
     assert [record.round for record in outcome.records if record.lost] == [2]
     assert [(entry["round"], len(entry["clients"])) for entry in run.entries()] == [(1, 10), (2, 10), (3, 9)]
     assert len({entry["release"] for entry in run.entries()}) == 3
-    stayed = ((run.plan.event("server", 10), 1), (run.plan.event("server", 9), 2))
+    event = mechanism_of(run.plan).event
+    stayed = ((event("server", 10), 1), (event("server", 9), 2))
     assert outcome.epsilon["server"] == pytest.approx(spent(stayed, run.plan.privacy.delta), rel=1e-3)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy import mechanism_of
 from bract.privacy.mechanisms.distributed import Distributed
 from bract.server.round_log import RoundRecord
 from bract.server.state import ServerState
@@ -79,14 +80,15 @@ def test_shared_noise_says_against_whom_it_holds_and_by_whose_noise(
 @pytest.mark.parametrize(
     ("shares", "ends"), [("floor", " steps"), ("xnoise", " steps and contains 2 layers for dropouts")]
 )
-def test_shared_noise_says_how_much_a_device_brings_and_what_comes_off_again(
+def test_shared_noise_says_what_a_device_brings_and_takes_off(
     said: Callable[..., str], shares: str, ends: str
 ) -> None:
     """Layers and all, it is the share that the fewest survivors have to bring."""
     plain = study_of("distributed", dropouts=0.2)
     study = plain.model_copy(update={"privacy": plain.privacy.model_copy(update={"shares": shares})})
-    assert isinstance(study.place, Distributed)
-    share = (study.place.variance / study.place.noise_shares) ** 0.5
+    mechanism = mechanism_of(study)
+    assert isinstance(mechanism, Distributed)
+    share = (mechanism.variance / mechanism.noise_shares) ** 0.5
     text = said(study)
     assert f"A share has a standard deviation of {share:,.1f}{ends}" in text
     assert ("layers for dropouts" in text) == (shares == "xnoise")

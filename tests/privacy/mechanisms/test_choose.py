@@ -21,9 +21,13 @@ from bract.privacy import (
     Skellam,
     Unbounded,
     make_plan,
+    mechanism_of,
 )
 from bract.privacy.accounting.accountant import epsilon, renyi
-from bract.privacy.mechanisms.places import Central, Distributed, Local
+from bract.privacy.mechanisms.banded import Banded
+from bract.privacy.mechanisms.central import Central
+from bract.privacy.mechanisms.distributed import Distributed
+from bract.privacy.mechanisms.local import Local
 
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("local", "distributed", "central")]
 cells = pytest.mark.parametrize(("unit", "noise"), CELLS)
@@ -63,7 +67,7 @@ def test_every_cell_has_the_mechanism_of_its_place_of_noise() -> None:
     kinds = {"local": Local, "distributed": Distributed, "central": Central}
     for unit, noise in CELLS:
         plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
-        assert type(plan.place) is kinds[noise]
+        assert type(mechanism_of(plan)) is kinds[noise]
         assert plan.cell == (unit, noise)
 
 
@@ -73,27 +77,27 @@ def test_every_cell_has_the_mechanism_of_its_place_of_noise() -> None:
 @pytest.mark.parametrize("unit", ["record", "client"])
 def test_where_devices_add_the_noise_themselves_everyone_sees_the_same_gaussian(unit: str) -> None:
     plan = plan_of(unit, "local", privacy={"noise_multiplier": 9.0})
-    assert plan.server_event == plan.round_event == Composed(own(unit, Gaussian(9.0)), 1)
+    assert mechanism_of(plan).server_event == mechanism_of(plan).round_event == Composed(own(unit, Gaussian(9.0)), 1)
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
 def test_where_the_server_adds_the_noise_nothing_bounds_what_it_sees_itself(unit: str) -> None:
     plan = plan_of(unit, "central", privacy={"noise_multiplier": 9.0})
-    assert plan.server_event == Unbounded()
-    assert plan.round_event == Composed(own(unit, Gaussian(9.0)), 1)
+    assert mechanism_of(plan).server_event == Unbounded()
+    assert mechanism_of(plan).round_event == Composed(own(unit, Gaussian(9.0)), 1)
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
 def test_where_devices_share_the_noise_nobody_pays_for_the_shares_of_the_colluders(unit: str) -> None:
     """Of 20 devices 14 survive at least, 3 of which may leave their shares out or tell them: 11 are claimed."""
     plan = plan_of(unit, "distributed", privacy={"noise_multiplier": 9.0})
-    std = 9.0 * math.hypot(1.0, math.sqrt(8192) * plan.grid_step / 2) / plan.grid_step
+    std = 9.0 * math.hypot(1.0, math.sqrt(8192) * mechanism_of(plan).grid_step / 2) / mechanism_of(plan).grid_step
     for survivors, shares in ((14, 11), (20, 17)):
-        event = plan.event("server", survivors)
+        event = mechanism_of(plan).event("server", survivors)
         assert isinstance(event, Composed)
         inner = event.event.event if isinstance(event.event, PoissonSampled) else event.event
         assert isinstance(inner, Skellam)
-        assert event == plan.event("released", survivors) == Composed(own(unit, inner), 1)
+        assert event == mechanism_of(plan).event("released", survivors) == Composed(own(unit, inner), 1)
         assert inner.noise_multiplier == pytest.approx(9.0 * math.sqrt(shares / 11), rel=1e-12)
         assert inner.variance == pytest.approx(std**2 * shares / 11, rel=1e-12)
 
@@ -103,36 +107,36 @@ def test_local_steps_are_noised_one_by_one_where_records_are_protected_and_once_
     unit: str, expected: int
 ) -> None:
     plan = plan_of(unit, "local", training={"local_steps": 5}, privacy={"noise_multiplier": 20.0})
-    assert plan.round_event == Composed(own(unit, Gaussian(20.0)), expected)
+    assert mechanism_of(plan).round_event == Composed(own(unit, Gaussian(20.0)), expected)
     assert plan.sums == expected
 
 
 @pytest.mark.parametrize("noise", ["distributed", "central"])
 def test_a_clients_local_steps_cost_what_one_does(noise: str) -> None:
     one, five = (plan_of("client", noise, training={"local_steps": steps}) for steps in (1, 5))
-    assert one.round_event == five.round_event
-    assert one.noise_multiplier == five.noise_multiplier
+    assert mechanism_of(one).round_event == mechanism_of(five).round_event
+    assert mechanism_of(one).noise_multiplier == mechanism_of(five).noise_multiplier
 
 
 @cells
 def test_a_round_without_a_count_of_survivors_is_the_round_of_the_fewest(unit: str, noise: str) -> None:
     plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
-    for view, event in (("server", plan.server_event), ("released", plan.round_event)):
-        assert plan.event(view, plan.least_survivors) == plan.event(view) == event  # type: ignore[arg-type]
+    for view, event in (("server", mechanism_of(plan).server_event), ("released", mechanism_of(plan).round_event)):
+        assert mechanism_of(plan).event(view, plan.least_survivors) == mechanism_of(plan).event(view) == event  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("unit", "noise"), [cell for cell in CELLS if cell[1] != "distributed"])
 def test_who_survives_changes_nothing_where_one_party_adds_all_the_noise(unit: str, noise: str) -> None:
     plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
-    assert plan.event("released", 1) == plan.event("released", 20)
-    assert plan.event("server", 1) == plan.event("server", 20)
+    assert mechanism_of(plan).event("released", 1) == mechanism_of(plan).event("released", 20)
+    assert mechanism_of(plan).event("server", 1) == mechanism_of(plan).event("server", 20)
 
 
 @cells
 def test_the_server_never_loses_less_than_it_releases(unit: str, noise: str) -> None:
     plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
     for survivors in (14, 17, 20):
-        server, released = (plan.event(view, survivors) for view in ("server", "released"))  # type: ignore[arg-type]
+        server, released = (mechanism_of(plan).event(view, survivors) for view in ("server", "released"))  # type: ignore[arg-type]
         assert all(renyi(server, order) >= renyi(released, order) for order in (2, 8, 64, 1024))
         assert epsilon(server, 1e-5) >= epsilon(released, 1e-5) > 0
 
@@ -146,26 +150,26 @@ def test_calibrated_noise_meets_the_budget_from_below_within_one_percent(
     unit: str, noise: str, target: float
 ) -> None:
     plan = plan_of(unit, noise, privacy={"epsilon": target})
-    assert 0.99 * target <= plan.cost() <= target
-    assert plan.privacy.noise_multiplier == plan.noise_multiplier
+    assert 0.99 * target <= mechanism_of(plan).cost() <= target
+    assert plan.privacy.noise_multiplier == mechanism_of(plan).noise_multiplier
 
 
 @cells
 def test_the_cost_is_that_of_all_rounds_of_a_client_in_the_view_of_the_budget(unit: str, noise: str) -> None:
     plan = plan_of(unit, noise)
     view = "released" if noise == "central" else "server"
-    assert plan.budget == Budget(4.0, 1e-5, unit, view)
+    assert mechanism_of(plan).budget == Budget(4.0, 1e-5, unit, view)
     assert plan.participations == 6
-    assert plan.cost() == epsilon(Composed(plan.event(view), 6), 1e-5)
+    assert mechanism_of(plan).cost() == epsilon(Composed(mechanism_of(plan).event(view), 6), 1e-5)
 
 
 @cells
 def test_one_round_more_for_a_client_needs_more_noise_and_the_old_noise_is_refused(unit: str, noise: str) -> None:
     plan, longer = plan_of(unit, noise), plan_of(unit, noise, cohort={"rounds": 14})
-    assert longer.noise_multiplier > plan.noise_multiplier
-    assert longer.cost() <= 4.0
+    assert mechanism_of(longer).noise_multiplier > mechanism_of(plan).noise_multiplier
+    assert mechanism_of(longer).cost() <= 4.0
     with pytest.raises(PlanError, match="14 rounds at noise multiplier"):
-        plan_of(unit, noise, cohort={"rounds": 14}, privacy={"noise_multiplier": plan.noise_multiplier})
+        plan_of(unit, noise, cohort={"rounds": 14}, privacy={"noise_multiplier": mechanism_of(plan).noise_multiplier})
 
 
 @cells
@@ -174,17 +178,17 @@ def test_a_plan_reads_back_with_the_same_noise_grid_and_cost(unit: str, noise: s
     again = make_plan(plan.public(), Plan)
     assert again == plan
     assert again.digest == plan.digest
-    assert (again.grid_step, again.noise_multiplier, again.cost()) == (
-        plan.grid_step,
-        plan.noise_multiplier,
-        plan.cost(),
+    assert (mechanism_of(again).grid_step, mechanism_of(again).noise_multiplier, mechanism_of(again).cost()) == (
+        mechanism_of(plan).grid_step,
+        mechanism_of(plan).noise_multiplier,
+        mechanism_of(plan).cost(),
     )
 
 
 @cells
 def test_a_plan_equals_its_like_whatever_was_computed_from_either(unit: str, noise: str) -> None:
     one, other = plan_of(unit, noise), plan_of(unit, noise)
-    for value in (one.place.range, one.grid_step, other.place.coarsest_step):
+    for value in (mechanism_of(one).range, mechanism_of(one).grid_step, mechanism_of(other).coarsest_step):
         assert value > 0
     assert one == other
     assert one != plan_of(unit, noise, privacy={"delta": 1e-6})
@@ -194,13 +198,17 @@ def test_a_plan_equals_its_like_whatever_was_computed_from_either(unit: str, noi
 def test_shared_noise_is_at_least_what_a_trusted_server_would_add(unit: str) -> None:
     """And at most a sixth more: it has no loss distribution that is proven, and pays by the Renyi bound."""
     shared, central = plan_of(unit, "distributed"), plan_of(unit, "central")
-    assert central.noise_multiplier < shared.noise_multiplier < 1.17 * central.noise_multiplier
+    assert (
+        mechanism_of(central).noise_multiplier
+        < mechanism_of(shared).noise_multiplier
+        < 1.17 * mechanism_of(central).noise_multiplier
+    )
 
 
 @cells
 def test_the_view_of_those_who_see_only_models_is_within_the_budget_too(unit: str, noise: str) -> None:
     plan = plan_of(unit, noise)
-    assert epsilon(Composed(plan.round_event, plan.participations), 1e-5) <= 4.0
+    assert epsilon(Composed(mechanism_of(plan).round_event, plan.participations), 1e-5) <= 4.0
 
 
 # How many coordinates
@@ -211,22 +219,34 @@ def test_devices_send_a_coordinate_for_each_parameter_and_whole_blocks_of_rotate
     noise: str, expected: int
 ) -> None:
     plan = plan_of("client", noise, privacy={"noise_multiplier": 9.0})
-    assert plan.coordinates(5000) == expected
+    assert mechanism_of(plan).coordinates(5000) == expected
 
 
 @pytest.mark.parametrize(("noise", "expected"), [("local", 4097), ("distributed", 8192), ("central", 4097)])
 def test_a_clip_norm_that_adapts_takes_one_coordinate_more(noise: str, expected: int) -> None:
     changes = {"model": {"parameters": 4096}, "privacy": {"noise_multiplier": 9.0, "clip_quantile": 0.5}}
     plan = plan_of("client", noise, **changes)
-    assert plan.coordinates(4096) == expected
-    assert plan.place.move == pytest.approx(math.hypot(1, 1 / 8))
+    assert mechanism_of(plan).coordinates(4096) == expected
+    assert mechanism_of(plan).exact_sensitivity == pytest.approx(math.hypot(1, 1 / 8))
 
 
-@cells
-def test_the_rotation_of_a_round_is_public_and_its_own(unit: str, noise: str) -> None:
-    plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
-    other = plan_of(unit, noise, privacy={"noise_multiplier": 9.5})
-    seeds = {plan.rotation(1), plan.rotation(2), plan.rotation(257), other.rotation(1)}
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_the_rotation_of_a_round_is_public_and_its_own(unit: str) -> None:
+    plans = [plan_of(unit, "distributed", privacy={"noise_multiplier": noise}) for noise in (9.0, 9.5)]
+    one, other = map(mechanism_of, plans)
+    assert isinstance(one, Distributed)
+    assert isinstance(other, Distributed)
+    seeds = {one.rotation(1), one.rotation(2), one.rotation(257), other.rotation(1)}
     assert len(seeds) == 4
     assert {len(seed) for seed in seeds} == {32}
-    assert plan.rotation(1) == make_plan(plan.public(), Plan).rotation(1)
+    again = mechanism_of(make_plan(plans[0].public(), Plan))
+    assert isinstance(again, Distributed)
+    assert one.rotation(1) == again.rotation(1)
+
+
+def test_bands_change_central_noise_alone() -> None:
+    """The rules refuse the others; a mechanism that is asked for one of them is that of its place all the same."""
+    for unit, noise in CELLS:
+        plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
+        banded = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"bands": 2})})
+        assert isinstance(mechanism_of(banded), Banded) == (noise == "central")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bract.privacy import Plan, PlanError, Ring, make_plan, read_plan
+from bract.privacy import Plan, PlanError, Ring, make_plan, mechanism_of
+from bract.privacy.accept import MOST_STEPS, accept_plan
 from bract.privacy.encoding.ring import LARGEST, WIDTHS
 from bract.privacy.plan.plan import Aggregation, Cohort, Privacy, Training
-from bract.privacy.plan.rules import MOST_STEPS
 from bract.privacy.secagg import graph
 from bract.privacy.secagg.graph import COMPLETE, sparse_graph
 
@@ -49,7 +49,7 @@ plans = plans_with(st.sampled_from(["local", "central"]), st.none() | st.sampled
 
 
 def fits(plan: Plan) -> bool:
-    return plan.bound > 0 and plan.grid_step <= plan.coarsest_step
+    return mechanism_of(plan).bound > 0 and mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step
 
 
 def fault(**tables: dict[str, Any]) -> str:
@@ -74,8 +74,8 @@ def test_a_devices_sum_may_be_eight_even_shares_of_the_batch_and_at_least_one_re
     plan = Plan(
         cohort=Cohort(size=size), training=Training(batch_size=batch_size), privacy=Privacy(clip_norm=clip_norm)
     )
-    assert plan.range == pytest.approx(expected, rel=1e-12)
-    assert plan.coarsest_step == clip_norm / 2**15
+    assert mechanism_of(plan).range == pytest.approx(expected, rel=1e-12)
+    assert mechanism_of(plan).coarsest_step == clip_norm / 2**15
 
 
 def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the_noise() -> None:
@@ -83,24 +83,24 @@ def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the
         training=Training(local_steps=4, batch_size=8, learning_rate=0.5),
         privacy=Privacy(noise="local", clip_norm=2.0, noise_multiplier=3.0),
     )
-    assert plan.range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
-    assert plan.coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
+    assert mechanism_of(plan).range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
+    assert mechanism_of(plan).coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
 
 
 def test_where_clients_are_the_unit_there_is_room_for_one_clipped_change_and_the_noise_in_it() -> None:
     training = Training(local_steps=4, batch_size=8, learning_rate=0.5)
     privacy = {"unit": "client", "clip_norm": 2.0, "noise_multiplier": 3.0}
     central = Plan(training=training, privacy=Privacy(noise="central", **privacy))  # type: ignore[arg-type]
-    assert (central.range, central.coarsest_step) == (2.0, 2.0 / 2**15)
+    assert (mechanism_of(central).range, mechanism_of(central).coarsest_step) == (2.0, 2.0 / 2**15)
     local = Plan(training=training, privacy=Privacy(noise="local", **privacy))  # type: ignore[arg-type]
-    assert local.range == pytest.approx(2.0 * (1 + 8 * 3.0), rel=1e-12)
-    assert local.coarsest_step == pytest.approx(3.0 * 2.0 / 8, rel=1e-12)
+    assert mechanism_of(local).range == pytest.approx(2.0 * (1 + 8 * 3.0), rel=1e-12)
+    assert mechanism_of(local).coarsest_step == pytest.approx(3.0 * 2.0 / 8, rel=1e-12)
 
 
 @pytest.mark.parametrize("noise", ["local", "central"])
 def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
     plan = Plan(aggregation=Aggregation(range=3.0), privacy=Privacy(noise=noise, clip_norm=0.5, noise_multiplier=9.0))
-    assert plan.range == 1.5
+    assert mechanism_of(plan).range == 1.5
 
 
 # Grid, bound and ring
@@ -108,86 +108,100 @@ def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
 
 @given(plans)
 def test_the_sum_of_the_whole_cohort_cannot_overflow_the_ring(plan: Plan) -> None:
-    assert plan.bound * plan.cohort.size < 2 ** (plan.ring.bits - 1)
-    room = plan.ring.bound(plan.cohort.size)
-    assert plan.bound == room or (plan.privacy.noise == "central" and 0 < plan.bound < room)
+    assert mechanism_of(plan).bound * plan.cohort.size < 2 ** (mechanism_of(plan).ring.bits - 1)
+    room = mechanism_of(plan).ring.bound(plan.cohort.size)
+    assert mechanism_of(plan).bound == room or (
+        plan.privacy.noise == "central" and 0 < mechanism_of(plan).bound < room
+    )
 
 
 @given(plans_with(st.just("central"), st.sampled_from([bits for bits in WIDTHS if bits < 64])))
 def test_the_servers_noise_has_room_in_the_ring_beside_the_sum(plan: Plan) -> None:
-    assume(plan.bound > 0)
-    noise = 12 * plan.noise_multiplier * plan.privacy.clip_norm / plan.grid_step
-    assert plan.range / plan.grid_step * plan.cohort.size + noise <= 2 ** (plan.ring.bits - 1) * (1 + 1e-12)
+    assume(mechanism_of(plan).bound > 0)
+    noise = 12 * mechanism_of(plan).noise_multiplier * plan.privacy.clip_norm / mechanism_of(plan).grid_step
+    assert mechanism_of(plan).range / mechanism_of(plan).grid_step * plan.cohort.size + noise <= 2 ** (
+        mechanism_of(plan).ring.bits - 1
+    ) * (1 + 1e-12)
 
 
 @given(plans)
 def test_a_coordinate_within_the_range_does_not_saturate(plan: Plan) -> None:
-    assume(plan.bound > 0)
-    assert plan.range <= plan.bound * plan.grid_step * (1 + 1e-12)
+    assume(mechanism_of(plan).bound > 0)
+    assert mechanism_of(plan).range <= mechanism_of(plan).bound * mechanism_of(plan).grid_step * (1 + 1e-12)
 
 
 @given(plans)
 def test_the_ring_is_the_narrowest_one_with_a_grid_that_is_fine_enough_or_the_one_given(plan: Plan) -> None:
     if plan.aggregation.bits is not None:
-        assert plan.ring == Ring(plan.aggregation.bits)
+        assert mechanism_of(plan).ring == Ring(plan.aggregation.bits)
         return
-    for bits in WIDTHS[: WIDTHS.index(plan.ring.bits)]:
+    for bits in WIDTHS[: WIDTHS.index(mechanism_of(plan).ring.bits)]:
         assert not fits(plan.model_copy(update={"aggregation": Aggregation(bits=bits, range=plan.aggregation.range)}))
-    assert fits(plan) or plan.ring.bits == 64
+    assert fits(plan) or mechanism_of(plan).ring.bits == 64
 
 
 @given(plans)
 def test_no_grid_is_finer_than_that_of_the_noise(plan: Plan) -> None:
-    assume(plan.bound > 0)
-    assert plan.grid_step >= plan.privacy.clip_norm / GRID
-    assert plan.noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
+    assume(mechanism_of(plan).bound > 0)
+    assert mechanism_of(plan).grid_step >= plan.privacy.clip_norm / GRID
+    assert mechanism_of(plan).noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
 
 
 @given(plans)
 def test_central_noise_is_added_on_a_refinement_of_the_sums_grid_that_fits_into_64_bits(plan: Plan) -> None:
-    assume(plan.bound > 0 and plan.privacy.noise == "central")
-    assert plan.noise_step == plan.grid_step / plan.refinement
-    assert isinstance(plan.refinement, int)
-    summed, most = (plan.bound * plan.cohort.size, 2**62) if plan.ring.bits == 64 else (2**plan.ring.bits, 2**61)
-    assert plan.refinement == 1 or plan.refinement * summed <= most
-    assert (plan.refinement + 1) * summed > most or plan.grid_step / (
-        plan.refinement + 1
+    assume(mechanism_of(plan).bound > 0 and plan.privacy.noise == "central")
+    assert mechanism_of(plan).noise_step == mechanism_of(plan).grid_step / mechanism_of(plan).refinement
+    assert isinstance(mechanism_of(plan).refinement, int)
+    summed, most = (
+        (mechanism_of(plan).bound * plan.cohort.size, 2**62)
+        if mechanism_of(plan).ring.bits == 64
+        else (2 ** mechanism_of(plan).ring.bits, 2**61)
+    )
+    assert mechanism_of(plan).refinement == 1 or mechanism_of(plan).refinement * summed <= most
+    assert (mechanism_of(plan).refinement + 1) * summed > most or mechanism_of(plan).grid_step / (
+        mechanism_of(plan).refinement + 1
     ) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
 
 
 @given(plans)
 def test_a_devices_own_noise_is_added_on_the_finest_grid(plan: Plan) -> None:
     assume(plan.privacy.noise == "local")
-    assert plan.noise_step == plan.privacy.clip_norm / GRID
-    assert plan.refinement == 1
+    assert mechanism_of(plan).noise_step == plan.privacy.clip_norm / GRID
+    assert mechanism_of(plan).refinement == 1
 
 
 def test_the_default_plan_by_hand() -> None:
     """A batch of 350: 254.5 clip norms in steps of at most 2^-15 take 23 bits, eleven devices four, the sign one."""
     plan = Plan()
-    assert plan.ring == Ring(32)
-    assert plan.grid_step == (plan.range + 12 * plan.noise_multiplier / 11) / ((2**31 - 1) // 11)
-    assert plan.bound == math.ceil(plan.range / plan.grid_step) < (2**31 - 1) // 11
-    assert plan.refinement == int(GRID * plan.grid_step) == 1407
+    assert mechanism_of(plan).ring == Ring(32)
+    assert mechanism_of(plan).grid_step == (
+        mechanism_of(plan).range + 12 * mechanism_of(plan).noise_multiplier / 11
+    ) / ((2**31 - 1) // 11)
+    assert (
+        mechanism_of(plan).bound
+        == math.ceil(mechanism_of(plan).range / mechanism_of(plan).grid_step)
+        < (2**31 - 1) // 11
+    )
+    assert mechanism_of(plan).refinement == int(GRID * mechanism_of(plan).grid_step) == 1407
 
 
 def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
     plan = Plan(aggregation=Aggregation(bits=64))
-    assert (plan.bound, plan.refinement) == (LARGEST, 1)
-    assert plan.grid_step == plan.noise_step == 1 / GRID
+    assert (mechanism_of(plan).bound, mechanism_of(plan).refinement) == (LARGEST, 1)
+    assert mechanism_of(plan).grid_step == mechanism_of(plan).noise_step == 1 / GRID
 
 
 def test_a_narrower_range_takes_a_narrower_ring() -> None:
     privacy = Privacy(noise_multiplier=1e-3)
     made = [Plan(privacy=privacy, aggregation=Aggregation(range=r)) for r in (250.0, 2.0, 0.08, 0.001)]
-    assert [plan.ring.bits for plan in made] == [32, 21, 16, 12]
+    assert [mechanism_of(plan).ring.bits for plan in made] == [32, 21, 16, 12]
 
 
 def test_more_noise_of_the_server_takes_a_wider_ring() -> None:
     made = [
         Plan(privacy=Privacy(noise_multiplier=z), aggregation=Aggregation(range=0.08)) for z in (1e-3, 1.0, 300.0)
     ]
-    assert [plan.ring.bits for plan in made] == [16, 21, 32]
+    assert [mechanism_of(plan).ring.bits for plan in made] == [16, 21, 32]
 
 
 # Faults
@@ -198,7 +212,7 @@ def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_
     assert "a ring of 21 bits is too small: 11 devices leave steps of 0.0029, the plan needs 3.05e-05" in says
     assert "raise aggregation.bits or leave it out" in says
     privacy = {"noise_multiplier": 20.0}
-    assert make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan).ring == Ring(32)
+    assert mechanism_of(make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan)).ring == Ring(32)
 
 
 def test_a_ring_in_which_the_cohorts_sum_has_no_room_at_all_is_refused() -> None:
@@ -219,8 +233,8 @@ def test_noise_of_less_than_a_step_of_its_grid_is_refused(noise_multiplier: floa
     tables = {"aggregation": {"range": 2.0**31}, "cohort": cohort, "data": data, "privacy": privacy}
     if fine:
         plan = make_plan(tables, Plan)
-        assert plan.noise_step == plan.grid_step == pytest.approx(2.0**-15)
-        assert plan.noise_std(1) / plan.noise_step >= 1
+        assert mechanism_of(plan).noise_step == mechanism_of(plan).grid_step == pytest.approx(2.0**-15)
+        assert mechanism_of(plan).noise_std(1) / mechanism_of(plan).noise_step >= 1
     else:
         assert "noise multiplier 2e-05 does not fit the grid that noise is added on" in fault(**tables)
 
@@ -239,8 +253,8 @@ def test_a_ring_is_accepted_just_if_its_grid_is_fine_enough(plan: Plan) -> None:
             make_plan(tables, Plan)
         return
     made = make_plan(tables, Plan)
-    assert read_plan(made.offered()).ring == made.ring == plan.ring
-    assert math.isfinite(made.grid_step)
+    assert accept_plan(made.offered()).ring == mechanism_of(made).ring == mechanism_of(plan).ring
+    assert math.isfinite(mechanism_of(made).grid_step)
 
 
 def secure(size: int, **aggregation: Any) -> dict[str, Any]:
