@@ -87,6 +87,13 @@ def test_every_documented_file_of_ours_is_there() -> None:
     assert [path for path in sorted(shown) if not (ROOT / path).exists()] == []
 
 
+def test_every_file_in_the_picture_is_there() -> None:
+    texts = re.findall(r'class="path">([^<]+)<', (ROOT / "docs" / "architecture.svg").read_text())
+    paths = {path for text in texts for path in text.split(" · ")}
+    assert len(paths) > 10
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
 def test_the_plan_of_the_readme_is_complete() -> None:
     """It is accepted as it stands: the noise multiplier is found for its budget, and no key is missing."""
     [text] = re.findall(r"```toml\n(.*?)```", PAGES["README.md"], re.DOTALL)
@@ -127,3 +134,33 @@ def test_the_index_links_to_every_page() -> None:
     """The site takes its pages, and their order, from the links of the index."""
     linked = {Path(target).name for target in re.findall(r"\]\(([^)#]+\.md)", PAGES["index.md"])}
     assert {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"} <= linked
+
+
+def glossary() -> list[tuple[str, str, str]]:
+    """Word, meaning and file of each row of the glossary."""
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \| `(.+?)` \|$", PAGES["architecture.md"], re.MULTILINE)
+    assert len(rows) > 40
+    return rows
+
+
+def test_the_glossary_has_no_word_twice() -> None:
+    """One word has one meaning, and one meaning has one word."""
+    words, meanings = zip(*((word.lower(), meaning) for word, meaning, _ in glossary()), strict=True)
+    assert list(words) == sorted(set(words))
+    assert len(set(meanings)) == len(meanings)
+
+
+@pytest.mark.parametrize(("word", "file"), [(word, file) for word, _, file in glossary()])
+def test_a_word_of_the_glossary_is_used_in_its_file(word: str, file: str) -> None:
+    text, wanted = (re.sub(r"[\s/._-]+", " ", part.lower()) for part in (file + (ROOT / file).read_text(), word))
+    assert wanted in text
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    """No room of the code is missing from the walks but those that hold pages, plans and plots."""
+    folders = {
+        path.parent.relative_to(ROOT).as_posix()
+        for name in ("client", "privacy", "server")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert [folder for folder in sorted(folders) if f"`{folder}/" not in PAGES["architecture.md"]] == []

@@ -244,7 +244,7 @@ def test_any_fields_are_just_the_sections_asked_for_or_malformed(
     assert all(isinstance(data, bytes) for data in sections.values())
 
 
-def test_the_digest_of_an_offered_model_is_of_its_numbers_and_scale() -> None:
+def test_the_model_digest_covers_numbers_and_scale() -> None:
     """Masks are bound to it: devices that were offered different things must have no sum."""
     parameters = np.arange(4, dtype=np.float32)
     same = [model_digest(parameters, 1.0), model_digest(parameters.astype(">f4"), 1.0)]
