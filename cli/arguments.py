@@ -36,7 +36,7 @@ def find_plan(plan: Path | None) -> Path:
 
 
 def read_asked(plan: Path, settings: Sequence[str], varied: Sequence[str] = ()) -> Tables:
-    """Return the tables of a plan's file after `settings` are applied, with the folder that `data.path` starts from.
+    """Return a plan's tables with `settings` applied. They record the folder to which `data.path` is relative.
 
     `varied` are the keys of --over, which are set later.
 

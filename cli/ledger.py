@@ -17,7 +17,7 @@ ledger = typer.Typer(help="Create a ledger that several plans share, and show an
 AGAINST = {
     "server": "against the server",
     "released": "against whoever sees only the released models",
-    "charged": "in the view that each plan's budget binds",
+    "charged": "in the view that each plan's budget limits",
 }
 
 
@@ -60,7 +60,7 @@ def _lines(said: Statement, limited: bool) -> Iterator[str]:
     budget, rounds = said.budget, "rounds" if said.kind == "device" else "releases"
     yield f"ledger      of a {said.kind}, whole: {said.entries} {rounds}, last line {said.head}"
     if said.kind == "device" and not limited:
-        yield "budget      as the owner's terms say: give them with --terms"
+        yield "budget      set by the owner's terms; give them with --terms"
     elif said.kind == "device":
         yield f"budget      epsilon {budget.epsilon:g} at delta {budget.delta:g}, by the owner's terms"
     else:

@@ -19,7 +19,7 @@ GOLDEN, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECC
 
 
 class Gan(nn.Module):
-    """A discriminator and a generator. Outputs logits [rows, 2]: that the record, and a generated record, is real.
+    """A discriminator and a generator. Outputs logits [rows, 2]: of a record and of a generated record being real.
 
     Each record is paired with one generated record. Its latent vector is a hash of the record's bits and of the
     discriminator's last weights, so it changes with every step, needs no state and depends on no other record. A

@@ -119,10 +119,8 @@ def replies(answer: Answer) -> Facts:
         buys = f"buys {bought.rounds:,} rounds at noise multiplier {answer.purchase_noise:g}"
         yield f"--rounds-for {question.rounds_for:g}", buys
         dearer = f"; {bought.dearer:,} would cost {bought.dearer_epsilon:.5g}" if bought.dearer_epsilon else ""
-        yield (
-            "",
-            f"the {bought.participations:,} in which a client takes part cost epsilon {bought.epsilon:.5g}{dearer}",
-        )
+        times = f"a client takes part in at most {bought.participations:,} of them"
+        yield "", f"{times}, which cost epsilon {bought.epsilon:.5g}{dearer}"
 
 
 def _forecast(variant: Variant) -> Facts:

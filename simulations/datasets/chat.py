@@ -77,7 +77,7 @@ def is_left_out(message: str) -> bool:
 
 
 def _people(path: Path | None) -> list[Words]:
-    """Return the words of each client, in the same order for the same file."""
+    """Return the words of each client. The order of the clients depends only on the file."""
     with open_wheel(WHEEL, path) as archive:
         conversations = json.loads(archive.read("chitchat_dataset/dataset.json"))
     sent: dict[str, list[dict[str, str]]] = {}

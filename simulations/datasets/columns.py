@@ -22,9 +22,7 @@ RESERVED = ("label", "target", "client")
 """Column names with a meaning. Another spelling by case is refused, because it would become a feature."""
 
 _CHUNK = 16_384  # lines of a .csv held in memory as text at one time
-_NAME = (
-    "name every column in the first line, each once: label (or target), client where there are owners, and features"
-)
+_NAME = "name every column once in the first line: label (or target), client if there are owners, and features"
 _INDEX = "save it without the index: df.reset_index(drop=True), or as a named column: df.reset_index()"
 
 

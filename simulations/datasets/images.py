@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MODES = {1: "L", 3: "RGB"}
-_NARROW = 0.1  # largest relative difference between the aspect ratios of a picture and of the plan without a notice
+_NARROW = 0.1  # a notice counts the pictures whose aspect ratio differs from the plan's by more than this share
 
 
 def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:

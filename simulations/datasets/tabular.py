@@ -12,9 +12,7 @@ from .columns import Columns, read_csv, read_parquet
 from .notices import column_notices, owner_notices
 from .table import Source, Table
 
-_HINT = (
-    "name the columns in the file: label (or target), client where there are owners, and one name for each feature"
-)
+_HINT = "name the columns in the file: label (or target), client if there are owners, and a name for each feature"
 
 
 def load_frame(path: Path, shape: tuple[int, ...], classes: int) -> Source:

@@ -1,1 +1,1 @@
-"""Plans that come with the package: each figure in the README names the one that made it."""
+"""The packaged plans. Each number in the README names its plan."""

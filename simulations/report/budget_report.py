@@ -93,7 +93,7 @@ def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
 _ABOUT_CURVES = (
     "The curve over rounds shows the charged epsilon. The other curves are Rényi bounds at the plan's noise. For"
     " Gaussian noise they lie above the charged epsilon: by a tenth for many large steps, by a quarter or more for"
-    " small sampling rates. For noise that the devices share they are the charged epsilon."
+    " small sampling rates. For noise that the devices share, they equal it."
 )
 _ABOUT_PLAN = "The resolved plan, with its noise multiplier. A file with this text is the same plan."
 

@@ -160,7 +160,7 @@ class TestShow:
         assert (priced["budget"]["epsilon"], priced["budget"]["delta"]) == (2.0, 1e-6)
         text = said(capsys, "show", state / FILE, "--terms", tmp_path / "terms.toml")
         assert "budget      epsilon 2 at delta 1e-06, by the owner's terms" in text
-        assert "in the view that each plan's budget binds" in text
+        assert "in the view that each plan's budget limits" in text
         assert "give them with --terms" in said(capsys, "show", state / FILE)
 
     def test_reads_a_ledger_that_is_being_spent_into_and_leaves_a_torn_line(

@@ -77,11 +77,14 @@ CSV: dict[str, tuple[str | bytes, dict[str, Any] | tuple[str, str]]] = {
     "no names": ("1,2,0\n3,4,1\n", ("has no column 'label'", "name the columns")),
     "the first line again": ("a,b,label\n1,2,0\na,b,label\n", ("column 'a', row 2 of d.csv is", "a number")),
     # names
-    "two labels": ("label,a,label\n0,1,1\n", ("two columns with the name 'label'", "each once")),
-    "two labels but for a blank": ("label,a,label \n0,1,1\n", ("two columns with the name 'label'", "each once")),
-    "two clients": ("client,a,client,label\nx,1,y,0\n", ("two columns with the name 'client'", "each once")),
-    "two features of a name": ("a,b,a,label\n1,2,3,0\n", ("two columns with the name 'a'", "each once")),
-    "one name in two forms": ("é,e\u0301,label\n1,2,0\n", ("two columns with the name 'é'", "each once")),
+    "two labels": ("label,a,label\n0,1,1\n", ("two columns with the name 'label'", "every column once")),
+    "two labels but for a blank": (
+        "label,a,label \n0,1,1\n",
+        ("two columns with the name 'label'", "every column once"),
+    ),
+    "two clients": ("client,a,client,label\nx,1,y,0\n", ("two columns with the name 'client'", "every column once")),
+    "two features of a name": ("a,b,a,label\n1,2,3,0\n", ("two columns with the name 'a'", "every column once")),
+    "one name in two forms": ("é,e\u0301,label\n1,2,0\n", ("two columns with the name 'é'", "every column once")),
     "label and Label": ("a,b,label,Label\n1,2,0,1\n", ("'Label' of d.csv differs from 'label'", "write label")),
     "client in upper case": ("a,b,label,CLIENT\n1,2,0,1\n", ("'CLIENT' of d.csv differs from", "write client")),
     "label twice, once with a letter that does not show": (

@@ -44,7 +44,7 @@ PARQUET: dict[str, tuple[pd.DataFrame | pa.Table, dict[str, Any] | tuple[str, st
     # names
     "two labels": (
         pa.table([pa.array([1]), pa.array([0]), pa.array([1])], names=["a", "label", "label"]),
-        ("two columns with the name 'label'", "each once"),
+        ("two columns with the name 'label'", "every column once"),
     ),
     "no pandas": (pa.table({"label": [0, 1], "a": [1, 3], "b": [2.0, 4.0]}), PLAIN),
     "Label": (frame().rename(columns={"label": "Label"}), ("'Label' of d.parquet differs", "write label")),

@@ -242,7 +242,10 @@ FOLDERS: dict[str, tuple[Lay, Wanted]] = {
     "a third value": (pictures("1.png", labels="file,label\n1.png,0,w\n"), ("line 2 of labels.csv has 3", "every")),
     "an unknown column": (pictures("1.png", labels="file,label,owner\n1.png,0,w\n"), ("column 'owner'", "client")),
     "Client": (pictures("1.png", labels="file,label,Client\n1.png,0,w\n"), ("differs from 'client'", "write client")),
-    "two labels": (pictures("1.png", labels="file,label,label\n1.png,0,1\n"), ("with the name 'label'", "each once")),
+    "two labels": (
+        pictures("1.png", labels="file,label,label\n1.png,0,1\n"),
+        ("with the name 'label'", "every column once"),
+    ),
     "owners of labels.csv": (
         pictures("1.png", "2.png", labels="file,label,client\n1.png,0,007\n2.png,1,7\n"),
         TWO | {"clients": [0, 1]},
