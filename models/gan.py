@@ -44,15 +44,15 @@ class Gan(nn.Module):
         """Return logits [rows, 2] for records, floating [rows, *shape]."""
         records = features.flatten(1)
         with torch.no_grad():
-            made = self.generator(self._latents(records))
-        return self.discriminator(torch.stack([records, made], 1)).squeeze(-1)
+            generated = self.generator(self._latents(records))
+        return self.discriminator(torch.stack([records, generated], 1)).squeeze(-1)
 
     def make(self, count: int, seed: int) -> torch.Tensor:
         """Return `count` generated records, float32 [count, *shape] in 0..1: a function of parameters and seed."""
         latents = uniform(count, torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            made = self.generator(latents.to(self.generator[0].weight.device))  # type: ignore[union-attr]
-        return made.view(count, *self.shape)
+            generated = self.generator(latents.to(self.generator[0].weight.device))  # type: ignore[union-attr]
+        return generated.view(count, *self.shape)
 
     def _latents(self, records: torch.Tensor) -> torch.Tensor:
         """Return the latent vectors [rows, LATENT] for records [rows, values], in the records' dtype."""

@@ -118,7 +118,7 @@ REGRESSION = Objective(
 )
 RECONSTRUCTION = Objective(
     "reconstruction",
-    "numbers, whose labels are passed over",
+    "numbers; labels are ignored",
     squared_error,
     takes=lambda features, labels: _is_number(features),
     known=_all,
@@ -127,7 +127,7 @@ RECONSTRUCTION = Objective(
 )
 GENERATION = Objective(
     "generation",
-    "numbers, whose labels are passed over",
+    "numbers; labels are ignored",
     discrimination_loss,
     takes=lambda features, labels: _is_number(features),
     known=_all,

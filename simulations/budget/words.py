@@ -120,7 +120,7 @@ def replies(answer: Answer) -> Facts:
         yield f"--rounds-for {question.rounds_for:g}", buys
         dearer = f"; {bought.dearer:,} would cost {bought.dearer_epsilon:.5g}" if bought.dearer_epsilon else ""
         times = f"a client takes part in at most {bought.participations:,} of them"
-        yield "", f"{times}, which cost epsilon {bought.epsilon:.5g}{dearer}"
+        yield "", f"{times}, at a cost of epsilon {bought.epsilon:.5g}{dearer}"
 
 
 def _forecast(variant: Variant) -> Facts:

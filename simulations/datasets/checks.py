@@ -206,7 +206,7 @@ def _check_axes(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if math.prod(found) != math.prod(shape):
         raise DataError(
             f"a record has {math.prod(found)} values {_listed(found)}, the plan's shape {_listed(shape)} "
-            f"wants {math.prod(shape)}",
+            f"needs {math.prod(shape)}",
             "set data.shape to the shape of one record, or leave out values that are not features",
         )
     axes, wanted = [tuple(size for size in sizes if size != 1) for sizes in (found, shape)]

@@ -25,17 +25,17 @@ def load_frame(path: Path, shape: tuple[int, ...], classes: int) -> Source:
     Raises: DataError if a column or a cell is missing, or if a cell is not a number or is out of range.
     """
     columns = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
-    told = [name for name in ("label", "target") if name in columns.numbers]
-    if not told:
+    targets = [name for name in ("label", "target") if name in columns.numbers]
+    if not targets:
         raise DataError(f"{path} has no column 'label'", _HINT)
-    if len(told) > 1:
+    if len(targets) > 1:
         raise DataError(f"{path} has a column 'label' and a column 'target'", "rename one of them, or leave it out")
     check_filled(columns.rows, path)
-    names = [name for name in columns.numbers if name not in told]
+    names = [name for name in columns.numbers if name not in targets]
     features = [_feature(columns, name, path) for name in names]
     stacked = np.stack(features, axis=1) if features else np.empty((columns.rows, 0))
     fitting = fitted(stacked, shape, lambda row: f"row {row + 1} of {path.name}")
-    table = Table(fitting, _labels(columns, told[0], path, classes), _clients(columns, path))
+    table = Table(fitting, _labels(columns, targets[0], path, classes), _clients(columns, path))
     odd = [*column_notices(table, names, classes), *owner_notices(name or "" for name in columns.clients or [])]
     return Source(table, None, (*columns.notices, *odd))
 

@@ -70,7 +70,7 @@ def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterato
         yield _notice("For study, not for release:", "the run is seeded, so its noise is no secret.")
 
 
-_LATER = "Quality is that of the last finished round; epsilon is the ledger's, which counts cut-off rounds too."
+_LATER = "Quality is from the last finished round; epsilon is from the ledger, which also counts unfinished rounds."
 
 
 def _notice(start: str, text: str) -> Html:

@@ -29,9 +29,9 @@ def samples(study: Study, outcome: Outcome) -> Iterator[Html]:
         return
     model = build(study.model.name, shape, study.data.classes)
     load_flat(model, outcome.state.model)
-    made = model.make(DOWN * ACROSS, SEED).numpy()  # type: ignore[operator]
+    pictures = model.make(DOWN * ACROSS, SEED).numpy()  # type: ignore[operator]
     text = "Records from the released generator; they belong to nobody. Channels are averaged."
-    picture = _svg(_grid(made.reshape(DOWN, ACROSS, -1, *shape[-2:]).mean(2)))
+    picture = _svg(_grid(pictures.reshape(DOWN, ACROSS, -1, *shape[-2:]).mean(2)))
     yield section("Generated samples", element("figure", element("figcaption", text), picture))
 
 

@@ -24,7 +24,7 @@ VIEWS: tuple[View, ...] = get_args(View)
 UNPROTECTED = "some runs protect nothing"
 TRUSTED = "the server is trusted"
 MIXED = "the runs protect different units, whose costs do not add up"
-WATCHING = "the server sees every run that is made, so for it they all add up"
+WATCHING = "the server sees every run, so the costs of all runs add up"
 
 
 @dataclass(frozen=True)

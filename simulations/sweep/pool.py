@@ -48,7 +48,7 @@ class Pool:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._workers: list[_Worker] = []
-        self._told: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
+        self._messages: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Message]:
         """Yield the workers' messages until every task has its record; end the workers then, or on any error.
@@ -60,9 +60,9 @@ class Pool:
             for _ in range(min(self._jobs, len(tasks))):
                 self._start(waiting.popleft())
             while left:
-                worker, message = self._told.get()
+                worker, message = self._messages.get()
                 if message is None:
-                    message = self._bury(worker)
+                    message = self._failure_of(worker)
                     if waiting:
                         self._start(waiting.popleft())
                 elif "record" in message:
@@ -94,10 +94,10 @@ class Pool:
         with _pipe(worker.process.stdout) as stream:
             for line in stream:
                 if line.endswith(b"\n"):  # else the worker was killed while it wrote
-                    self._told.put((worker, json.loads(line)))
-        self._told.put((worker, None))
+                    self._messages.put((worker, json.loads(line)))
+        self._messages.put((worker, None))
 
-    def _bury(self, worker: _Worker) -> Message:
+    def _failure_of(self, worker: _Worker) -> Message:
         """Return a failure record for the dead worker's run, or an empty message if it had no run."""
         self._workers.remove(worker)
         code = worker.process.wait()

@@ -58,7 +58,7 @@ class NegativeBinomial:
             probability *= (1 - self.gamma) * (number + self.shape) / (number + 1)
 
     def renyi(self, one: Curve, order: float, orders: Sequence[float] = ORDERS) -> float:
-        """Return the Renyi divergence at `order` of the best of the tries, if `one` is that of a single try.
+        """Return the Renyi divergence at `order` of the best try, if `one` is the curve of a single try.
 
         With e = one(a): e + (1 + eta) (1 - 1/b) one(b) + (1 + eta) log(1/gamma) / b + log(mean) / (a - 1), at the
         best order b, which may be 1.
@@ -84,7 +84,7 @@ class Poisson:
             probability *= self.mean / (number + 1)
 
     def renyi(self, one: Curve, order: float, orders: Sequence[float] = ORDERS) -> float:
-        """Return the Renyi divergence at `order` of the best of the tries, if `one` is that of a single try.
+        """Return the Renyi divergence at `order` of the best try, if `one` is the curve of a single try.
 
         It is one(a) + mean d + log(mean) / (a - 1), where one try is (log(1 + 1 / (a - 1)), d)-DP.
 

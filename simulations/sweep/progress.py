@@ -52,7 +52,7 @@ class Progress:
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def told(self, message: Message) -> None:
+    def update(self, message: Message) -> None:
         """Update the display with a worker's message."""
         run = message["run"]
         if "record" in message:

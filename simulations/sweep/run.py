@@ -105,7 +105,7 @@ def _records(
     rounds = {run.number: studies[run.point].cohort.rounds for run in runs}
     with Progress(rounds, list(found.values()), shown) as progress:
         for message in Pool(jobs).make([_task(run, studies[run.point], folder) for run in _by_data(left, studies)]):
-            progress.told(message)
+            progress.update(message)
             if "record" in message:
                 found[message["run"]] = _settled(record_of(message["record"]))
     return [found[run.number] for run in runs]

@@ -25,14 +25,14 @@ from ...server.round_log import RoundRecord
 from ...server.state import ServerState
 from .results import Record, write_record
 
-Tell = Callable[[dict[str, Any]], None]
+Send = Callable[[dict[str, Any]], None]
 
 
-class Watcher:
+class RoundReporter:
     """An observer that sends a message for every round, and keeps the run's total training time."""
 
-    def __init__(self, run: int, tell: Tell) -> None:
-        self._run, self._tell = run, tell
+    def __init__(self, run: int, send: Send) -> None:
+        self._run, self._send = run, send
         self.seconds = 0.0
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
@@ -52,14 +52,14 @@ class Watcher:
 
     def _say(self, number: int, seconds: float, fresh: bool = True) -> None:
         self.seconds = seconds
-        self._tell({"run": self._run, "round": number, "fresh": fresh})
+        self._send({"run": self._run, "round": number, "fresh": fresh})
 
 
 class Worker:
     """Makes one run at a time, and keeps the data of the last one for runs that use the same data."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, send: Send) -> None:
+        self._send = send
         self._data: Any = None
         self._population: Any = None
 
@@ -84,10 +84,10 @@ class Worker:
         folder = Path(task["folder"])
         kept = folder / "plan.toml"
         study = make_study(parse_tables(kept.read_text("utf-8") if kept.exists() else task["plan"], str(kept)))
-        watcher = Watcher(task["run"], self._tell)
-        people = self._people(study)
+        reporter = RoundReporter(task["run"], self._send)
+        population = self._load_population(study)
         self._check(study, folder.parent)
-        result = simulate(study, folder, watcher, people)
+        result = simulate(study, folder, reporter, population)
         record = replace(
             blank,
             loss=result.loss,
@@ -95,14 +95,14 @@ class Worker:
             epsilon=result.epsilon,
             delta=result.delta,
             rounds=result.rounds,
-            seconds=round(watcher.seconds, 3),
+            seconds=round(reporter.seconds, 3),
             stopped=result.stopped,
             ended=time.time(),
         )
         write_record(folder, record)
         return record
 
-    def _people(self, study: Any) -> Any:
+    def _load_population(self, study: Any) -> Any:
         from ...client.records import torch_device
         from ..population import make_population
 
@@ -125,20 +125,20 @@ class Worker:
 def main() -> None:
     """Make runs until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    tell = _channel()
+    send = _channel()
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
     from .. import machine
 
     machine.settle()
-    worker = Worker(tell)
+    worker = Worker(send)
     while True:
         task = tasks.get()
-        record = _carefully(worker, task)
-        tell({"run": task["run"], "record": asdict(record)})
+        record = _make_safely(worker, task)
+        send({"run": task["run"], "record": asdict(record)})
 
 
-def _carefully(worker: Worker, task: dict[str, Any]) -> Record:
+def _make_safely(worker: Worker, task: dict[str, Any]) -> Record:
     """Make a run and return its record, even if bract itself fails; the record then names the error's type only."""
     try:
         return worker.make(task)
@@ -155,16 +155,16 @@ def _carefully(worker: Worker, task: dict[str, Any]) -> Record:
         return Record(task["run"], task["seed"], task["values"], task["folder"], error=what, hint=hint)
 
 
-def _channel() -> Tell:
+def _channel() -> Send:
     """Return the function that sends a message on stdout; all other output is redirected to stderr."""
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def tell(message: dict[str, Any]) -> None:
+    def send(message: dict[str, Any]) -> None:
         stream.write(json.dumps(message) + "\n")
         stream.flush()
 
-    return tell
+    return send
 
 
 def _listen(tasks: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -139,7 +139,7 @@ class TestNpz:
             ({"x": X, "y": Y, "client": X[:, 0]}, "'client' does not hold integers or strings", "numpy.savez"),
             ({"x": X, "y": Y + 1}, "y[1] of d.npz is not one of the classes 0..2", "number the classes from 0"),
             ({"x": X, "y": Y - 1}, "y[0] of d.npz is not one of the classes 0..2", "data.classes"),
-            ({"x": X[:, :5], "y": Y}, "has 5 values [5], the plan's shape [6] wants 6", "set data.shape"),
+            ({"x": X[:, :5], "y": Y}, "has 5 values [5], the plan's shape [6] needs 6", "set data.shape"),
             ({"x": X.astype(str), "y": Y}, "the features are not numbers", "floats or of uint8"),
             ({"x": X.astype(complex), "y": Y}, "the features are not numbers", "floats or of uint8"),
             (
@@ -212,7 +212,7 @@ class TestFrames:
             ("a,label\n1,3\n", "column 'label', row 1 of d.csv is not one of the classes 0..2", "data.classes"),
             ("a,label\n1,-1\n", "column 'label', row 1 of d.csv is not one of the classes", "from 0"),
             ("a,label,client\n1,0,x\n1,0,\n", "column 'client', row 2 of d.csv is missing", "owner"),
-            ("a,b,label\n1,2,0\n", "a record has 2 values [2], the plan's shape [1] wants 1", "not features"),
+            ("a,b,label\n1,2,0\n", "a record has 2 values [2], the plan's shape [1] needs 1", "not features"),
             ("label\n1\n", "a record has 0 values [0]", "data.shape"),
             ("a,label\n1,0,7\n", "line 2 of d.csv has 3 values, the first line names 2", "name every column"),
             ("a,label\n1,0\n1,0,7\n", "line 3 of d.csv has 3 values", "quotes"),

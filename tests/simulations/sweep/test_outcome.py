@@ -101,7 +101,7 @@ def test_where_smaller_is_better_the_smaller_wins() -> None:
     assert "accuracy" not in best
     assert "best        reconstruction error 0.125 on test records" in summary(outcome)
     with Progress({n: 1 for n in range(5)}, records[:2], shown=False) as progress:
-        progress.told({"run": 3, "record": {"error": None, "figures": records[2].figures}})
+        progress.update({"run": 3, "record": {"error": None, "figures": records[2].figures}})
         assert "best 0.25" in progress.figures
 
 
@@ -200,12 +200,12 @@ def test_failures_are_an_error_that_names_the_first() -> None:
 def test_progress_counts_runs_and_judges_time_by_fresh_rounds(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress({1: 10, 2: 10, 3: 10}, [record_at(1, 0.5)], shown=True) as progress:
         assert progress.figures.startswith("1/3 runs  0 running  best 50.0%")
-        progress.told({"run": 2, "round": 5, "fresh": False})
+        progress.update({"run": 2, "round": 5, "fresh": False})
         assert "1 running" in progress.figures
         assert "-:--:--" in progress.figures
-        progress.told({"run": 2, "round": 6, "fresh": True})
+        progress.update({"run": 2, "round": 6, "fresh": True})
         assert "0:00:0" in progress.figures
-        progress.told({"run": 2, "record": {"error": None, "figures": {"accuracy": 0.75}}})
-        progress.told({"run": 3, "record": {"error": "x", "figures": {}}})
+        progress.update({"run": 2, "record": {"error": None, "figures": {"accuracy": 0.75}}})
+        progress.update({"run": 3, "record": {"error": "x", "figures": {}}})
         assert progress.figures.startswith("3/3 runs  0 running  1 failed  best 75.0%  time left 0:00:00")
     assert capsys.readouterr().err == ""

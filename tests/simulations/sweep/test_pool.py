@@ -124,10 +124,10 @@ def test_a_fault_of_bract_itself_tells_its_kind_and_nothing_of_the_data(monkeypa
 
     maker = worker.Worker(lambda message: None)
     monkeypatch.setattr(maker, "make", broken)
-    record = worker._carefully(maker, tasks("go")[0])
+    record = worker._make_safely(maker, tasks("go")[0])
     assert record.error == "bract itself failed (RuntimeError)"
     monkeypatch.setattr(maker, "make", missing)
-    assert "pandas is not installed" in str(worker._carefully(maker, tasks("go")[0]).error)
+    assert "pandas is not installed" in str(worker._make_safely(maker, tasks("go")[0]).error)
 
 
 def test_runs_over_the_same_data_share_them_and_old_data_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,5 +144,5 @@ def test_runs_over_the_same_data_share_them_and_old_data_go_first(monkeypatch: p
     monkeypatch.setattr(population, "make_population", make)
     common = {"privacy": {"noise": "central", "noise_multiplier": 2.0, "epsilon": 1e4}}
     studies = [make_study(common | {"data": {"seed": seed}}) for seed in (1, 1, 2, 2, 1)]
-    assert [maker._people(study) for study in studies] == [f"population {seed}" for seed in (1, 1, 2, 2, 1)]
+    assert [maker._load_population(study) for study in studies] == [f"population {seed}" for seed in (1, 1, 2, 2, 1)]
     assert made == [1, 2, 1]
