@@ -274,7 +274,7 @@ def test_folders_that_hold_something_else_are_refused(
     assert "holds no sweep" in refused(capsys, ["sweep", tiny_plan, "--out", tmp_path])
     assert "holds no sweep" in refused(capsys, ["sweep", "--resume", tmp_path])
     assert "is a file, a sweep takes a folder" in refused(capsys, ["sweep", tiny_plan, "--out", tiny_plan])
-    assert "--resume takes" in refused(capsys, ["sweep", "--resume", tmp_path, "--seeds", 2])
+    assert "--resume uses" in refused(capsys, ["sweep", "--resume", tmp_path, "--seeds", 2])
     (tmp_path / "sweep.toml").write_text("[sweep]\n")
     assert "sweep.toml is damaged" in refused(capsys, ["sweep", "--resume", tmp_path], 4)
 
