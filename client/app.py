@@ -1,4 +1,4 @@
-"""The Flower ClientApp: offer in, protected update out, and nothing else ever."""
+"""The Flower ClientApp: it receives offers and sends protected updates, and nothing else about the data."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ log = logging.getLogger("bract.client")
 log.addFilter(Printable())
 
 LATE = (CONSENT, UNMASK)
-"""The kinds of message that belong to a round which is paid for: a device that refuses its run still ends it."""
+"""The kinds of message of a round that is charged already: a device answers them even after it refused the run."""
 
 
 @dataclass(frozen=True, repr=False)
 class Visit:
-    """One message at one device, its offer read and its plan accepted."""
+    """One message at one device, with its offer read and its plan accepted."""
 
     message: Message
     context: Context
@@ -67,17 +67,17 @@ class Visit:
 
     @property
     def plan(self) -> Plan:
-        """The mechanism's."""
+        """The plan of the mechanism."""
         return self.mechanism.plan
 
     @property
     def run(self) -> int:
-        """Flower's number of the message's run; that of the context is that of the first run of a series."""
+        """Flower's ID of the message's run; the context's ID is the one of the first run in a series."""
         return self.message.metadata.run_id
 
     @contextmanager
     def final(self) -> Generator[None]:
-        """Note a refusal on disk before it leaves: the device then refuses the run for good, whatever is offered."""
+        """Record a refusal on disk before it is sent; the device then refuses the run forever."""
         try:
             yield
         except (Refused, BudgetError):
@@ -86,15 +86,16 @@ class Visit:
             raise
 
     def sections(self, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Sections:
-        """Return what the message says of secure aggregation."""
+        """Return the message's sections of secure aggregation."""
         return read_sections(self.message.content.config_records.get(SECAGG, ConfigRecord()), needed, also)
 
     def secure(self, round: int) -> SecureRound:
         """Return the device's side of a round of secure aggregation.
 
         Raises:
-            Malformed: the plan has none.
+            Malformed: the plan has no secure aggregation.
             PlanError: the device has no identity, roster or journal.
+            DataError: the device's identity is not on its roster.
         """
         device = self.device
         if not self.plan.secure:
@@ -107,13 +108,13 @@ class Visit:
         if not whom.admits(who.public, who.certificate):
             raise DataError(
                 "the node's own identity is not on its roster",
-                "add its public key to the roster, or give the node the identity or the certificate that is meant",
+                "add its public key to the roster, or give the node the right identity or certificate",
             )
         session = make_session(self.plan, self.run, round)
         return SecureRound(session, self.mechanism, who, whom, journal, state)
 
     def afford(self, round: int) -> None:
-        """Refuse a round that the device's ledger would refuse; nothing is charged."""
+        """Check that the device's ledger covers a round; nothing is charged."""
         if self.device.spending is not None:
             self.device.spending.check(self.plan, self.run, round)
 
@@ -124,11 +125,11 @@ class Visit:
 
 
 Reply = tuple[Upload | None, dict[str, bytes]]
-"""An update or none, and what is to be said of secure aggregation."""
+"""An upload or None, and the sections of secure aggregation."""
 
 
 def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
-    """Return a ClientApp that answers offers with what `open_device` gives for the node's context."""
+    """Return a ClientApp that answers offers with the device that `open_device` returns for the node's context."""
     app = ClientApp()
 
     def answering(answer: Callable[[Visit], Reply]) -> Callable[[Message, Context], Message]:
@@ -147,7 +148,7 @@ def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
 def _answer(
     message: Message, context: Context, open_device: Callable[[Context], Device], answer: Callable[[Visit], Reply]
 ) -> RecordDict:
-    """Return the records of the reply: what was asked for, or a code that says why there is none."""
+    """Return the records of the reply: the answer, or the code of an error."""
     try:
         visit = _visit(message, context, open_device)
         with visit.final():
@@ -156,19 +157,19 @@ def _answer(
             return _reply(Code.OK, *answer(visit))
     except Exception as fault:
         code = _code(fault)
-        _log("round not taken part in", code, fault)
+        _log("the device did not take part in the round", code, fault)
         return _reply(code, sections={"senders": fault.senders} if isinstance(fault, BadlySealed) else None)
 
 
 def _log(what: str, code: Code, fault: Exception) -> None:
-    """Say in the device's own log what is wrong."""
+    """Write an error to the device's own log."""
     known = isinstance(fault, BractError)
     log.warning("%s (%s)", what, code, exc_info=fault if code is Code.FAILED and not known else None)
     match fault:
         case Repeated():
-            log.warning("the node's state folder says that this was done before")
+            log.warning("the journal in the node's state folder has this step already")
         case BudgetSpent():
-            log.warning("the device took part in this plan as often as its noise was sized for")
+            log.warning("the device took part in this plan as often as its noise is calibrated for")
         case BractError() | Refused() | Malformed():
             log.warning("%s", fault)
         case _:
@@ -196,7 +197,7 @@ def _code(fault: Exception) -> Code:
 
 
 def _visit(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Visit:
-    """Return the visit of a message: its run is one that the device has not refused, its plan the run's only one."""
+    """Return the visit of a message, if the device has not refused its run and its plan is the run's only one."""
     try:
         offer = read_offer(message.content.config_records[OFFER])
     except KeyError as fault:
@@ -212,12 +213,12 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     if journal is not None and not late:
         journal.enter(run, plan.digest, device.terms)
     elif journal is not None and not journal.entered(run, plan.digest):
-        raise Lost  # the terms are not looked at: their answer would be one that no day's limit counts
+        raise Lost  # without a check of the terms, as no daily limit would count its answer
     return Visit(message, context, offer, device, mechanism)
 
 
 def _take_part(visit: Visit) -> Reply:
-    """Train on the offered parameters and return what may leave, with the card for the next round if asked for."""
+    """Train on the offered parameters; return the upload, and the card for the next round if requested."""
     offer, plan, device, mechanism = visit.offer, visit.plan, visit.device, visit.mechanism
     parameters = _parameters(visit.message)
     if offer.scale != 1.0 and not plan.adaptive:
@@ -241,15 +242,15 @@ def _take_part(visit: Visit) -> Reply:
 
 
 def _vouched(visit: Visit) -> dict[str, bytes]:
-    """Return the signature of what the vector was masked for, where the round needs one."""
+    """Return the signature on the context that the vector was masked for, if the round needs one."""
     signature = visit.secure(visit.offer.round).vouch() if visit.plan.secure else b""
     return {"signature": signature} if signature else {}
 
 
 def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:
-    """Return the masks of a round, none for one in the clear; when this returns, the round is paid for.
+    """Return the masks of a round, none without secure aggregation; when this returns, the round is charged.
 
-    If there are none to be had, or the device's ledger refuses, the device forgets the round.
+    If the masks cannot be made or the device's ledger refuses, the device forgets the round.
     """
     if not visit.plan.secure:
         visit.charge()
@@ -265,7 +266,7 @@ def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: byte
 
 
 def _who(visit: Visit) -> Reply:
-    """Return the name that the device is counted by: of its identity on the roster, signed, else a pseudonym."""
+    """Return the device's name: its signed identity under secure aggregation, else its pseudonym."""
     visit.sections(())
     device, plan = visit.device, visit.plan
     secure = plan.secure
@@ -287,7 +288,7 @@ def _keys(visit: Visit) -> Reply:
 
 
 def _card(visit: Visit, round: int) -> bytes:
-    """Return the card for a round to come, if the device could pay for it today."""
+    """Return the card for a later round, if the device's ledger covers it now."""
     visit.afford(round)
     return visit.secure(round).keys()
 
@@ -300,7 +301,7 @@ def _shares(visit: Visit) -> Reply:
 
 
 def _boxes(visit: Visit) -> Reply:
-    """Say whether the boxes that were sealed for the device open; nothing is trained, masked or paid."""
+    """Answer whether the boxes that were sealed for the device open; it trains, masks and charges nothing."""
     sections = visit.sections(("cohort",))
     visit.secure(visit.offer.round).acknowledge(sections["cohort"])
     return None, {}
@@ -312,7 +313,7 @@ def _consent(visit: Visit) -> Reply:
 
 
 def _unmask(visit: Visit) -> Reply:
-    """Open shares of this round's secrets; with them seal those of the next round's, if asked for."""
+    """Open shares of this round's secrets, and seal shares of the next round's if requested."""
     sections, number = visit.sections(("survivors",), ("signatures", "cards")), visit.offer.round
     shares, layers = visit.secure(number).unmask(sections["survivors"], sections.get("signatures"))
     opened = {"opened": shares} | ({"layers": layers} if layers else {})
@@ -322,13 +323,13 @@ def _unmask(visit: Visit) -> Reply:
 
 
 def _besides(visit: Visit, name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
-    """Return what a device gives for the next round; a fault there takes nothing from the round under way."""
+    """Return a section for the next round, or nothing on an error, which must not disturb the current round."""
     try:
         with visit.final():
             return {name: prepare()}
     except Exception as fault:
         code = _code(fault)
-        _log("next round not prepared", code, fault)
+        _log("the device did not prepare the next round", code, fault)
         return {}
 
 
@@ -341,7 +342,7 @@ def _parameters(message: Message) -> np.ndarray:
 
 
 def _fresh(visit: Visit) -> None:
-    """Refuse a round that the node took part in before, one too many, or one that its owner's limit forbids."""
+    """Refuse a round that the node took part in before, or that exceeds its participations or its owner's limit."""
     rounds, last = read_history(visit.context, visit.run, visit.plan)
     if rounds >= visit.plan.participations:
         raise BudgetSpent
@@ -351,10 +352,14 @@ def _fresh(visit: Visit) -> None:
 
 
 def _able(visit: Visit) -> int:
-    """Refuse a plan that the device cannot train, or whose records its own are not like; nothing is charged.
+    """Return the number of the network's parameters, if the device can train the plan; nothing is charged.
 
-    Return how many parameters the plan's network has. All that can fail is tried on made-up records, and of the
-    device's own only shape and kind are looked at, so that whether a device answers tells nothing of a record.
+    Everything that can fail is tried on made-up records. Only the shape and kind of the device's own records are
+    checked, so whether a device answers reveals nothing about a record.
+
+    Raises:
+        PlanError: the network cannot be trained.
+        DataError: the device's records have another shape or kind than the plan's.
     """
     count = try_training(visit.plan)
     check_kind(visit.device.records, visit.plan)
@@ -362,7 +367,7 @@ def _able(visit: Visit) -> int:
 
 
 def _count_round(visit: Visit) -> None:
-    """Count this round in the node's own state."""
+    """Add this round to the node's history."""
     rounds, _ = read_history(visit.context, visit.run, visit.plan)
     write_history(visit.context, rounds + 1, visit.offer.round, visit.run, visit.plan)
 

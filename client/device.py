@@ -1,4 +1,4 @@
-"""What a device brings to a round."""
+"""A device: its records, its owner's terms and its state."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from .train import Task, contribution
 
 SETTINGS = ("data", "state", "terms", "identity", "roster", "certificate")
 FLOWERS = ("partition-id", "num-partitions")
-"""The settings of a node, and those that Flower's own tools give it: they mean nothing here."""
+"""The settings of a node, and those that Flower's tools set, which are ignored."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """All that a device brings to a round: its records, its owner's terms, its randomness, what it can do.
+    """A device: its records, its owner's terms, its randomness, and its functions to accept a plan and to train.
 
-    `identity`, `roster` and `journal` are for secure aggregation: who it is, with whom it takes part, what it did.
-    `spending` is its ledger, which every device has whose data are real; one that is simulated has none. `pseudonym`
-    gives the names that it shows where no roster names it.
+    `identity`, `roster` and `journal` are for secure aggregation. `spending` is its ledger; only a simulated device
+    has none. `pseudonym` gives its names in runs without a roster.
     """
 
     records: Records
@@ -48,14 +47,14 @@ class Device:
 
 
 def open_device(context: Context) -> Device:
-    """Return the device that the node's own settings describe.
+    """Return the device of the node's settings.
 
-    `data` is an .npz file, `state` a folder of its own and `terms` a TOML file; for secure aggregation `identity` is
-    a PEM file, `roster` a TOML file and, where the roster names an authority, `certificate` a file in base64.
+    `data` is an .npz file, `state` the node's own folder and `terms` a TOML file. For secure aggregation, `identity`
+    is a PEM file and `roster` a TOML file; if the roster names an authority, `certificate` is a file in base64.
 
     Raises:
-        DataError: records, identity or roster cannot be read.
-        PlanError: there are no terms or they cannot be read, or there is no state: nothing is answered without both.
+        DataError: records, identity or roster cannot be read, or other users can change the state folder.
+        PlanError: `terms` or `state` is missing, or the terms are not valid.
     """
     check_settings(context.node_config, SETTINGS + FLOWERS, "node")
     settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
@@ -71,7 +70,7 @@ def open_device(context: Context) -> Device:
         )
     terms = read_terms(settings["terms"])
     if settings["state"].exists() and (place := exposed(settings["state"])):
-        raise DataError(f"others can change the node's state: see {place}", f"type: chmod go-w {place}")
+        raise DataError(f"other users can change the node's state: see {place}", f"type: chmod go-w {place}")
     return Device(
         _records_of(str(settings["data"])),
         terms,

@@ -41,7 +41,7 @@ class Pseudonym:
         path = self.folder / FILE
         content = create_once(path, lambda: _sealed(secrets.token_bytes(SECRET_BYTES)), private=True)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise StateError(f"others than its owner can read {path}", f"type: chmod 600 {path}")
+            raise StateError(f"users other than its owner can read {path}", f"type: chmod 600 {path}")
         return hmac.new(_opened(path, content), bytes.fromhex(plan_digest), hashlib.sha256).hexdigest()
 
 
@@ -54,6 +54,6 @@ def _opened(path: Path, content: bytes) -> bytes:
     if content != _sealed(secret) or len(secret) != SECRET_BYTES:
         raise StateError(
             f"{path} is damaged: it holds no pseudonym's secret",
-            "restore it from a copy; without it a server takes the device for one more client",
+            "restore it from a copy; without it, a server counts the device as a new client",
         )
     return secret

@@ -1,9 +1,9 @@
-"""A device's half of secure aggregation: it answers the server's messages, or refuses what could lay it bare.
+"""The device's side of secure aggregation: it answers the server's messages, and refuses those that could reveal it.
 
-Between two messages of a round a device keeps its secrets in the node's own memory (Flower's context, which a
-SuperNode never writes to disk), each only as long as it is needed: its own until its vector is masked, the shares of
-the others' until it has opened one of each. A device that lost them, because it was started anew, has dropped out.
-Whatever it does with a secret it first notes in its journal, which is on disk, and never does again.
+Between two messages of a round, a device keeps its secrets in the node's memory (Flower's context, which a SuperNode
+never writes to disk), and only as long as it needs them: its own secrets until its vector is masked, the shares of
+other devices' secrets until it has opened one of each. A device that lost them in a restart has dropped out. The
+device records each use of a secret in its journal on disk first, and never repeats it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ SEAT = "bract.secagg."
 
 
 class Lost(Exception):
-    """The device has no seat in this round, or not at this stage of it."""
+    """The device has no seat in this round at this stage."""
 
 
 class BudgetSpent(Exception):
-    """The device took part in as many rounds as the plan's noise was sized for."""
+    """The device took part in as many rounds as the plan's noise is calibrated for."""
 
 
 class BadlySealed(Exception):
-    """Boxes do not open, or to something else than their senders gave hashes of; `senders` names these, as bits."""
+    """Boxes do not open, or their shares do not match their hashes; `senders` is the set of senders, as bits."""
 
     def __init__(self, senders: bytes) -> None:
         super().__init__()
@@ -50,18 +50,18 @@ class BadlySealed(Exception):
 
 
 class Stranger(Exception):
-    """A card is not signed by one whom the device's roster admits."""
+    """A card is not signed by a device that the roster admits."""
 
 
 @dataclass(frozen=True, repr=False)
 class Seat:
-    """What a device remembers of a round that is under way: secret, and the less the further the round is.
+    """A device's memory of a round, secret. Later stages hold less.
 
-    `session` is the digest of the session, `stage` the last message it answered: `keys`, `shares`, `masked`, `agreed`
-    or `opened`. `held` are its shares: of its own secrets first, then of all members it knows, in order; `survivors`
-    is the list it signed. `layers` are the seeds, one after another, of the layers of noise in its vector. Once it
-    has opened its shares it remembers `asked`, the digest of the request that it answered, and in `held` and `layers`
-    what it gave away; nothing else.
+    `session` is the session's digest. `stage` is the last message that the device answered: `keys`, `shares`,
+    `masked`, `agreed` or `opened`. `held` are its shares: before it masks, of its own secrets; after, of all members
+    that it holds shares of, in order. `survivors` is the list that it signed. `layers` are the concatenated seeds of
+    the layers of noise in its vector. At stage `opened`, `asked` is the digest of the request that it answered,
+    `held` and `layers` are the values that it sent, and nothing else is kept.
     """
 
     session: bytes
@@ -89,7 +89,7 @@ class Seat:
 
 @dataclass(frozen=True, repr=False)
 class SecureRound:
-    """One round as one device sees it; `state` is where its seats are kept."""
+    """One round at one device; `state` stores its seats."""
 
     session: Session
     mechanism: Mechanism
@@ -100,14 +100,14 @@ class SecureRound:
 
     @property
     def plan(self) -> Plan:
-        """The mechanism's."""
+        """The plan of the mechanism."""
         return self.mechanism.plan
 
     def keys(self) -> bytes:
-        """Return the device's card: fresh keys for this round, in place of any that it had for it.
+        """Return the device's card of fresh keys for this round; they replace earlier ones.
 
         Raises:
-            Repeated: it masked a vector of this round before.
+            Repeated: the device masked a vector of this round before.
         """
         self._not_masked()
         self._keep({self.session.round - 1, self.session.round})
@@ -121,9 +121,9 @@ class SecureRound:
         """Return shares of the device's secrets, sealed for each of its neighbours, in their order.
 
         Raises:
-            Malformed, Stranger, Refused: the cards are not those of a cohort that the device may be part of.
-            Lost: it shows no card for the round, a later one than it remembers, or has shared already.
-            Repeated: it masked a vector of this round before.
+            Malformed, Stranger, Refused: the device may not be part of a cohort with these cards.
+            Lost: the device showed no card for the round, or a later one than it remembers, or has shared already.
+            Repeated: the device masked a vector of this round before.
         """
         seat = self._seat("keys")
         view = read_seating(seating, self.session)
@@ -145,14 +145,14 @@ class SecureRound:
         return b"".join((*boxes, hashes(own, me, me, self.session.digest)))
 
     def acknowledge(self, invitation: bytes) -> None:
-        """Open the boxes of an invitation, as `join` would, and keep nothing: return if all of them open.
+        """Check that all boxes of an invitation open, as in `join`, without keeping their content.
 
-        A device does so for one invitation a card, as often as that comes, and only before it masks.
+        A device answers only one invitation for each card, which may be repeated, and only before it masks.
 
         Raises:
-            Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
-            BadlySealed: neighbours' boxes do not open to shares of their hashes.
-            Repeated: it answered for another invitation, or masked a vector of this round.
+            Malformed, Refused, Lost: the device did not share its secrets for this round.
+            BadlySealed: boxes do not open, or their shares do not match their hashes.
+            Repeated: the device answered another invitation, or masked a vector of this round.
         """
         seat = self._seat("shares")
         self._not_masked()
@@ -161,15 +161,16 @@ class SecureRound:
         self._open(seat, invitation)
 
     def join(self, invitation: bytes, model: bytes, layers: bytes = b"") -> list[Mask]:
-        """Return the masks for the device's vector, and forget the secrets that they were made of.
+        """Return the masks for the device's vector, and forget the secrets that they derive from.
 
-        `model` is the digest of the parameters that the device was offered, `layers` the seeds, secret, that those
-        layers of its noise are made from which it may have to give up. A device that cannot
-        help to open a neighbour's secrets takes no part, so that none is lost after it was paid for.
+        `model` is the digest of the offered parameters. `layers` are the secret seeds of the layers of noise that the
+        device may have to reveal. A device that cannot help to open a neighbour's secrets does not take part, so that
+        a charged round is not lost.
 
         Raises:
-            Malformed, Refused, Lost: the round is not one that the device shared its secrets for.
-            BadlySealed: neighbours' boxes do not open to shares of their hashes.
+            Malformed, Refused, Lost: the device did not share its secrets for this round.
+            BadlySealed: boxes do not open, or their shares do not match their hashes.
+            Repeated, BudgetSpent: the device masked a vector of this round before, or has no rounds left.
         """
         self._keep({self.session.round, self.session.round + 1})
         seat = self._seat("shares")
@@ -194,16 +195,16 @@ class SecureRound:
         return masks
 
     def vouch(self) -> bytes:
-        """Return the device's signature of what it masked its vector for: members, their cards and the model.
+        """Return the device's signature on the context of its masks: the members, their cards and the model.
 
-        Empty in malicious-server mode, where survivors sign a list instead, and in a sparse graph.
+        It is empty in malicious-server mode, where survivors sign a list instead, and in a sparse graph.
         """
         seat = self._seat("masked")
         vouched = not self.plan.malicious and read_seating(seat.seating, self.session).graph.complete
         return vouch(self.identity, seat.context) if vouched else b""
 
     def consent(self, survivors: bytes) -> bytes:
-        """Return the device's signature of the list of survivors: it signs one list a round, and that one again."""
+        """Return the device's signature on the list of survivors; it signs only one list in a round, repeatedly."""
         seat = self._seat("masked", "agreed")
         self._check_survivors(seat, survivors)
         self._answer("consent", digest("list", survivors))
@@ -211,15 +212,15 @@ class SecureRound:
         return consent(self.identity, seat.context, survivors)
 
     def unmask(self, survivors: bytes, signatures: bytes | None) -> tuple[bytes, bytes]:
-        """Return one share for each member that the device knows of, and seeds of noise; forget the other shares.
+        """Return one share for each member that the device holds shares of, and seeds of noise; forget the others.
 
-        The share is one of the member's own mask if it survived, of its mask keys if it dropped out; never both. The
-        seeds are those of the layers of the device's own noise that so many survivors do not need. A server that lost
-        the answer may ask again: the same request gets the same answer, as long as the device remembers the round.
+        A share is of the member's own mask if it survived, of its mask keys if it dropped out, never of both. The
+        seeds are of the layers of the device's noise that this number of survivors does not need. A server that lost
+        the answer may ask again: the same request gets the same answer, while the device remembers the round.
 
         Raises:
-            Malformed, Refused, Lost: the list is not one by which the device may open anything.
-            Repeated: the device has opened shares for another request.
+            Malformed, Refused, Lost: the device may not open shares for this list.
+            Repeated: the device opened shares for another request.
         """
         seat = self._seat("agreed" if self.plan.malicious else "masked", "opened")
         asked = digest("opening", survivors, *([] if signatures is None else [signatures]))
@@ -271,7 +272,7 @@ class SecureRound:
         return view, alive
 
     def _check_count(self, count: int) -> None:
-        """Refuse fewer devices than any sum of the plan opens over: those seated, in the round, left, or signing."""
+        """Refuse a number of seated devices, members, survivors or signers below the least in a sum of the plan."""
         if count < self.session.least:
             raise Refused(f"{count} devices, a sum of this plan opens over {self.session.least} at least")
 
@@ -282,11 +283,11 @@ class SecureRound:
         self._check_count(signed)
 
     def _known(self, view: Seating, members: tuple[int, ...]) -> list[int]:
-        """Return the members that the device holds shares of, itself among them."""
+        """Return the members that the device holds shares of, including itself."""
         return [member for member in members if member in view.cards]
 
     def _open(self, seat: Seat, invitation: bytes) -> tuple[Seating, bytes, dict[int, Held], list[Peer]]:
-        """Return the seating, the members as bits, and what neighbours among them sealed for the device."""
+        """Return the seating, the members as bits, the shares by position, and the peers, from an invitation."""
         view = read_seating(seat.seating, self.session)
         size = -(-view.graph.devices // 8)
         bits, boxes = invitation[:size], invitation[size:]
@@ -330,7 +331,7 @@ class SecureRound:
         self.state[self._name] = ConfigRecord({f.name: getattr(seat, f.name) for f in fields(seat)})
 
     def _keep(self, rounds: set[int]) -> None:
-        """Forget all other rounds: no more than two are ever under way."""
+        """Forget all other rounds, as at most two are open at a time."""
         for name in [name for name in self.state if name.startswith(SEAT)]:
             if int(name.removeprefix(SEAT)) not in rounds:
                 del self.state[name]
@@ -339,12 +340,12 @@ class SecureRound:
         self.journal.first([digest("step", step.encode(), self.identity.public, self.session.digest, card)])
 
     def _answer(self, step: str, request: bytes) -> None:
-        """Note a step that is done for one request alone, however often that comes."""
+        """Record a step that the device does for only one request, which may be repeated."""
         self.journal.answer(digest("step", step.encode(), self.identity.public, self.session.digest), request)
 
     @property
     def _masking(self) -> bytes:
-        """The step of masking: one a round and run, in whatever seating and under whatever plan."""
+        """The digest of the masking step, which happens once in a round of a run, for any seating and plan."""
         return digest("masking", self.identity.public, self.session.run, self.session.round)
 
     def _not_masked(self) -> None:
@@ -352,7 +353,7 @@ class SecureRound:
             raise Repeated
 
     def _take_part(self) -> None:
-        """Note that the device makes masks for this round, once, and that it is one more round of the plan."""
+        """Record that the device masks a vector in this round, and count one more participation of the plan."""
         self.journal.first([self._masking])
         places = range(1, self.plan.participations + 1)
         try:

@@ -1,4 +1,4 @@
-"""The terms a device's owner set. Nothing the server sends can loosen them."""
+"""The terms of a device's owner, which no message of a server can relax."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ MOST_BYTES = 1 << 16
 
 SAFE_TERMS = """\
 # terms.toml: what this device accepts, whatever the server asks
-max_epsilon = 8.0             # the most that any plan may spend, and all plans together
-max_delta = 1e-4              # the delta of that, and the largest of any plan
+max_epsilon = 8.0             # the most that a plan may spend, and all plans together
+max_delta = 1e-4              # the delta of max_epsilon, and the largest delta of a plan
 trusted_server = false        # true also accepts plans whose noise the server adds
-clear_updates = false         # true also accepts plans whose updates leave without masks
-malicious_server = true       # only plans whose masks hold against a server that lies
-min_survivors = 3             # the least number of devices that any sum of a plan may open over
-min_colluders = 1             # the number of devices that may work with the server without harm, at least
-hybrid_keys = false           # true: only plans whose keys also hold against a quantum computer
-min_round_epsilon = 0.001     # the least that a round must be worth: one that costs nothing is a probe
-max_plans_a_day = 10          # the most new plans that it takes up a day
-max_refused_runs_a_day = 3    # after so many refused runs it takes up no new one that day
-# models = ["cnn"]            # the only networks that it trains; without this line any
+clear_updates = false         # true also accepts plans whose updates have no masks
+malicious_server = true       # only plans that are secure against a malicious server
+min_survivors = 3             # the fewest devices in any sum that a plan opens
+min_colluders = 1             # the fewest colluding devices that a plan must withstand
+hybrid_keys = false           # true: only plans whose keys also resist a quantum computer
+min_round_epsilon = 0.001     # the smallest epsilon of a round: a cheaper round is a probe
+max_plans_a_day = 10          # the most new plans that it accepts in a day
+max_refused_runs_a_day = 3    # after this many refused runs, it accepts no new run that day
+# models = ["cnn"]            # the only networks that it trains; without this line, any
 """
 """What `bract terms init` writes."""
 
 
 class Refused(Exception):
-    """The plan asks for more than the terms allow; the reason is for the device's own log."""
+    """The plan exceeds the terms; the reason is only for the device's own log."""
 
 
 class Terms(BaseModel):
-    """What a device accepts.
+    """The limits of what a device accepts.
 
-    At most `max_epsilon` at `max_delta`, for each plan and for all rounds together that it ever takes part in; a
-    server that sees sums without noise only if `trusted_server`; updates that leave without masks only with
-    `clear_updates`. Under masks, `min_survivors` is the least number of devices that any sum of a plan may open over,
-    `min_colluders` the least number of devices that may work with the server without harm, and with
-    `malicious_server` the plan must hold against a server that lies. What `min_survivors` asks for a sparse graph
-    does not give: with it such plans are refused. A day lets in at most `max_plans_a_day` new plans, and no new run
-    after `max_refused_runs_a_day` were refused: each answer tells the server something of what was spent before.
-    A round must be worth `min_round_epsilon`, its share of what all rounds of the plan cost at `max_delta`: rounds
-    that cost nothing are of use to nobody but a server that probes. With `hybrid_keys` keys must be hybrid.
+    `max_epsilon` at `max_delta` limits each plan, and the total over all rounds that the device ever takes part in. A
+    plan whose noise the server adds needs `trusted_server`, a plan without masks needs `clear_updates`. With masks,
+    every sum of a plan must contain at least `min_survivors` devices, the plan must withstand at least
+    `min_colluders` devices that collude with the server, and with `malicious_server` also a server that deviates from
+    the protocol. A sparse graph cannot ensure `min_survivors`, so plans with one are refused if it is set.
+    `hybrid_keys` requires a hybrid key exchange.
+
+    In one day, the device accepts at most `max_plans_a_day` new plans, and no new run after it refused
+    `max_refused_runs_a_day`, because each answer reveals a little about what was spent before. The epsilon of all
+    rounds of a plan at `max_delta`, divided by their number, must be at least `min_round_epsilon`: only a server that
+    probes has a use for rounds that cost nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -69,14 +71,14 @@ class Terms(BaseModel):
 
     @property
     def budget(self) -> Budget:
-        """The most that the device may ever spend, of whatever unit and view its plans are."""
+        """The limit on the device's total spending, over plans of every unit and view."""
         return Budget(self.max_epsilon, self.max_delta, "record", "server")
 
     def check(self, mechanism: Mechanism) -> None:
-        """Refuse a plan, by its mechanism, that these terms do not cover.
+        """Check that these terms cover the plan of a mechanism.
 
         Raises:
-            Refused: it goes past them, with the reason.
+            Refused: the plan exceeds the terms; the text says how.
         """
         plan = mechanism.plan
         p = plan.privacy
@@ -85,11 +87,11 @@ class Terms(BaseModel):
         if p.delta > self.max_delta:
             raise Refused(f"the plan has delta {p.delta:g}, these terms allow {self.max_delta:g}")
         if p.noise == "central" and not self.trusted_server:
-            raise Refused("the plan leaves the noise to the server, these terms do not trust it")
+            raise Refused("the plan lets the server add the noise, these terms do not trust it")
         if plan.secure:
             self._check_masks(plan)
         elif not self.clear_updates:
-            raise Refused("the plan has updates leave without masks, these terms do not")
+            raise Refused("the plan sends updates without masks, these terms do not allow it")
         if self.min_round_epsilon:
             self._check_worth(mechanism)
         if self.models is not None and plan.model.name not in self.models:
@@ -126,10 +128,10 @@ def read_terms(path: Path) -> Terms:
     """Return the terms in a TOML file.
 
     Raises:
-        PlanError: the file is missing, not TOML, too large, or has a key or value that terms do not know.
-        DataError: others than its owner can change it.
+        PlanError: the file is missing, not TOML, too large, or has a key or value that is not valid.
+        DataError: users other than its owner can change it.
     """
-    hint = "mend it: bract terms init NEW.toml writes all keys that there are, with what they mean"
+    hint = "correct it: bract terms init NEW.toml writes all keys with their meaning"
     try:
         return Terms.model_validate(tomllib.loads(read_owned(path, MOST_BYTES).decode("utf-8")))
     except FileNotFoundError:
@@ -145,11 +147,11 @@ def read_terms(path: Path) -> Terms:
 
 
 def write_terms(path: Path) -> None:
-    """Write a file of safe terms for an owner to read and change.
+    """Write a file of safe terms, which the owner may edit.
 
     Raises:
-        PlanError: there is a file already.
-        StorageError: it cannot be written.
+        PlanError: the file exists already.
+        StorageError: the file cannot be written.
     """
     try:
         write_new(path, SAFE_TERMS.encode())

@@ -15,7 +15,7 @@ from .errors import DataError, StorageError
 HINT = "free some space, then go on in the same folder: what was written before is intact"
 ELSEWHERE = "choose a folder that is there and that you can write to; what was written before is intact"
 NOT_YOURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
-"""Error numbers of a path that more free space would not help."""
+"""Error numbers that more free space would not solve."""
 
 
 @contextmanager
@@ -117,8 +117,8 @@ def read_owned(path: Path, most: int) -> bytes:
         raise ValueError("too large")
     if place := exposed(path):
         raise DataError(
-            f"others than its owner can change {path}: see {place}",
-            f"let it be yours, or root's, and type: chmod go-w {place}",
+            f"users other than its owner can change {path}: see {place}",
+            f"make it yours or root's, and type: chmod go-w {place}",
         )
     return content
 

@@ -22,7 +22,7 @@ STAGES = {
     BOXES: "asked whether their boxes open",
     TRAIN: "asked to train",
     CONSENT: "asked to sign the survivors",
-    UNMASK: "asked to take the masks off",
+    UNMASK: "asked to unmask the sum",
 }
 """The request of each kind of message, in words."""
 

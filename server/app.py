@@ -31,7 +31,7 @@ SETTINGS = ("plan", "out", "test-data", "roster", "ledger")
 
 LEDGERS = (OWN_LEDGER, SHARE)
 BEGUN = (*LEDGERS, "checkpoint.bract")
-"""What is in the folder of a run that has begun."""
+"""Files in the folder of a run that has begun."""
 
 log = logging.getLogger("bract.server")
 log.addFilter(Printable())
@@ -39,18 +39,18 @@ app = ServerApp()
 
 
 PAUSES = (10.0, 30.0, 90.0, 270.0)
-"""Seconds before each further try, in a row, of a round that came to nothing; after the last of them the run ends."""
+"""Seconds before each further try after consecutive failed rounds; after the last try, the run ends."""
 
 
 class Log(Silent):
-    """Writes a line a round to the log, and what else an operator should know."""
+    """An observer that logs a line for each round, and messages for the operator."""
 
     def said(self, line: str) -> None:
-        """Write it down."""
+        """Log a message for the operator."""
         log.warning("%s", line)
 
     def finished_round(self, record: RoundRecord) -> None:
-        """Write what the round came to."""
+        """Log the record of a round."""
         log.warning(
             "round %d: %s, epsilon %s, %d of %d devices, answers %s",
             record.round,
@@ -65,7 +65,7 @@ class Log(Silent):
 
 
 def in_two_lines(record: logging.LogRecord) -> bool:
-    """Have Flower's report of a run that ended in a fault of ours say its two lines, without a traceback."""
+    """Reduce Flower's log record of a `BractError` to the error's two lines, without a traceback; return True."""
     fault = record.exc_info[1] if record.exc_info else None
     if isinstance(fault, BractError):
         record.msg, record.args, record.exc_info, record.exc_text = "%s", (str(fault),), None, None
@@ -74,11 +74,11 @@ def in_two_lines(record: logging.LogRecord) -> bool:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the training that the run's configuration describes: `plan` and `out`, for secure aggregation `roster`,
-    to evaluate `test-data`, and `ledger` where plans over the same devices share one.
+    """Run the training of the run's configuration.
 
-    A fault leaves it as an exception, for that is how Flower learns that a run failed: `flwr list` then shows its
-    two lines, and so does the run's log.
+    It needs `plan` and `out`. `roster` is for secure aggregation, `test-data` for evaluation, and `ledger` for plans
+    over the same devices that share a ledger. Errors propagate as exceptions, so Flower marks the run as failed;
+    `flwr list` and the run's log show their two lines.
     """
     logging.getLogger("flwr").addFilter(in_two_lines)
     check_settings(context.run_config, SETTINGS, "run")
@@ -113,13 +113,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _named(mechanism: Mechanism, folder: Path) -> Mechanism:
-    """Return the mechanism of the run in a folder; at its first start the study gets an id, which is written there.
+    """Return the mechanism of the run in a folder; at its first start, the study gets an ID, which is stored there.
 
-    Devices count how often they take part by the plan's digest, over all runs: with the id in it a restart is the
+    Devices count their participations by the plan's digest, over all runs. The ID in the plan makes a restart the
     same study, and a training in another folder a new one.
 
     Raises:
-        StateError: the folder holds a run of another plan, or one whose ledger is gone: devices count on.
+        StateError: the folder holds a run of another plan, or a run without its ledger, although devices have
+        counted.
     """
     plan, path = mechanism.plan, folder / "plan.toml"
     begun = path.exists()
@@ -136,7 +137,7 @@ def _named(mechanism: Mechanism, folder: Path) -> Mechanism:
         )
     if begun and kept.plan.study.id and not any((folder / name).exists() for name in LEDGERS):
         raise StateError(
-            f"{folder} has the plan of a study that was begun, and no ledger of what it spent",
+            f"{folder} holds a study that has begun, but not its ledger",
             "restore the ledger from a copy, or choose another folder for a new study",
         )
     return kept
@@ -150,7 +151,11 @@ def _read_kept(path: Path, content: bytes) -> Mechanism:
 
 
 def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
-    """Write the model and say how the run ended; a run that released nothing has failed."""
+    """Write the model and log how the run ended.
+
+    Raises:
+        Unfinished, BudgetError: the run released nothing.
+    """
     stopped, last = outcome.stopped, outcome.state.round
     if not outcome.releases:
         raise stopped or Unfinished(
@@ -181,7 +186,9 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
     path = _setting(context, "test-data")
     features, labels = read_arrays(path, "test data file")
     if features.shape[1:] != plan.data.shape or not _known(plan, features, labels):
-        raise DataError(f"the test data {path} are not of the plan's shape and classes", "give data as the plan's")
+        raise DataError(
+            f"the test data {path} are not of the plan's shape and classes", "give data that fit the plan"
+        )
     if not (np.isfinite(features).all() and np.isfinite(labels).all()):
         what = f"the test data {path} hold a value that is missing, infinite, or beyond what float32 can hold"
         raise DataError(what, "fill in or leave out such records: no figure can be measured with them")
@@ -189,7 +196,7 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
 
 
 def _known(plan: Plan, features: Features, labels: Labels) -> bool:
-    """Return whether there are test records, of the kind that the plan's network takes, in its classes."""
+    """Return whether there are test records, and all of them fit the plan's network and classes."""
     learns = objective_of(plan.model.name, plan.data.shape)
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     return len(y) > 0 and learns.takes(x, y) and bool(learns.known(x, y, plan.data.classes).all())

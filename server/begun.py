@@ -1,7 +1,7 @@
-"""Whom a round was offered to, on disk before it is: what a crash in the midst of a round would leave uncounted.
+"""A note on disk of the round that has begun and its cohort, so that a crash leaves no participation uncounted.
 
-A device charges itself before it answers, the server before it opens the sum. A server that is cut off in between
-would know nothing of the round, and would count fewer participations than the devices do.
+A device charges a round before it answers, the server before it opens the sum. Without the note, a server that
+crashes in between would not know of the round, and would count fewer participations than the devices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILE = "begun.json"
 
 @dataclass(frozen=True)
 class Begun:
-    """A round under way, the clients of its cohort by name, and the head of the ledger when it began."""
+    """A round that has begun, the names of the clients in its cohort, and the head of the ledger at its start."""
 
     round: int
     clients: tuple[str, ...]
@@ -28,26 +28,26 @@ class Begun:
 
 
 def note_begun(training: Training, begun: Begun) -> None:
-    """Note a round; when this returns, the note is on disk. A simulation repeats its rounds, and needs none."""
+    """Write the note of a round; when this returns, it is on disk. A simulation needs none, as it repeats rounds."""
     if _counted(training.plan):
         replace_file(training.folder / FILE, json.dumps(asdict(begun)).encode())
 
 
 def forget_begun(training: Training) -> None:
-    """Drop the note of a round in which nobody took part."""
+    """Delete the note of a round in which nobody took part."""
     with storage(training.folder / FILE):
         (training.folder / FILE).unlink(missing_ok=True)
 
 
 def settle_begun(training: Training, ledger: Ledger) -> Begun | None:
-    """Charge the round that a crash cut off before it was charged, and return it, if there is one.
+    """Charge the round that a crash interrupted before it was charged, and return it, or None if there is none.
 
-    Any device of its cohort may have taken part, so each of them is charged as for a lost round. The round is then
-    made again, by devices that count it anew.
+    Every device of its cohort may have taken part, so all are charged as in a lost round. The round is then repeated,
+    and devices count it once more.
 
     Raises:
-        BudgetError: the budget does not cover it; nothing was charged.
-        StateError: the note is damaged, or the ledger is older than it.
+        BudgetError: the budget does not cover the round; nothing was charged.
+        StateError: the note is damaged, or the ledger is older than the note.
     """
     plan, path = training.plan, training.folder / FILE
     begun = _read(path) if _counted(plan) and path.exists() else None
@@ -68,7 +68,7 @@ def settle_begun(training: Training, ledger: Ledger) -> Begun | None:
 
 
 def _counted(plan: Plan) -> bool:
-    """Return whether devices count on their own disks: those of a deployment, whose plan has the id of a study."""
+    """Return whether devices count on their own disks: in a deployment, the plan has a study ID."""
     return plan.study.id is not None
 
 

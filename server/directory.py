@@ -1,7 +1,7 @@
-"""Who the connected devices are: a client goes by one name, whatever number Flower gives its node today.
+"""The names of the connected devices: a client keeps its name when Flower gives its node a new ID.
 
-Flower numbers nodes anew when they, or a SuperLink without a database, are started again. A device therefore shows a
-name that follows its data: under secure aggregation the public key of its identity, which its roster knows, else a
+Flower gives nodes new IDs when they, or a SuperLink without a database, restart. A device therefore shows a name that
+belongs to its data: under secure aggregation, the public key of its identity, which is on the roster; else a
 pseudonym, which only devices with the same state folder share.
 """
 
@@ -24,17 +24,17 @@ from .exchange import Answer, Request, exchange, poll
 NO_PARAMETERS = np.zeros(0, dtype=np.float32)
 
 TWINS = (
-    "two nodes show one name, {}...: the one that showed it last takes part, they count as one client. If one of "
-    "them was not just started anew, a state folder or an identity is in use twice"
+    "two nodes show one name, {}...: they count as one client, and the node that showed it last takes part. Unless "
+    "one of them just restarted, a state folder or an identity is in use twice"
 )
 
 
 class Directory:
-    """The names of the connected nodes. A node that shows no valid name is left out of every round.
+    """The names of the connected nodes. A node without a valid name is left out of every round.
 
-    With the number of a `run` names are those of identities, and each must be signed for the run by its owner: else
-    one that shows another's name, which every roster tells, would speak for that one and so keep it out. An operator
-    hears of two connected nodes of one name by `say`: each may keep a count of its own.
+    With a `run` ID, names are identities, and each must be signed for the run by its owner. Otherwise a node could
+    show another's name, which is public in every roster, and exclude it. If two connected nodes show one name, `say`
+    warns the operator, as each may keep its own count.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Directory:
 
     @property
     def nameless(self) -> Answers:
-        """What the connected nodes that showed no name said when they were asked for one."""
+        """The answers of the connected nodes that showed no valid name."""
         found = Answers(WHO)
         for answer in self._nameless.values():
             found.take(answer)
@@ -63,18 +63,18 @@ class Directory:
         """Return the name that a node showed.
 
         Raises:
-            KeyError: it showed none.
+            KeyError: the node showed none.
         """
         return self._names[node]
 
     def names(self, nodes: Iterable[int]) -> list[str]:
-        """Return the names that these nodes showed, sorted."""
+        """Return the sorted names of these nodes."""
         return sorted(self._names[node] for node in nodes)
 
     def present(self) -> dict[str, int]:
-        """Return the connected clients, sorted by name, each with its node; who is new is asked for a name.
+        """Return the node of each connected client, sorted by name; new nodes are asked for their names.
 
-        Two nodes of one name are one client: the node that showed it last speaks for it.
+        Two nodes with one name are one client, represented by the node that showed it last.
         """
         connected = set(self._grid.get_node_ids())
         self._ask(connected - self._asked)
@@ -86,10 +86,10 @@ class Directory:
     def gather(
         self, wanted: int, deadline: float, besides: Collection[str] = (), most: float = math.inf
     ) -> dict[str, int]:
-        """Return the connected clients, once `wanted` of them are not among `besides`.
+        """Return the connected clients once there are `wanted` besides the ones in `besides`.
 
-        Or once `deadline` seconds have passed, or there are as many as there will ever be: `most`. Nodes that showed
-        no name before are asked once more.
+        It also returns once `most` clients are connected, or after `deadline` seconds. Nodes that showed no valid
+        name before are asked once more.
         """
         self._asked = set(self._names)
         return poll(
@@ -97,7 +97,7 @@ class Directory:
         )
 
     def _say_twins(self, connected: Collection[int]) -> None:
-        """Say, once a name, which of them two connected nodes show."""
+        """Report each name that two connected nodes show, only once for each name."""
         shown = Counter(name for node, name in self._names.items() if node in connected)
         for name in sorted(name for name, count in shown.items() if count > 1 and name not in self._twins):
             self._twins.add(name)
@@ -116,7 +116,7 @@ class Directory:
                 self._nameless[answer.node] = answer
 
     def _is_owner(self, name: str, signature: bytes) -> bool:
-        """Return whether whoever shows a name is the one that has it, where that can be told."""
+        """Return whether the signature proves that a node owns its name; True for pseudonyms, which have no proof."""
         if self._run is None:
             return True
         try:

@@ -1,4 +1,4 @@
-"""The one file of the server that speaks Flower: offers out, answers in as they arrive."""
+"""The exchange of messages with devices over Flower; no other file of the server uses its messages."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ POLL_SECONDS = 0.1
 Found = TypeVar("Found")
 
 LATE = "late"
-"""What counts in the place of a code for a node that gave no answer in time, or was not there to be asked."""
+"""The code of a node that did not answer in time or could not be reached."""
 
 GIVEN = ("name", "card", "sealed", "signature", "opened", "layers")
-"""The sections that a device may answer with."""
+"""The sections that a device's answer may have."""
 
 
 AWAY = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
-"""What Flower says in the place of a node that has gone, or did not answer before the message was over."""
+"""Flower's errors for a node that has gone, or did not answer before the message expired."""
 
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """A message to one node: its kind, the round, what it says of secure aggregation, the scale of the clip norm."""
+    """A message to one node: its kind, the round, its sections of secure aggregation, the scale of the clip norm."""
 
     node: int
     kind: str
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """What came of a request: the node's code and, with `ok`, its update, uint64 [words], and sections, secret.
+    """The answer to a request: the node's code, and for `ok` its update, uint64 [words], and its sections, secret.
 
     The code of a node that did not answer is LATE.
     """
@@ -71,17 +71,17 @@ class Answer:
 
     @property
     def node(self) -> int:
-        """Whose answer it is."""
+        """The node that the request was sent to."""
         return self.request.node
 
     @property
     def late(self) -> bool:
-        """Whether the node did not answer."""
+        """Whether the node did not answer in time."""
         return self.code == LATE
 
 
 def poll(find: Callable[[], Found], enough: Callable[[Found], bool], deadline: float) -> Found:
-    """Return what is found once it is enough, or once `deadline` seconds have passed."""
+    """Return the result of `find` once `enough` accepts it, or once `deadline` seconds have passed."""
     end = time.monotonic() + deadline
     while True:
         found = find()
@@ -91,7 +91,7 @@ def poll(find: Callable[[], Found], enough: Callable[[Found], bool], deadline: f
 
 
 def wait(seconds: float) -> None:
-    """Do nothing for so long."""
+    """Sleep for this time."""
     if seconds > 0:
         time.sleep(seconds)
 
@@ -99,11 +99,10 @@ def wait(seconds: float) -> None:
 def exchange(
     grid: Grid, mechanism: Mechanism, requests: Sequence[Request], parameters: NDArray[np.float32], deadline: float
 ) -> Iterator[Answer]:
-    """Send every request and yield the answers as they arrive, until the deadline; then the nodes that were late.
+    """Send all requests and yield exactly one answer for each as it arrives; at the deadline, the rest are LATE.
 
-    Requests to train carry the parameters, float32 [parameters]; one copy is made for all. `deadline` is in seconds.
-    A node that does not answer in time is not waited for; a malformed answer counts as its code. There is one answer
-    for each request.
+    Requests to train carry the parameters, float32 [parameters], of which only one copy is made. `deadline` is in
+    seconds. A malformed answer has the code `malformed`.
     """
     data = parameters.astype("<f4").tobytes() if any(request.kind == TRAIN for request in requests) else b""
     array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
@@ -127,7 +126,7 @@ def _message(request: Request, plan: str, model: ArrayRecord, deadline: float) -
 
 
 def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterator[tuple[int, Message]]:
-    """Yield each reply with the place of the message that it answers, whatever node it says it comes from."""
+    """Yield each reply with the index of the message that it answers; the sender that it states is ignored."""
     if not messages:
         return
     identities = list(grid.push_messages(messages))
@@ -136,7 +135,7 @@ def _replies(grid: Grid, messages: Sequence[Message], deadline: float) -> Iterat
     while waiting:
         arrived = False
         for reply in grid.pull_messages(list(waiting)):
-            if reply.metadata.reply_to_message_id in waiting:  # a second answer to one offer does not count
+            if reply.metadata.reply_to_message_id in waiting:  # a second answer to an offer is ignored
                 arrived = True
                 yield waiting.pop(reply.metadata.reply_to_message_id), reply
         if not arrived:

@@ -1,4 +1,4 @@
-"""The round loop: offer, sum, pay, release, step, checkpoint. It cannot tell which Grid it talks to."""
+"""The round loop: offer, sum, charge, release, step, checkpoint. It works with any Grid."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from .tries import Tries
 
 
 def train(grid: Grid, training: Training) -> Outcome:
-    """Run the training from where its folder stands to its last round, or to the end of its budget.
+    """Run the training from the state in its folder to its last round, or to the end of its budget.
 
     Raises:
-        Unfinished: too few devices answered, however often they were asked; the state on disk is whole.
-        DivergedError: a step led to parameters that are not finite; the state on disk is that of the round before.
-        StateError: the state on disk is damaged or of another plan.
-        StorageError: the disk is full; the state on disk is that of the round before.
+        Unfinished: too few devices answered in all tries; the state on disk is intact.
+        DivergedError: a step gave parameters that are not finite; the state on disk is the one before this round.
+        StateError: the state on disk is damaged or belongs to another plan.
+        StorageError: the disk is full; the state on disk is the one before this round.
     """
     plan, observer = training.plan, training.observer
     _prepare_folder(training)
@@ -84,7 +84,7 @@ def train(grid: Grid, training: Training) -> Outcome:
 
 
 def _prepare_folder(training: Training) -> None:
-    """Make the folder and keep the resolved plan in it, where a later run finds it."""
+    """Create the folder and store the resolved plan in it for later runs."""
     plan_path = training.folder / "plan.toml"
     with storage(training.folder):
         training.folder.mkdir(parents=True, exist_ok=True)
@@ -93,12 +93,12 @@ def _prepare_folder(training: Training) -> None:
 
 
 def _settle(training: Training, ledger: Ledger) -> BudgetError | None:
-    """Charge a round that a crash cut off; return the error of one that the budget does not cover: it is the last."""
+    """Charge a round that a crash interrupted; return the error if the budget does not cover it: the run ends."""
     try:
         if begun := settle_begun(training, ledger):
             count = len(begun.clients)
             training.observer.said(
-                f"round {begun.round} was cut off: {count} devices that may have taken part are charged"
+                f"round {begun.round} was interrupted: {count} devices that may have taken part are charged"
             )
         return None
     except BudgetError as spent:
@@ -125,9 +125,9 @@ def _resume(training: Training, ledger: Ledger) -> ServerState:
 
 
 def _with_sound_noise(training: Training, ledger: Ledger, state: ServerState) -> ServerState:
-    """Return the state with its noise carried on if nothing was released since, else with noise started afresh.
+    """Return the state; its correlated noise is restarted if the ledger has a release that the state lacks.
 
-    A release that a crash lost may have been seen; noise that repeats its past would show more than was paid for.
+    A release that a crash lost may have been seen. If its noise were reused, more would be revealed than was charged.
     """
     if state.noise is None or not ledger.since(state.ledger_head, besides=_release_id(training, state)):
         return state
@@ -150,7 +150,7 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
 
 
 def _release_id(training: Training, state: ServerState) -> str:
-    """Return the name of the randomness of the round after a state; in a seeded run, the same every time."""
+    """Return the release's name in the ledger for the round after a state; with a seed, it is deterministic."""
     return training.entropy.keystream("release", state.round + 1, state.ledger_head, state.block).bytes(16).hex()
 
 
@@ -169,9 +169,9 @@ def _collector(grid: Grid, training: Training, directory: Directory) -> Collecto
 def _try_round(
     directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
 ) -> tuple[ServerState, RoundRecord | None, Unfinished | None]:
-    """Return the state to go on from, what the round came to, and why it came to nothing, if it did.
+    """Return the next state, the record of the round, and the error if it failed.
 
-    There is no record of a round that may be tried again under its number.
+    The record is None if the round may be tried again under its number.
     """
     try:
         return (*_play_round(directory, training, ledger, collector, state, tries), None)
@@ -185,11 +185,11 @@ def _try_round(
 def _lose_round(
     directory: Directory, training: Training, ledger: Ledger, state: ServerState, fault: Unfinished
 ) -> tuple[ServerState, RoundRecord]:
-    """Return the state after a round that released nothing, and its record.
+    """Return the state after a lost round, which released nothing, and its record.
 
-    The devices that took part charged themselves and will not do so again in it, so it is charged here too, and the
-    next round has the next number. Noise that takes back earlier rounds' begins afresh: a client's rounds are told
-    apart by their numbers, and this one has no noise of its own.
+    The devices that took part charged the round and will not repeat it. So the round is charged here too, and the
+    next round has the next number. Correlated noise is restarted, because this round adds no noise but still counts
+    in the separation of a client's rounds.
     """
     mechanism, number = training.mechanism, state.round + 1
     if not fault.paid:
@@ -215,7 +215,7 @@ def _lose_round(
 def _play_round(
     directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
 ) -> tuple[ServerState, RoundRecord]:
-    """Return the state after one more round, and what the round came to. What it releases is paid for first."""
+    """Return the state after one more round, and its record. The release is charged before the sum is opened."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
     release_id = _release_id(training, state)
     past = _past(plan, ledger, state, release_id)
@@ -272,15 +272,18 @@ def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Pa
 
 
 def _release(training: Training, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
-    """Return what the round after a state releases, and the noise to keep for the next."""
+    """Return the release of the round after a state, and the correlated noise to store for later rounds."""
     number = state.round + 1
     return training.mechanism.release(total, number, training.entropy.keystream("noise", number), state.noise)
 
 
 def _cohort(directory: Directory, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
-    """Return the nodes of a round's cohort, once enough that may be in it are connected or the deadline is over.
+    """Return the nodes of a round's cohort, once enough eligible ones are connected or the deadline has passed.
 
-    Those that answered wrongly in the tries before are in it only if the others are too few.
+    Nodes that failed or sent malformed answers in earlier tries are included only if there are too few others.
+
+    Raises:
+        BudgetError, Unfinished: there are too few eligible nodes.
     """
     plan = training.plan
     refusing, wrong = (set(directory.names(nodes)) for nodes in (tries.refusing, tries.wrong))
@@ -303,12 +306,12 @@ def _no_cohort(
     refusing: Collection[str] = (),
     nameless: Answers | None = None,
 ) -> BudgetError | Unfinished:
-    """Return the error of a round for which too few devices are connected, or may take part."""
+    """Return the error of a round with too few connected or eligible devices."""
     left, minimum = set(connected) - past.done(plan), plan.least_survivors
     if len(connected) < minimum and nameless and nameless.codes:
         hopeless = not connected and REFUSALS.issuperset(nameless.codes)
         return Unfinished(
-            f"{len(connected)} devices say who they are, the round needs {minimum} ({nameless})",
+            f"{len(connected)} devices showed a name, the round needs {minimum} ({nameless})",
             "look at the devices' own logs, then go on in the same folder",
             nameless if hopeless else None,
         )
@@ -325,7 +328,7 @@ def _no_cohort(
             "look at the devices' own logs, then go on in the same folder",
         )
     if len(connected) >= plan.data.clients:
-        return BudgetError("no clients are left but those of the rounds just before", "plan for more rounds")
+        return BudgetError("the only clients left took part too recently", "plan for more rounds")
     return Unfinished(
         f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
         "start more devices and go on in the same folder, or plan fewer privacy.bands from the start",
@@ -333,14 +336,14 @@ def _no_cohort(
 
 
 def _following(directory: Directory, training: Training, past: Past, number: int) -> list[int]:
-    """Return the cohort of a round to come, of the devices that are connected now; empty after the last round."""
+    """Return the cohort of a later round from the devices that are connected now; empty after the last round."""
     if number > training.plan.cohort.rounds:
         return []
     return _choose(training, directory.present(), past, number)
 
 
 def _choose(training: Training, available: Mapping[str, int], past: Past, number: int) -> list[int]:
-    """Return the nodes of the clients that are chosen for a round, sorted."""
+    """Return the sorted nodes of the clients that are chosen for a round."""
     plan, keystream = training.plan, training.entropy.keystream("cohort", number)
     resting = past.resting(plan, number)
     rested = [client for client in available if client not in resting]
@@ -355,6 +358,6 @@ def _evaluate(training: Training, state: ServerState) -> Quality | None:
 
 
 def _epsilons(mechanism: Mechanism, ledger: Ledger) -> dict[str, float | None]:
-    """Return what the ledger says was spent in each view, None where nothing bounds it."""
+    """Return the epsilon that the ledger reports in each view, None if it is infinite."""
     events: dict[View, Event] = {"server": mechanism.server_event, "released": mechanism.round_event}
     return {str(view): None if event == Unbounded() else ledger.spent(view) for view, event in events.items()}

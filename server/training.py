@@ -1,4 +1,4 @@
-"""What a training is made of, and what it comes to."""
+"""A training's input and its outcome."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from .state import ServerState
 
 
 class Observer(Protocol):
-    """Is told how the training goes; it cannot change it."""
+    """A receiver of the training's progress; it cannot change the training."""
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
-        """Be told of the state from which the rounds go on."""
+        """Receive the state before the next round, and the ledger."""
         ...
 
     def answered(self) -> None:
-        """Be told that one more device has answered."""
+        """Receive the news that one more device answered."""
         ...
 
     def said(self, line: str) -> None:
-        """Be told something that an operator should know."""
+        """Receive a message for the operator."""
         ...
 
     def finished_round(self, record: RoundRecord) -> None:
-        """Be told what a round came to."""
+        """Receive the record of a round."""
         ...
 
 
 class Silent:
-    """The observer that does nothing."""
+    """An observer that does nothing."""
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
         """Do nothing."""
@@ -57,12 +57,12 @@ class Silent:
 
 
 OWN_LEDGER, SHARE = "ledger.jsonl", "shared_ledger.json"
-"""Files in a run's folder: its own ledger, or a note of the one that it shares."""
+"""Files in a run's folder: its own ledger, or a note of the shared one."""
 
 
 @dataclass(frozen=True)
 class _Share:
-    """A run's part in a shared ledger: its file, and the run's own name there, for a plan may be trained twice."""
+    """A run's part in a shared ledger: its file, and the run's own name there, as a plan may be trained twice."""
 
     ledger: Path
     run: str
@@ -85,12 +85,12 @@ def _read_share(path: Path) -> _Share | None:
 
 @dataclass(frozen=True)
 class Training:
-    """A training to run: the mechanism of its plan, the folder that holds its state, and what the server adds.
+    """A training to run: the mechanism of its plan, the folder of its state, and the server's own settings.
 
-    `run` is Flower's number of the run, and `roster` says which devices may take part in secure aggregation.
-    `shared_ledger` is a population's ledger that the run is charged to in place of one of its own, and `population`
-    says who its clients are: runs that share a ledger must say the same. `pauses` are the seconds to wait before each
-    further try, in a row, of a round that came to nothing; by default there is no other.
+    `run` is Flower's run ID. `roster` lists the devices that may take part in secure aggregation. `shared_ledger` is
+    a population's ledger that is charged instead of the run's own, and `population` identifies its clients: it must
+    be equal in all runs that share a ledger. `pauses` are the seconds before each further try after consecutive
+    failed rounds; by default, there are no further tries.
     """
 
     mechanism: Mechanism
@@ -106,7 +106,7 @@ class Training:
 
     @property
     def plan(self) -> Plan:
-        """The mechanism's."""
+        """The plan of the mechanism."""
         return self.mechanism.plan
 
     @property
@@ -116,12 +116,12 @@ class Training:
         return self.folder / OWN_LEDGER if share is None else share.ledger
 
     def open_ledger(self) -> Ledger:
-        """Return the ledger that the run is charged to, held until it is closed.
+        """Return the ledger that the run is charged to, locked until it is closed.
 
-        A run that shares one notes so in its folder, and is charged to it ever after.
+        A run with a shared ledger stores a note in its folder, and always uses this ledger.
 
         Raises:
-            PlanError: the shared ledger is not there, or not for plans such as this.
+            PlanError: the shared ledger does not exist, or does not fit the plan.
             StateError: the ledger is in use, damaged, or not the one that the run began with.
         """
         share = self._share()
@@ -136,7 +136,7 @@ class Training:
             return ledger
 
     def _share(self) -> _Share | None:
-        """Return the run's part in a shared ledger: as it was noted, or a new one."""
+        """Return the run's part in a shared ledger, from its note or new, or None if it has its own ledger."""
         noted, wanted = _read_share(self.folder / SHARE), self.shared_ledger
         if wanted is None or (noted and noted.ledger == wanted.resolve()):
             return noted
@@ -160,9 +160,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to; `stopped` says why it ended before its last round, if it did.
+    """The outcome of a training; `stopped` is the error that ended it before its last round, or None.
 
-    `epsilon` is what the ledger says was spent in each view, None where nothing bounds it.
+    `epsilon` is the epsilon that the ledger reports in each view, None if it is infinite.
     """
 
     state: ServerState
@@ -172,5 +172,5 @@ class Outcome:
 
     @property
     def releases(self) -> int:
-        """How many rounds released something."""
+        """The number of rounds that released something."""
         return self.state.round - sum(record.lost for record in self.records)

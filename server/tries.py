@@ -45,7 +45,7 @@ class Tries:
             self._say(f"round {round} is tried again, nothing was charged: {again}")
         elif round < last:
             self._say(f"round {round} is lost and charged; round {round + 1} takes its place: {again}")
-            self._say(f"the run has {last} rounds, lost ones among them: it ends a release early, within its budget")
+            self._say(f"the run has {last} rounds including lost ones: it makes one release fewer, within its budget")
         else:
             self._say(f"round {round} is lost and charged; it was the last one planned")
             return

@@ -185,7 +185,7 @@ def _admit(pages: Pages, run: str, terms: Terms) -> None:
         raise Refused(f"run {run} was refused before, which is final")
     most, refused = terms.max_refused_runs_a_day, sum(day >= today() for day in pages.refused.values())
     if run not in pages.runs and refused >= most:
-        raise Refused(f"{refused} runs were refused today: these terms let no new one in after {most}")
+        raise Refused(f"{refused} runs were refused today: these terms allow no new one after {most}")
 
 
 def _check_day(pages: Pages, plan: str, terms: Terms) -> None:
@@ -226,7 +226,7 @@ class DiskJournal(Journal):
         path, old = self._folder / FILE, self._folder / OLD_FILE
         if old.exists():
             raise StateError(
-                f"{old} is the journal of bract 0.4, which this version does not go on with",
+                f"{old} is the journal of bract 0.4, which this version cannot continue",
                 "end the runs that began with it, then move the file away; leave spent.jsonl where it is",
             )
         chain = Chain(path, HEADER, WAIT_SECONDS, private=True, hint=HINT, remedy=REMEDY)
@@ -238,7 +238,7 @@ class DiskJournal(Journal):
 
 def _pages(path: Path, chain: Chain) -> Pages:
     if chain.bodies[0] != HEADER:
-        raise StateError(f"{path} is no journal of this version", "give the node a state folder of its own")
+        raise StateError(f"{path} is not a journal of this version", "give the node a state folder of its own")
     pages = Pages(chain.append)
     for number, line in enumerate(chain.bodies[1:], 2):
         try:

@@ -206,7 +206,7 @@ def rdp_epsilon(events: Spending, delta: float) -> float:
     moments = np.sum([count * _moments(event) for event, count in events], axis=0)
     if np.isnan(moments).any():
         raise AccountingError(
-            "the renyi bound of an event is no number", "no figure is printed; please report the plan"
+            "the renyi bound of an event is not a number", "no figure is printed; please report the plan"
         )
     chords = np.interp(FRACTIONAL_ORDERS, [1, *ORDERS], [0.0, *moments])
     orders = np.array([*FRACTIONAL_ORDERS, *ORDERS])

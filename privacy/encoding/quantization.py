@@ -1,4 +1,4 @@
-"""Between real vectors and the integer grid on which they are summed."""
+"""Quantization: from real vectors to the integer grid on which they are summed, and back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .ring import CHUNK, LARGEST
 
 
 def quantize(source: NDArray[np.floating], step: float, bound: int = LARGEST) -> NDArray[np.int64]:
-    """Return the vector, int64 [count], in whole multiples of `step`, rounded to nearest; saturated at `bound` steps.
+    """Return the vector in units of `step`, rounded to nearest and saturated at `bound`, int64 [count], secret.
 
-    A vector with a coordinate that is not finite becomes the zero vector. Saturation moves no two vectors apart,
-    so it costs accuracy at most, never privacy.
+    A vector with a coordinate that is not finite becomes zero. Saturation never increases the distance of two
+    vectors, so it can cost accuracy but not privacy.
 
     >>> quantize(np.array([0.5, -1.26]), 0.25).tolist()
     [2, -5]
@@ -25,7 +25,7 @@ def quantize(source: NDArray[np.floating], step: float, bound: int = LARGEST) ->
     for start in range(0, len(source), CHUNK):
         part = source[start : start + CHUNK]
         real = np.divide(part, step, out=scaled[: len(part)], dtype=np.float64, casting="unsafe")
-        low, high = np.minimum.reduce(real), np.maximum.reduce(real)  # not a number if one of them is none
+        low, high = np.minimum.reduce(real), np.maximum.reduce(real)  # NaN if any coordinate is NaN
         if not (isfinite(low) and isfinite(high)):
             return np.zeros(len(source), dtype=np.int64)
         if low < -bound or high > bound:
@@ -35,12 +35,13 @@ def quantize(source: NDArray[np.floating], step: float, bound: int = LARGEST) ->
 
 
 def round_randomly(vector: NDArray[np.float64], step: float, keystream: Keystream) -> NDArray[np.int64]:
-    """Return the vector in whole multiples of `step`, each rounded up with the probability of its fraction, secret.
+    """Return the vector in units of `step`, int64 [count], secret; each number is rounded up with the probability of
+    its fraction.
 
-    The mean is the vector's own, to 2^-32 of a step.
+    The mean equals the vector, to 2^-32 of a step.
 
-    Guarantee: two vectors, rounded by the same draws, differ by whole numbers next to their real difference; where
-    that is m + f steps, by m + 1 with probability f (to 2^-32), which is what `accounting.renyi` takes for granted.
+    Guarantee: if two vectors are rounded by the same draws, a difference of m + f steps becomes m + 1 with
+    probability f (to 2^-32), else m. `accountant.renyi` relies on this.
     """
     rounded = np.empty(len(vector), dtype=np.int64)
     for start in range(0, len(vector), CHUNK):
@@ -51,5 +52,5 @@ def round_randomly(vector: NDArray[np.float64], step: float, keystream: Keystrea
 
 
 def dequantize(vector: NDArray[np.int64], step: float) -> NDArray[np.float64]:
-    """Return the real vector, shape and order kept, that integers in units of `step` stand for."""
+    """Return the real vector, float64 of the same shape, from integers in units of `step`."""
     return vector.astype(np.float64) * step

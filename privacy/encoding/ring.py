@@ -1,4 +1,4 @@
-"""The ring that sums live in: whole numbers in lanes of 64-bit words, as they are added, masked and sent."""
+"""The ring of sums and masks: integers in lanes of 64-bit words."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ WIDTHS = (12, 16, 21, 32, 64)
 """The lane widths in bits; a word holds 5, 4, 3, 2 or 1 lanes."""
 
 LARGEST = 1 << 46
-"""No coordinate of one device exceeds this, so that noise fits into 64 bits beside the sum."""
+"""The largest coordinate of one device, so that the sum and the noise fit into 64 bits."""
 
 CHUNK = 1 << 15
-"""Words worked on at once, so that they stay in the cache."""
+"""Words that are processed at once, so that they stay in the cache."""
 
 Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Vectors of signed numbers of `bits` bits, added modulo 2^64 a word.
+    """Vectors of signed integers of `bits` bits, packed into words that are added modulo 2^64.
 
-    Lane l of word w holds coordinate l W + w of a vector that fills W words: sum over l of x_l 2^(bits l).
+    Lane l of word w holds coordinate l W + w of a vector that fills W words: a word is the sum over l of
+    x_l 2^(bits l).
 
-    Guarantee: the sum of encoded vectors decodes to the exact sum of the vectors, if every coordinate of that sum
-    lies strictly between -2^(bits-1) and 2^(bits-1). `bound` makes it so.
+    Guarantee: the sum of encoded vectors decodes to the exact sum of the vectors, if every coordinate of this sum is
+    strictly between -2^(bits-1) and 2^(bits-1). Coordinates within `bound` ensure it.
     """
 
     bits: int
 
     @property
     def lanes(self) -> int:
-        """How many coordinates a word holds."""
+        """The number of coordinates in a word."""
         return 64 // self.bits
 
     def words(self, count: int) -> int:
-        """How many words hold `count` coordinates."""
+        """The number of words for `count` coordinates."""
         return -(-count // self.lanes)
 
     def bound(self, devices: int) -> int:
-        """The largest coordinate of one vector with which the sum of `devices` of them cannot overflow."""
+        """The largest coordinate of a vector such that a sum of `devices` vectors cannot overflow."""
         return min(((1 << (self.bits - 1)) - 1) // devices, LARGEST)
 
     @classmethod
     def narrowest(cls, devices: int, steps: float) -> Ring:
-        """Return the narrowest ring in which `devices` vectors of coordinates up to `steps` sum up, or the widest.
+        """Return the narrowest ring for a sum of `devices` vectors with coordinates up to `steps`, else the widest.
 
         >>> Ring.narrowest(10, 100.0), Ring.narrowest(10, 1e30)
         (Ring(bits=12), Ring(bits=64))
@@ -57,7 +58,7 @@ class Ring:
         return cls(WIDTHS[-1])
 
     def encode(self, vector: NDArray[np.int64]) -> Words:
-        """Return the words, shape [words], of whole numbers, shape [count].
+        """Return the words, uint64 [words], of integers [count].
 
         >>> [hex(word) for word in Ring(16).encode(np.array([1, -1, 2])).tolist()]
         ['0x1ffff0001']
@@ -74,7 +75,7 @@ class Ring:
         return words
 
     def decode(self, words: Words, count: int) -> NDArray[np.int64]:
-        """Return the `count` whole numbers that the words hold; coordinates of the sum must be in range.
+        """Return the integers, int64 [count], in the words; every coordinate of their sum must be in range.
 
         >>> ring = Ring(21)
         >>> ring.decode(ring.encode(np.array([5, -7, 9, -1])) * np.uint64(3), 4).tolist()

@@ -1,4 +1,4 @@
-"""Vectors in their degrees of secrecy. None prints what it holds."""
+"""Types for vectors at each stage from training to release. None of them prints its values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class _Redacted:
-    """Prints the shape only."""
+    """A vector whose repr shows only its shape and dtype."""
 
     def __repr__(self) -> str:
         vector: NDArray[np.generic] = self.__dict__["vector"]
@@ -18,16 +18,16 @@ class _Redacted:
 
 @dataclass(frozen=True, repr=False)
 class Update(_Redacted):
-    """What training made of one device's records: float, shape [parameters], secret, of any size."""
+    """The result of training on one device's records, without a bound on its norm: float [parameters], secret."""
 
     vector: NDArray[np.floating]
 
 
 @dataclass(frozen=True, repr=False)
 class Clipped(_Redacted):
-    """An update that one unit moves by at most the clip norm, in L2: a sum of clipped gradients, or a clipped change.
+    """A clipped change or a sum of clipped gradients: one unit moves it by at most the clip norm in L2.
 
-    Float, shape [parameters], secret.
+    Float [parameters], secret.
     """
 
     vector: NDArray[np.floating]
@@ -35,9 +35,9 @@ class Clipped(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Contribution(_Redacted):
-    """What a device adds to the round's sum: int64 on the sums' grid, shape [coordinates], secret.
+    """A device's contribution to the round's sum, in steps of the integer grid: int64 [coordinates], secret.
 
-    It is as private as the mechanism that made it: with the device's noise, with a share of noise, or with none.
+    Its mechanism decides whether it holds the device's full noise, a share of the noise, or none.
     """
 
     vector: NDArray[np.int64]
@@ -45,9 +45,9 @@ class Contribution(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Upload(_Redacted):
-    """A contribution in the words of the ring, as it leaves the device: uint64, shape [words].
+    """A contribution encoded in the ring, as it leaves the device: uint64 [words].
 
-    Under masks it is uniformly random by itself; in the clear it is as secret as the contribution.
+    With masks, it is uniformly random to everybody else. Without masks, it is as secret as the contribution.
     """
 
     vector: NDArray[np.uint64]
@@ -55,9 +55,9 @@ class Upload(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Sum(_Redacted):
-    """The exact sum of a round's contributions: int64, shape [coordinates].
+    """The exact sum of a round's contributions: int64 [coordinates].
 
-    Secret from everyone but the server, until its noise is in it.
+    Until all of its noise is added, only the server may see it.
     """
 
     vector: NDArray[np.int64]
@@ -65,14 +65,14 @@ class Sum(_Redacted):
 
 @dataclass(frozen=True, repr=False)
 class Release(_Redacted):
-    """What may be published, paid for by the ledger: the model's average change, float64, shape [parameters].
+    """A release, charged to the ledger: the model's noised average change, float64 [parameters], public.
 
-    `inside` is the noised share of the clients whose change was within the clip norm, where the plan adapts it.
+    `inside` is the noised fraction of the clients whose change was within the clip norm, if the plan adapts it.
     """
 
     vector: NDArray[np.float64]
     inside: float | None = None
 
     def times(self, scale: float) -> Release:
-        """Return the release with its change scaled, as the devices' changes were scaled down before the clip."""
+        """Return the release times `scale`, by which devices divided their changes before they clipped them."""
         return Release(self.vector * scale, self.inside)

@@ -61,7 +61,7 @@ def check_clients(entry: Entry) -> None:
     if len(set(entry.clients)) != len(entry.clients):
         raise ValueError("a release names a client twice")
     if entry.clients != (DEVICE,) and not all(NAME.fullmatch(client) for client in entry.clients):
-        raise ValueError("a release names a client by what is no name")
+        raise ValueError("a release names a client by an invalid name")
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:

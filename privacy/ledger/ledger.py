@@ -172,7 +172,7 @@ class PopulationLedger(Ledger):
     def _read_header(self, header: dict[str, Any]) -> None:
         """Use the budget in the header, if its unit, view, delta and relation are those in the plan."""
         if header.get("kind") != "population":
-            raise StateError(f"{self.path} is no population's ledger", "make one with bract ledger new")
+            raise StateError(f"{self.path} is not a population's ledger", "make one with bract ledger new")
         check_format(self.path, header)
         plan, self.budget = self.budget, read_budget(self.path, header)
         for name in ("unit", "view", "delta", "relation"):
@@ -220,12 +220,12 @@ class DeviceLedger(Ledger):
 
     def _read_header(self, header: dict[str, Any]) -> None:
         if header != DEVICE_HEADER:
-            raise StateError(f"{self.path} is no device's ledger", "give the node a state folder of its own")
+            raise StateError(f"{self.path} is not a device's ledger", "give the node a state folder of its own")
 
     def _refusal(self, entry: Entry, after: float, limit: float) -> BudgetError:
         alone, so_far = Account(self.budget).after(entry), self.spent(self.budget.view)
         return BudgetError(
-            f"round {entry.round} costs epsilon {alone:.4g} and would bring what was ever spent on this device from"
+            f"round {entry.round} costs epsilon {alone:.4g} and would raise the total spent on this device from"
             f" {so_far:.4g} to {after:.4g}, its terms allow {limit:g} at delta {self.budget.delta:g}",
             "nothing was sent; the device's owner may raise max_epsilon in its terms",
         )
@@ -239,8 +239,8 @@ def check_format(path: Path, header: dict[str, Any]) -> None:
     """
     if header.get("format") != FORMAT:
         raise StateError(
-            f"{path} is a ledger of bract 0.4 or older, whose clients are numbers that change at every restart",
-            "go on with the version that wrote it, or start anew in another folder with the budget that it leaves",
+            f"{path} is a ledger of bract 0.4 or older, in which clients have numbers that change at every restart",
+            "go on with the version that wrote it, or start in another folder with the remaining budget",
         )
 
 

@@ -172,7 +172,7 @@ def envelope(std: float, shift: int) -> tuple[list[int], list[int]]:
 
 
 def _certain(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
-    """Return the u in each block's interval below which acceptance is certain: its start plus the certain length."""
+    """Return, for each block, the start of its interval plus its certain length: a smaller u is always accepted."""
     n, starts = len(limits) // 2, (0, *limits)
     found = [start + lengths[abs(i - n)] for i, start in enumerate(starts)]
     return [min(sure, end) for sure, end in zip(found, (*limits, 1 << BITS), strict=True)]

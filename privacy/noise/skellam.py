@@ -84,9 +84,9 @@ def _weights(variance: float) -> list[int]:
 
     Error: by Bernstein's inequality, exp(-k^2 / (2 variance + 2 k / 3)) bounds a tail; at `last` it is below 2^-201.
     The start at zero gives I_k -+ K_k I_(last+1) / K_(last+1) up to a factor. K_k grows with k, so no number changes
-    by more than I_(last+1). Rounding down changes each of the fewer than 2^19 ratios and products by one unit of
-    2^-192. The recursion multiplies the error of a ratio by r^2 < 1, so no ratio's error exceeds 2^-173, and no
-    product's exceeds 2^-153, relative to a sum of at least 1.
+    by more than I_(last+1). Rounding down changes every ratio and product by at most one unit of 2^-192, and there
+    are fewer than 2^19. The recursion multiplies the error of a ratio by r^2 < 1, so no ratio's error exceeds 2^-173,
+    and no product's exceeds 2^-153, relative to a sum of at least 1.
     Reference: the recursion is Miller's; Olver, NIST Digital Library of Mathematical Functions, 10.33 and 3.6.
     """
     top, bottom = variance.as_integer_ratio()

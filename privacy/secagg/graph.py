@@ -1,10 +1,10 @@
-"""Who shares with whom: how many neighbours each device has, which, and how many shares open a secret.
+"""The graph of devices that share keys with one another, and the threshold of shares that open a secret.
 
-Up to `COMPLETE` devices everyone is everyone's neighbour, so there is no graph to trust. Beyond, neighbours are those
-next to one on a ring in random order (SecAgg+), as many as keep the round private and likely to finish.
+Up to `COMPLETE` devices, all devices are neighbours, so the graph needs no trust. Above, a device's neighbours are
+the nearest ones on a ring in random order (SecAgg+), enough to keep the round private and likely to finish.
 
-The server chooses whom it seats, so whatever counts here counts the planned cohort: how many devices collude, and how
-many must be in a sum.
+The server chooses which devices to seat. So the numbers of colluders and of devices in a sum are those of the planned
+cohort.
 
 Reference: Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Overhead, CCS 2020.
 """
@@ -23,18 +23,18 @@ COMPLETE = 1024
 """The most devices that are all neighbours of one another."""
 
 MOST_DEVICES = 100_000
-"""The largest cohort: what a device holds of a round, and the time to find its neighbours, grow with it."""
+"""The largest cohort: a device's memory and the time to find its neighbours grow with it."""
 
 MOST_NEIGHBOURS = 1024
-"""The most neighbours in a sparse graph: a plan that asks for more is refused, before the search takes long."""
+"""The most neighbours in a sparse graph: it bounds the search, and a plan that needs more is refused."""
 
 PRIVATE_BITS, FINISH_BITS = 40, 20
-"""A graph opens a device's secrets with probability 2^-40 at most, and loses a round with 2^-20."""
+"""A sparse graph reveals a device's secrets with probability 2^-40 at most, and loses a round with 2^-20 at most."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """`degree` neighbours for each of `devices`; `threshold` shares, a device's own among them, open a secret."""
+    """A graph of `devices` with `degree` neighbours each; `threshold` shares, including its own, open a secret."""
 
     devices: int
     degree: int
@@ -42,11 +42,11 @@ class Graph:
 
     @property
     def complete(self) -> bool:
-        """Whether everyone is everyone's neighbour."""
+        """Whether all devices are neighbours."""
         return self.degree == self.devices - 1
 
     def neighbours(self, position: int, seed: bytes) -> tuple[int, ...]:
-        """Return the positions of a device's neighbours, sorted; `seed` (32 public bytes) orders the ring."""
+        """Return the sorted positions of a device's neighbours; `seed` (32 public bytes) orders the ring."""
         return _neighbours(self, position, b"" if self.complete else seed)
 
 
@@ -68,7 +68,7 @@ def _ring(devices: int, seed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def most_colluders(devices: int, share: float) -> int:
-    """Return the most colluders that are still fewer than `share` of the devices; none if that is no whole one.
+    """Return the largest number of colluders below the fraction `share` of the devices.
 
     >>> [most_colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
     [0, 0, 1, 1, 2, 33]
@@ -77,7 +77,7 @@ def most_colluders(devices: int, share: float) -> int:
 
 
 def most_dropouts(devices: int, share: float) -> int:
-    """Return how many of the devices may drop out if that share of them may.
+    """Return how many devices may drop out, if the fraction `share` may.
 
     >>> [most_dropouts(n, 0.3) for n in (2, 3, 4, 10)]
     [0, 0, 1, 3]
@@ -86,10 +86,11 @@ def most_dropouts(devices: int, share: float) -> int:
 
 
 def least_in_sum(devices: int, colluders: int) -> int:
-    """Return T, the fewest devices that any sum of a cohort planned for so many opens over: 2 T > n + c.
+    """Return T, the fewest devices in any sum that a cohort of n devices with c colluders opens: 2 T > n + c.
 
-    Two sums of one round hold T - c honest devices each at least, together more than the n - c there are: one is in
-    both. As many shares open a secret in a complete graph: no two lists of survivors open both secrets of a device.
+    Each of two sums of one round contains at least T - c honest devices. Together these exceed the n - c honest
+    devices, so one device is in both sums. T is also the threshold of shares in a complete graph, so two lists of
+    survivors cannot open both secrets of a device.
 
     >>> [least_in_sum(*planned) for planned in ((2, 0), (3, 0), (10, 3), (100, 33))]
     [2, 2, 7, 67]
@@ -98,7 +99,7 @@ def least_in_sum(devices: int, colluders: int) -> int:
 
 
 class Thresholds(NamedTuple):
-    """Of a planned cohort: c colluders, the devices `present` if as many drop out as may, and T, `least_in_sum`."""
+    """The numbers of a planned cohort: colluders, devices `present` after the most dropouts, and `least_in_sum`."""
 
     colluders: int
     present: int
@@ -107,20 +108,20 @@ class Thresholds(NamedTuple):
 
 @lru_cache(maxsize=64)
 def thresholds(devices: int, colluding: float, dropping: float) -> Thresholds:
-    """Return the thresholds of a cohort planned for `devices`, of which these shares may collude and drop out."""
+    """Return the thresholds of a cohort planned for `devices`, given the fractions that may collude and drop out."""
     colluders = most_colluders(devices, colluding)
     return Thresholds(colluders, devices - most_dropouts(devices, dropping), least_in_sum(devices, colluders))
 
 
 def choose_graph(devices: int, colluders: int, dropping: float, seated: int | None = None) -> Graph:
-    """Return the graph for a cohort planned for `devices`, of which `seated` (all, if not given) are there.
+    """Return the graph of the `seated` devices (by default all) of a cohort planned for `devices`.
 
-    At most `colluders` of them work with the server, and all of these can be seated. In a complete graph
-    `least_in_sum` of the planned cohort must give shares, however few are seated. Beyond `COMPLETE`
-    that are seated the graph is a sparse one.
+    At most `colluders` of the planned devices collude with the server, and all of these can be seated. In a complete
+    graph, the threshold is `least_in_sum` of the planned cohort, even if fewer are seated. With more than `COMPLETE`
+    seated devices, the graph is sparse.
 
     Raises:
-        ValueError: too few or too many devices are seated, or no sparse graph is that safe.
+        ValueError: too few or too many devices are seated, or no sparse graph is safe enough.
     """
     seats, least = devices if seated is None else seated, least_in_sum(devices, colluders)
     if not 2 <= least <= seats <= devices:
@@ -130,13 +131,14 @@ def choose_graph(devices: int, colluders: int, dropping: float, seated: int | No
 
 @lru_cache(maxsize=64)
 def sparse_graph(devices: int, colluders: int, dropping: float) -> Graph:
-    """Return the sparse graph of least degree, and its least threshold, that is safe for so many devices.
+    """Return the safe sparse graph with the smallest degree and threshold.
 
-    But for 2^-40, no device has a threshold of colluding neighbours, and colluders and dropouts do not cut the ring
-    into parts; but for 2^-20, each has a threshold left if the share `dropping` drops out at random.
+    Except with probability 2^-40, no device has a threshold of colluding neighbours, and colluders and dropouts do
+    not cut the ring into parts. Except with probability 2^-20, each device keeps a threshold of neighbours if the
+    fraction `dropping` drops out at random.
 
     Raises:
-        ValueError: none is that safe.
+        ValueError: no sparse graph is safe enough.
     """
     gone = most_dropouts(devices, dropping)
     for degree in range(2, min(devices - 1, MOST_NEIGHBOURS + 1), 2):
@@ -153,12 +155,12 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def _chance(n: int, marked: int, drawn: int, hits: int) -> float:
-    """Return the hypergeometric probability of `hits` marked among `drawn` of n."""
+    """Return the hypergeometric probability of `hits` marked devices among `drawn` of n."""
     return math.exp(_log_choose(marked, hits) + _log_choose(n - marked, drawn - hits) - _log_choose(n, drawn))
 
 
 def _least_threshold(n: int, bad: int, degree: int) -> int:
-    """Return the least t for which, but for 2^-41, no device has t colluders among its neighbours."""
+    """Return the smallest t such that, except with probability 2^-41, no device has t colluding neighbours."""
     tail, limit = 0.0, 2.0 ** -(PRIVATE_BITS + 1) / n
     for hits in range(degree, -1, -1):
         tail += _chance(n, bad, degree, hits)
@@ -173,6 +175,9 @@ def _below(threshold: int, n: int, alive: int, degree: int) -> float:
 
 
 def _holds_together(n: int, lost: int, degree: int) -> bool:
-    """Whether, but for 2^-41, the ring is not cut: that takes `degree` lost devices in two gaps (union bound)."""
+    """Whether, except with probability 2^-41, lost devices do not cut the ring.
+
+    A cut needs `degree` lost devices in two gaps; the bound is a union bound.
+    """
     cuts = math.log(n * (n - degree - 1) / 2) + _log_choose(n - degree, lost - degree) - _log_choose(n, lost)
     return cuts <= -(PRIVATE_BITS + 1) * math.log(2)

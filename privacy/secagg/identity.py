@@ -141,13 +141,13 @@ def read_identity(path: Path, certificate: Path | None = None) -> Identity:
     """
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise DataError(f"others than its owner can read the identity {path}", f"type: chmod 600 {path}")
+            raise DataError(f"users other than its owner can read the identity {path}", f"type: chmod 600 {path}")
         key = serialization.load_pem_private_key(read_owned(path, MOST_KEY_BYTES), password=None)
         proof = NO_CERTIFICATE if certificate is None else _certificate(certificate)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
         raise DataError(f"cannot read the identity {path}", "make one: see docs/deployment.md") from fault
     if not isinstance(key, Ed25519PrivateKey) or len(proof) != SIGNATURE_BYTES:
-        raise DataError(f"the identity {path} is no ed25519 key", "make one: see docs/deployment.md")
+        raise DataError(f"the identity {path} is not an ed25519 key", "make one: see docs/deployment.md")
     return Identity(key, proof)
 
 

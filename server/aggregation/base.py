@@ -1,4 +1,4 @@
-"""What the two ways to a round's sum, in the clear and under masks, have in common."""
+"""The interface of aggregation, which has two implementations: in the clear, and secure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from ..exchange import wait
 
 @dataclass(frozen=True)
 class Link:
-    """The way to the devices: the grid, the mechanism of the plan that they are offered, what is called when one has
-    answered, what says something to an operator, and the seconds to wait before each further try."""
+    """The link to the devices: the grid, and the mechanism of the plan that they are offered.
+
+    `answered` is called for each answer, and `say` with messages for the operator. `pauses` are the seconds before
+    each further try. `name` returns a node's name for the log.
+    """
 
     grid: Grid
     mechanism: Mechanism
@@ -28,12 +31,12 @@ class Link:
     name: Callable[[int], str] = lambda node: f"node {node}"
 
     def tell(self, round: int, answers: Answers, name: Callable[[int], str] | None = None) -> None:
-        """Say who did not do as asked."""
+        """Report the devices that did not answer OK."""
         for line in answers.lines(round, name or self.name):
             self.say(line)
 
     def tries(self, what: str) -> Iterator[None]:
-        """Yield once for each try; before all but the first say `what` is done, and wait."""
+        """Yield once for each try; before each further try, report `what` and wait."""
         yield
         for number, pause in enumerate(self.pauses, 2):
             self.say(f"{what}, in {pause:g} s: try {number} of {len(self.pauses) + 1}")
@@ -43,12 +46,11 @@ class Link:
 
 @dataclass(frozen=True, repr=False)
 class Call:
-    """One round to be summed: its number, the parameters, float32 [parameters], and how to pay for it.
+    """A round to aggregate: its number, and its parameters, float32 [parameters].
 
-    `scale` is that of the round's clip norm. `charge` takes the nodes in the release and returns
-    once the charge is on disk; a sum is opened after that only.
-    `following` chooses the cohort of the next round, given that these nodes take part in this one; it is empty after
-    the last round.
+    `charge` takes the nodes in the release and returns once the charge is on disk; only then is a sum opened.
+    `following` chooses the cohort of the next round, given the nodes of this one; it is empty after the last round.
+    `scale` is the scale of the round's clip norm.
     """
 
     round: int
@@ -60,9 +62,9 @@ class Call:
 
 @dataclass(frozen=True, repr=False)
 class Collected:
-    """A round's exact sum, paid for; the nodes that were asked and those in the sum, sorted; answers by code.
+    """A round's exact sum, already charged; the sorted nodes that were asked and those in the sum; answers by code.
 
-    `opening` counts the answers of those that were asked to take the masks off.
+    `opening` counts the answers to the request to unmask.
     """
 
     total: Sum
@@ -73,14 +75,14 @@ class Collected:
 
 
 class Collector(Protocol):
-    """A way to a round's sum."""
+    """A way to compute a round's sum."""
 
     def prepared(self, round: int) -> list[int] | None:
-        """Return the nodes that are ready for this round since the one before, or None to choose a cohort."""
+        """Return the nodes that the round before prepared for this one, or None if a cohort must be chosen."""
         ...
 
     def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
-        """Return the sum over the cohort, paid for.
+        """Return the sum over the cohort, after its charge.
 
         Raises:
             Unfinished: too few devices answered; nothing was opened.

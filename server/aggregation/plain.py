@@ -1,4 +1,4 @@
-"""The round's sum in the clear: the server sees each device's vector. For trusted servers, and to simulate."""
+"""Aggregation in the clear: the server sees each device's vector. It is for trusted servers and simulations."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .base import Call, Collected, Link
 
 
 class PlainSum:
-    """Offers the round to the cohort and adds up what comes back."""
+    """A collector that offers the round to the cohort and adds up the answers."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def prepared(self, round: int) -> None:
-        """Return None: nothing has to be prepared."""
+        """Return None, as there is nothing to prepare."""
 
     def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
-        """Return the exact sum of the updates, folded as they arrive.
+        """Return the exact sum of the uploads, each added when it arrives.
 
-        Where devices noise their own updates, the offer is the release: it is paid for first, for the whole cohort.
-        Where it is in the sum, or the server adds it, what is then released is paid for by those who are in it.
+        If each device adds full noise to its own upload, the upload is the release, so the whole cohort is charged
+        before the offer. Else only the devices in the sum are charged, before it is returned.
         """
         link, mechanism = self._link, self._link.mechanism
         plan, ring = mechanism.plan, mechanism.ring

@@ -1,4 +1,4 @@
-"""Who is left out, of all rounds or of one: whoever sealed what does not open, or says so of another's boxes."""
+"""Disputes about boxes: devices whose boxes do not open, or that claim so, are left out of one round or of all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ...privacy.secagg.roster_view import Cohort
 
 @dataclass(repr=False)
 class Sealers:
-    """What the devices of a run say of one another's boxes, by identities.
+    """The accusations in a run, by identity: the accuser says that the sender's box does not open.
 
-    `colluders` devices may lie: whom no more than so many named, in whatever rounds, is not left out of all. So
-    colluders cannot have an honest device left out, and one of them that seals garbage for more than so many is.
+    At most `colluders` devices lie. A device is left out of all rounds once more than `colluders` others accused it.
+    So colluders cannot have an honest device left out, and a device that seals garbage for more than `colluders`
+    others is left out.
     """
 
     colluders: int
@@ -27,13 +28,13 @@ class Sealers:
 
     @property
     def disputed(self) -> bool:
-        """Whether anyone named anyone: boxes are then acknowledged before devices train."""
+        """Whether there is an accusation; boxes are then acknowledged before devices train."""
         return bool(self._namers)
 
     def take(self, cohort: Cohort, namer: int, senders: bytes) -> set[int]:
-        """Note whose boxes a member says do not open, as bits; return their positions.
+        """Record a member's accusation of the `senders`, a set as bits, and return their positions.
 
-        What is no set of its neighbours says nothing.
+        It is ignored unless all of them are neighbours of the member that sealed boxes.
         """
         try:
             named = set(from_bits(senders, len(cohort.cards)))
@@ -46,25 +47,25 @@ class Sealers:
         return named
 
     def catch(self, identity: bytes) -> None:
-        """Note one that is known to lie: its shares, right by their hashes, do not give its secret, or it names
-        boxes that it acknowledged."""
+        """Record a proven liar: its shares match their hashes but not its secret, or it disputes accepted boxes."""
         self._caught.add(identity)
 
     def note_silent(self, cohort: Cohort, positions: Iterable[int]) -> None:
-        """Note members that sent no vector, and no word of boxes that do not open."""
+        """Record members that sent neither a vector nor an accusation."""
         self._silent.update(cohort.cards[position].identity for position in positions)
 
     def left_out(self, identity: bytes) -> bool:
-        """Whether the device takes part in no further round."""
+        """Whether the device is left out of all further rounds."""
         return identity in self._caught or len(self._namers.get(identity, ())) > self.colluders
 
     def sit_out(self, cohort: Cohort, named: Mapping[int, set[int]], least: int) -> set[int]:
-        """Return the positions that sit a round out: who is left out of all, and one of each two who disagree.
+        """Return the positions to leave out of a round: those left out of all rounds, and one of each disputing pair.
 
-        `named` says, by the position of each who answered, whose boxes do not open. One of two who disagree lies,
-        nobody knows which. Whoever disagrees with the fewest stays first, and all the sooner the more often it sat
-        out before: so a few have nobody sit out for ever. If fewer than `least` might be left, were all silent again
-        that once were, whoever never was stays first; if that is not enough, the numbers alone count.
+        `named` maps each member that answered to the members it accuses. One of each disputing pair lies, and nobody
+        knows which. Members with few disputes are kept first; members that were left out of rounds before have
+        priority, so that a few liars cannot exclude anyone forever. If members that were silent before could leave
+        fewer than `least`, members that were never silent are kept first. If that does not suffice either, the number
+        of disputes alone decides.
         """
         names = {position: cohort.cards[position].identity for position in named}
         out = {position for position in named if self.left_out(names[position])}
@@ -87,8 +88,10 @@ class Sealers:
 
 
 def _opponents(rivals: Mapping[int, set[int]], order: Callable[[int, int, int], tuple[float, ...]]) -> set[int]:
-    """Return the rivals of those who stay: one after another the least by `order`, of a position, the number of its
-    rivals that may still stay, and how many rivals these have together."""
+    """Return the positions to leave out. Greedily, the position that is first by `order` stays and its rivals go.
+
+    `order` takes a position, its number of remaining rivals, and the total number of rivals that these have.
+    """
     left, out = dict(rivals), set[int]()
     while left:
         counts = {position: len(others) for position, others in left.items()}

@@ -1,9 +1,9 @@
-"""The round's sum under masks: the server learns it, and of any device's vector no more than it tells.
+"""Secure aggregation at the server: it learns the sum, and nothing more about any device's vector.
 
-Two trips a round: one takes the offer out and brings masked vectors in, one takes the list of survivors out and
-brings the shares in by which the masks of the sum come off. The keys of the next round travel with them. (In
-malicious-server mode a third trip, between the two, has the survivors sign their list. Once a box of the run did not
-open, one before them asks whether all do.)
+A round has two phases. In the first, the server sends the offer and receives masked vectors. In the second, it sends
+the list of survivors and receives the shares that unmask the sum. The same messages carry the keys of the next round.
+In malicious-server mode, survivors sign their list in a third phase between the two. After a box of the run did not
+open, each round starts with one more phase, which asks devices whether their boxes open.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from .sealers import Sealers
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """The devices of one round at their places: `nodes` are in the order of the cohort's cards.
+    """The cohort of one round and its nodes, in the order of the cohort's cards.
 
-    `acknowledged` are the members that said, before they trained, that the boxes of all members open.
+    `acknowledged` are the positions of members that confirmed, before they trained, that their boxes open.
     """
 
     cohort: Cohort
@@ -49,19 +49,19 @@ class Table:
         return self.cohort.session.round
 
     def members(self) -> dict[int, int]:
-        """Return the position, by node, of each who shared its keys."""
+        """Return the position of each member by its node."""
         return {self.nodes[position]: position for position in self.cohort.members}
 
     def requests(self, nodes: Iterable[int]) -> list[Request]:
-        """Return the requests that these nodes share their keys."""
+        """Return the requests to these nodes for shares of their keys."""
         return [Request(node, SHARES, self.round, self.cards(node)) for node in nodes]
 
     def cards(self, node: int) -> Sections:
-        """Return what a node is told of the others before it shares its keys."""
+        """Return the section with the cards of a node and its neighbours."""
         return {"cards": self.cohort.seating(self.nodes.index(node)).to_bytes()}
 
     def take_boxes(self, answer: Answer) -> None:
-        """Seat the node as a member of the round, if its answer holds the boxes that it sealed for its neighbours."""
+        """Make the node a member of the round, if its answer has boxes of the right length for its neighbours."""
         position, sealed = self.nodes.index(answer.node), answer.sections.get("sealed", b"")
         if len(sealed) == self.cohort.sealed_bytes(position):
             self.cohort.boxes[position] = sealed
@@ -69,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True, repr=False)
 class Opened:
-    """What devices opened of a round, by their positions: shares, and `spare` bytes of seeds of noise; secret."""
+    """The shares and seeds of noise that devices opened, by position; `spare` is the length of the seeds; secret."""
 
     table: Table
     spare: int
@@ -77,7 +77,7 @@ class Opened:
     layers: dict[int, bytes] = field(default_factory=dict[int, bytes])
 
     def take(self, position: int, answer: Answer) -> None:
-        """Note what a device gave, if it has the right size."""
+        """Add the shares and seeds of a device, if they have the right length."""
         shares, seeds = (answer.sections.get(name, b"") for name in ("opened", "layers"))
         if len(shares) == SHARE_BYTES * len(self.table.cohort.among(position)):
             self.shares[position] = shares
@@ -86,10 +86,10 @@ class Opened:
 
 
 class SecureSum:
-    """The server's half of secure aggregation over the rounds of one run.
+    """The server's side of secure aggregation over the rounds of one run.
 
-    `roster` says whom it asks to take part; without it, whoever signs a card. `counted` tells under which name a node
-    is counted: with a roster, its card must be of that identity.
+    `roster` lists the devices that may take part; without it, every device with a signed card may. `counted` returns
+    the name that a node is counted by; with a roster, the identity of its card must be this name.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SecureSum:
         self._sealers = Sealers(self._plan.colluders)
 
     def prepared(self, round: int) -> list[int] | None:
-        """Return the nodes whose keys for this round came with the round before, if they are enough."""
+        """Return the nodes whose keys for this round came with the round before, or None if they are too few."""
         table = self._coming
         if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
             return None
@@ -111,10 +111,10 @@ class SecureSum:
         return sorted(table.nodes)
 
     def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
-        """Return the exact sum of the survivors' updates, paid for before any mask comes off.
+        """Return the exact sum of the survivors' vectors; it is charged before it is unmasked.
 
         Raises:
-            RoundError: too few devices answered at some stage; the sum stays masked.
+            RoundError: too few devices answered in some phase; the sum stays masked.
         """
         table = self._table(call, cohort)
         if self._sealers.disputed:
@@ -142,7 +142,7 @@ class SecureSum:
         session = make_session(self._plan, self._run, round)
         genuine = sum(self._card(data, session) is not None for data in cards.values())
         return Unfinished(
-            f"{genuine} of {asked} devices showed keys that are of the roster, the round needs "
+            f"{genuine} of {asked} devices showed keys that are on the roster, the round needs "
             f"{self._plan.least_survivors} ({answers})",
             "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
             answers,
@@ -158,8 +158,10 @@ class SecureSum:
         return exchange(self._link.grid, self._mechanism, requests, call.parameters, deadline)
 
     def _ask(self, call: Call, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
-        """Yield the answers to requests that need no training; note those of the kind that is asked about, and tell
-        who did not do as asked."""
+        """Yield the answers to requests without training; those of the kind of `answers` are added to it.
+
+        At the end, devices that did not answer OK are reported.
+        """
         for answer in self._exchange(call, requests, self._plan.aggregation.deadline):
             if answer.request.kind == answers.kind:
                 answers.take(answer)
@@ -167,14 +169,14 @@ class SecureSum:
         self._link.tell(call.round, answers, self._name)
 
     def _name(self, node: int) -> str:
-        """Return the name that the roster gives a node's identity, if it showed any."""
+        """Return the roster's name of a node's identity, or another name for the log."""
         identity = self._identities.get(node)
         if identity is None:
             return self._link.name(node)
         return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
     def _prepare(self, call: Call, cohort: Sequence[int]) -> Table:
-        """Return the table of a round whose keys did not come with the round before: two light trips."""
+        """Return the table of a round whose keys did not come with the round before; it takes two short phases."""
         answers = Answers(KEYS)
         asked = [Request(node, KEYS, call.round) for node in cohort]
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, answers)}
@@ -188,7 +190,7 @@ class SecureSum:
         return table
 
     def _seat(self, round: int, cards: Mapping[int, bytes]) -> Table | None:
-        """Return the table of those nodes whose cards are genuine, or None if they are too few for a round."""
+        """Return the table of the nodes with genuine cards, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
         genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
         self._identities |= {node: card.identity for node, card in genuine.items()}
@@ -200,7 +202,7 @@ class SecureSum:
         return table if len(order) >= self._plan.least_survivors else None
 
     def _is_counted(self, node: int, card: Card) -> bool:
-        """Return whether the node is counted under the identity of its card; those of simulations have no roster."""
+        """Return whether the node is counted by its card's identity; True without a roster, as in simulations."""
         return self._roster is None or self._counted is None or self._counted(node) == card.identity.hex()
 
     def _card(self, data: bytes, session: Session) -> Card | None:
@@ -212,9 +214,9 @@ class SecureSum:
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
     def _acknowledge(self, call: Call, table: Table) -> None:
-        """Ask the members whether their boxes open, before anyone trains or pays; those who may stay are the members.
+        """Ask the members whether their boxes open, before any training or charge, and remove some of them.
 
-        Whoever gives no answer that can be used sits the round out, and so does one of each two who disagree.
+        Members without a usable answer are left out of the round, and so is one of each two that disagree.
         """
         members, answers, named = table.members(), Answers(BOXES), dict[int, set[int]]()
         requests = [
@@ -229,17 +231,17 @@ class SecureSum:
         out = self._sealers.sit_out(table.cohort, named, self._plan.least_survivors)
         if out:
             names = ", ".join(sorted(self._name(table.nodes[position]) for position in out))
-            self._link.say(f"round {call.round}: left out of it over boxes that are said not to open: {names}")
+            self._link.say(f"round {call.round}: left out because of disputed boxes: {names}")
         table.acknowledged.update(set(named) - out)
         for position in set(table.cohort.boxes) - table.acknowledged:
             del table.cohort.boxes[position]
-        self._require(table, len(table.acknowledged), answers, "word of boxes that open")
+        self._require(table, len(table.acknowledged), answers, "a confirmation of their boxes")
 
     def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
-        """Return the sum of the masked vectors, whose it is, cards for the next round, and who answered what.
+        """Return the sum of the masked vectors, its devices' signatures, cards for the next round, and the answers.
 
-        Vectors are folded as they arrive: the memory for them does not grow with their number. By the position of
-        each whose vector is in the sum stands its signature of what it masked it for, empty where none is asked for.
+        Each vector is added when it arrives, so memory does not grow with their number. The signatures map the
+        position of each device in the sum to its signature on the context of its masks, empty if none is needed.
         """
         members, following = table.members(), call.following(table.nodes)
         requests = [
@@ -274,29 +276,29 @@ class SecureSum:
         return total, vouched, cards, answers
 
     def _accused(self, table: Table, namer: int, answer: Answer) -> set[int]:
-        """Return whose boxes a member says do not open; one that acknowledged these very boxes is caught in a lie."""
+        """Return the senders whose boxes a member says do not open; a member that acknowledged them before lies."""
         if namer in table.acknowledged:
             self._sealers.catch(table.cohort.cards[namer].identity)
             return set()
         return self._sealers.take(table.cohort, namer, answer.sections["senders"])
 
     def _vouch(self, table: Table) -> bool:
-        """Whether each device signs what it masks for: where no list is signed, and everyone knows everyone."""
+        """Whether each device signs the context of its masks: in semi-honest mode with a complete graph."""
         return not self._plan.malicious and table.cohort.graph.complete
 
     def _invitation(self, table: Table, position: int, again: bool) -> Sections:
         return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
 
     def _consents(self, call: Call, table: Table, survivors: Sequence[int]) -> dict[int, bytes]:
-        """Return the survivors' signatures, by position, of the list of survivors.
+        """Return the survivors' signatures on the list of survivors, by position.
 
-        If they are too few, those that were late are asked again for the same list: a device signs no other.
+        If there are too few, late devices are asked again for the same list, as a device signs only one.
         """
         bits, signatures = to_bits(survivors, len(table.nodes)), dict[int, bytes]()
         model = _model(call)
         context, cards = table.cohort.context(model), table.cohort.cards
         asked, answers = {table.nodes[p]: p for p in survivors}, Answers(CONSENT)
-        for _ in self._link.tries(f"round {call.round}: those that were late are asked again to sign"):
+        for _ in self._link.tries(f"round {call.round}: late devices are asked again to sign"):
             trip = Answers(CONSENT)
             requests = [Request(node, CONSENT, call.round, {"survivors": bits}) for node in asked]
             for answer in self._ask(call, requests, trip):
@@ -319,11 +321,14 @@ class SecureSum:
         signatures: Mapping[int, bytes],
         answers: Answers,
     ) -> list[bytes]:
-        """Take the masks off the sum, in place; return the seeds of noise that each device gave up.
+        """Unmask the sum in place; return the seeds of noise that each device revealed.
 
-        If the shares do not suffice, those that were late are asked again, by the same request to the last byte: a
-        device answers no other. The noise of a device that gives up none, or not those it should, stays in the sum:
-        too much is no harm. Boxes for the next round come with the shares, and are taken.
+        If there are too few shares, late devices are asked again with the identical request, as a device answers no
+        other. If a device does not reveal the right seeds, its surplus noise stays in the sum, which does no harm to
+        privacy. The answers also bring the boxes of the next round.
+
+        Raises:
+            Unfinished: the shares do not unmask the sum.
         """
         opened = Opened(table, SEED_BYTES * len(self._spare(len(survivors))))
         asked = {table.nodes[position]: position for position in sorted(signatures)}
@@ -331,7 +336,7 @@ class SecureSum:
         if self._plan.malicious or self._vouch(table):
             sections |= {"signatures": pack_consents(signatures)}
         also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
-        for _ in self._link.tries(f"round {call.round}: those that were late are asked again for shares"):
+        for _ in self._link.tries(f"round {call.round}: late devices are asked again for shares"):
             requests = [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]
             trip = Answers(UNMASK)
             for answer in self._ask(call, [*requests, *also], trip):
@@ -348,7 +353,7 @@ class SecureSum:
             if not asked:
                 break
         raise Unfinished(
-            f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not take the masks off "
+            f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not unmask the sum "
             f"({answers})",
             "nothing was released, the round is paid for; look at the devices' own logs, "
             "then go on in the same folder",
@@ -359,18 +364,18 @@ class SecureSum:
         )
 
     def _take(self, opened: Opened, position: int | None, answer: Answer) -> None:
-        """Take the shares that a device opens at its position, and its boxes for the next round."""
+        """Add the shares that a device opened, if it has a position, and its boxes for the next round."""
         if position is not None:
             opened.take(position, answer)
         if self._coming and answer.node in self._coming.nodes:
             self._coming.take_boxes(answer)
 
     def _spare(self, survivors: int) -> Sequence[float]:
-        """Return the variances of the layers of noise that so many survivors do not need."""
+        """Return the variances of the layers of noise that this number of survivors does not need."""
         return self._mechanism.layers[self._mechanism.kept(survivors) :]
 
     def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
-        """Return the noise, int64 [count], of which devices gave up the seeds: layer by layer, a table for each."""
+        """Return the surplus noise, int64 [count], of all layers whose seeds devices revealed."""
         surplus = np.zeros(count, dtype=np.int64)
         for variance, seeds in zip(self._spare(survivors), zip(*map(split_seeds, layers), strict=True), strict=True):
             surplus += layer_noise([variance] * len(seeds), seeds, count)
@@ -381,5 +386,5 @@ class SecureSum:
 
 
 def _model(call: Call) -> bytes:
-    """Return the digest of what the round offers, which its masks are bound to."""
+    """Return the digest of the round's parameters and scale, which its masks are derived for."""
     return model_digest(call.parameters, call.scale)

@@ -51,7 +51,7 @@ def test_the_secret_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / FILE
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
-    with pytest.raises(StateError, match="others than its owner can read"):
+    with pytest.raises(StateError, match="users other than its owner can read"):
         show(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_without_a_word_from_the_owner_no_update_leaves_without_masks(make: Make
     for noise in ("local", "central"):
         plan = make(privacy={"noise": noise})
         words = refusal(Terms(trusted_server=True), plan)
-        assert words == "the plan has updates leave without masks, these terms do not"
+        assert words == "the plan sends updates without masks, these terms do not allow it"
 
 
 def test_without_a_word_from_the_owner_a_plan_that_noises_and_masks_on_the_device_is_accepted(secure: Make) -> None:
@@ -295,13 +295,13 @@ def test_a_file_that_others_can_change_is_refused(tmp_path: Path, more: int) -> 
     path = tmp_path / "terms.toml"
     path.write_text("")
     path.chmod(0o600 | more)
-    with pytest.raises(DataError, match="others than its owner can change") as caught:
+    with pytest.raises(DataError, match="users other than its owner can change") as caught:
         read_terms(path)
     assert caught.value.hint.endswith(f"chmod go-w {path}")
 
 
 def test_a_missing_file_is_refused_and_never_read_as_the_defaults(tmp_path: Path) -> None:
-    assert "cannot read the terms" in fault(tmp_path / "none.toml")
+    assert "there are no terms" in fault(tmp_path / "none.toml")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

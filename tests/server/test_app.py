@@ -188,7 +188,7 @@ def test_a_study_that_lost_its_ledger_does_not_start_at_zero(
         if path.name not in left:
             path.unlink()
     before = sorted(path.name for path in out.iterdir())
-    with pytest.raises(StateError, match="no ledger of what it spent"):
+    with pytest.raises(StateError, match="but not its ledger"):
         main(LocalGrid(counter, 4), context(**settings))
     assert sorted(path.name for path in out.iterdir()) == before
 

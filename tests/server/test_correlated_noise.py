@@ -265,7 +265,7 @@ def test_why_a_round_has_no_cohort_is_told_apart(banded: Make) -> None:
         (done, 4, BudgetError, "every available client took part as often as planned"),
         (new.then(1, clients), 4, RoundError, "of 4 connected devices too few sat out the 2 rounds"),
         (done, 5, RoundError, "of 2 connected devices too few sat out the 2 rounds"),
-        (new.then(1, clients), CLIENTS, BudgetError, "no clients are left but those of the rounds just before"),
+        (new.then(1, clients), CLIENTS, BudgetError, "the only clients left took part too recently"),
     ]:
         fault = rounds._no_cohort(plan, past, {name: int(name) for name in clients[:connected]})
         assert isinstance(fault, kind)

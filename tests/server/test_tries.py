@@ -159,7 +159,7 @@ class TestARoundThatNobodyTookPartIn:
                 return Message(RecordDict({ANSWER: ConfigRecord({"code": "refused"})}), reply_to=message)
 
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
-        with pytest.raises(Unfinished, match=r"^error: 0 devices say who they are, .* needs 3 \(4 said refused\)"):
+        with pytest.raises(Unfinished, match=r"^error: 0 devices showed a name, .* needs 3 \(4 said refused\)"):
             train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert fleet.waited == []
         assert entries(tmp_path) == []
@@ -176,7 +176,7 @@ class TestARoundThatNobodyTookPartIn:
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
         outcome = train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert outcome.releases == 3
-        assert fleet.hearing.lines[0] == "round 1: 2 devices say who they are, the round needs 3 (2 said refused)"
+        assert fleet.hearing.lines[0] == "round 1: 2 devices showed a name, the round needs 3 (2 said refused)"
 
     def test_is_the_end_at_once_where_no_pauses_are_given(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(1, NODES, "lost")
@@ -227,7 +227,7 @@ class TestARoundThatSomeTookPartIn:
             "round 2: 2 of 4 devices sent an update, the round needs 3 (2 said ok, 2 late)",
             "round 2 is lost and charged; round 3 takes its place: try 2 of 4, in 1 s",
         ]
-        assert "a release early" in fleet.hearing.lines[5]
+        assert "one release fewer" in fleet.hearing.lines[5]
 
     def test_does_not_charge_the_devices_that_refused(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(2, NODES[:2], "refused")

@@ -212,7 +212,7 @@ class TestARoundThatWasTakenPartIn:
         device = owner(Terms(clear_updates=True))
         assert is_update(device.answer(dear, 1))
         assert said(device.answer(dear, 1)) is Code.MALFORMED
-        assert "says that this was done before" in caplog.text
+        assert "has this step already" in caplog.text
         assert device.charged == [1]
         assert len(device.ran) == 1
 
@@ -222,7 +222,7 @@ class TestARoundThatWasTakenPartIn:
         device = owner(Terms(clear_updates=True))
         assert [is_update(device.answer(dear, number)) for number in (1, 2)] == [True, True]
         assert [said(device.answer(dear, number)) for number in (3, 4)] == [Code.REFUSED] * 2
-        assert "as often as its noise was sized for" in caplog.text
+        assert "as often as its noise is calibrated for" in caplog.text
 
     @pytest.mark.parametrize("noise", ["local", "central"])
     def test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents(

@@ -336,7 +336,7 @@ class TestAJournalThatIsNotWhole:
 
     def test_of_another_kind_or_version_is_refused(self, tmp_path: Path) -> None:
         journal_file.Chain(tmp_path / FILE, {"kind": "journal", "version": 2}).close()
-        with pytest.raises(StateError, match="no journal of this version"):
+        with pytest.raises(StateError, match="not a journal of this version"):
             DiskJournal(tmp_path).first([step(1)])
 
 

@@ -20,9 +20,9 @@ def entry(*clients: str) -> Entry:
     ("clients", "what"),
     [
         (("a", "b", "a"), "names a client twice"),
-        (("a", ""), "by what is no name"),
-        (("a\n",), "by what is no name"),
-        (("this device", "a"), "by what is no name"),
+        (("a", ""), "by an invalid name"),
+        (("a\n",), "by an invalid name"),
+        (("this device", "a"), "by an invalid name"),
     ],
 )
 def test_an_entry_with_such_clients_is_neither_charged_nor_read(

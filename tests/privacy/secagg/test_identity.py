@@ -72,7 +72,7 @@ def test_an_identity_is_never_written_over_a_file(key_file: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o602, 0o610, 0o601, 0o777])
 def test_an_identity_that_others_can_reach_is_refused(key_file: Path, mode: int) -> None:
     key_file.chmod(mode)
-    assert "others than its owner" in fault(read_identity, key_file)
+    assert "users other than its owner" in fault(read_identity, key_file)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_missing_identity_and_a_folder_are_refused(tmp_path: Path) -> None:
 )
 def test_a_key_of_another_kind_is_refused(tmp_path: Path, key: object) -> None:
     data = key.private_bytes(PEM, PKCS8, serialization.NoEncryption())  # type: ignore[attr-defined]
-    assert "no ed25519 key" in fault(read_identity, store(tmp_path / "key", data))
+    assert "not an ed25519 key" in fault(read_identity, store(tmp_path / "key", data))
 
 
 def test_a_key_under_a_password_is_refused(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_an_identity_that_others_can_replace_is_refused(key_file: Path, name: st
 def test_an_identity_of_another_user_is_refused(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 12345)
     if key_file.stat().st_uid:
-        assert "others than its owner can change" in fault(read_identity, key_file)
+        assert "users other than its owner can change" in fault(read_identity, key_file)
     else:
         read_identity(key_file)
 
@@ -349,7 +349,7 @@ def test_a_link_to_an_identity_is_looked_at_on_both_sides(key_file: Path, tmp_pa
     (folder / "link").symlink_to(key_file)
     read_identity(folder / "link")
     folder.chmod(0o777)
-    assert "others than its owner can change" in fault(read_identity, folder / "link")
+    assert "users other than its owner can change" in fault(read_identity, folder / "link")
 
 
 def test_a_new_identity_is_on_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,9 @@ def test_too_few_who_acknowledge_lose_no_round(federation: Call) -> None:
     server.tamper[TRAIN, server.nodes[0], 1] = accusing(server, [1])
     played(server, (1, 2))
     server.silence(BOXES, server.nodes[:4], 3)
-    with pytest.raises(RoundError, match="6 of 10 devices sent word of boxes that open, the round needs 7") as caught:
+    with pytest.raises(
+        RoundError, match="6 of 10 devices sent a confirmation of their boxes, the round needs 7"
+    ) as caught:
         server.play(3)
     assert isinstance(caught.value, Unfinished)
     assert not caught.value.lost

@@ -85,11 +85,11 @@ class TestADropout:
 
 
 SAYS = {
-    KEYS: r"3 of 6 devices showed keys that are of the roster, the round needs 4 \(3 said ok, 3 late\)",
+    KEYS: r"3 of 6 devices showed keys that are on the roster, the round needs 4 \(3 said ok, 3 late\)",
     SHARES: r"3 of 6 devices sent shares of their keys, the round needs 4 \(3 said ok, 3 late\)",
     TRAIN: r"3 of 6 devices sent a masked update, the round needs 4 \(3 said ok, 3 late\)",
     CONSENT: r"3 of 6 devices sent their signature, the round needs 4 \(3 said ok, 3 late\)",
-    UNMASK: r"the shares that 3 of 6 devices opened do not take the masks off",
+    UNMASK: r"the shares that 3 of 6 devices opened do not unmask the sum",
 }
 
 
@@ -181,7 +181,7 @@ def test_of_ten_devices_too_few_are_online_to_be_seated_though_a_threshold_of_th
     server = federation(10, aggregation={"protocol": "secagg", "deadline": 0.01, "mode": mode})
     server.silence(KEYS, server.nodes[online:])
     with pytest.raises(
-        RoundError, match=f"{online} of 10 devices showed keys that are of the roster, the round needs 7"
+        RoundError, match=f"{online} of 10 devices showed keys that are on the roster, the round needs 7"
     ):
         server.play()
     assert server.charges == []

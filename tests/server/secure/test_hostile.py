@@ -189,7 +189,7 @@ class TestSealedBoxes:
 
         monkeypatch.setattr(secagg, "make_card", noting)
         monkeypatch.setattr(secagg, "split_secrets", deal)
-        with pytest.raises(RoundError, match="do not take the masks off"):
+        with pytest.raises(RoundError, match="do not unmask the sum"):
             server.play(1)
         expect(server, server.play(2), others(server, place))
 
@@ -266,7 +266,7 @@ class TestOpenedShares:
         server.silence(TRAIN, [gone])
         for node in others(server, 3):
             server.tamper[UNMASK, node, 0] = saying("opened", lambda data: bytes(len(data)))
-        with pytest.raises(RoundError, match="do not take the masks off"):
+        with pytest.raises(RoundError, match="do not unmask the sum"):
             server.play()
 
     def test_that_are_wrong_are_passed_over(self, federation: Call, saying: Call, place: int) -> None:
@@ -280,7 +280,7 @@ class TestOpenedShares:
         server = federation(6)
         server.silence(UNMASK, [server.nodes[(place + step) % 6] for step in (1, 2)])
         server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: bytes(len(data)))
-        with pytest.raises(RoundError, match="do not take the masks off"):
+        with pytest.raises(RoundError, match="do not unmask the sum"):
             server.play()
 
 

@@ -165,8 +165,8 @@ def test_codes_at_unmasking_are_counted_and_named(federation: Call, watch: Call,
     found = server.play()
     assert found.opening == {"lost": 1, "ok": 4, "late": 1}
     assert asked.lines == [
-        f"round 1, asked to take the masks off: late: hospital-{server.nodes[1]}",
-        f"round 1, asked to take the masks off: said lost: hospital-{server.nodes[0]}",
+        f"round 1, asked to unmask the sum: late: hospital-{server.nodes[1]}",
+        f"round 1, asked to unmask the sum: said lost: hospital-{server.nodes[0]}",
     ]
 
 
