@@ -101,7 +101,7 @@ def exchange(
 ) -> Iterator[Answer]:
     """Send all requests and yield exactly one answer for each as it arrives; at the deadline, the rest are LATE.
 
-    Requests to train carry the parameters, float32 [parameters], of which only one copy is made. `deadline` is in
+    Requests to train share one copy of the parameters, float32 [parameters]. `deadline` is in
     seconds. A malformed answer has the code `malformed`.
     """
     data = parameters.astype("<f4").tobytes() if any(request.kind == TRAIN for request in requests) else b""

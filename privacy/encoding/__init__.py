@@ -1,1 +1,1 @@
-"""Vectors of whole numbers: quantization, rotation, and the ring that sums are taken in."""
+"""Integer vectors: quantization, rotation, and the ring of their sums."""

@@ -74,5 +74,5 @@ class Release(_Redacted):
     inside: float | None = None
 
     def times(self, scale: float) -> Release:
-        """Return the release times `scale`, by which devices divided their changes before they clipped them."""
+        """Return the release multiplied by `scale`; devices divided their changes by it before they clipped them."""
         return Release(self.vector * scale, self.inside)

@@ -238,7 +238,7 @@ class SecureSum:
         self._require(table, len(table.acknowledged), answers, "a confirmation of their boxes")
 
     def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
-        """Return the sum of the masked vectors, its devices' signatures, cards for the next round, and the answers.
+        """Return the sum of the masked vectors, the survivors' signatures, cards for the next round, and the answers.
 
         Each vector is added when it arrives, so memory does not grow with their number. The signatures map the
         position of each device in the sum to its signature on the context of its masks, empty if none is needed.
