@@ -65,7 +65,7 @@ def test_the_run_spends_what_it_would_without_bands_and_says_how_much_noise_is_l
     pages = {bands: re.sub(r"\s+", " ", (tmp_path / str(bands) / "report.html").read_text()) for bands in (1, 2)}
     assert "Correlation of the noise" not in pages[1]
     assert "2 bands: each round subtracts part of the noise of the previous 1 round" in pages[2]
-    assert f"the model carries {relative_error(6, 2):.0%} of the noise" in pages[2]
+    assert f"The model carries {relative_error(6, 2):.0%} of the noise" in pages[2]
 
 
 class Cut(Exception):

@@ -344,4 +344,4 @@ def test_a_fast_size_is_the_least_of_its_form() -> None:
     """A power of two, or 3, 5, 9 or 15 times one, and never smaller than asked: sums would wrap around."""
     forms = sorted(base << shift for base in (1, 3, 5, 9, 15) for shift in range(12))
     for size in range(1, 1500):
-        assert losses._fast(size) == next(form for form in forms if form >= size)
+        assert losses._fft_size(size) == next(form for form in forms if form >= size)
