@@ -13,7 +13,7 @@ from pydantic import Field
 from ..models import MODELS, count_parameters
 from ..privacy import Entropy, Mechanism, Plan, PlanError, SystemEntropy, mechanism_of, parse_tables, read_tables
 from ..privacy.accept import accept, check_ring
-from ..privacy.plan.schema import Privacy, Section
+from ..privacy.plan.schema import MOST_SEED, Privacy, Section
 from ..privacy.plan.toml import Tables, parse_plan
 from ..server.network import check_trainable
 from .seeded import SeededEntropy
@@ -29,7 +29,7 @@ class Simulation(Section):
     """
 
     executor: Literal["serial"] = "serial"
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] | None = None
     masks: bool = True
     folder: str | None = None
 

@@ -45,18 +45,6 @@ class Ring:
         """The largest coordinate of a vector such that a sum of `devices` vectors cannot overflow."""
         return min(((1 << (self.bits - 1)) - 1) // devices, LARGEST)
 
-    @classmethod
-    def narrowest(cls, devices: int, steps: float) -> Ring:
-        """Return the narrowest ring for a sum of `devices` vectors with coordinates up to `steps`, else the widest.
-
-        >>> Ring.narrowest(10, 100.0), Ring.narrowest(10, 1e30)
-        (Ring(bits=12), Ring(bits=64))
-        """
-        for bits in WIDTHS:
-            if min(((1 << (bits - 1)) - 1) // devices, LARGEST) >= steps:
-                return cls(bits)
-        return cls(WIDTHS[-1])
-
     def encode(self, vector: NDArray[np.int64]) -> Words:
         """Return the words, uint64 [words], of integers [count].
 

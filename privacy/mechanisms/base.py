@@ -20,7 +20,7 @@ from ..accounting.accountant import calibrate, epsilon
 from ..accounting.events import Composed, Event, Gaussian, PoissonSampled, Unbounded
 from ..budget import Budget, View
 from ..encoding.quantization import dequantize
-from ..encoding.ring import Ring
+from ..encoding.ring import WIDTHS, Ring
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.keystream import Keystream
 from ..plan.plan import Plan
@@ -102,7 +102,11 @@ class Mechanism(ABC):
         """The ring of the sums: of the plan's width, or of the least one that is fine enough."""
         if self.plan.aggregation.bits is not None:
             return Ring(self.plan.aggregation.bits)
-        return Ring.narrowest(self.vectors_in_sum, self.span / self.coarsest_step)
+        coarsest = self.coarsest_step
+        for ring in map(Ring, WIDTHS):
+            if self.step_in(ring) <= coarsest:
+                return ring
+        return Ring(WIDTHS[-1])
 
     @property
     def vectors_in_sum(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
@@ -19,10 +19,20 @@ MOST_PARAMETERS = 10**9
 """The largest network that a plan can name."""
 
 
+MOST_SEED = 2**63 - 1
+"""The largest seed."""
+
+
 class Section(BaseModel):
     """A table of the plan: frozen, and a key it does not know is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def without_minus_zero(cls, value: object) -> object:
+        """Return zero for minus zero: the two are equal, and so must be the digests of equal plans."""
+        return value + 0.0 if isinstance(value, float) else value
 
 
 class Data(Section):
@@ -42,7 +52,7 @@ class Data(Section):
     clients: Count = 11
     records: Annotated[int, Field(ge=1, le=10**12)] | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
     shape: Annotated[tuple[Count, ...], Field(strict=False, max_length=8)] = (1, 28, 28)
     classes: Count = 10
 

@@ -79,8 +79,8 @@ def mend_toml(text: str, fault: Exception) -> str:
     """Return what to type where TOML text could not be read, by what is most often wrong on that line."""
     if text.startswith("\ufeff"):
         return "save the file as UTF-8 without a byte order mark"
-    place = re.search(r"at line (\d+)", str(fault))
-    line = text.split("\n")[int(place[1]) - 1] if place else ""
+    lines, place = text.split("\n"), re.search(r"\(at line (\d+), column \d+\)$", str(fault))
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
     if line.rstrip().endswith((";", ",")):
         return "leave out the mark at the end of that line: TOML ends a value with the line"
     if "\\" in line:
@@ -104,6 +104,14 @@ def _is_deep(value: Any) -> bool:
 
 def _parts(value: Any) -> list[Any]:
     return list(cast(dict[str, Any], value).values() if isinstance(value, dict) else value)
+
+
+def show(value: object) -> str:
+    """Return a value as Python writes it, shortened; a whole number too long to be written is described."""
+    try:
+        return shorten(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def shorten(text: object) -> str:
@@ -218,7 +226,7 @@ def _fault(section: str, error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key} is not a key{_nearest(str(error['loc'][-1]), model.model_fields, section + '.')}"
     message = error["msg"].removeprefix("Input should be ").replace("'", "")
-    return f"{key} must be {message}, not {shorten(repr(error['input']))}"
+    return f"{key} must be {message}, not {show(error['input'])}"
 
 
 def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -320,3 +320,22 @@ def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch
 )
 def test_a_value_of_the_aggregation_that_is_not_one_of_those_known_is_refused(key: str, value: Any) -> None:
     assert f"aggregation.{key} must be" in fault(aggregation={key: value})
+
+
+def test_a_grid_that_is_just_fine_enough_is_not_refused() -> None:
+    """The ring is chosen by the comparison that the plan is then checked by: another differs in the last bit."""
+    tables = {
+        "data": {"clients": 1000},
+        "cohort": {"rounds": 1, "size": 1000},
+        "privacy": {
+            "unit": "client",
+            "noise": "local",
+            "noise_multiplier": 3.56,
+            "clip_norm": 2.03,
+            "sampling_rate": 1.0,
+            "epsilon": 1e6,
+        },
+        "aggregation": {"range": 466.36},
+    }
+    mechanism = mechanism_of(make_plan(tables, Plan))
+    assert mechanism.grid_step <= mechanism.coarsest_step

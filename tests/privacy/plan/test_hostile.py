@@ -131,3 +131,30 @@ def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought
     steps = "[training]\nlocal_steps = 100000\n[cohort]\nrounds = 1024\n"
     tables = f"{steps}[privacy]\nnoise = 'local'\nnoise_multiplier = 50.0\n"
     assert "102400000 noised steps" in fault(tables)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["at line 99999"]\n["at line 99999"]\n',
+        'a = {"at line 5555" = 1, "at line 5555" = 2}',
+        f"[data]\nseed = 0x{'f' * 5000}\n",
+        f"[data]\nclients = 0x{'f' * 5000}\n",
+        f"[privacy]\nepsilon = 0x{'f' * 5000}\n",
+    ],
+)
+def test_what_a_hint_is_sought_for_cannot_break_it(text: str) -> None:
+    """A line number in a key, and numbers too long for Python to write: each is a fault of the plan in two lines."""
+    assert fault(text)
+
+
+def test_minus_zero_is_zero_for_the_digest_too() -> None:
+    """Equal plans share one mechanism: with two digests a device would count under one that it was not offered."""
+    plain, minus = (
+        accept_plan(
+            f"[aggregation]\ndropouts = {zero}\n[server]\nmomentum = {zero}\n[privacy]\nnoise_multiplier = 90.0\n"
+        )
+        for zero in ("0.0", "-0.0")
+    )
+    assert plain.plan.digest == minus.plan.digest
+    assert plain.plan.offered() == minus.plan.offered()
