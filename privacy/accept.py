@@ -1,7 +1,7 @@
-"""The one way from the text of a plan to its mechanism: device, server and command line take a plan by no other.
+"""Acceptance of a plan: device, server and command line turn a plan's text into its mechanism only here.
 
-A plan is accepted if its keys are sound, its steps can be accounted for, the sums fit a ring, the rounds cost no more
-than the budget, and the noise can be made. All of it is public, and none of it reads a record.
+A plan is accepted if its keys follow the rules, its steps can be accounted for, the sums fit a ring, the rounds cost
+no more than the budget, and the noise can be drawn. The checks use public facts alone and read no record.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .plan.plan import Plan
 from .plan.toml import AnyPlan, Counter, Tables, parse_plan, parse_tables
 
 MOST_STEPS = 10**6
-"""The most noised steps of one participant: figures hold up to so many, and take a device no more than seconds."""
+"""The most noised steps of one participant. Up to this number the accounting is exact enough and takes seconds."""
 
 
 def check_steps(mechanism: Mechanism) -> None:
-    """Refuse more steps than are accounted for, before a figure for them is sought."""
+    """Refuse more than `MOST_STEPS` steps, before their cost is computed."""
     plan = mechanism.plan
     steps = plan.participations * plan.sums
     if steps <= MOST_STEPS:
@@ -33,7 +33,7 @@ def check_steps(mechanism: Mechanism) -> None:
 
 
 def check_ring(mechanism: Mechanism) -> None:
-    """Refuse a ring in which the cohort's sum would either overflow or be too coarse for the noise."""
+    """Refuse a ring that is too small: there the cohort's sum would overflow, or its grid would be too coarse."""
     step, coarsest = mechanism.grid_step, mechanism.coarsest_step
     if step <= coarsest < math.inf:
         return
@@ -57,7 +57,7 @@ def check_budget(mechanism: Mechanism) -> None:
 
 
 def check_noise(mechanism: Mechanism) -> None:
-    """Refuse noise that cannot be made on the plan's grid, before anything is paid for."""
+    """Refuse noise that cannot be drawn on the plan's grid, before anything is charged."""
     if mechanism.can_make_noise:
         return
     raise PlanError(
@@ -67,11 +67,11 @@ def check_noise(mechanism: Mechanism) -> None:
 
 
 CHECKS = (check_steps, check_ring, check_budget, check_noise)
-"""What a plan must be as a whole: each raises a PlanError."""
+"""The checks of a plan as a whole: each raises a PlanError if the plan fails it."""
 
 
 def accept(plan: Plan) -> Mechanism:
-    """Return the mechanism of a plan with its noise multiplier written out, calibrated if the plan gives none.
+    """Return the mechanism of a resolved plan. If the plan gives no noise multiplier, it is calibrated.
 
     Raises:
         PlanError: the plan is refused as a whole.
@@ -87,9 +87,9 @@ def accept(plan: Plan) -> Mechanism:
 
 @lru_cache(maxsize=8)
 def accept_plan(text: str, count: Counter | None = None) -> Mechanism:
-    """Return the mechanism of the plan that a deployment was given as TOML text; what only simulations read is left.
+    """Return the mechanism of a deployment's plan, from its TOML text. The table `simulation` is ignored.
 
-    `count` says how many parameters a network has: a plan that says otherwise is refused.
+    `count` returns a network's number of parameters; a plan with another number is refused.
 
     Raises:
         PlanError: the plan has a fault, or is refused as a whole.
@@ -101,9 +101,9 @@ def accept_plan(text: str, count: Counter | None = None) -> Mechanism:
 
 @lru_cache(maxsize=8)
 def accept_offer(text: str) -> Mechanism:
-    """Return the mechanism of the plan that a server offers a device.
+    """Return the mechanism of the plan that a server offers to a device.
 
-    Its noise multiplier must be written out, as it takes a minute to search for that of some plans.
+    The plan must give its noise multiplier, because calibration takes a minute for some plans.
 
     Raises:
         PlanError: as `accept_plan`, or the plan does not give its noise multiplier.
@@ -126,10 +126,10 @@ def accept_plan_file(path: Path, count: Counter | None = None) -> Mechanism:
 
 
 def make_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
-    """Return the plan of these tables, its noise multiplier written out, as it is accepted.
+    """Return the resolved plan of these tables, if it is accepted.
 
     Raises:
-        PlanError: the plan has a fault, which `name` begins, or is refused as a whole.
+        PlanError: the plan has a fault, or is refused as a whole. Messages call the plan `name`.
     """
     plan = parse_plan(tables, kind, name, count)
     noise_multiplier = accept(plan).noise_multiplier

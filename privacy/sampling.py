@@ -1,4 +1,4 @@
-"""Poisson samples, on which amplification by sampling rests, and random orders: both from a secret keystream."""
+"""Poisson samples and random permutations from a secret keystream. Amplification by sampling rests on the samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .noise.keystream import Keystream
 def poisson_sample(keystream: Keystream, rate: float, count: int) -> NDArray[np.bool_]:
     """Return a Poisson sample, bool [count]: each entry is true with probability `rate`, independently; secret.
 
-    Guarantee: the probability is exact to 2^-64, as a 64-bit word is compared with a whole number.
-    Reference: Abadi et al. 2016, section 3.1, lots by independent inclusion; Mironov, Talwar, Zhang 2019.
+    Guarantee: the probability is exact to 2^-64, because a 64-bit word is compared with an integer.
+    Reference: Abadi et al. 2016, section 3.1, lots with independent inclusion; Mironov, Talwar, Zhang 2019.
     """
     if rate >= 1:
         return np.ones(count, dtype=np.bool_)
@@ -20,5 +20,5 @@ def poisson_sample(keystream: Keystream, rate: float, count: int) -> NDArray[np.
 
 
 def permutation(keystream: Keystream, count: int) -> NDArray[np.int64]:
-    """Return the numbers 0..count-1 in uniformly random order, int64 [count]; secret where the keystream is."""
+    """Return the numbers 0..count-1 in uniformly random order, int64 [count]; secret if the keystream is."""
     return np.argsort(keystream.words(count), kind="stable").astype(np.int64)

@@ -20,34 +20,33 @@ from .factorisation import coefficients, release_deviation, whole_weights
 
 
 class Banded(Central):
-    """The server adds noise that takes back part of the noise of the `bands - 1` rounds before."""
+    """The server adds noise that cancels part of the noise of the `bands - 1` rounds before."""
 
     @property
     def swell(self) -> float:
-        """How many times the deviation of independent noise that of one release is, up to the next power of two.
-
-        More than once, as later releases take noise back.
+        """The standard deviation of one release's noise, divided by that of independent noise, and rounded up to a
+        power of two. It is above one, because later releases cancel part of the noise.
         """
         plan = self.plan
         return 2.0 ** math.ceil(math.log2(release_deviation(plan.cohort.rounds, plan.bands, plan.server.momentum)))
 
     @property
     def refinement(self) -> int:
-        """One: the fresh part of the noise is made in fractions of a step, as fine as its weights are."""
+        """One: the integer weights already make the fresh noise finer than a grid step."""
         return 1
 
     def weights(self, dimension: int) -> NDArray[np.int64]:
-        """Return the whole numbers, int64 [bands], that correlate noise on sums of `dimension` parameters; public.
+        """Return the integer weights, int64 [bands], that correlate noise on sums of `dimension` parameters; public.
 
         Raises:
-            ValueError: there is no room in 64 bits for such noise.
+            ValueError: such noise does not fit into 64 bits.
         """
         best = coefficients(self.plan.cohort.rounds, self.plan.bands, self.plan.server.momentum)
         return whole_weights(best, self._std(dimension))
 
     @property
     def can_make_noise(self) -> bool:
-        """Whether noise can be made and correlated, however many parameters the model has."""
+        """Whether noise can be drawn and correlated for models of any number of parameters."""
         try:
             self.weights(MOST_PARAMETERS)
         except ValueError:
@@ -55,19 +54,19 @@ class Banded(Central):
         return self.noise_std(1) / self.noise_step >= LEAST_STD
 
     def fresh_correlation(self, parameters: int) -> Correlation:
-        """Return what the first round's noise is made of: fresh noise alone, by the plan's weights."""
+        """Return the state for the first round's noise: the plan's weights, and no past noise."""
         return Correlation(self.weights(self.coordinates(parameters)))
 
     def release(
         self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
     ) -> tuple[Release, Correlation | None]:
-        """Return what the sum with correlated noise releases, and what the next round's noise is made of, secret.
+        """Return the release, which has correlated noise, and the state for the next round's noise, which is secret.
 
-        Guarantee: for a client whose rounds lie `plan.bands` apart, the Gaussian mechanism of `noise_multiplier` a
-        round, as `factorisation.py` proves; as long as no two releases are made from one `past`.
+        Guarantee: for a client whose rounds lie at least `plan.bands` apart, each of its rounds costs one Gaussian
+        mechanism of `noise_multiplier`, as `factorisation.py` proves. No two releases may use the same `past`.
 
         Raises:
-            ValueError: there is no past to go on from.
+            ValueError: `past` is None.
         """
         del round
         if past is None:

@@ -1,8 +1,7 @@
-"""The mechanism of a plan: what follows from the plan's facts, computed once, for devices and server alike.
+"""The mechanism of a plan: it derives everything from the plan's facts, once, for devices and server alike.
 
-A mechanism holds both halves of a place of noise, what a device contributes and what the server releases, beside the
-sensitivity, the grid, the noise scale and the event that it costs. Nowhere else is one of these made, so mechanism
-and accounting cannot disagree.
+A mechanism defines the device's contribution and the server's release, and beside them the sensitivity, the grid, the
+noise scale and the event that accounting charges. No other file computes these, so mechanism and accounting agree.
 """
 
 from __future__ import annotations
@@ -28,44 +27,44 @@ from .change_clip import INDICATOR, share_within
 from .correlation import Correlation
 
 FINEST = 1 << 30
-"""Steps in one clip norm of the finest grid: noise is added on it, and no sum has a finer one."""
+"""The number of steps in one clip norm on the finest grid. Noise may be added on it; no sum has a finer grid."""
 
 SPREAD = 8.0
-"""How many times its even share of a step a sum can hold before it saturates."""
+"""The room of a sum, as a multiple of a device's average part of it. Larger sums saturate or wrap."""
 
 Draw = Callable[..., Keystream]
-"""Gives the secret keystream of a purpose, as `draw("noise", 3)`."""
+"""Returns the secret keystream of a purpose, for example `draw("noise", 3)`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mechanism(ABC):
-    """What every mechanism answers, unless it says something else."""
+    """The base class of mechanisms, with the defaults that they share."""
 
     plan: Plan
 
     @property
     def budget_view(self) -> View:
-        """The view that the plan's budget binds: what the server learns, or only what is released."""
+        """The view that the plan's budget limits: `server` (all that the server learns) or `released`."""
         return "server"
 
     @property
     def noised_alone(self) -> bool:
-        """Whether each device's vector has all the noise in it that is claimed: the server may then see it alone."""
+        """Whether each device's vector alone holds the claimed noise, so that the server may see it."""
         return False
 
     @property
     def clip_norm(self) -> float:
-        """The plan's."""
+        """The plan's clip norm."""
         return self.plan.privacy.clip_norm
 
     @property
     def sums_gradients(self) -> bool:
-        """Whether a round's sum is one of clipped gradients; else it is one of changes of the model."""
+        """Whether a round sums clipped gradients; if false, it sums changes of the model."""
         return self.plan.privacy.unit == "record"
 
     @cached_property
     def noise_multiplier(self) -> float:
-        """Standard deviation of the noise in units of the sensitivity: given, or calibrated to the budget."""
+        """The standard deviation of the noise divided by the sensitivity: given, or calibrated to the budget."""
         p = self.plan.privacy
         if p.noise_multiplier is not None:
             return p.noise_multiplier
@@ -75,14 +74,15 @@ class Mechanism(ABC):
     # The grid of the sums
 
     def coordinates(self, parameters: int) -> int:
-        """How many coordinates a device sends, and the server sums, for a network of so many parameters."""
+        """The number of coordinates of a device's vector and of the sum, for a network of `parameters` parameters."""
         return parameters + self.plan.adaptive
 
     @cached_property
     def range(self) -> float:
-        """The largest coordinate of one device's vector, or of the sum where devices share its noise.
+        """The largest coordinate of one device's vector; with distributed noise, the largest coordinate of the sum.
 
-        A larger one saturates, or wraps, at a loss of accuracy alone. As the plan says, or generous.
+        The plan gives it, else it is `generous_range`. A larger coordinate saturates or wraps, which costs accuracy
+        but no privacy.
         """
         given = self.plan.aggregation.range
         return self.generous_range if given is None else given * self.clip_norm
@@ -90,16 +90,16 @@ class Mechanism(ABC):
     @property
     @abstractmethod
     def generous_range(self) -> float:
-        """The range that loses next to no accuracy."""
+        """The range that costs almost no accuracy."""
 
     @property
     @abstractmethod
     def coarsest_step(self) -> float:
-        """The largest step of the sums' grid with which rounding still costs next to nothing."""
+        """The largest grid step of the sums for which rounding costs almost nothing."""
 
     @cached_property
     def ring(self) -> Ring:
-        """The ring of the sums: of the plan's width, or of the least one that is fine enough."""
+        """The ring of the sums: of the plan's width, or of the least width that allows a fine enough grid."""
         if self.plan.aggregation.bits is not None:
             return Ring(self.plan.aggregation.bits)
         coarsest = self.coarsest_step
@@ -110,107 +110,107 @@ class Mechanism(ABC):
 
     @property
     def vectors_in_sum(self) -> int:
-        """How many vectors of coordinates up to `bound` the ring has room for."""
+        """How many vectors with coordinates up to `bound` the ring can sum without overflow."""
         return self.plan.cohort.size
 
     @property
     def span(self) -> float:
-        """The largest coordinate that the ring has room for, of each of these vectors."""
+        """The largest coordinate of each of these vectors for which the ring has room."""
         return self.range
 
     def bound_in(self, ring: Ring) -> int:
-        """The largest coordinate of one device's vector in steps: the cohort's sum cannot overflow the ring."""
+        """The largest coordinate of one device's vector, in steps, such that the cohort's sum cannot overflow."""
         return ring.bound(self.vectors_in_sum)
 
     def step_in(self, ring: Ring) -> float:
-        """The value of one step in this ring."""
+        """The value of one grid step in this ring."""
         bound = self.bound_in(ring)
         return max(self.range / bound, self.plan.privacy.clip_norm / FINEST) if bound else math.inf
 
     @property
     def bound(self) -> int:
-        """The largest coordinate of one device's vector, or of the sum as `range` says, in steps."""
+        """The range in grid steps: the largest coordinate of one device's vector, or of the sum (see `range`)."""
         return self.bound_in(self.ring)
 
     @cached_property
     def grid_step(self) -> float:
-        """The value of one integer step of what devices send and the server sums."""
+        """The value of one grid step: one integer step of devices' vectors and of their sum."""
         return self.step_in(self.ring)
 
     @property
     def refinement(self) -> int:
-        """By how much the grid that noise is added on is finer than the sums' own; one where devices add it."""
+        """The number of noise steps in one grid step: above one only if the server adds the noise on a finer grid."""
         return 1
 
     @property
     @abstractmethod
     def noise_step(self) -> float:
-        """The value of one integer step of the grid that noise is added on."""
+        """The value of one noise step: one integer step of the grid on which noise is added."""
 
     # Sensitivity, noise and cost
 
     @cached_property
     def exact_sensitivity(self) -> float:
-        """How far one unit moves a sum before it is rounded, in L2: the clip norm, and the indicator of its clip."""
+        """How far one unit moves a sum in L2 before rounding: the clip norm, and the clip's indicator if adaptive."""
         return self.clip_norm * (math.hypot(1.0, INDICATOR / 2) if self.plan.adaptive else 1.0)
 
     @abstractmethod
     def sensitivity(self, dimension: int) -> float:
-        """How far one unit can move, in L2, a rounded sum of `dimension` parameters that noise is added to."""
+        """How far one unit can move, in L2, a rounded sum of `dimension` coordinates before noise is added."""
 
     def noise_std(self, dimension: int) -> float:
-        """Standard deviation of the noise on such a sum; `noise_step` divides it into steps.
+        """The standard deviation of the noise on a sum of `dimension` coordinates, as a real number, not in steps.
 
-        Where devices share the noise it is that of the fewest shares that are allowed.
+        For distributed noise it counts only the least number of devices that a sum may have.
         """
         return self.noise_multiplier * self.sensitivity(dimension)
 
     @property
     @abstractmethod
     def can_make_noise(self) -> bool:
-        """Whether the samplers can make the plan's noise on its grid."""
+        """Whether the samplers can draw the plan's noise on its grid."""
 
     def total_noise_std(self, dimension: int) -> float:
-        """Standard deviation of the noise in a round's sum if nobody drops out."""
+        """The standard deviation of the noise in a round's sum if nobody drops out."""
         return self.noise_std(dimension)
 
     @property
     def layers(self) -> tuple[float, ...]:
-        """Variances, in steps squared, of the layers of noise that may be taken off a device's vector again."""
+        """The variances, in steps squared, of the layers of noise that the server may remove from a vector."""
         return ()
 
     def kept(self, survivors: int) -> int:
-        """How many of these layers, the first ones, stay in a sum over so many devices."""
+        """How many of these layers, from the first, stay in a sum over `survivors` devices."""
         del survivors
         return 0
 
     def sampled(self, event: Event) -> Event:
-        """The event on the plan's Poisson sample of records; a client's is all of its own."""
+        """The event under the plan's Poisson sampling of records. Clients are not sampled."""
         p = self.plan.privacy
         return PoissonSampled(p.sampling_rate, event) if p.unit == "record" else event
 
     def planned(self, noise_multiplier: float) -> Event:
-        """What one noised sum costs at a noise multiplier, at most."""
+        """An upper bound on the cost of one noised sum at a noise multiplier, as an event."""
         return self.sampled(Gaussian(noise_multiplier))
 
     def sum_event(self, view: View, survivors: int) -> Event:
-        """What one noised sum over so many devices costs, in one view."""
+        """The cost, in one view, of one noised sum over `survivors` devices, as an event."""
         del view, survivors
         return self.planned(self.noise_multiplier)
 
     def event(self, view: View, survivors: int | None = None) -> Event:
-        """What a round over so many survivors, or the fewest allowed, costs a unit of a client that takes part."""
+        """The cost of one round to a unit of a participant, as an event. By default, with the fewest survivors."""
         event = self.sum_event(view, self.plan.least_survivors if survivors is None else survivors)
         return event if event == Unbounded() else Composed(event, self.plan.sums)
 
     @property
     def round_event(self) -> Event:
-        """What one round costs at most, to whoever sees only what is released."""
+        """The largest cost of one round in the view of the releases alone."""
         return self.event("released")
 
     @property
     def server_event(self) -> Event:
-        """What one round costs at most against the server: no bound where the server adds the noise itself."""
+        """The largest cost of one round in the server's view: unbounded if the server itself adds the noise."""
         return self.event("server")
 
     @property
@@ -220,7 +220,7 @@ class Mechanism(ABC):
         return Budget(p.epsilon, p.delta, p.unit, self.budget_view)
 
     def cost(self) -> float:
-        """The epsilon of the whole plan in the view that its budget binds."""
+        """The epsilon of the whole plan, in the view that its budget limits."""
         event = Composed(self.event(self.budget_view), self.plan.participations)
         return epsilon(event, self.plan.privacy.delta)
 
@@ -230,28 +230,28 @@ class Mechanism(ABC):
     def contribute(
         self, vector: Update | Clipped, round: int, draw: Draw, layers: Sequence[bytes] = ()
     ) -> Contribution:
-        """Return what a device adds to the round's sum, made of its gradient sum or its change of the model.
+        """Return what a device adds to the round's sum, from its gradient sum or its change of the model.
 
-        `layers` are the seeds, secret, of the layers of noise that the device may give up: one for each of `layers`.
+        `layers` are the secret seeds of the layers of noise: one seed for each variance in `self.layers`.
         """
 
     @abstractmethod
     def release(
         self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
     ) -> tuple[Release, Correlation | None]:
-        """Return what a round's sum releases and, where noise is correlated, what the next round's is made of.
+        """Return the release of a round's sum and, if noise is correlated, the state for the next round's noise.
 
-        `noise` is secret randomness, used once. Sums are divided by the planned batch or cohort, never by how many
-        answered (McMahan et al. 2018).
+        `noise` is secret randomness, used once. The sum is divided by the planned batch or cohort, never by the
+        number of devices that answered (McMahan et al. 2018).
         """
 
     def fresh_correlation(self, parameters: int) -> Correlation | None:
-        """What the noise of a first round is made of, where the noise of rounds is correlated; else None."""
+        """Return the state for the first round's noise if noise is correlated, else None."""
         del parameters
         return None
 
     def averaged(self, total: NDArray[np.float64]) -> Release:
-        """Return the model's change that a noised sum stands for.
+        """Return the change of the model that a noised sum encodes.
 
         A gradient sum gives the step of pooled DP-SGD (Abadi et al. 2016, algorithm 1); changes are averaged.
         """
@@ -262,5 +262,5 @@ class Mechanism(ABC):
         return Release(mean[:-1], share_within(float(mean[-1]), plan)) if plan.adaptive else Release(mean)
 
     def decoded(self, total: Sum) -> NDArray[np.float64]:
-        """Return the real numbers, float64 [coordinates], that a sum stands for."""
+        """Return a sum as real numbers, float64 [coordinates]."""
         return dequantize(total.vector, self.grid_step)

@@ -1,4 +1,4 @@
-"""Central noise: the server, which is trusted, adds Gaussian noise to the sum of what devices send clipped."""
+"""Central noise: the server, which is trusted, adds Gaussian noise to the sum of devices' clipped vectors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .base import FINEST, SPREAD, Draw, Mechanism
 from .correlation import Correlation
 
 FINE = 2.0**-15
-"""How coarse the grid of the sums may be, in clip norms: rounding adds to the sensitivity."""
+"""The coarsest grid step of the sums, in clip norms. Rounding adds to the sensitivity, so the step is small."""
 
 DEVIATIONS = 12.0
-"""How many standard deviations of its noise a sum has room for: beyond 11 lies a mass of 4e-28, and its scale grows a
-little with rounding."""
+"""The room for noise in a sum, in standard deviations. Beyond 11 lies a probability of 4e-28; the twelfth is for the
+small increase of the noise scale by rounding."""
 
 
 class Central(Mechanism):
@@ -31,12 +31,12 @@ class Central(Mechanism):
 
     @property
     def budget_view(self) -> View:
-        """What is released: the server is trusted."""
+        """`released`: the server is trusted."""
         return "released"
 
     @property
     def generous_range(self) -> float:
-        """`SPREAD` times a device's even share of a batch that agrees; a clipped change fits as it is."""
+        """`SPREAD` times a device's average part of a batch whose gradients agree; for changes, the clip norm."""
         if self.plan.privacy.unit == "client":
             return self.clip_norm
         share = min(1.0, SPREAD / self.plan.cohort.size) * self.plan.training.batch_size
@@ -44,60 +44,60 @@ class Central(Mechanism):
 
     @property
     def swell(self) -> float:
-        """How many times the deviation of independent noise that of one release may be."""
+        """An upper bound on the standard deviation of one release's noise, divided by that of independent noise."""
         return 1.0
 
     @property
     def span(self) -> float:
-        """The range, and each device's part of the room for the noise beside the whole cohort's sum."""
+        """The range plus a device's part of the room for noise: that room divided by the cohort's size."""
         noise = DEVIATIONS * self.swell * self.noise_multiplier * self.exact_sensitivity
         return self.range + noise / self.plan.cohort.size
 
     def step_in(self, ring: Ring) -> float:
-        """The value of one step in this ring, which has room for the noise.
+        """The value of one grid step in this ring, such that sum and noise fit.
 
-        One of 64 bits always has, beside the range: a device uses 46 of them at most.
+        A ring of 64 bits always has room for the noise, because a device's coordinates need at most 46 bits.
         """
         room, span = ring.bound(self.plan.cohort.size), self.span if ring.bits < 64 else self.range
         return max(span / room, self.clip_norm / FINEST) if room else math.inf
 
     def bound_in(self, ring: Ring) -> int:
-        """The largest coordinate of one device's vector in steps: the cohort's sum leaves room for the noise."""
+        """The largest coordinate of one device's vector, in steps, such that the cohort's sum and the noise fit."""
         most = ring.bound(self.plan.cohort.size)
         return min(most, math.ceil(self.range / self.step_in(ring))) if ring.bits < 64 and most else most
 
     @property
     def coarsest_step(self) -> float:
-        """The coarsest step that adds little to the sensitivity."""
+        """The coarsest grid step that adds little to the sensitivity."""
         return FINE * self.clip_norm
 
     @property
     def refinement(self) -> int:
-        """By how much the grid that noise is added on is finer than the sums' own."""
+        """The number of noise steps in one grid step."""
         bits = self.ring.bits
         room = (1 << 62) // (self.bound * self.plan.cohort.size) if bits == 64 else 1 << (61 - bits)
         return max(1, min(room, int(FINEST * self.grid_step / self.clip_norm)))
 
     @property
     def noise_step(self) -> float:
-        """The value of a step of the grid that the server adds noise on."""
+        """The value of one step of the grid on which the server adds noise."""
         return self.grid_step / self.refinement
 
     def sensitivity(self, dimension: int) -> float:
-        """How far one unit moves the rounded sum, in L2.
+        """How far one unit moves the rounded sum in L2: the exact sensitivity plus 2 sqrt(dimension) grid steps.
 
-        Beside what it moves a real sum by, each coordinate moves by a step at most, and by one that a lane of the
-        ring carries.
+        Each coordinate may move by one more step through rounding, and by one more through a carry from the next
+        lane of the ring's word.
         """
         return self.exact_sensitivity + 2 * math.sqrt(dimension) * self.grid_step
 
     @property
     def can_make_noise(self) -> bool:
-        """Whether the Gaussian sampler takes such a standard deviation."""
+        """Whether the Gaussian sampler supports the standard deviation of the noise, in steps."""
         return LEAST_STD <= self.noise_std(1) / self.noise_step <= MOST_STD / 2
 
     def sum_event(self, view: View, survivors: int) -> Event:
-        """No bound against the server, which sees the sum without noise."""
+        """The plan's event; unbounded in the server's view, because the server sees the sum without noise."""
         return Unbounded() if view == "server" else super().sum_event(view, survivors)
 
     def contribute(
@@ -118,7 +118,7 @@ class Central(Mechanism):
     def release(
         self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
     ) -> tuple[Release, Correlation | None]:
-        """Return what the sum with the plan's noise releases.
+        """Return the release: the sum with Gaussian noise, averaged.
 
         Guarantee: the Gaussian mechanism of `noise_multiplier` on the sum.
         """
@@ -127,17 +127,17 @@ class Central(Mechanism):
         return self.averaged(self.with_noise(total, gaussian(self._std(count), count, noise))), None
 
     def _std(self, count: int) -> float:
-        """Return the standard deviation of the noise on a sum, in steps of the grid that it is added on."""
+        """Return the standard deviation of the noise on a sum, in noise steps."""
         return self.noise_std(count) / self.noise_step
 
     def with_noise(self, total: Sum, noise: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sum with noise, modulo the ring, so that it depends on the sum modulo the ring alone.
+        """Return the sum with noise, modulo the ring, so that it depends only on the sum modulo the ring.
 
-        Else a hostile device could bring a coordinate to the edge of the ring, where one record decides whether it
-        wraps: noise that is added to what is left of it after that would not hide a step as large as the ring.
+        Otherwise a hostile device could bring a coordinate to the edge of the ring, where one record decides whether
+        it wraps. Noise added after the wrap would not hide a difference as large as the ring.
         """
         noised = total.vector * self.refinement + noise
-        if self.ring.bits < 64:  # one of 64 bits wraps by itself
+        if self.ring.bits < 64:  # in 64 bits, int64 wraps by itself
             size = self.refinement << self.ring.bits
             noised = np.mod(noised + size // 2, size) - size // 2
         return dequantize(noised, self.noise_step)

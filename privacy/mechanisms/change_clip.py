@@ -1,4 +1,4 @@
-"""The clip of a device's whole change of the model, and the clip norm that follows the norms of the changes."""
+"""The clip of a device's whole change of the model, and the clip norm that adapts to the norms of the changes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..messages import LEAST_SCALE
 from ..plan.plan import Plan
 
 INDICATOR = 0.25
-"""The width, in clip norms, of the coordinate that says whether a change was within the clip norm."""
+"""The distance, in clip norms, between the two values of the coordinate that says whether a change was clipped."""
 
 
 def clip_change(update: Update, plan: Plan) -> Clipped:
-    """Return a device's whole change, scaled down to the plan's clip norm if it is longer.
+    """Return a device's whole change, scaled down to the plan's clip norm if its norm is larger.
 
-    Where the plan adapts the clip norm, a last coordinate says whether the change was within it, under the same
-    noise. A change with a coordinate that is not finite becomes the zero vector.
+    If the plan adapts the clip norm, a last coordinate, under the same noise, says whether the change was within it.
+    A change with a coordinate that is not finite becomes the zero vector.
 
-    Guarantee: its L2 norm, without that coordinate, is at most the clip norm, with the margin of
-    `Plan.safe_clip_norm`; a device that is there or not moves the sum by at most `Mechanism.exact_sensitivity`.
+    Guarantee: without that coordinate, the L2 norm is at most the clip norm, with the margin of
+    `Plan.safe_clip_norm`. Adding or removing a device moves the sum by at most `Mechanism.exact_sensitivity`.
     Reference: McMahan et al. 2018, section 3; Andrew et al. 2021, algorithm 1.
     """
     clipped = _clip(update, plan)
@@ -42,7 +42,7 @@ def _clip(update: Update, plan: Plan) -> Clipped:
 
 
 def share_within(mean: float, plan: Plan) -> float:
-    """Return the noised share of changes within the clip norm, from the mean of the last coordinates."""
+    """Return the noised fraction of changes within the clip norm, from the mean of the last coordinates."""
     return 0.5 + mean / (INDICATOR * plan.safe_clip_norm)
 
 

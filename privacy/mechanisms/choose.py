@@ -1,4 +1,4 @@
-"""Which mechanism a plan has: the one place where the name of a place of noise becomes code."""
+"""The choice of a plan's mechanism: only this file maps `privacy.noise` to a class."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .distributed import Distributed
 from .local import Local
 
 MECHANISMS: dict[str, type[Mechanism]] = {"local": Local, "distributed": Distributed, "central": Central}
-"""The mechanism of each `privacy.noise`."""
+"""The mechanism for each value of `privacy.noise`."""
 
 
 @lru_cache(maxsize=64)
 def mechanism_of(plan: Plan) -> Mechanism:
-    """Return the mechanism of a plan; equal plans share one, so that what it computes is computed once.
+    """Return the mechanism of a plan. It is cached, so equal plans share one and its results.
 
     Raises:
         PlanError: the plan protects neither records nor clients.

@@ -1,6 +1,6 @@
-"""Noise that is correlated over rounds: each round takes back part of the noise of those before it.
+"""Noise that is correlated over rounds: each round cancels part of the noise of earlier rounds.
 
-The mathematics, and the proof, are in `factorisation.py`.
+`factorisation.py` has the mathematics and the proof.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ..noise.keystream import Keystream
 from .factorisation import weights_norm
 
 Past = Iterable[tuple[int, Collection[str]]]
-"""Rounds with the names of the clients that were in them, all those since noise was last started afresh."""
+"""Pairs of a round and the names of its clients, for all rounds since the noise was last restarted."""
 
 
 @dataclass(frozen=True, repr=False)
 class Correlation:
-    """What the next round's noise is made of, beside fresh noise.
+    """The state from which the next round's noise is computed, together with fresh noise.
 
-    `weights`, int64 [bands], is C in whole numbers, public; they stay the same from the first round to the last.
-    `past` holds the noise of the rounds before, latest first, `bands - 1` at most: int64 [coordinates] in steps of
-    the grid, secret for good: who has it can take the noise off what was released. No `past` starts afresh, which
-    is sound at any time: C then has a block for the rounds before and one for those that follow, whose columns are
-    orthogonal to each other, however near.
+    `weights`, int64 [bands], is C in integers: public, and the same in all rounds. `past` holds the noise of up to
+    `bands - 1` earlier rounds, latest first: int64 [coordinates], in steps of the grid. It stays secret for ever,
+    because with it one can subtract the noise from the releases. An empty `past` restarts the noise. A restart is
+    sound at any time: C then has one block for the rounds before it and one for the rounds after it, and columns of
+    different blocks are orthogonal, however close their rounds are.
     """
 
     weights: NDArray[np.int64]
@@ -37,19 +37,21 @@ class Correlation:
         return f"Correlation(bands={len(self.weights)}, past={len(self.past)} vectors)"
 
     def draw(self, std: float, count: int, keystream: Keystream) -> tuple[NDArray[np.int64], Correlation]:
-        """Return a round's noise, int64 [count], secret, and what the next round's is made of.
+        """Return a round's noise, int64 [count], secret, and the state for the next round's noise.
 
-        `std` is that of the independent noise in whose place it stands, in steps: noise multiplier times
-        sensitivity. Fresh noise Z has the weights' norm times that.
+        `std` is the standard deviation, in steps, of the independent noise that this noise replaces: noise multiplier
+        times sensitivity. Fresh noise Z has `std` times the norm of the weights.
 
-        Guarantee: that of the module, exactly, on whole numbers x. Released is r_t = x_t + Y_t, where Y_t is
-        (Z_t - w_1 Y_(t-1) - ...) / w_0 rounded to the nearest whole number; thus r_t, as x_t is whole, is
-        (S_t - w_1 r_(t-1) - ...) / w_0 rounded, where S_t = w_0 x_t + w_1 x_(t-1) + ... + Z_t: a function of S_t and
-        of earlier releases. Z being a rounded Gaussian and w x whole, S_t is a rounding of the Gaussian mechanism.
+        Guarantee: as `factorisation.py` states it, and exact on integers. For integer sums x_t:
+        r_t = x_t + Y_t is released, where Y_t = round((Z_t - w_1 Y_(t-1) - ...) / w_0).
+        As x_t is an integer, r_t = round((S_t - w_1 r_(t-1) - ...) / w_0),
+        where S_t = w_0 x_t + w_1 x_(t-1) + ... + Z_t.
+        So r_t is a function of S_t and earlier releases. Z is a rounded Gaussian and the products w x are integers,
+        so S_t is a rounding of the Gaussian mechanism's output.
 
         Raises:
-            ValueError: the standard deviation of Z is not one that noise is made for, or `past` is of another size.
-            OverflowError: the weights let noise grow past 64 bits; those of `coefficients` do not.
+            ValueError: the sampler does not support the standard deviation of Z, or `past` is of another size.
+            OverflowError: the noise outgrows 64 bits. The weights of `coefficients` prevent this.
         """
         if any(len(vector) != count for vector in self.past):
             raise ValueError(f"expected {count} coordinates of past noise")
@@ -57,7 +59,7 @@ class Correlation:
         return self.follow(fresh)
 
     def follow(self, fresh: NDArray[np.int64]) -> tuple[NDArray[np.int64], Correlation]:
-        """Return what `draw` does, for given fresh noise."""
+        """Return the same as `draw`, with the given fresh noise."""
         bits = int(self.weights[0]).bit_length() - 1
         noise = fresh + ((1 << bits) >> 1)
         for weight, vector in zip(self.weights[1:], self.past, strict=False):
@@ -69,7 +71,7 @@ class Correlation:
 
 
 def resting(past: Past, round: int, bands: int) -> frozenset[str]:
-    """Return the clients that sit out a round: those of the `bands - 1` rounds before.
+    """Return the clients that sit out a round: the clients of the `bands - 1` rounds before it.
 
     >>> sorted(resting([(1, ["g", "h"]), (2, ["i"]), (3, ["e"])], 4, bands=3))
     ['e', 'i']
@@ -78,7 +80,7 @@ def resting(past: Past, round: int, bands: int) -> frozenset[str]:
 
 
 def check_separation(past: Past, round: int, clients: Collection[str], bands: int) -> None:
-    """Refuse a round with a client whose last one is less than `bands` before it.
+    """Refuse a round with a client that took part in one of the `bands - 1` rounds before it.
 
     Raises:
         ValueError: there is such a client.

@@ -1,6 +1,6 @@
-"""Layers of distributed noise: what devices bring in case others drop out, and what is taken off if they do not.
+"""Layers of distributed noise: devices add them in case others drop out, and the server removes unneeded ones.
 
-Each layer is Skellam noise from a seed of its own, so that who is given the seed can subtract it exactly.
+Each layer is Skellam noise from a seed of its own, so whoever has the seed can subtract the layer exactly.
 
 Reference: Jiang, Wang, Chen 2024, Dordis, section 4 (XNoise).
 """
@@ -18,15 +18,15 @@ from ..noise.skellam import skellam
 SEED_BYTES = KEY_BYTES
 
 SURPLUS = 10
-"""The variance of the noise may be more than is claimed by one part in so many."""
+"""The variance of the noise may exceed the claimed variance by the factor 1 + 1/SURPLUS."""
 
 
 def steps_of_dropouts(honest: int, most: int) -> tuple[int, ...]:
-    """Return rising numbers of dropouts, the last `most`, that noise is made enough for by one layer after another.
+    """Return rising numbers of dropouts, up to `most`: with the first i layers, noise suffices for the i-th number.
 
-    Of `honest` devices as many bring noise as do not drop out. Where d drop out, it is enough for the next number on
-    the list: so the list is as short as keeps what is too much within a tenth of the variance. Where `most` alone
-    does, there are no layers. Public.
+    Counting starts at zero. `honest` is the number of honest devices if nobody drops out. If d devices drop out, the
+    layers kept are those for the first number in the list that is at least d. The list is as short as possible while
+    the surplus of noise stays within a tenth of the variance. If `most` alone does, there are no layers. Public.
 
     >>> steps_of_dropouts(67, 30)
     (0, 7, 13, 18, 23, 27, 30)
@@ -43,12 +43,12 @@ def steps_of_dropouts(honest: int, most: int) -> tuple[int, ...]:
 
 
 def split_seeds(seeds: bytes) -> list[bytes]:
-    """Return the seeds, 32 bytes each, that these bytes hold one after another."""
+    """Return the seeds, 32 bytes each, from their concatenation."""
     return [seeds[at : at + SEED_BYTES] for at in range(0, len(seeds), SEED_BYTES)]
 
 
 def layer_noise(variances: Sequence[float], seeds: Sequence[bytes], count: int) -> NDArray[np.int64]:
-    """Return the sum of layers of these variances from these seeds, int64 [count]: as secret as the seeds are.
+    """Return the sum of the layers of these variances from these seeds, int64 [count]; secret if the seeds are.
 
     Raises:
         ValueError: there are not as many seeds as variances.

@@ -1,18 +1,21 @@
-"""The banded Toeplitz factorisation of the running sums of training, by which noise is correlated over rounds.
+"""The banded Toeplitz factorisation of the running sums of training, with which noise is correlated over rounds.
 
-Where clients come when they like, no sampling amplifies anything, and each round's noise stays in the model for good.
-What counts is the noise in the running sums A x of the rounds' sums x, A being ones on and below the diagonal. With A
-= B C the server releases x + C^-1 z, whose running sums carry B z: far less than A z if C is chosen well. C is lower
-triangular and `bands` wide: a round's noise is made of fresh noise and of that of the `bands - 1` rounds before.
+Client-level plans have no amplification by sampling, and each round's noise stays in the model. What counts is the
+noise in the running sums A x of the rounds' sums x, where A has ones on and below the diagonal. With A = B C the
+server releases x + C^-1 z. The noise in the running sums is then B z, much less than A z if C is chosen well. C is
+lower triangular with `bands` diagonals, so a round's noise depends on fresh noise and on the noise of the
+`bands - 1` rounds before.
 
-Guarantee: a unit whose rounds lie `bands` apart at least pays for each of them one Gaussian mechanism of the noise
-multiplier z, as it would under independent noise. Its contributions, each of norm one sensitivity at most, may depend
-on all that was released. Proof: releases are a function of s_t = c_0 x_t + ... + c_(b-1) x_(t-b+1) + z_t, as C has an
-inverse. Given the past, the unit moves the mean of s_t by c_(t-u) times its contribution of round u, where u is the
-only one of its rounds within the last `bands`; z_t has standard deviation z |c| sensitivities. So round t is a
-Gaussian mechanism of multiplier z |c| / |c_(t-u)| at least. Their inverse squares add up, adaptively (Dong, Roth, Su
-2022), and over the rounds from u on they come to sum c_i^2 / (z |c|)^2 = 1 / z^2 at most. Paid for in round u, it is
-paid ahead.
+Guarantee: a unit whose rounds lie at least `bands` apart pays for each of them one Gaussian mechanism of the noise
+multiplier z, as it would under independent noise. Its contributions, each of norm at most one sensitivity, may depend
+on all earlier releases.
+
+Proof: as C has an inverse, releases are a function of s_t = c_0 x_t + ... + c_(b-1) x_(t-b+1) + z_t, where z_t has
+standard deviation z |c| sensitivities. Let u be the only round of the unit within the last `bands` rounds. Given the
+past, the unit moves the mean of s_t by c_(t-u) times its contribution in round u. So round t is a Gaussian mechanism
+of multiplier at least z |c| / |c_(t-u)|. The inverse squares of multipliers add up, also adaptively (Dong, Roth, Su
+2022). Over the rounds from u on, their sum is at most sum c_i^2 / (z |c|)^2 = 1 / z^2. The unit pays it in round u,
+in advance.
 
 Reference: Choquette-Choo et al. 2023, (Amplified) Banded Matrix Factorization; McKenna 2024, Scaling up the Banded
 Matrix Factorization Mechanism; Denisov et al. 2022, theorem 2.1, for adaptive streams.
@@ -34,24 +37,24 @@ from numpy.typing import NDArray
 from ..noise.gaussian import MOST_STD
 
 MOST_BANDS = 64
-"""The widest factorisation: the server keeps one noise vector a band."""
+"""The largest number of bands. The server stores one noise vector for each band but the first."""
 
 LEAST_BITS, MOST_BITS = 8, 16
-"""How finely coefficients become whole numbers: the first of them is this power of two."""
+"""The precision of the integer weights: the first weight is 2 to a power between these two."""
 
 LEAST_RATIO = 1e-3
-"""The least a coefficient may be of the one before it; it is also at most the one before."""
+"""The least ratio of a coefficient to the one before; the largest is 1."""
 
 HORIZON = 20_000
-"""The most rounds that coefficients are sought for: those of longer trainings are the same."""
+"""The most rounds for which coefficients are optimized. Longer trainings use the coefficients of this many rounds."""
 
 Floats = NDArray[np.float64]
 
 
 def workload(rounds: int, momentum: float = 0.0) -> Floats:
-    """Return, shape [rounds], how much of a round's sum is in the model 0, 1, ... rounds later; public.
+    """Return, shape [rounds], the factor of a round's sum in the model 0, 1, ... rounds later; public.
 
-    All of it where the server takes plain steps. With momentum m the j-th later model has 1 + m + ... + m^j of it.
+    It is 1 if the server takes plain steps. With momentum m it is 1 + m + ... + m^j in the model j rounds later.
 
     >>> workload(3).tolist(), workload(3, 0.5).tolist()
     ([1.0, 1.0, 1.0], [1.0, 1.5, 1.75])
@@ -62,7 +65,7 @@ def workload(rounds: int, momentum: float = 0.0) -> Floats:
 def square_root(bands: int, momentum: float = 0.0) -> Floats:
     """Return the first `bands` coefficients, shape [bands], of the lower triangular Toeplitz matrix C = A^(1/2).
 
-    Without momentum these are f_0 = 1, f_k = f_(k-1) (1 - 1/(2k)): the factorisation B = C.
+    Without momentum they are f_0 = 1, f_k = f_(k-1) (1 - 1/(2k)). This is the factorisation B = C.
 
     Reference: Fichtenberger, Henzinger, Upadhyay 2022.
 
@@ -77,21 +80,21 @@ def square_root(bands: int, momentum: float = 0.0) -> Floats:
 
 @lru_cache(maxsize=64)
 def coefficients(rounds: int, bands: int, momentum: float = 0.0) -> Floats:
-    """Return the coefficients c, shape [bands], of norm 1, that bring the least mean square error over `rounds`.
+    """Return the coefficients c, shape [bands], of norm 1, with the least mean square error over `rounds`.
 
-    They fall from positive c_0 to positive c_(bands-1), so no root of their polynomial lies inside the unit circle
-    (Kakeya 1912) and C^-1 does not blow up. Found by L-BFGS-B over the ratios of each to the one
-    before, from the truncated square root: under a second for 10,000 rounds and 64 bands. Public, and read only.
+    They are positive and do not increase, so no root of their polynomial lies inside the unit circle (Kakeya 1912)
+    and C^-1 does not blow up. L-BFGS-B optimizes the ratios of consecutive coefficients, starting from the truncated
+    square root: under a second for 10,000 rounds and 64 bands. Public, and read only.
 
     Raises:
-        ValueError: there are no bands, more than `MOST_BANDS`, or more than rounds.
+        ValueError: `bands` is below 1, above `MOST_BANDS`, or above `rounds`.
     """
     if not 1 <= bands <= min(rounds, MOST_BANDS):
         raise ValueError(f"expected 1 to {min(rounds, MOST_BANDS)} bands, got {bands}")
     root = square_root(bands, momentum)
     ratios = root[1:] / root[:-1]
     if bands > 1:
-        from scipy.optimize import minimize  # here, for it is slow to load and few plans need it
+        from scipy.optimize import minimize  # imported here, because it loads slowly and few plans need it
 
         found: Any = minimize(
             _loss,
@@ -114,8 +117,8 @@ def _from_ratios(ratios: Floats) -> Floats:
 
 
 def _divide(series: Floats, c: Floats) -> Floats:
-    """Return the power series divided by the polynomial c: C^-1 times a vector, in O(rounds bands)."""
-    from scipy.signal import lfilter  # here, as above
+    """Return the power series divided by the polynomial c, which is C^-1 times a vector, in O(rounds bands)."""
+    from scipy.signal import lfilter  # imported here for the same reason
 
     return cast(Floats, lfilter(np.ones(1), c, series))
 
@@ -123,8 +126,8 @@ def _divide(series: Floats, c: Floats) -> Floats:
 def _loss(ratios: Floats, power: Floats) -> tuple[float, Floats]:
     """Return the logarithm of the mean square error of the running sums, and its gradient by the ratios.
 
-    With beta = A c^-1, the first column of B, it is log(|c|^2 sum_k (1 - k / rounds) beta_k^2). As c beta is fixed,
-    the derivative of the sum by c_j is -2 sum_k lambda_k beta_(k-j), where C^T lambda = (1 - k / rounds) beta.
+    Let beta = A c^-1, the first column of B. The loss is log(|c|^2 sum_k (1 - k / rounds) beta_k^2). As c beta is
+    fixed, the derivative of the sum by c_j is -2 sum_k lambda_k beta_(k-j), where C^T lambda = (1 - k / rounds) beta.
     """
     c, rounds = _from_ratios(ratios), len(power)
     share = 1 - np.arange(rounds) / rounds
@@ -140,7 +143,8 @@ def _loss(ratios: Floats, power: Floats) -> tuple[float, Floats]:
 def deviations(c: Sequence[float] | NDArray[Any], rounds: int, momentum: float = 0.0) -> Floats:
     """Return the standard deviation of a coordinate's noise in the model after each round, shape [rounds]; public.
 
-    In units of the noise that the same noise multiplier adds to one sum; coefficients of any scale.
+    The unit is the standard deviation of the noise that the same noise multiplier adds to one sum. The scale of the
+    coefficients does not matter.
 
     >>> deviations([1.0], 4).round(3).tolist()
     [1.0, 1.414, 1.732, 2.0]
@@ -152,9 +156,10 @@ def deviations(c: Sequence[float] | NDArray[Any], rounds: int, momentum: float =
 
 @lru_cache(maxsize=64)
 def release_deviation(rounds: int, bands: int, momentum: float = 0.0) -> float:
-    """Return the largest standard deviation of a coordinate's noise in one release, in the same units; public.
+    """Return the largest standard deviation of a coordinate's noise in one release, in the same unit; public.
 
-    It is more than 1: what a release has more than an independent one, later ones take back.
+    With several bands it is above 1: a release has more noise than with independent noise, and later releases cancel
+    part of it.
 
     >>> release_deviation(50, 1), round(release_deviation(50, 4), 2)
     (1.0, 1.77)
@@ -172,13 +177,14 @@ def relative_error(rounds: int, bands: int, momentum: float = 0.0) -> float:
 
 
 def whole_weights(c: Floats, std: float) -> NDArray[np.int64]:
-    """Return coefficients in the ratios of c, int64 [bands], as whole numbers, the first a power of two; public.
+    """Return integer weights, int64 [bands], in about the ratios of c; the first is a power of two; public.
 
-    They are as fine as fresh noise can be made for: it has `std` times their norm. `std` is that of the independent
-    noise they stand in for, in steps of the grid.
+    They are as large, and so as precise, as the sampler allows: fresh noise has the standard deviation `std` times
+    their norm. `std` is the standard deviation, in grid steps, of the independent noise that the correlated noise
+    replaces.
 
     Raises:
-        ValueError: `std` leaves them too coarse.
+        ValueError: `std` is too large for weights of `LEAST_BITS` bits.
     """
     for bits in range(MOST_BITS, LEAST_BITS - 1, -1):
         weights = np.rint(c / c[0] * 2.0**bits).astype(np.int64)
@@ -188,5 +194,5 @@ def whole_weights(c: Floats, std: float) -> NDArray[np.int64]:
 
 
 def weights_norm(weights: NDArray[np.int64]) -> float:
-    """Return the L2 norm of whole numbers."""
+    """Return the L2 norm of integer weights."""
     return math.sqrt(sum(weight**2 for weight in weights.tolist()))

@@ -1,6 +1,6 @@
-"""Local noise: each device adds Gaussian noise to its own vector, which holds against everyone.
+"""Local noise: each device adds Gaussian noise to its own vector, which protects against everyone.
 
-A device of a record-level plan noises each of its DP-SGD steps; one of a client-level plan its whole change.
+In a record-level plan a device adds noise to each of its DP-SGD steps; in a client-level plan, to its whole change.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..noise.keystream import Keystream
 from .base import FINEST, SPREAD, Draw, Mechanism
 
 COARSE = 2.0**-3
-"""How coarse the grid of the sums may be, in standard deviations of a device's own noise."""
+"""The coarsest grid step of the sums, in standard deviations of a device's own noise."""
 
 BLOCK = 1 << 16
-"""How many numbers of noise are made at once for consecutive steps: a call costs as much as ten thousand."""
+"""How many noise samples one call draws for consecutive steps: the call itself costs as much as 10,000 samples."""
 
 
 class Local(Mechanism):
@@ -29,7 +29,7 @@ class Local(Mechanism):
 
     @property
     def noised_alone(self) -> bool:
-        """True: whoever sees a device's vector sees it noised."""
+        """True: a device's vector holds all of its noise."""
         return True
 
     @property
@@ -39,7 +39,7 @@ class Local(Mechanism):
 
     @property
     def generous_range(self) -> float:
-        """Four times what its steps, or its clipped change, could move a device; and `SPREAD` deviations of noise."""
+        """The clip norm of a change, or four times the largest change by all steps; plus `SPREAD` noise deviations."""
         t, noise_multiplier = self.plan.training, self.noise_multiplier
         if self.plan.privacy.unit == "client":
             return self.clip_norm * (1.0 + SPREAD * noise_multiplier)
@@ -48,37 +48,38 @@ class Local(Mechanism):
 
     @property
     def coarsest_step(self) -> float:
-        """The coarsest step that adds little to a device's own noise."""
+        """The coarsest grid step for which rounding adds little to a device's own noise."""
         t, deviation = self.plan.training, self.noise_multiplier * self.clip_norm
         scale = t.learning_rate / t.batch_size if self.plan.privacy.unit == "record" else 1.0
         return max(COARSE * deviation * scale, self.clip_norm / FINEST)
 
     @property
     def noise_step(self) -> float:
-        """The value of a step of the grid that a device adds noise on."""
+        """The value of one step of the grid on which a device adds noise."""
         return self.clip_norm / FINEST
 
     def sensitivity(self, dimension: int) -> float:
-        """How far one unit moves a device's vector, rounded to that grid, in L2.
+        """How far one unit moves, in L2, a device's vector that is rounded to the noise grid.
 
-        Adding a unit moves it by at most the clip norm; rounding two vectors moves each of their coordinates by at
-        most half a step, so their difference by at most sqrt(dimension) steps more.
+        Adding a unit moves the vector by at most the clip norm. Rounding moves each coordinate of both vectors by at
+        most half a step, so it adds at most sqrt(dimension) steps to their difference.
         """
         return self.exact_sensitivity + math.sqrt(dimension) * self.noise_step
 
     @property
     def can_make_noise(self) -> bool:
-        """Whether the Gaussian sampler takes such a standard deviation."""
+        """Whether the Gaussian sampler supports the standard deviation of the noise, in steps."""
         return LEAST_STD <= self.noise_std(1) / self.noise_step <= MOST_STD / 2
 
     def total_noise_std(self, dimension: int) -> float:
-        """The noise of all devices of the cohort."""
+        """The standard deviation of the noise of all devices of the cohort together."""
         return math.sqrt(self.plan.cohort.size) * self.noise_std(dimension)
 
     def noise(self, count: int, steps: int, draw: Draw) -> Iterator[NDArray[np.int64]]:
         """Yield the noise of one step after another, int64 [count], secret.
 
-        It is made ahead for several steps, up to `BLOCK` numbers. `draw` gives the keystream of ("noise", step).
+        One call draws the noise of several steps, up to `BLOCK` samples. `draw` returns the keystream of
+        ("noise", step).
         """
         block = max(1, BLOCK // count)
         for first in range(0, steps, block):
@@ -87,7 +88,7 @@ class Local(Mechanism):
             yield from made.reshape(rows, count)
 
     def noised(self, clipped: Clipped, noise: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return a clipped vector with noise out of `noise` that nothing else had, float64 [count].
+        """Return a clipped vector with noise, float64 [count]. `noise` comes from `noise()` and is used once.
 
         Guarantee: the Gaussian mechanism of `noise_multiplier`.
         """
@@ -97,7 +98,9 @@ class Local(Mechanism):
     def contribute(
         self, vector: Update | Clipped, round: int, draw: Draw, layers: Sequence[bytes] = ()
     ) -> Contribution:
-        """Return the vector on the sums' grid: a change of noised steps as it is, a clipped change with its noise.
+        """Return the vector on the sums' grid.
+
+        A clipped change gets its noise here. The change of a record-level plan has it already, from the steps.
 
         Guarantee: the Gaussian mechanism of `noise_multiplier` on a clipped change.
 

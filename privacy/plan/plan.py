@@ -1,7 +1,7 @@
 """The plan: every public fact that the privacy claim rests on, in one frozen record with a digest.
 
-What follows from the facts, the noise and its cost, is the plan's mechanism (`bract.privacy.mechanisms`). One TOML
-file holds a plan, for a simulation and for a deployment alike.
+The plan's mechanism (`bract.privacy.mechanisms`) derives the noise and its cost from these facts. A plan is one TOML
+file, the same for a simulation and for a deployment.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..secagg.graph import COMPLETE, thresholds
 from .schema import Aggregation, Cohort, Data, Model, Named, Privacy, Server, Training, gives_one_away, least_units
 
 ROUNDING_MARGIN = 2.0**-10
-"""Share of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
+"""The fraction of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
 
 
 class Plan(BaseModel):
-    """Every public fact of a training run: frozen; equal plans have equal digests. `accept_plan` makes one."""
+    """Every public fact of a training run: frozen. Equal plans have equal digests. `accept_plan` checks a plan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     private_sections: ClassVar[frozenset[str]] = frozenset()
@@ -41,12 +41,12 @@ class Plan(BaseModel):
 
     @property
     def cell(self) -> tuple[str, str]:
-        """The cell of the table unit times place of noise, as `("record", "central")`."""
+        """The unit and the place of noise, for example `("record", "central")`."""
         return self.privacy.unit, self.privacy.noise
 
     @property
     def secure(self) -> bool:
-        """Whether updates leave a device under masks alone."""
+        """Whether an update leaves a device only under masks."""
         return self.aggregation.protocol == "secagg"
 
     @property
@@ -56,12 +56,12 @@ class Plan(BaseModel):
 
     @property
     def participations(self) -> int:
-        """The most rounds that any one client takes part in: the cohort is dealt round robin."""
+        """The largest number of rounds that one client takes part in. Cohorts are chosen round robin."""
         return -(-self.cohort.rounds * self.cohort.size // self.data.clients)
 
     @property
     def large_delta(self) -> bool:
-        """Whether delta is one part of all units or more, which the plan then allows in a key of its own."""
+        """Whether delta is 1/n or more for the n units. `privacy.allow_large_delta` then allows it."""
         return gives_one_away(self.privacy.delta, least_units(self.data, self.training, self.privacy))
 
     @property
@@ -71,20 +71,20 @@ class Plan(BaseModel):
 
     @property
     def bands(self) -> int:
-        """How far apart the rounds of a client lie at least: over so many a round's noise is spread."""
+        """The number of bands of the noise: the least distance between two rounds of one client."""
         return self.privacy.bands or 1
 
     @property
     def correlated(self) -> bool:
-        """Whether each round takes back part of the noise of those before it."""
+        """Whether each round cancels part of the noise of earlier rounds."""
         return self.bands > 1
 
     @property
     def parameters(self) -> int:
-        """How many parameters the model has.
+        """The number of parameters of the model.
 
         Raises:
-            PlanError: the plan does not say.
+            PlanError: the plan does not give it.
         """
         if self.model.parameters is None:
             raise PlanError("the plan does not say how many parameters its model has", "set model.parameters")
@@ -92,15 +92,16 @@ class Plan(BaseModel):
 
     @property
     def colluders(self) -> int:
-        """c: how many devices, wherever in the roster they are, may work with the server."""
+        """c: the largest number of colluders, devices anywhere in the roster that work with the server."""
         return thresholds(self.cohort.size, self.aggregation.colluders, self.aggregation.dropouts).colluders
 
     @property
     def least_survivors(self) -> int:
-        """S: the fewest devices whose sum is opened, and so the fewest that are seated, however many there are.
+        """S: the least number of devices in a sum that is unmasked. A round with fewer devices does not start.
 
-        Under masks at least T, more than half of the planned cohort and the colluders together. Where devices share
-        the noise, and in a sparse graph, all but those that may drop out: noise and graph are sized for them.
+        Let n be the planned cohort and c the colluders. S is at least `cohort.minimum`. Under masks, 2 S > n + c.
+        With distributed noise, and in a sparse graph, S is also at least n minus the allowed dropouts, because the
+        noise and the graph are sized for that number.
         """
         cohort, a = self.cohort, self.aggregation
         if a.protocol != "secagg":
@@ -111,31 +112,31 @@ class Plan(BaseModel):
 
     @property
     def sums(self) -> int:
-        """How many noised sums a participant makes in a round: one a step, or the one change of its model."""
+        """The number of noised sums of a participant in a round: one for each step, or one change of the model."""
         return self.training.local_steps if self.privacy.unit == "record" else 1
 
     @property
     def safe_clip_norm(self) -> float:
         """The L2 norm that every record's gradient, or every client's change, is clipped to.
 
-        It stays a 1/1024 below the `clip_norm` that the noise is scaled to, so that float32 rounding in norms
-        and partial sums (1e-7 relative; tests measure it) cannot carry a record's share past `clip_norm`.
+        It is 1/1024 below `clip_norm`, to which the noise is scaled. So float32 rounding in norms and partial sums
+        (1e-7 relative; tests measure it) cannot bring what a record adds above `clip_norm`.
         """
         return self.privacy.clip_norm * (1 - ROUNDING_MARGIN)
 
     def public(self) -> dict[str, Any]:
-        """The plan as plain values, absent ones left out: what is digested and what devices get."""
+        """The plan as plain values without the absent ones. The digest covers them, and devices receive them."""
         tables = self.model_dump(mode="json", exclude_none=True, exclude=set(self.private_sections))
         return {name: table for name, table in tables.items() if table}
 
     def with_noise_multiplier(self, noise_multiplier: float) -> Self:
-        """This plan with its noise multiplier written out: what is run, sent to devices and stored."""
+        """This plan with its noise multiplier filled in: the resolved plan, which is run, offered and stored."""
         return self.model_copy(
             update={"privacy": self.privacy.model_copy(update={"noise_multiplier": noise_multiplier})}
         )
 
     def named(self, study: str | None) -> Self:
-        """This plan as that of the study with this id."""
+        """This plan with this study id."""
         return self.model_copy(update={"study": Named(id=study)})
 
     @property
@@ -145,11 +146,11 @@ class Plan(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def offered(self) -> str:
-        """The public plan as TOML text: what a device is offered."""
+        """The public plan as TOML text, as the server offers it to devices."""
         return _toml(self.public())
 
     def to_toml(self) -> str:
-        """The whole plan as the TOML text that reads back equal."""
+        """The whole plan as TOML text, from which an equal plan can be read."""
         tables = self.model_dump(mode="json", exclude_none=True)
         return _toml({name: table for name, table in tables.items() if table})
 
@@ -163,5 +164,5 @@ def _toml(sections: dict[str, Any]) -> str:
 
 
 def _toml_value(value: Any) -> str:
-    """Return a value as TOML, which writes strings, numbers and lists as JSON does, but for one character."""
+    """Return a value as TOML: as JSON for strings, numbers and lists, with one more character escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

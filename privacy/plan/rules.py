@@ -1,4 +1,4 @@
-"""What makes a plan sound beyond its single keys: rules over its tables. Checks of the whole are in `accept.py`."""
+"""Rules that relate several keys of a plan. `privacy/accept.py` checks the plan as a whole."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ def _bands_leave_full_cohorts(s: Sections) -> str | None:
     bands, size, clients = _bands(s), s["cohort"].size, s["data"].clients
     if bands > 1 and clients < bands * size:
         return (
-            f"privacy.bands is {bands}, with which cohorts of {size} need {bands * size} clients, data.clients is "
-            f"{clients}"
+            f"privacy.bands is {bands}, so cohorts of {size} need {bands * size} clients, data.clients is {clients}"
         )
     return None
 
@@ -75,7 +74,7 @@ def _bands_keep_their_scale(s: Sections) -> str | None:
 
 def _bands_are_for_sgd(s: Sections) -> str | None:
     if _bands(s) > 1 and s["server"].optimizer != "sgd":
-        return "privacy.bands is for server.optimizer = sgd, which adds up what is released"
+        return "privacy.bands is for server.optimizer = sgd, which adds up the releases"
     return None
 
 
@@ -119,7 +118,7 @@ def _enough_are_left(s: Sections) -> str | None:
 
 
 def _share(dropouts: int, size: int) -> float:
-    """Return a share, of few digits, by which so many of the devices may drop out, or hardly fewer."""
+    """Return a value of `aggregation.dropouts`, of few digits, that allows `dropouts` devices or slightly fewer."""
     share = math.ceil(1000 * dropouts / size) / 1000
     return share if most_dropouts(size, share) <= dropouts else math.floor(1000 * dropouts / size) / 1000
 
@@ -183,8 +182,8 @@ def _delta_gives_nobody_away(s: Sections) -> str | None:
     if source == "data.records" and data.records is None:
         source = "training.batch_size / privacy.sampling_rate, as data.records is not given"
     return (
-        f"privacy.delta {p.delta:g} is 1/n or more, n = {units:,.0f} {p.unit}s ({source}): to publish one {p.unit} "
-        "in full would keep to it; lower it, or set privacy.allow_large_delta = true"
+        f"privacy.delta {p.delta:g} is 1/n or more, n = {units:,.0f} {p.unit}s ({source}): publishing a whole "
+        f"{p.unit} would satisfy it; lower it, or set privacy.allow_large_delta = true"
     )
 
 
@@ -212,4 +211,4 @@ RULES = (
     _delta_is_small,
     _delta_gives_nobody_away,
 )
-"""What no single key can tell: each returns a fault, or None."""
+"""Every rule: each takes the tables and returns a fault, or None."""

@@ -1,4 +1,4 @@
-"""The tables of a plan: their keys, what each may be, and what it is by default."""
+"""The tables of a plan: their keys, the allowed values and the defaults."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
-"""A learning rate. torch cannot multiply float32 by one beyond 3.4e38, and no network learns at one near it."""
+"""A learning rate. The limit is far below 3.4e38, the largest float32, and far above any useful rate."""
 
 Count = Annotated[int, Field(ge=1, le=10**7)]
 
 OnlyTrue = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
-"""A key that is false by default: one that is false is as one that is left out, so that the digest is the same."""
+"""A key that is false by default. `false` counts as absent, so both give the same digest."""
 
 MOST_PARAMETERS = 10**9
-"""The largest network that a plan can name."""
+"""The largest number of parameters of a plan's network."""
 
 
 MOST_SEED = 2**63 - 1
@@ -24,7 +24,7 @@ MOST_SEED = 2**63 - 1
 
 
 class Section(BaseModel):
-    """A table of the plan: frozen, and a key it does not know is a fault."""
+    """A table of the plan: frozen. An unknown key is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,9 +36,9 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """What the records are, where a simulation finds them and how it deals them out to clients.
+    """The records: their shape, where a simulation finds them, and how it splits them between clients.
 
-    `records` is how many all clients have, a public number, at least: what delta is compared with.
+    `records` is a public lower bound on the number of records of all clients. Delta is compared with it.
     """
 
     name: str = "digits"
@@ -58,29 +58,30 @@ class Data(Section):
 
 
 class Named(Section):
-    """Which study it is: a deployment's server gives it a random id once, so that devices count each study alone.
+    """The study's id. A deployment's server draws it once, so that devices account for each study separately.
 
-    A simulation gives none: it is a function of the plan and the seed.
+    A simulation has no id: its result depends on the plan and the seed alone.
     """
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class Model(Section):
-    """Which of the documented networks is trained, and how many parameters it has (filled in where left out)."""
+    """The network that is trained, by its documented name, and its number of parameters (filled in if absent)."""
 
     name: str = "cnn"
     parameters: Annotated[int, Field(ge=1, le=MOST_PARAMETERS)] | None = None
 
 
 class Training(Section):
-    """What a device does in one round.
+    """The training of a device in one round.
 
-    `batch_size` is the public number that the sum over one step is divided by: the expected number of sampled
-    records, on one device where the noise is local, else over the whole cohort. Where the unit is the client it is
-    the most records of a device's step, which then averages over those it has. `engine` is what clips the gradients
-    of records: `auto` takes book-keeping for networks all of whose layers it has rules for, `opacus` never does.
-    `precision` is that of passes through the network on a GPU; parameters, norms and sums are float32 with either.
+    `batch_size` is public. With unit `record` each step's sum is divided by it: it is the expected number of sampled
+    records, on one device for local noise, over the whole cohort for other noise. With unit `client` it is the
+    largest number of records in a step, and the step averages over its records. `engine` chooses how records'
+    gradients are clipped: `auto` uses book-keeping if every trained layer has a rule, and Opacus otherwise;
+    `opacus` always uses Opacus. `precision` is the dtype of passes through the network on a GPU; parameters, norms
+    and sums are always float32.
     """
 
     local_steps: Count = 1
@@ -91,7 +92,7 @@ class Training(Section):
 
 
 class Cohort(Section):
-    """How many devices take part, and for how many rounds."""
+    """The number of devices in a round, and the number of rounds."""
 
     rounds: Count = 60
     size: Count = 11
@@ -100,14 +101,15 @@ class Cohort(Section):
 
 
 class Privacy(Section):
-    """Whom the claim protects, where the noise is added, and the budget.
+    """The unit that is protected, the place of noise, and the budget.
 
-    With `clip_quantile` the clip norm of a client's change is adapted, from `clip_norm` on and by at most `clip_rate`
-    (of its logarithm) a round, until that share of the changes is within it (Andrew et al. 2021). With `bands` each
-    round takes back part of the noise of the `bands - 1` before, which a client sits out after each round of its own.
-    `shares` says what becomes of the distributed noise that is there in case devices drop out: with `floor` it stays;
-    with `xnoise` devices bring it in layers, and those that turn out not to be needed are taken off again.
-    With `allow_large_delta` delta may be one part of all units or more, as if one of them could be given away.
+    `clip_norm` bounds the L2 norm of a record's gradient, or of a client's change. `clip_quantile` adapts the clip
+    norm of changes: it starts at `clip_norm`, its logarithm moves by at most `clip_rate` a round, and it settles
+    where this fraction of the changes is within it (Andrew et al. 2021). With `bands` each round cancels part of the
+    noise of the `bands - 1` rounds before, and a client sits out `bands - 1` rounds after each of its rounds.
+    `shares` concerns distributed noise that is there in case devices drop out: with `floor` it stays in the sum;
+    with `xnoise` devices add it in layers, and the layers that are not needed are removed.
+    `allow_large_delta` allows a delta of 1/n or more for n units, which publishing one whole unit would satisfy.
     """
 
     unit: Literal["record", "client"] = "record"
@@ -125,19 +127,19 @@ class Privacy(Section):
 
     @property
     def bounds_delta(self) -> bool:
-        """Whether delta must be less than one part of all units: unless the plan allows a larger one."""
+        """Whether delta must be below 1/n for n units: true unless the plan sets `allow_large_delta`."""
         return not self.allow_large_delta
 
 
 class Aggregation(Section):
-    """How the updates become one sum: `secagg` under masks of which only the sum's come off, `sum` in the clear.
+    """How devices' vectors become one sum: with `secagg` the server sees only the sum, with `sum` every vector.
 
-    Both add the same whole numbers in the same ring, so they give the same model bit for bit. `colluders` is the
-    share of the devices of which fewer work with the server, `dropouts` the share that may drop out (it sizes the
-    graph of more than 1,024 devices and, with the colluders, the shares of distributed noise), `deadline` the seconds
-    that a message without training waits for answers. `bits` is the width of a lane of the ring and `range` the
-    largest coordinate of one device, of the sum where the noise is distributed, in clip norms: both follow from the
-    rest of the plan unless given.
+    Both add the same integers in the same ring, so they give the same model bit for bit. `colluders` is a fraction
+    of the cohort: fewer devices than this fraction collude with the server. `dropouts` is the fraction that may drop
+    out; it sizes the graph of more than 1,024 devices and, with the colluders, the noise that each device adds.
+    `deadline` is how many seconds the server waits for answers to messages other than training. `bits` is the
+    width of one coordinate in the ring. `range` is the largest coordinate of one device's vector (with distributed
+    noise: of the sum), in clip norms. If `bits` or `range` is absent, it follows from the rest of the plan.
     """
 
     protocol: Literal["sum", "secagg"] = "sum"
@@ -151,10 +153,11 @@ class Aggregation(Section):
 
 
 class Server(Section):
-    """How the server steps on what is released: SGD at rate 1 is FedAvg, with momentum FedAvgM; FedAdam.
+    """The server's optimizer, which takes a step with each release: `sgd` or `adam` (FedAdam).
 
-    With `averaging` the model that is tested and kept is the exponential average of the stepped ones, each
-    earlier one weighing `averaging` times the next (De et al. 2022, section 3.3): it costs no privacy.
+    SGD at rate 1 is FedAvg, with momentum FedAvgM. With `averaging` the model that is tested and kept is an
+    exponential average of the models after each step: each model weighs `averaging` times as much as the next one
+    (De et al. 2022, section 3.3). Averaging costs no privacy.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -165,9 +168,9 @@ class Server(Section):
 
 
 def least_units(data: Data, training: Training, privacy: Privacy) -> float:
-    """Return how many units there are at least, by what the plan says in public: clients, or records.
+    """Return a lower bound on the number of units, clients or records, from the public plan.
 
-    Where it says no number of records, it is that which a step's expected batch is drawn from.
+    If `data.records` is absent, the number of records is the expected batch divided by the sampling rate.
     """
     if privacy.unit == "client":
         return data.clients
@@ -175,5 +178,5 @@ def least_units(data: Data, training: Training, privacy: Privacy) -> float:
 
 
 def gives_one_away(delta: float, units: float) -> bool:
-    """Whether delta is so large that to publish one unit in full, drawn at random, would keep to it."""
+    """Whether delta is 1/n or more for n units: then publishing one random unit in full would satisfy it."""
     return delta * units >= 1

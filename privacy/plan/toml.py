@@ -1,4 +1,4 @@
-"""Reading a plan: TOML text and overrides become one `Plan`, or one message that names every fault."""
+"""Reading a plan: TOML text and overrides become one `Plan`, or one error that lists the faults."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .rules import RULES, Sections
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Tables = dict[str, dict[str, Any]]
 Counter = Callable[[str, tuple[int, ...], int], int]
-"""Tells how many parameters the network of a name has, for records of a shape and so many classes."""
+"""Returns the number of parameters of a network, from its name, the shape of a record and the number of classes."""
 
 MOST_CHARACTERS = 1 << 16
-"""The longest text of a plan. It may come from a server, so what it costs to read and to refuse is bounded."""
+"""The largest number of characters in a plan. A server may send the text, so the cost of reading it is bounded."""
 
 MOST_DEPTH = 4
-"""How deep tables and lists of a plan may lie in one another; a plan needs three."""
+"""The deepest nesting of tables and lists; a plan needs three levels."""
 
 MOST_DOTS = 100
-"""The most dots on a line: what a key of n parts costs to parse grows with their square."""
+"""The most dots on a line: the time to parse a key of n parts grows like n^2."""
 
 MOST_FAULTS, MOST_SHOWN = 10, 60
-"""The faults that a message lists, and the characters of a value that it shows."""
+"""The most faults that a message lists, and the most characters of a value that it shows."""
 
 Fault = Callable[[], str]
 
@@ -53,10 +53,10 @@ def read_tables(path: Path) -> Tables:
 
 
 def parse_tables(text: str, name: str = "the plan") -> Tables:
-    """Return the tables of TOML text; `name` is what messages call it.
+    """Return the tables of TOML text; error messages call the text `name`.
 
     Raises:
-        PlanError: it is not TOML, too long or too deep, or has a value outside a table.
+        PlanError: the text is not TOML, is too long or nested too deeply, or has a value outside a table.
     """
     if len(text) > MOST_CHARACTERS:
         raise PlanError(f"{name} has more than {MOST_CHARACTERS:,} characters", "a plan is a page of TOML: give that")
@@ -76,7 +76,7 @@ def parse_tables(text: str, name: str = "the plan") -> Tables:
 
 
 def mend_toml(text: str, fault: Exception) -> str:
-    """Return what to type where TOML text could not be read, by what is most often wrong on that line."""
+    """Return a hint for TOML text that could not be read, from the usual mistakes on the faulty line."""
     if text.startswith("\ufeff"):
         return "save the file as UTF-8 without a byte order mark"
     lines, place = text.split("\n"), re.search(r"\(at line (\d+), column \d+\)$", str(fault))
@@ -95,7 +95,7 @@ def mend_toml(text: str, fault: Exception) -> str:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether tables or lists lie deeper in one another than in any plan."""
+    """Whether tables or lists are nested deeper than `MOST_DEPTH`."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [part for one in level for part in _parts(one) if isinstance(part, dict | list)]
@@ -115,13 +115,13 @@ def show(value: object) -> str:
 
 
 def shorten(text: object) -> str:
-    """Return the text, or how it begins."""
+    """Return the text, cut to `MOST_SHOWN` characters."""
     words = str(text)
     return words if len(words) <= MOST_SHOWN else f"{words[:MOST_SHOWN]}..."
 
 
 def override(tables: Tables, settings: Sequence[str]) -> Tables:
-    """Return the tables with settings such as `privacy.epsilon=4` put in; a value is TOML, or else a string.
+    """Return the tables with settings such as `privacy.epsilon=4`. A value that is not TOML is a string.
 
     Raises:
         PlanError: a setting is not of the form `table.key=value`.
@@ -144,10 +144,10 @@ def _value(text: str) -> Any:
 
 
 def parse_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", count: Counter | None = None) -> AnyPlan:
-    """Return the plan of these tables. Every fault found is in the one error.
+    """Return the plan of these tables, or raise one error that lists the faults.
 
-    `count` says how many parameters a network has: a plan that says otherwise is refused. What the plan costs, and
-    whether its noise can be made, is not looked at: `accept` does.
+    `count` returns a network's number of parameters; a plan with another number is refused. The plan's cost, and
+    whether its noise can be drawn, are checked by `accept`, not here.
 
     Raises:
         PlanError: a key is unknown, a value is out of range, or keys contradict each other.
@@ -163,7 +163,7 @@ def parse_plan(tables: Tables, kind: type[AnyPlan], name: str = "the plan", coun
 
 
 def _counted(sections: Sections, count: Counter | None) -> Sections:
-    """Return the sections with the number of parameters filled in, which must be the network's where it is given."""
+    """Return the sections with the network's number of parameters; refuse a plan that gives another number."""
     model, data = sections["model"], sections["data"]
     if count is None:
         return sections
@@ -180,7 +180,7 @@ def _counted(sections: Sections, count: Counter | None) -> Sections:
 
 
 def _sections(tables: Tables, kind: type[Plan]) -> tuple[Sections, list[Fault]]:
-    """Return the sections that have no fault, and the faults, each to be put into words if it is listed."""
+    """Return the sections without faults, and the faults, each as a function that returns its text."""
     fields = kind.model_fields
     sections: Sections = {}
     faults: list[Fault] = [partial(_unknown, table, fields) for table in tables if table not in fields]
@@ -197,7 +197,7 @@ KEY = re.compile(r"\b([a-z]+)\.([a-z_]+)\b")
 
 
 def _change(listed: Sequence[str], kind: type[Plan]) -> str:
-    """Return what to type against these faults, by the first key that one of them names and its default."""
+    """Return a hint for the first of these faults. It names the fault's first key and that key's default."""
     first = listed[0]
     if re.search(r"not '[+-]?\.\d+'$", first):
         return "write a digit before the point, as 0.5"

@@ -1,1 +1,1 @@
-"""What a budget buys: cost, curves and a forecast of noise against signal, all from a plan."""
+"""What a budget buys: costs, curves, and a forecast of the noise-to-signal ratio, all from a plan."""

@@ -1,6 +1,6 @@
-"""What each accountant says of the same events, which of them is charged, and why.
+"""The epsilon of each accountant for the same events, which one is charged, and why.
 
-Figures that prove nothing are marked as such: they are there to compare with what others print.
+Figures without a proof are marked as estimates. They serve to compare with what other libraries print.
 """
 
 # The library below ships no types:
@@ -21,12 +21,12 @@ from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
 
 Standing = Literal["reported", "bound", "estimate"]
-"""What a figure is: the one that is charged, another that is proven, or one that proves nothing."""
+"""The status of a figure: charged by the ledger, another proven upper bound, or an estimate without proof."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What one accountant says; None where it has nothing to say."""
+    """The epsilon of one accountant, None if it has no figure, with its status and the reason."""
 
     accountant: str
     epsilon: float | None
@@ -35,7 +35,7 @@ class Figure:
 
 
 def accountants(plan: Plan) -> tuple[Figure, ...]:
-    """Return what each accountant says of the whole plan in the view its budget binds, the reported one first."""
+    """Return each accountant's figure for the whole plan in the view that its budget limits; first the charged one."""
     mechanism = mechanism_of(plan)
     event = Composed(mechanism.event(mechanism.budget_view), plan.participations)
     delta, gaussian = plan.privacy.delta, as_gaussian(event)
@@ -61,7 +61,7 @@ LIMIT = "central limit of gaussian dp: no bound, it can lie below the true value
 
 
 def as_gaussian(event: Event) -> Event:
-    """Return the event with Gaussian noise of the same size for Skellam noise."""
+    """Return the event with Skellam noise replaced by Gaussian noise of the same noise multiplier."""
     match event:
         case Skellam(noise_multiplier, _):
             return Gaussian(noise_multiplier)
@@ -74,7 +74,7 @@ def as_gaussian(event: Event) -> Event:
 
 
 def _central_limit(event: Event, delta: float, proven: bool) -> Figure:
-    """Return the figure of Gaussian differential privacy, exact where nothing is sampled.
+    """Return the figure of Gaussian differential privacy, which is exact without sampling.
 
     Reference: Bu, Dong, Long, Su 2020, Deep Learning with Gaussian Differential Privacy, corollary 4.
     """
@@ -87,11 +87,11 @@ def _central_limit(event: Event, delta: float, proven: bool) -> Figure:
 
 
 MOST_CURVED = 0.04
-"""The least noise multiplier whose chi-square divergence a float can hold."""
+"""The least noise multiplier whose chi-square divergence fits into a float."""
 
 
 def _flat(event: Event, count: int = 1, rate: float = 1.0) -> tuple[float, float, int]:
-    """Return sampling rate, noise multiplier and number of steps of an event of Gaussian noise."""
+    """Return the sampling rate, the noise multiplier and the number of steps of an event with Gaussian noise."""
     match event:
         case Composed(inner, times):
             return _flat(inner, count * times, rate)
@@ -104,7 +104,7 @@ def _flat(event: Event, count: int = 1, rate: float = 1.0) -> tuple[float, float
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float | None:
-    """Return the epsilon of a mechanism as private as telling N(0, 1) from N(mu, 1); None if mu is beyond all use.
+    """Return the epsilon of mu-GDP (distinguishing N(0, 1) from N(mu, 1)); None if mu exceeds `MOST_MU`.
 
     Reference: Balle, Wang 2018, theorem 8; Dong, Roth, Su 2022, corollary 2.13.
     """

@@ -1,7 +1,7 @@
-"""What a plan costs, what a budget buys, and how both change: pure functions of a plan, for whoever chooses one.
+"""The cost of a plan, and the rounds that a budget buys: pure functions of a plan.
 
-Single figures are those that a ledger would charge (`accounting.spent`). Curves are Renyi bounds: they lie above such
-figures, by about a tenth where the noise is Gaussian, and take a hundredth of the time.
+`cost` returns the figures that a ledger would charge (`accounting.spent`). `bound` returns Renyi bounds: for Gaussian
+noise they are about a tenth larger, and they take a hundredth of the time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ..plan.plan import Plan
 from .compare import as_gaussian
 
 MOST_ROUNDS = 10**7
-"""The most rounds that a plan can have."""
+"""The largest number of rounds of a plan."""
 
 SOUGHT = (1e-2, 1e-3)
-"""Grids of the privacy loss on which rounds are sought before they are priced, up to twice that share of them."""
+"""Coarse grids of the privacy loss for the first search for rounds; twice the grid is the search's relative error."""
 
 NEAR = 0.99
-"""The share of a target from which on the search takes small steps."""
+"""The fraction of the target above which the search takes small steps."""
 
 VIEWS: tuple[View, ...] = ("server", "released")
 
 
 @dataclass(frozen=True)
 class Epsilons:
-    """The two epsilons of a client that takes part most often: infinite where nothing protects."""
+    """The two epsilons of a client that takes part most often; infinite without protection."""
 
     server: float
     released: float
@@ -47,9 +47,10 @@ class Epsilons:
 
 @dataclass(frozen=True)
 class Purchase:
-    """The most rounds that cost at most `target`: so many `participations` of one client, which cost `epsilon`.
+    """The most rounds that cost at most `target`. One client has `participations` of them, which cost `epsilon`.
 
-    `dearer` participations would cost `dearer_epsilon`, more than the target; None where a plan can have no more.
+    `dearer` participations would cost `dearer_epsilon`, more than the target. Both are None if a plan cannot have
+    more rounds.
     """
 
     target: float
@@ -61,15 +62,15 @@ class Purchase:
 
 
 def participations(plan: Plan, rounds: int) -> int:
-    """Return the most of so many rounds that any one client takes part in: the cohort is dealt round robin."""
+    """Return how many of `rounds` rounds one client takes part in at most. Cohorts are chosen round robin."""
     return -(-rounds * plan.cohort.size // plan.data.clients)
 
 
 def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
-    """Return both epsilons of the plan at its delta, after all of its rounds or so many of them.
+    """Return both epsilons of the plan at its delta, after `rounds` rounds, by default all of them.
 
-    Guarantee: upper bounds for a unit of any client, as `accounting.spent`, if every sum holds the noise of the
-    fewest devices that are allowed.
+    Guarantee: upper bounds for a unit of any client, as `accounting.spent`, if every sum is over at least
+    `Plan.least_survivors` devices.
     """
     times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
     event = mechanism_of(plan).event
@@ -77,14 +78,14 @@ def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
 
 
 def bound(plan: Plan, rounds: int | None = None, survivors: int | None = None) -> Epsilons:
-    """Return the Renyi bounds beside `cost`, if so many devices are left in every round."""
+    """Return Renyi bounds on the epsilons of `cost`, for `survivors` devices in every round (default: the fewest)."""
     times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
     event = mechanism_of(plan).event
     return Epsilons(*(rdp_epsilon(((event(view, survivors), times),), plan.privacy.delta) for view in VIEWS))
 
 
 def _times(event: Event, count: int) -> Spending:
-    """Return so many rounds' events as one, so that a figure is the plan's own to the last bit."""
+    """Return the events of `count` rounds as one composed event, so that figures equal the plan's own bit for bit."""
     return ((Composed(event, count), 1),)
 
 
@@ -92,7 +93,7 @@ def with_noise(plan: Plan, noise_multiplier: float) -> Plan:
     """Return the plan with another noise multiplier, and a budget without a limit.
 
     Raises:
-        PlanError: there is no such noise.
+        PlanError: the plan is refused with this noise.
     """
     return _changed(plan, "privacy", noise_multiplier=noise_multiplier, epsilon=sys.float_info.max)
 
@@ -113,14 +114,14 @@ def _changed(plan: Plan, section: str, **changes: float | int | None) -> Plan:
 
 
 def most_rounds(plan: Plan, target: float) -> Purchase:
-    """Return the most rounds that cost at most `target` at the plan's noise, in the view that its budget binds.
+    """Return the most rounds that cost at most `target` at the plan's noise, in the view that its budget limits.
 
-    They are the most but for a thousandth of them: below 1,000 participations, exactly.
+    The number may be too small by a thousandth of it; below 1,000 participations it is exact.
 
-    Guarantee: the rounds were computed to cost at most the target, as `cost`.
+    Guarantee: the returned rounds cost at most the target, computed as by `cost`.
 
     Raises:
-        PlanError: one round costs more already, or the target is no number above zero.
+        PlanError: a single round costs more than the target, or the target is not a positive number.
     """
     if not 0 < target < math.inf:
         raise PlanError(f"epsilon {target:g} is no budget", "give a number above zero")
@@ -147,7 +148,7 @@ def most_rounds(plan: Plan, target: float) -> Purchase:
 
 
 def _about(event: Event, delta: float, target: float, most: int) -> int:
-    """Return about how often, once at least, the event may happen for at most `target`: by coarse grids."""
+    """Return a first guess, at least one, of how often the event may happen for at most `target`, by coarse grids."""
     gaussian = as_gaussian(event) == event
 
     def price(count: int, grid: float) -> float:
@@ -161,11 +162,11 @@ def _about(event: Event, delta: float, target: float, most: int) -> int:
 
 
 def _last(price: Callable[[int], float], target: float, low: int, most: int, slack: float) -> tuple[int, int]:
-    """Return the last whole number, from `low` up to `most`, whose price is at most `target`, and one that is dearer.
+    """Return the largest count from `low` to `most` whose price is at most `target`, and a larger, dearer one.
 
-    `low`'s price must be at most the target. Found is the last but for the share `slack` of it. The logarithm of a
-    price is nearly a line over that of the number, so the search follows the line between the two nearest that are
-    known; where that moved one end three times, it takes the middle.
+    The price of `low` must be at most the target. The result may be too small by the fraction `slack`. The logarithm
+    of the price is nearly linear in the logarithm of the count, so the search interpolates between the two nearest
+    known counts. After it has moved the same end three times, it bisects.
     """
     low_price, high, high_price, moved = price(low), most + 1, math.inf, 0
     while high - low > max(1.0, slack * low):
@@ -180,7 +181,7 @@ def _last(price: Callable[[int], float], target: float, low: int, most: int, sla
 
 
 def _guess(low: int, low_price: float, high: int, high_price: float, target: float) -> int:
-    """Return about where the price meets the target; with nothing dearer known yet, rather too far than too near."""
+    """Return a guess of where the price meets the target. Without a known upper end, it is rather too large."""
     if low_price <= 0:
         return 2 * low + 1
     if math.isinf(high_price):

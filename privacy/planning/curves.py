@@ -1,7 +1,7 @@
-"""How a plan's epsilons change with its rounds, its cohort, its noise and dropouts: Renyi bounds throughout.
+"""How a plan's epsilons change with its rounds, its cohort, its noise and dropouts, as Renyi bounds.
 
-They lie above the figures that are charged, by about a tenth where the noise is Gaussian, and not at all where it is
-Skellam; they take a hundredth of the time.
+For Gaussian noise these bounds are about a tenth above the charged figures and take a hundredth of the time. For
+Skellam noise they are the charged figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .cost import Epsilons, bound
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a curve: where it is on its axis, the plan that is meant there, and the Renyi bounds on its cost."""
+    """A point of a curve: its position on the axis, the plan at this point, and the Renyi bounds on its cost."""
 
     at: float
     plan: Plan
@@ -26,30 +26,30 @@ class Point:
 
 
 def over_rounds(plan: Plan, rounds: Iterable[int]) -> tuple[Point, ...]:
-    """Return the bounds after so many rounds each, at the plan's noise; unsound numbers are passed over."""
+    """Return the bounds for each number of rounds, at the plan's noise. Numbers that break a rule are left out."""
     plans = ((number, _sound(_with(plan, cohort={"rounds": number}))) for number in rounds)
     return tuple(Point(number, other, bound(other)) for number, other in plans if other is not None)
 
 
 def over_cohort(plan: Plan, sizes: Iterable[int]) -> tuple[Point, ...]:
-    """Return the bounds for cohorts of such sizes at the plan's noise multiplier; unsound sizes are passed over.
+    """Return the bounds for each size of the cohort, at the plan's noise multiplier; without sizes that break a rule.
 
-    Where a batch is the whole cohort's it grows with it, for each client has as many records as before.
+    If the batch is over the whole cohort, it grows with the cohort, because each client keeps its records.
     """
     plans = ((size, with_cohort(plan, size)) for size in sizes)
     return tuple(Point(size, other, bound(other)) for size, other in plans if other is not None)
 
 
 def over_noise(plan: Plan, noise_multipliers: Iterable[float]) -> tuple[Point, ...]:
-    """Return the bounds for such noise multipliers; each plan is as it would be but for its budget."""
+    """Return the bounds for each noise multiplier. The plan's budget is ignored."""
     plans = ((noise, with_noise_multiplier(plan, noise)) for noise in noise_multipliers)
     return tuple(Point(noise, other, bound(other)) for noise, other in plans)
 
 
 def over_dropouts(plan: Plan, survivors: Iterable[int]) -> tuple[Point, ...]:
-    """Return the bounds if so many devices of the cohort are left in every round; `at` is the share that is not.
+    """Return the bounds for each number of survivors in every round; `at` is the fraction that dropped out.
 
-    Fewer than `Plan.least_survivors` are passed over: their sum is not opened, so it costs nothing.
+    Numbers below `Plan.least_survivors` are left out: their sum is not unmasked and costs nothing.
     """
     size = plan.cohort.size
     left = (number for number in survivors if plan.least_survivors <= number <= size)
@@ -57,12 +57,12 @@ def over_dropouts(plan: Plan, survivors: Iterable[int]) -> tuple[Point, ...]:
 
 
 def with_noise_multiplier(plan: Plan, noise_multiplier: float) -> Plan:
-    """Return the plan with another noise multiplier; whether its budget covers that is not looked at."""
+    """Return the plan with another noise multiplier. Its budget is not checked."""
     return _with(plan, privacy={"noise_multiplier": noise_multiplier})
 
 
 def with_cohort(plan: Plan, size: int) -> Plan | None:
-    """Return the plan with another size of the cohort and the same noise multiplier; None if it is unsound."""
+    """Return the plan with another size of the cohort and the same noise multiplier; None if it breaks a rule."""
     cohort: dict[str, int] = {"size": size, "minimum": min(plan.cohort.minimum, size)}
     if plan.privacy.unit == "client" or plan.privacy.noise == "local":
         return _sound(_with(plan, cohort=cohort))
@@ -79,7 +79,7 @@ def _sections(plan: Plan) -> dict[str, Section]:
 
 
 def _with(plan: Plan, **changes: dict[str, int] | dict[str, float]) -> Plan:
-    """Return the plan with some keys changed, its noise multiplier written out."""
+    """Return the plan with some keys changed and its noise multiplier filled in."""
     sections = _sections(plan.with_noise_multiplier(mechanism_of(plan).noise_multiplier))
     changed = {name: sections[name].model_copy(update=keys) for name, keys in changes.items()}
     return Plan(**(sections | changed))  # pyright: ignore[reportArgumentType]

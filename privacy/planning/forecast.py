@@ -1,11 +1,12 @@
-"""How much noise the gradients can stand: the noise beside what training can learn, predicted from a plan alone.
+"""A forecast of whether training can learn under the noise: the noise-to-signal ratio, from a plan alone.
 
-One step releases an average update plus noise. Over T steps updates that agree add up like T, independent noises like
-sqrt(T); so what counts is the noise over the whole training beside the signal, `Signal.ratio`: that of one step
-divided by sqrt(T). It does not depend on how many steps a budget is spread over, as noise grows like sqrt(T) too.
+One step releases an average update plus noise. Over T steps, updates that agree add up like T, and independent noise
+like sqrt(T). So the ratio over the whole training, `Signal.ratio`, is the ratio of one step divided by sqrt(T). It
+does not depend on the number of steps among which a budget is divided, because the noise of a step grows like
+sqrt(T) too.
 
-It is a rule of thumb. How long the average update is without noise, in clip norms, was measured (`UPDATE`); `WORKS`
-and `HOPELESS` are where trainings with known outcome lie (docs/budget.md lists them).
+This is a rule of thumb. The norm of the average update without noise, in clip norms, was measured (`UPDATE`). The
+limits `WORKS` and `HOPELESS` come from trainings with a known outcome (docs/budget.md lists them).
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from .cost import bound
 from .curves import with_noise_multiplier
 
 UPDATE = {"record": 0.2, "client": 0.8}
-"""Usual length of the average of clipped gradients, or of clients' clipped changes, in clip norms: measured were 0.1
-to 0.4, and 0.6 to 0.9."""
+"""The usual L2 norm of the average of clipped gradients, or of clients' clipped changes, in clip norms. Measured
+values were 0.1 to 0.4, and 0.6 to 0.9."""
 
 WORKS, HOPELESS = 1.0, 15.0
-"""Ratios up to which trainings came near to what they reach without noise, and from which on they learnt next to
-nothing. Between them, accuracy is lost."""
+"""Up to a ratio of `WORKS`, trainings came near to their accuracy without noise; from `HOPELESS` on, they learnt
+almost nothing. Between them, accuracy is lost."""
 
 SEEN = 1000
-"""Rounds after which the share of correlated noise that stays hardly changes."""
+"""The number of rounds after which the fraction of correlated noise that stays hardly changes."""
 
 Verdict = Literal["works", "hard", "cannot work"]
 
@@ -40,10 +41,10 @@ WORTHLESS = 50.0
 
 @dataclass(frozen=True)
 class Signal:
-    """The noise on one averaged update and what it is up against, in clip norms; `steps` of them make the training.
+    """The noise on one averaged update and the norm of the update, in clip norms; training has `steps` such updates.
 
-    `noise` is its expected L2 norm over so many `parameters` if the whole cohort takes part, were it independent;
-    `kept` is the share that stays in the model where later rounds take noise back.
+    `noise` is the expected L2 norm of independent noise over all `parameters` if nobody drops out. `kept` is the
+    fraction that stays in the model if noise is correlated and later rounds cancel part of it.
     """
 
     parameters: int
@@ -54,23 +55,23 @@ class Signal:
 
     @property
     def step_ratio(self) -> float:
-        """The noise of one step beside its update."""
+        """The noise-to-signal ratio of one step."""
         return self.noise / self.update
 
     @property
     def ratio(self) -> float:
-        """The noise over the whole training beside the signal."""
+        """The noise-to-signal ratio of the whole training."""
         return self.step_ratio * self.kept / math.sqrt(self.steps)
 
     @property
     def verdict(self) -> Verdict:
-        """What that bodes."""
+        """The forecast: `works`, `hard` or `cannot work`, by the ratio."""
         return "works" if self.ratio <= WORKS else "hard" if self.ratio <= HOPELESS else "cannot work"
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change that alone would bring the ratio down to `WORKS`: the key it is about, its value, and in words."""
+    """A change of one key that alone would help: the key, its value, and the change in words."""
 
     key: str
     value: float | str
@@ -78,17 +79,17 @@ class Remedy:
 
 
 def signal(plan: Plan) -> Signal:
-    """Return the prediction for a plan that says how many parameters its model has.
+    """Return the forecast for a plan.
 
     Raises:
-        PlanError: it does not say.
+        PlanError: the plan does not give the model's number of parameters.
     """
     steps = plan.cohort.rounds * plan.sums
     return Signal(plan.parameters, _noise(plan), UPDATE[plan.privacy.unit], steps, _kept(plan))
 
 
 def _kept(plan: Plan) -> float:
-    """Return the share of independent noise that correlated noise leaves in the model, root mean square."""
+    """Return the root mean square noise in the model, divided by that of independent noise."""
     return relative_error(min(plan.cohort.rounds, SEEN), plan.bands, plan.server.momentum) if plan.correlated else 1.0
 
 
@@ -102,9 +103,10 @@ def _noise(plan: Plan) -> float:
 
 
 def remedies(plan: Plan) -> tuple[Remedy, ...]:
-    """Return what would help, each change for itself, where the verdict is not "works"; nothing where it is.
+    """Return the changes that would help, each on its own; none if the verdict is "works".
 
-    The figures follow from how the ratio scales: with noise, with 1 / (clients or records), with sqrt(parameters).
+    Their figures follow from the scaling of the ratio: with the noise, with 1 / (clients or records), and with
+    sqrt(parameters).
     """
     now = signal(plan)
     if now.verdict == "works":
@@ -126,7 +128,7 @@ def _more(plan: Plan, times: float) -> Remedy:
 
 
 def _smaller_delta(plan: Plan, units: float) -> str:
-    """Return the words for a delta that has to shrink with so many units, empty where it need not."""
+    """Return the words for a smaller delta if delta is 1/n or more for `units` units, else an empty string."""
     too_large = gives_one_away(plan.privacy.delta, units) and not plan.privacy.allow_large_delta
     return f", and a delta below {1 / units:.1g}" if too_large else ""
 
@@ -155,5 +157,5 @@ def _smaller(now: Signal, times: float) -> Remedy:
 
 
 def _about(value: float) -> int:
-    """Return the value to two digits, as a whole number."""
+    """Return the value rounded to two digits, as an integer."""
     return int(float(f"{min(value, 1e15):.2g}")) if value >= 1 else math.ceil(value)

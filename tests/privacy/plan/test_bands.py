@@ -69,7 +69,7 @@ def test_there_can_be_as_many_bands_as_there_are_coefficients_for() -> None:
             ["privacy.noise=distributed", "aggregation.protocol=secagg", "model.parameters=100"],
             "privacy.bands is for unit = client with noise = central",
         ),
-        (["privacy.bands=9"], "privacy.bands is 9, with which cohorts of 5 need 45 clients, data.clients is 40"),
+        (["privacy.bands=9"], "privacy.bands is 9, so cohorts of 5 need 45 clients, data.clients is 40"),
         (["cohort.rounds=7"], "privacy.bands is 8, above cohort.rounds 7"),
         (["privacy.clip_quantile=0.5"], "which privacy.clip_quantile would scale anew"),
         (["server.optimizer=adam"], "privacy.bands is for server.optimizer = sgd"),
