@@ -39,7 +39,7 @@ class Local(Mechanism):
 
     @property
     def generous_range(self) -> float:
-        """The clip norm of a change, or four times the largest change by all steps; plus `SPREAD` noise deviations."""
+        """The clip norm of a change, or four times the largest change by all steps; plus `SPREAD` deviations."""
         t, noise_multiplier = self.plan.training, self.noise_multiplier
         if self.plan.privacy.unit == "client":
             return self.clip_norm * (1.0 + SPREAD * noise_multiplier)

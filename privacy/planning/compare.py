@@ -35,7 +35,7 @@ class Figure:
 
 
 def accountants(plan: Plan) -> tuple[Figure, ...]:
-    """Return each accountant's figure for the whole plan in the view that its budget limits; first the charged one."""
+    """Return each accountant's figure for the plan in the view that its budget limits; first the charged one."""
     mechanism = mechanism_of(plan)
     event = Composed(mechanism.event(mechanism.budget_view), plan.participations)
     delta, gaussian = plan.privacy.delta, as_gaussian(event)
