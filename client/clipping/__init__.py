@@ -1,13 +1,15 @@
 """Per-example gradient clipping: the sum over records of each record's gradient, clipped to the clip norm.
 
-A record is an example. To find your way, in the order of a sum:
+A record is one example. The files, in the order in which a sum uses them:
 
 - `engine`: `make_engine` chooses between `book_keeping`, our own, and `opacus`;
-- `validation` refuses networks whose records cannot be clipped, by their layers; `gradient_check` by a trial;
+- `validation` looks at the layers and refuses networks whose records cannot be clipped; `gradient_check` finds the
+  others by a trial;
 - `hooks`: one backward pass that captures activations and output gradients;
-- `layers/`: one rule a layer, which makes per-example gradients, or their norms alone (ghost norms), from these;
+- `layers/`: one rule for each kind of layer, which computes per-example gradients, or only their norms (ghost norms),
+  from activations and output gradients;
 - `clip`: clip factors, and the weighted sum; `accumulate`: the sum over batches;
 - `determinism`: what makes a record's gradient independent of the batch that it is in;
-- `failed_passes`: what becomes of a record whose pass fails;
-- `cross_entropy_head` and `fast_sequential` make two frequent cases faster.
+- `failed_passes`: a record whose pass fails counts as zero;
+- `cross_entropy_head` and `fast_sequential`: faster code for two frequent cases.
 """

@@ -1,4 +1,4 @@
-"""The sum over batches: in float64, and yet at the speed of the dtype that each batch's sum is in."""
+"""The sum over batches in float64, almost as fast as in the dtype of each batch's sum."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 BATCHES = 8
-"""Batches whose sums are added in their own dtype, before they are added in float64."""
+"""The number of batches whose sums are added in their own dtype before they are added in float64."""
 
 Parameters = tuple[nn.Parameter, ...]
-"""Parameters whose sums lie one after another in one tensor [numbers]. The sum of a single one may have its shape."""
+"""Parameters whose sums are concatenated in one tensor [numbers]. The sum of one parameter may have its shape."""
 
 PartialSum = tuple[Parameters, torch.Tensor]
 """The sum over some records, for these parameters, in one tensor."""
 
 
 class Accumulator:
-    """The total of partial sums, in the order of the parameters; those that are not trained have zeros."""
+    """The total of partial sums, in the order of the parameters. Parameters that are not trained have zeros."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self._all: Parameters = tuple(parameters)
@@ -29,7 +29,7 @@ class Accumulator:
         self._added = 0
 
     def add(self, sums: Iterable[PartialSum]) -> None:
-        """Add a batch's partial sums. Their tensors may be written to from now on."""
+        """Add a batch's partial sums. Their tensors may be overwritten afterwards."""
         for parameters, part in sums:
             if parameters[0].requires_grad:
                 same = part.dtype == parameters[0].dtype
@@ -39,7 +39,7 @@ class Accumulator:
             self._add_recent()
 
     def _add_recent(self) -> None:
-        """Add the recent batches' sums to those in float64."""
+        """Add the recent batches' sums to the sums in float64."""
         for parameters, part in self._recent.items():
             _add_to(self._exact, parameters, part.double())
         self._recent.clear()

@@ -1,4 +1,4 @@
-"""The clipped sum by book-keeping: one backward pass that makes no weight gradient, then their clipped sum."""
+"""The clipped sum by book-keeping: one backward pass without weight gradients, then the sum of clipped gradients."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ from .hooks import HookedNetwork
 from .validation import check_layers
 
 ROWS = 32
-"""Records in every pass through the network, unless an engine is made for another number. A batch is cut into chunks,
-and the last is filled up with blanks to this number: kernels differ with the number of rows in the last bits, and a
-server could choose parameters that blow such a difference up into a change of the other records' gradients, past any
-clip. It bounds memory too.
+"""The default number of records in every pass through the network. A batch is cut into chunks of this size, and
+blanks fill up the last chunk: the last bits of a kernel's result depend on the number of rows, and a server could
+choose parameters that turn such a difference into a large change of other records' gradients, which no clip bounds. A
+fixed number also bounds memory.
 
-More rows are faster for large batches, fewer for small ones. The number must be public: it may follow from a plan,
-never from how many records there are. `make_engine` raises it to `batch_invariant_rows`."""
+More rows are faster for large batches, fewer rows for small ones. The number must be public: it may follow from a
+plan, never from the number of records. `make_engine` raises it to `batch_invariant_rows`."""
 
 
 class BookKeepingEngine:
-    """Sums of clipped per-example gradients of one network, one vector a batch.
+    """Sums of clipped per-example gradients of one network, one vector for each batch.
 
-    `loss` gives each record's own loss, `rows` is the number of records in a pass. Parameters that do not require
-    gradients have no part in norms and sums. With `narrow`, passes through the network run under autocast to that
-    dtype; norms and sums are computed from numbers in the parameters' dtype.
+    `loss` returns each record's own loss; `rows` is the number of records in a pass. Parameters that do not require
+    gradients are left out of norms and sums. With `narrow`, passes through the network run under autocast to that
+    dtype; norms and sums are computed in the parameters' dtype.
 
     Guarantee: adding or removing a record moves a sum by at most clip_norm * (1 + 1/1024) in L2, whatever the
-    parameters are. Ghost norms are not computed from gradients, so this takes arguments beyond algorithm 1 of Abadi
-    et al.
+    parameters are. Ghost norms are not computed from gradients, so the proof needs more than algorithm 1 of Abadi
+    et al.:
 
     Norms: the gradient of a layer that is used at many positions is a sum over them, sum_t g_t a_t^T, and its terms
-    may cancel. Its norm comes either from the instantiated gradient that is then summed, or from Gram matrices in
-    float64, with an error below 1e-12 of S^2 for S = sum_t |a_t||g_t|. A record that would add more than 32 clip
-    norms of S is clipped by the norm of its own sum, from its own positions alone; for the others the norm is exact
-    to 1e-8. Norms too small for squares in float32 are lost, but 1e-6 is added to each norm, and beside that they are
-    nothing.
+    may cancel. Its norm is computed either from the instantiated gradient, which is then also summed, or from Gram
+    matrices in float64, with an error below 1e-12 of S^2 for S = sum_t |a_t||g_t|. A record that would add more than
+    32 clip norms of S is clipped by the norm of its own sum, from its own positions alone; for the others the norm is
+    exact to 1e-8. Norms whose squares underflow in float32 are lost. They are negligible beside the 1e-6 that is
+    added to each norm.
 
-    Others: a record's gradient is the same to the last bit in whatever row it stands and whatever stands beside it.
-    This rests on `batch_invariant`, on the fixed number of rows, and on kernels that treat equal rows alike, which
-    tests measure on CPUs and no library promises.
+    Other records: a record's gradient is the same to the last bit in every row and beside all other records. This
+    relies on `batch_invariant`, on the fixed number of rows, and on kernels that treat equal rows alike. No library
+    promises the last point; tests measure it on CPUs.
 
-    Sums: over positions they are in float64; over the rows of a pass, and over 8 passes, in float32. For n records
-    the error is at most 2^-24 * (rows + 8) * n clip norms, if all roundings had one direction, and in practice about
-    2^-24 times the root of n. So the guarantee is proven for up to some 200 records with 64 rows, or 100 with 128.
-    For more records it rests on roundings not conspiring: with 4,096 records, one in twenty would have to agree.
+    Sums: sums over positions are in float64; sums over the rows of a pass, and over 8 passes, are in float32. For n
+    records the error is at most 2^-24 * (rows + 8) * n clip norms, the case in which all roundings have one
+    direction, and in practice about 2^-24 times the root of n. So the guarantee is proven for up to about 200 records
+    with 64 rows, or 100 with 128. For more records it assumes that the roundings do not all agree: with 4,096
+    records, one in twenty would have to agree to break it.
 
-    A record whose gradient, or its square, is not finite in float32 counts as zero and spoils no other.
+    A record whose gradient, or its square, is not finite in float32 counts as zero and does not change the others.
 
     Reference: Abadi et al. 2016, "Deep Learning with Differential Privacy", algorithm 1; Bu et al. 2023,
     "Differentially Private Optimization on Large Model at Small Cost", book-keeping.
@@ -71,18 +72,18 @@ class BookKeepingEngine:
         rows: int = ROWS,
         narrow: torch.dtype | None = None,
     ) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need full precision
         torch.backends.cudnn.deterministic = True
         self.model, self._clip_norm, self._loss, self._rows, self._narrow = model, clip_norm, loss, rows, narrow
         self._hook()
 
     @property
     def rows(self) -> int:
-        """Return how many records a pass takes."""
+        """The number of records in a pass; public."""
         return self._rows
 
     def rehearse(self, example: Records) -> None:
-        """Try everything that a sum does on made-up records of the same shape and kind.
+        """Take every step of a sum once, with the made-up records `example`, which have the real records' shape.
 
         Raises:
             ClippingError: the network cannot be trained; see `check_gradients`.
@@ -99,12 +100,13 @@ class BookKeepingEngine:
     ) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        The order is that of `model.parameters()`; parameters that are not trained have zeros. There are at least
-        `passes` passes through the network, whatever the batch: an empty one gives zeros. A record whose pass fails
-        counts as zero, the others stay; `on_failure` is called with its place in the batch.
+        The order is the one of `model.parameters()`; parameters that are not trained have zeros. At least `passes`
+        passes run through the network, also for an empty batch, whose sum is zero. A record whose pass fails counts
+        as zero, and `on_failure` is called with its index in the batch; the other records count.
 
         Raises:
-            ClippingError: the network cannot be trained, if not tried before, whatever the records are.
+            ClippingError: the network cannot be trained. This depends on the network and the shapes, not on a record,
+                and is raised only if `rehearse` was not called before.
         """
         self._hook_if_changed()
         if not self._rehearsed:
@@ -116,14 +118,14 @@ class BookKeepingEngine:
         return total.total()
 
     def _pass(self, chunk: Records) -> list[PartialSum]:
-        """Return partial sums over at most `rows` records: one pass through the network."""
+        """Return the partial sums over at most `rows` records, by one pass through the network."""
         filled = chunk.filled(self._rows)
         layers = self._hooked.per_example_gradients(self._loss, filled.features, filled.labels, len(chunk))
         with torch.no_grad():
             return list(clipped_partial_sums(layers, self._clip_norm, self._rows, self._parameters[0].device))
 
     def _hook_if_changed(self) -> None:
-        """Hook the network anew if a layer, a parameter or what is trained was replaced since."""
+        """Hook the network again if a layer or parameter was replaced, or other parameters are trained now."""
         if self._marks != self._now():
             self._hook()
 
@@ -135,6 +137,6 @@ class BookKeepingEngine:
         self._marks = self._now()
 
     def _now(self) -> list[int]:
-        """Return what identifies the network's layers and parameters, and which of them are trained."""
+        """Return the identities of the network's layers and parameters, and which parameters are trained."""
         owned = [id(part) for owner in self._owners for part in owner.values()]
         return [*owned, *(parameter.requires_grad for parameter in self._parameters)]

@@ -1,4 +1,4 @@
-"""From the layers' per-example gradients to the sum of clipped ones: clip factors, and weighted sums."""
+"""Clip factors and weighted sums: from the layers' per-example gradients to the sum of clipped gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .layers.base import Pairs, PerExampleGradients
 from .layers.instantiated import BLOCK, squared_row_norms, weighted_row_sum
 
 CANCELLATION = 32.0
-"""A record may add this many clip norms of terms that cancel to a sum with other records. Beyond, its ghost norm is
-not exact enough, and it is clipped by itself, by the norm of its own sum."""
+"""The limit on terms that cancel, in clip norms. If a record would add more of them, its ghost norm is not exact
+enough: it is then clipped alone, by the norm of its own sum."""
 
 LEAST_FACTOR = 2.0**-100
-"""The least clip factor, for a clip norm near one. A gradient that needs a smaller one counts as not finite."""
+"""The least clip factor, for a clip norm near one. A gradient that needs a smaller factor counts as zero."""
 
 SHORT = 1 << 12
-"""Numbers of one record's gradient up to which layers are joined: there, time goes by the number of calls."""
+"""The largest size of one record's gradient for which layers are joined: there the time is a matter of calls."""
 
 
 def clipped_partial_sums(
@@ -31,7 +31,7 @@ def clipped_partial_sums(
     """Yield partial sums, float64 or float32, that add up to the sum over `rows` records of their clipped gradients.
 
     `layers` hold the per-example gradients of all layers. A record's clip factor is min(1, clip_norm / its norm), and
-    zero if its norm is not finite. numpy computes the factors: its calls on so few numbers are short.
+    zero if its norm is not finite. numpy computes the factors, because it is faster than torch on so few numbers.
 
     Guarantee: what a record adds has a norm of at most clip_norm * (1 + 1/1024); see `BookKeepingEngine`.
     Reference: Abadi et al. 2016, algorithm 1.
@@ -55,7 +55,7 @@ def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArra
     """
     squares = [part for layer in layers for part in (layer.squared_norms, layer.squared_norm_bounds)]
     if len(squares) == 2 and squares[0] is squares[1]:
-        squares.pop()  # the same tensor, as of layers that are joined
+        squares.pop()  # joined layers have one tensor for both
     if any(part.shape != (rows,) for part in squares):
         raise ClippingError(
             "a layer's inputs do not have one row for each record",
@@ -69,7 +69,7 @@ def norms_and_bounds(layers: Sequence[PerExampleGradients], rows: int) -> NDArra
 def _weighted_partial_sums(
     layers: Sequence[PerExampleGradients], factors: NDArray[np.float64], clip_norm: float, device: torch.device
 ) -> Iterator[PartialSum]:
-    """Yield the sum over records times factors. A power of two brings factors to where float32 has all its bits."""
+    """Yield the sum of gradients times factors. A power of two scales the factors to float32's precise range."""
     scale = _scale(clip_norm)
     scaled = torch.from_numpy(np.where(factors * scale >= LEAST_FACTOR, factors * scale, 0.0)).to(device)
     for layer in layers:
@@ -84,7 +84,7 @@ def _scale(clip_norm: float) -> float:
 
 
 def _one_record(layers: Sequence[PerExampleGradients], chosen: torch.Tensor, clip_norm: float) -> list[PartialSum]:
-    """Return one record's gradient, clipped by its own norm; `chosen` [rows] is one at the record, else zero."""
+    """Return one record's gradient, clipped by its own norm; `chosen` [rows] is one for this record, else zero."""
     pairs = [pair for layer in layers for pair in layer.weighted_sum(chosen) if pair[0].requires_grad]
     norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for _, part in pairs]).norm()
     if not bool(torch.isfinite(norm)):
@@ -94,7 +94,7 @@ def _one_record(layers: Sequence[PerExampleGradients], chosen: torch.Tensor, cli
 
 
 def joined_if_short(layers: Sequence[PerExampleGradients]) -> Sequence[PerExampleGradients]:
-    """Return the layers, as one where all their gradients are instantiated and short together."""
+    """Return the layers, joined into one if all their gradients are instantiated and short together."""
     instantiated = [layer.instantiated for layer in layers]
     pairs = [pair for own in instantiated for pair in own]
     if not all(instantiated) or sum(parameter.numel() for parameter, _ in pairs) > SHORT:
@@ -103,10 +103,10 @@ def joined_if_short(layers: Sequence[PerExampleGradients]) -> Sequence[PerExampl
 
 
 class JoinedGradients(PerExampleGradients):
-    """Short gradients of all layers, side by side in one tensor: a small network's step takes few calls."""
+    """Short gradients of all layers, concatenated in one tensor, so that a small network's step needs few calls."""
 
     def __init__(self, pairs: Pairs) -> None:
-        """Join `pairs` of a parameter and a tensor [rows, *its shape]."""
+        """Join `pairs`, each of a parameter and a tensor [rows, *its shape]."""
         self._parameters = [parameter for parameter, _ in pairs]
         flat = [each.flatten(1) for _, each in pairs]
         self._sizes = [each.shape[1] for each in flat]

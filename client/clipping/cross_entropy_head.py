@@ -1,8 +1,8 @@
 """The last layer together with the cross entropy of its outputs, whose gradient has a closed form.
 
-Over a large vocabulary this is nine tenths of a language model's step. There the logits of one record at a time stay
-in cache and are overwritten by their own gradient, and each record's gradient of the weight is made by one matrix
-product, in the memory layout that is fastest for it.
+With a large vocabulary this takes nine tenths of a language model's step. Then records are computed one by one, so
+that a record's logits stay in the cache. Their gradient overwrites them, and one matrix product, in its fastest
+memory layout, computes the record's gradient of the weight.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .layers.linear import linear_gradients
 from .layers.outer_product import LARGEST_INSTANTIATED
 
 MANY_LOGITS = 1 << 15
-"""Logits of one record from which on records are computed one by one."""
+"""The number of logits of one record from which on records are computed one by one."""
 
 
 class HeadGradients(PerExampleGradients):
-    """The head's gradients, instantiated: `each` [rows, 1 + inputs, classes] holds those of bias and weight."""
+    """The head's gradients, instantiated: `each` [rows, 1 + inputs, classes] holds bias and weight, in this order."""
 
     def __init__(self, layer: nn.Linear, each: torch.Tensor, squares: torch.Tensor) -> None:
-        """Take the gradients, and their squared norms, float64 [rows]."""
+        """Store the gradients and their squared norms, float64 [rows]."""
         self._parameters = list(layer.parameters())
         self._each, self._squares = each, squares
 
@@ -45,7 +45,7 @@ class HeadGradients(PerExampleGradients):
 def has_head(model: Any, loss: Loss, steps: tuple[int, ...]) -> bool:
     """Return whether the network ends in a linear layer under the cross entropy, or under its mean over steps.
 
-    `steps` is the shape of one record's labels. It is decided by shapes and kinds of layers alone.
+    `steps` is the shape of one record's labels. The answer depends only on shapes and kinds of layers.
     """
     if loss is not cross_entropy or len(steps) > 1 or not is_plain(model, nn.Sequential) or not len(model):
         return False
@@ -58,8 +58,8 @@ def head_gradients(
 ) -> tuple[PerExampleGradients, torch.Tensor]:
     """Return the head's gradients of the first `count` records' losses, and d losses / d inputs.
 
-    Inputs [rows, (steps,) inputs], labels int64 [rows, (steps)]. A record's loss is its cross entropy, the mean over
-    steps.
+    Inputs are [rows, (steps,) inputs], labels int64 [rows, (steps)]. A record's loss is its cross entropy, averaged
+    over steps.
     """
     if labels.dim() > 1 and _is_large(layer, labels.shape[1]):
         return _one_by_one(layer, inputs, labels, count)
@@ -80,7 +80,7 @@ def _is_large(layer: nn.Linear, steps: int) -> bool:
 def _one_by_one(
     layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, count: int
 ) -> tuple[HeadGradients, torch.Tensor]:
-    """Return the same as `head_gradients`, computed for one record after another, with the same shapes each time."""
+    """Return the same as `head_gradients`, computed record by record with the same shapes each time."""
     weight, bias = layer.weight.detach(), layer.bias.detach()
     table = torch.cat([bias[None], weight.t()])
     each = weight.new_empty(len(inputs), *table.shape)
@@ -95,11 +95,11 @@ def _one_by_one(
 
 
 def _record_gradients(table: torch.Tensor, weight: torch.Tensor, steps: int) -> Callable[..., None]:
-    """Return a function that writes one record's gradients, of `table` [1 + inputs, classes] and of the inputs.
+    """Return a function that writes one record's gradients of `table` [1 + inputs, classes] and of the inputs.
 
-    With s = softmax(x W^T + b), the gradient of the loss by the logits is (s - one hot) / steps. The division by the
-    sum in s is applied to the smaller factor of each product, so that the logits are read only for their maximum, for
-    exp, and for their sum.
+    With s = softmax(x W^T + b), the gradient of the loss by the logits is (s - one hot) / steps. The softmax's
+    division is applied to the smaller factor of each product, so the logits are read only for their maximum, for exp
+    and for their sum.
     """
     logits = table.new_empty(steps, table.shape[1])
 

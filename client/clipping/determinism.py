@@ -1,6 +1,6 @@
-"""What makes a record's gradient independent of the batch that it is in, to the last bit (batch invariance).
+"""Batch invariance: a record's gradient is the same to the last bit in every batch.
 
-Otherwise a record that comes or goes would change the gradients of others, beyond what its own clip bounds.
+Without it, adding or removing a record would change other records' gradients, which its own clip does not bound.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import torch
 from .errors import ClippingError
 
 ROW_MULTIPLE = 32
-"""The number of rows is a multiple of this. Functions such as exp work on up to 32 numbers at a time, and in another
-way, with other last bits, on those that are left over."""
+"""The number of rows is a multiple of this. Functions such as exp process up to 32 numbers at a time, and use other
+code, with other last bits, for the remainder."""
 
 SMALL_PRODUCT = 1 << 17
-"""Multiplications of a matrix product up to which numpy runs a time loop: a call of torch takes longer than so small
-a product, and numpy's BLAS, which may have threads of its own, computes it on one."""
+"""The largest matrix product, in multiplications, for which numpy runs a time loop. A call of torch takes longer than
+such a product. numpy's BLAS may have threads of its own, but computes such a product on one thread."""
 
 
 @contextmanager
 def batch_invariant(device: torch.device) -> Iterator[None]:
-    """Work on one thread, and with fresh random numbers.
+    """Run the block on one thread and with fresh random numbers.
 
-    Several threads divide the numbers of a batch regardless of rows; what is left over at the end of a thread's part
-    has other last bits, as with `ROW_MULTIPLE`.
+    Several threads would divide a batch without regard to rows, and the remainder of each thread's part would have
+    other last bits, as explained at `ROW_MULTIPLE`.
     """
     threads = torch.get_num_threads()
     with fresh_randomness(device):
@@ -44,10 +44,11 @@ def batch_invariant(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def fresh_randomness(device: torch.device) -> Iterator[None]:
-    """Work with random numbers seeded from the operating system's entropy; restore torch's generators at the end.
+    """Run the block with random numbers seeded from the operating system's entropy; then restore torch's generators.
 
-    Dropout is drawn row by row. If it were known, or the same in every sum, a record that comes or goes would change
-    the others' gradients by shifting their draws. Drawn from secret entropy, it has the same law for every record.
+    Dropout is drawn row by row, so an added or removed record shifts the draws of other records. If the draws were
+    known, or the same in every sum, this would change the other gradients. Drawn from secret entropy, dropout has the
+    same distribution for every record.
     """
     seed, generators = secrets.randbits(63), [torch.default_generator]
     if device.type == "cuda":
@@ -65,10 +66,10 @@ def fresh_randomness(device: torch.device) -> Iterator[None]:
 
 
 def batch_invariant_rows(rows: int) -> int:
-    """Return the least number of rows, `rows` at least, whose equal rows this machine's CPU treats alike.
+    """Return the least number of rows, at least `rows`, for which this machine's CPU treats equal rows alike.
 
     Raises:
-        ClippingError: there is none.
+        ClippingError: there is no such number.
     """
     multiple = _row_multiple()
     return -(-rows // multiple) * multiple
@@ -76,7 +77,7 @@ def batch_invariant_rows(rows: int) -> int:
 
 @cache
 def _row_multiple() -> int:
-    """Return the multiple that rows come in: some kernels take 6 at a time, and those left over in another way."""
+    """Return the number that divides every number of rows. Some kernels process 6 rows at a time."""
     for multiple in (ROW_MULTIPLE, 3 * ROW_MULTIPLE):
         if all(_treats_rows_alike(times * multiple) for times in (1, 2, 3, 5, 7)):
             return multiple
@@ -84,7 +85,7 @@ def _row_multiple() -> int:
 
 
 def _treats_rows_alike(rows: int) -> bool:
-    """Return whether products of equal rows are equal to the last bit: torch's, and numpy's small ones."""
+    """Return whether matrix products of equal rows are equal to the last bit, in torch and, if small, in numpy."""
     with batch_invariant(torch.device("cpu")), torch.no_grad():
         for inputs in (2, 17, 32, 64, 257):
             row = torch.rand(1, inputs).expand(rows, inputs).contiguous()

@@ -1,4 +1,4 @@
-"""What an engine of clipped sums is, and which one a network gets."""
+"""The interface of an engine of clipped sums, and the choice of an engine for a network."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Engine(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """Return the network, whose parameters may be set between sums."""
+        """The network. Its parameters may be set between sums."""
         ...
 
     @property
     def rows(self) -> int:
-        """Return how many records a pass takes: public."""
+        """The number of records in a pass; public."""
         ...
 
     def rehearse(self, example: Records) -> None:
-        """Try everything that a sum does on made-up records of the same shape and kind.
+        """Take every step of a sum once, with the made-up records `example`, which have the real records' shape.
 
         Raises:
             ClippingError: the network cannot be trained.
@@ -47,9 +47,9 @@ class Engine(Protocol):
     ) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        The order is that of `model.parameters()`; parameters that are not trained have zeros. There are at least
-        `passes` passes through the network, whatever the batch: an empty one gives zeros. A record whose pass fails
-        counts as zero, the others stay; `on_failure` is called with its place in the batch.
+        The order is the one of `model.parameters()`; parameters that are not trained have zeros. At least `passes`
+        passes run through the network, also for an empty batch, whose sum is zero. A record whose pass fails counts
+        as zero, and `on_failure` is called with its index in the batch; the other records count.
         """
         ...
 
@@ -62,14 +62,14 @@ def make_engine(
     rows: int = ROWS,
     precision: Precision = "float32",
 ) -> Engine:
-    """Return book-keeping where every trained layer has a rule, else Opacus; with `engine` opacus always Opacus.
+    """Return book-keeping if every trained layer has a rule, else Opacus; with `engine = "opacus"` always Opacus.
 
-    `rows` is how many records a pass of book-keeping takes: public, and fastest near the batch size. It is raised to
-    a number whose rows this machine's CPU treats alike. `precision` is that of passes through the network.
+    `rows` is the number of records in a pass of book-keeping: public, and fastest near the batch size. It is raised
+    to `batch_invariant_rows`. `precision` is the dtype of passes through the network.
 
     Raises:
-        ValueError: `rows` is no multiple of 32.
-        ClippingError: neither can train the network, or only Opacus can and the precision is not float32.
+        ValueError: `rows` is not a multiple of 32.
+        ClippingError: no engine can train the network, or only Opacus can and the precision is not float32.
     """
     if rows < 1 or rows % ROW_MULTIPLE:
         raise ValueError(f"rows come in multiples of {ROW_MULTIPLE}, not {rows}")

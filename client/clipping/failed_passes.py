@@ -1,7 +1,7 @@
-"""What becomes of a record whose pass through the network fails: it counts as zero, and the others stay.
+"""A record whose pass through the network fails counts as zero; the other records still count.
 
-If a device sent no sum because a record failed, the server would learn, without noise, that such a record is there.
-If it sent zeros in place of the whole sum, one record would move the sum by the gradients of all others.
+If a device sent no sum because a record failed, the server would learn, without noise, that such a record exists. If
+it sent zeros in place of the whole sum, one record would change the sum by the gradients of all others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger("bract.client")
 
 Passed = TypeVar("Passed")
 OnFailure = Callable[[int, Exception], None]
-"""Called with the place, in the batch, of a record whose pass failed, and with the exception."""
+"""Called with the batch index of a record whose pass failed, and with the exception."""
 
 
 def log_failure(place: int, fault: Exception) -> None:
@@ -27,9 +27,9 @@ def log_failure(place: int, fault: Exception) -> None:
 def without_failures(
     chunks: Iterable[Records], one_pass: Callable[[Records], Passed], on_failure: OnFailure
 ) -> Iterator[Passed]:
-    """Yield the results of passes over chunks. Where one fails, its records are passed one by one.
+    """Yield the results of passes over chunks. If a pass fails, its records are passed one by one.
 
-    `on_failure` is called for each record whose own pass fails; it is left out.
+    `on_failure` is called for each record whose own pass fails; this record is left out.
     """
     start = 0
     for chunk in chunks:
@@ -52,6 +52,6 @@ def _one_by_one(chunk: Records, one_pass: Callable[[Records], Passed], on_failur
 
 
 def made_up_record(batch: Records) -> Records:
-    """Return one record of the batch's shape and kind, of ones: nothing in it is from a record."""
+    """Return one record of ones, of the batch's shape and dtype: it holds no value of a real record."""
     one = Records(batch.features[:0], batch.labels[:0]).filled(1)
     return Records(one.features.fill_(1), one.labels.fill_(1))

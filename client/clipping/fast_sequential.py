@@ -1,4 +1,4 @@
-"""nn.Sequential with the same results in less time: max pooling before ReLU, and ReLU in place."""
+"""A faster forward for nn.Sequential with the same results: max pooling before ReLU, and ReLU in place."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from torch import nn
 Step = Callable[[torch.Tensor], torch.Tensor]
 
 NEW_OUTPUT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MaxPool2d)
-"""Layers whose output is a new tensor that their backward does not need, so that ReLU may overwrite it."""
+"""Layers whose output is a new tensor that their backward pass does not need, so ReLU may overwrite it."""
 
 
 class FastSequential:
-    """The stand-in for the forward of an nn.Sequential.
+    """Replaces the forward of an nn.Sequential, and swaps ReLU and max pooling.
 
-    max(relu(x)) is relu(max(x)), with the same gradient also at ties: where a window's maximum is positive, both
-    orders take its first place; where it is not, neither passes a gradient on.
+    ReLU and max pooling commute, and so do their gradients. If a window's maximum is positive, either order sends the
+    gradient to the first position of the maximum; otherwise neither sends a gradient.
     """
 
     def __init__(self, sequence: nn.Sequential) -> None:
         self._sequence, self._steps = sequence, _steps(list(sequence))
 
     def install(self) -> None:
-        """Put this forward in place of the sequence's own."""
+        """Replace the sequence's own forward by this one."""
         self._sequence.__dict__["forward"] = self._forward
 
     def remove(self) -> None:
-        """Give the sequence its own forward back."""
+        """Restore the sequence's own forward."""
         self._sequence.__dict__.pop("forward", None)
 
     def _forward(self, values: torch.Tensor) -> torch.Tensor:
         return self.first(len(self._steps), values)
 
     def first(self, count: int, values: torch.Tensor) -> torch.Tensor:
-        """Return the output of the first `count` steps; the last of all steps is always the last layer."""
+        """Return the output of the first `count` steps. The last step is always the last layer."""
         for step in self._steps[:count]:
             values = step(values)
         return values
@@ -59,7 +59,7 @@ def _may_overwrite(before: nn.Module | None, layer: nn.Module) -> bool:
 
 
 def is_plain(layer: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Return whether the layer is of exactly this kind, and no hook sees what it computes."""
+    """Return whether the layer is exactly of this class and has no hooks."""
     hooks = (
         ()
         if layer is None

@@ -1,7 +1,7 @@
 """A trial on a small random batch: no record may change another's gradient, and the rules must agree with autograd.
 
-It runs once, on a copy of the network with random parameters in float64, and on made-up records. It finds what no
-list of layers can, such as a mean over the batch that a network computes by hand.
+It runs once, on a copy of the network with random parameters in float64, and on made-up records. It finds faults that
+a list of layers cannot find, such as a mean over the batch in the network's own forward.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import ClippingError
 from .hooks import HookedNetwork, losses_of
 
 TOLERANCE = 1e-6
-"""The largest relative difference of what should be equal in float64."""
+"""The largest relative difference, in float64, between gradients that should be equal."""
 
 Gradients = dict[str, torch.Tensor]
 """Tensors by the names of their parameters."""
@@ -29,10 +29,10 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def check_gradients(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
-    """Refuse a network in which records are not independent, or whose per-example gradients the rules do not give.
+    """Refuse a network in which records are not independent, or for which the rules' per-example gradients are wrong.
 
     Raises:
-        ClippingError: a record changes another's gradient, or the rules' gradient is not autograd's.
+        ClippingError: a record changes another's gradient, or the rules' gradient differs from autograd's.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
@@ -42,7 +42,7 @@ def check_gradients(model: nn.Module, loss: Loss, features: torch.Tensor, labels
 
 
 class _Trial:
-    """A copy of the network, and a small batch, whose number of records is the size of no other dimension."""
+    """A copy of the network, and a small batch. The number of records differs from the sizes of other dimensions."""
 
     def __init__(self, model: nn.Module, loss: Loss, features: torch.Tensor, labels: torch.Tensor) -> None:
         self.model, self.loss = _random_copy(model), loss
@@ -55,10 +55,10 @@ class _Trial:
         return _random(self.features_like, self.rows), _random(self.labels_like, self.rows)
 
     def check_independence(self) -> None:
-        """Refuse if the first or last record's gradient changes with the records beside it, or with its row.
+        """Refuse the network if the first or last record's gradient depends on the other records or on its row.
 
-        The other records are exchanged in training mode, with the same dropout. The row is changed in evaluation
-        mode, since dropout differs from row to row.
+        The other records are replaced in training mode, with the same dropout. The row is changed in evaluation
+        mode, because dropout differs from row to row.
         """
         first, last = 0, self.rows - 1
         here = self.features, self.labels
@@ -70,7 +70,7 @@ class _Trial:
             self._compare(self._gradient(*here, row), self._gradient(*self._put(row, last - row), last - row))
 
     def _put(self, row: int, place: int) -> Batch:
-        """Return a batch of other records, with this batch's record from `row` at a place in it."""
+        """Return a batch of other records that holds this batch's record of row `row` in row `place`."""
         others = self._others()
         for ours, part in zip((self.features, self.labels), others, strict=True):
             part[place] = ours[row]
@@ -84,9 +84,9 @@ class _Trial:
             )
 
     def check_rules(self) -> None:
-        """Refuse if a record's gradient or norm by the rules is not autograd's, in training mode.
+        """Refuse the network if a record's gradient or norm by the rules differs from autograd's, in training mode.
 
-        Dropout layers, and dropout in recurrent layers, are switched off: the rules draw it in another order.
+        Dropout layers, and dropout in recurrent layers, are switched off, because the rules draw it in another order.
         """
         self.model.train()
         for layer in self.model.modules():
@@ -127,7 +127,7 @@ def _random_copy(model: nn.Module) -> nn.Module:
 
 
 def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return random rows: normal numbers in float64; or integers, of 0 and 1, or of 0 alone if `like` is zero."""
+    """Return random rows: normal numbers in float64, or integers 0 and 1 (only 0 if `like` is zero)."""
     shape = (rows, *like.shape[1:])
     if like.is_floating_point():
         return torch.randn(shape, dtype=torch.float64)
@@ -135,7 +135,7 @@ def _random(like: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def _alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether two gradients are the same up to rounding; a missing one is zero."""
+    """Return whether two gradients are equal up to rounding. A missing parameter has gradient zero."""
     names = sorted({*one, *other})
     pairs = [(_or_zeros(one, other, name), _or_zeros(other, one, name)) for name in names]
     size = sum(float(b.square().sum()) for _, b in pairs) ** 0.5

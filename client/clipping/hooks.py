@@ -1,4 +1,4 @@
-"""One backward pass through a network whose layers are hooked, and the per-example gradients that it leaves."""
+"""One backward pass through a network with hooked layers, and the per-example gradients that it collects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .layers.registry import RULES
 
 
 def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return by name the modules that have parameters of their own that are trained."""
+    """Return, by name, the modules that own trained parameters."""
 
     def trained(layer: nn.Module) -> bool:
         return any(p.requires_grad for p in layer.parameters(recurse=False))
@@ -26,16 +26,16 @@ def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class HookedNetwork:
-    """A network whose trained layers have rules. As a context, it installs them in place of the layers' forwards.
+    """A network whose trained layers have rules. As a context manager, it replaces the layers' forwards by the rules.
 
-    On leaving the context the network is as it was, also after an exception.
+    After the context, also after an exception, the network is as before.
     """
 
     def __init__(self, model: nn.Module, narrow: torch.dtype | None = None) -> None:
-        """Make the rules. `narrow` is the dtype of passes under autocast; gradients are in the parameters' dtype.
+        """Create the rules. `narrow` is the dtype of passes under autocast; gradients are in the parameters' dtype.
 
         Raises:
-            ClippingError: there is no rule for a layer with its options, or a layer's forward was replaced.
+            ClippingError: no rule covers a layer with its options, or a layer's forward was replaced.
         """
         self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
         sequences = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Sequential}
@@ -56,7 +56,7 @@ class HookedNetwork:
         return self
 
     def __exit__(self, *fault: object) -> None:
-        """Give all layers their own forwards back, and forget the gradients."""
+        """Restore all layers' own forwards, and discard the gradients."""
         for hook in [*self._rules.values(), *self._sequences.values()]:
             hook.remove()
         self._forget()
@@ -80,7 +80,7 @@ class HookedNetwork:
         Features and labels are [rows, ...]; the rows after the first `count` are blanks, with gradients of zero.
 
         Raises:
-            ClippingError: the loss is not one number a record, or a layer is used twice.
+            ClippingError: the loss is not one number for each record, or a layer is used twice.
         """
         self._forget()
         with torch.enable_grad():
@@ -98,7 +98,7 @@ class HookedNetwork:
         return nullcontext() if self._narrow is None else torch.autocast(device.type, self._narrow)
 
     def _backward_from_head(self, features: torch.Tensor, labels: torch.Tensor, count: int) -> None:
-        """Pass back through the layers below the last; the last one's gradients are computed with the loss."""
+        """Run the backward pass below the last layer, whose own gradients are computed together with the loss."""
         model: Any = self._model
         with self._passes(features.device):
             below = self._sequences[model].first(len(model) - 1, features)
@@ -114,7 +114,7 @@ def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torc
     """Return the records' losses [rows].
 
     Raises:
-        ClippingError: the loss is not one number a record.
+        ClippingError: the loss is not one number for each record.
     """
     losses = loss(model(features), labels)
     if losses.shape != (len(features),):

@@ -1,4 +1,4 @@
-"""The clipped sum by Opacus, which instantiates every per-example gradient: for layers that have no rule here."""
+"""The clipped sum by Opacus, which instantiates every per-example gradient: for layers without a rule of ours."""
 
 # Opacus sets `grad_sample` and `summed_grad` on parameters, which their type does not know:
 # pyright: reportAttributeAccessIssue=false
@@ -23,19 +23,19 @@ from .failed_passes import OnFailure, log_failure, made_up_record, without_failu
 from .hooks import losses_of
 
 ROWS = ROW_MULTIPLE
-"""Records in every pass through the network, raised to `batch_invariant_rows`. It is fixed for the reason given at
-`book_keeping.ROWS`."""
+"""The number of records in every pass, before it is raised to `batch_invariant_rows`. `book_keeping.ROWS` says why
+it is fixed."""
 
 
 HINT = "use layers that book-keeping has rules for, and training.engine = auto"
 
 
 class RecordClipper(DPOptimizer):
-    """Opacus' optimizer, used for its clipped sum alone, and safe against gradients that are not finite.
+    """Opacus' optimizer, used only for its clipped sum, and safe against gradients that are not finite.
 
     A record whose gradient is not finite counts as zero; in Opacus it would make the whole sum NaN, so that one
     record could move the sum without bound. Norms are summed in float64: in float32, the norm of ten million equal
-    entries comes out one per cent too small.
+    entries would be one per cent too small.
     """
 
     def clip_and_accumulate(self) -> None:
@@ -55,14 +55,14 @@ def _rows(chosen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class OpacusEngine:
-    """Sums of clipped per-example gradients of one network, one vector a batch.
+    """Sums of clipped per-example gradients of one network, one vector for each batch.
 
     Raises:
-        ClippingError: Opacus knows no per-example gradient for a layer of the network.
+        ClippingError: Opacus has no per-example gradient for a layer of the network.
     """
 
     def __init__(self, model: nn.Module, clip_norm: float, loss: Loss = cross_entropy) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need all the bits
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # norms need full precision
         if faults := ModuleValidator.validate(model, strict=False):
             raise ClippingError(f"the model cannot be trained privately: {faults[0]}", "choose another model.name")
         self._clip_norm, self._loss, self._rows = clip_norm, loss, batch_invariant_rows(ROWS)
@@ -81,11 +81,11 @@ class OpacusEngine:
 
     @property
     def rows(self) -> int:
-        """Return how many records a pass takes."""
+        """The number of records in a pass; public."""
         return self._rows
 
     def rehearse(self, example: Records) -> None:
-        """Try a pass on made-up records of the same shape and kind.
+        """Try one pass with the made-up records `example`, which have the real records' shape.
 
         Raises:
             ClippingError: Opacus cannot train the network.
@@ -103,15 +103,16 @@ class OpacusEngine:
     ) -> NDArray[np.float64]:
         """Return the sum over the batch of each record's gradient clipped to the clip norm, float64 [parameters].
 
-        The order is that of `model.parameters()`; parameters that are not trained have zeros. There are at least
-        `passes` passes through the network, whatever the batch: an empty one gives zeros. A record whose pass fails
-        counts as zero, the others stay; `on_failure` is called with its place in the batch.
+        The order is the one of `model.parameters()`; parameters that are not trained have zeros. At least `passes`
+        passes run through the network, also for an empty batch, whose sum is zero. A record whose pass fails counts
+        as zero, and `on_failure` is called with its index in the batch; the other records count.
 
         Guarantee: adding or removing a record moves the sum by at most the clip norm in L2, up to float32 rounding.
         Reference: Abadi et al. 2016, algorithm 1.
 
         Raises:
-            ClippingError: Opacus cannot train the network, if not tried before, whatever the records are.
+            ClippingError: Opacus cannot train the network. This depends on the network and the shapes, not on a
+                record, and is raised only if `rehearse` was not called before.
         """
         if not self._rehearsed:
             self.rehearse(made_up_record(batch))

@@ -1,4 +1,4 @@
-"""Networks that are refused for their layers, before any training: no engine can clip them, or Opacus cannot."""
+"""Refuses networks, before any training, because of layers that no engine can clip, or that Opacus cannot clip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("EmbeddingBag",), "has no per-example gradient", "use nn.Embedding, and a mean or sum over positions"),
     (("Bilinear",), "has no per-example gradient", "use nn.Linear on products of the inputs"),
 )
-"""Names of torch's classes, what is wrong with them and their subclasses, and what to use instead."""
+"""Names of torch's classes, the fault of these and of their subclasses, and what to use instead."""
 
 OLD_NORMS = ("WeightNorm", "SpectralNorm")
 
@@ -29,7 +29,7 @@ def check_layers(model: nn.Module) -> None:
     """Refuse a network with a layer that no engine can clip.
 
     Raises:
-        ClippingError: a layer mixes records, has no per-example gradient, computes its weight or shares it.
+        ClippingError: a layer mixes records, has no per-example gradient, or computes or shares its weight.
     """
     for name, layer in model.named_modules():
         if fault := _fault(layer):
@@ -43,7 +43,7 @@ def check_layers(model: nn.Module) -> None:
 
 
 def _fault(layer: nn.Module) -> tuple[str, str] | None:
-    """Return what is wrong with a layer and what to use instead."""
+    """Return a layer's fault and what to use instead, or None."""
     names = {kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.")}
     for classes, what, instead in INSTEAD:
         if names & set(classes):
@@ -57,7 +57,7 @@ def _fault(layer: nn.Module) -> tuple[str, str] | None:
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Return the names of every parameter: more than one where it is shared."""
+    """Return the names of every parameter, by its id. A shared parameter has several names."""
     owners = defaultdict[int, list[str]](list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners[id(parameter)].append(name)
@@ -68,7 +68,7 @@ def check_layers_for_opacus(model: nn.Module) -> None:
     """Refuse a network that Opacus clips wrongly without an error, or on which it fails during training.
 
     Raises:
-        ClippingError: a layer, or an option of one, for which Opacus computes other gradients or norms, or none.
+        ClippingError: Opacus computes wrong gradients or norms, or none, for a layer or one of its options.
     """
     if why := opacus_fault(model):
         raise ClippingError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")

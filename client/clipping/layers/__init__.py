@@ -1,1 +1,1 @@
-"""One rule a layer. `base` says what a rule is, and how to add one."""
+"""One rule for each kind of layer. `base` defines a rule and explains how to add one."""

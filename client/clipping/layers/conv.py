@@ -1,7 +1,7 @@
 """The rules for nn.Conv1d, nn.Conv2d and nn.ConvTranspose2d.
 
 A convolution is a linear layer on the windows of its inputs. Tensors are in channels-last memory: there a window is a
-few contiguous pieces of memory, and the library's kernels for pools are fastest.
+few contiguous pieces of memory, and torch's pooling kernels are fastest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 """(height, width)."""
 
 WIDE = 32
-"""Numbers in one row of a window from which on a matrix product with these alone is efficient."""
+"""The least number of values in one row of a window for which a matrix product with this row alone is efficient."""
 
 
 class ConvRule(ActivationRule):
@@ -27,7 +27,7 @@ class ConvRule(ActivationRule):
     kinds = (nn.Conv1d, nn.Conv2d)
 
     def detached_forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return outputs, and the inputs as they are after padding, [rows, channels, height, width]."""
+        """Return outputs, and the padded inputs [rows, channels, height, width]."""
         layer, flat = self.layer, isinstance(self.layer, nn.Conv1d)
         images, edges, weight = inputs, _edges(layer), layer.weight.detach()
         if any(edges):
@@ -49,7 +49,7 @@ class ConvRule(ActivationRule):
         products = _products(activation, grouped(vectors, layer.groups), kernel, stride, dilation, places)
 
         def shape(weights: torch.Tensor) -> torch.Tensor:
-            """Bring [groups, outputs, window] to the kernel's shape."""
+            """Return [groups, outputs, window] in the kernel's shape."""
             channels_first = weights.reshape(layer.out_channels, *kernel, -1).permute(0, 3, 1, 2)
             return channels_first.reshape(layer.weight.shape)
 
@@ -59,7 +59,7 @@ class ConvRule(ActivationRule):
 class TransposedConvRule(ActivationRule):
     """Transposed convolutions on inputs [rows, channels, height, width], with any of their options.
 
-    Activations and output gradients change places: an input is multiplied with the window of outputs that it adds to.
+    Activations and output gradients swap roles: an input is multiplied with the window of outputs to which it adds.
     """
 
     kinds = (nn.ConvTranspose2d,)
@@ -84,14 +84,14 @@ class TransposedConvRule(ActivationRule):
         products = OuterProducts(seen, grouped(_by_position(activation), layer.groups))
 
         def shape(weights: torch.Tensor) -> torch.Tensor:
-            """Bring [groups, inputs, window] to the kernel's shape."""
+            """Return [groups, inputs, window] in the kernel's shape."""
             return weights.reshape(layer.in_channels, *kernel, -1).permute(0, 3, 1, 2).reshape(layer.weight.shape)
 
         return MatrixGradients(layer, products, _by_position(output_gradient), shape)
 
 
 def channels_last(images: torch.Tensor) -> torch.Tensor:
-    """Return images [rows, channels, height, width] in channels-last memory, by their strides too."""
+    """Return images [rows, channels, height, width] in channels-last memory, with channels-last strides."""
     rows, channels, height, width = images.shape
     if channels == 1:
         return images.reshape(rows, height, width, 1).permute(0, 3, 1, 2)
@@ -99,7 +99,7 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
 
 
 def _edges(layer: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
-    """Return the padding (before, after) of each dimension, the last one first, as `nn.functional.pad` takes it."""
+    """Return the padding (before, after) of each dimension, last dimension first, as `nn.functional.pad` takes it."""
     if layer.padding == "valid":
         return [0, 0] * len(layer.kernel_size)
     if layer.padding == "same":
@@ -113,7 +113,7 @@ def _products(
 ) -> OuterProducts | ColumnBlocks:
     """Return the products of windows and output gradients [rows, groups, positions, outputs].
 
-    Where they are instantiated, windows that are one row high serve for all rows of the kernel.
+    If they are instantiated, windows of height one serve for all rows of the kernel.
     """
     positions, groups, outputs = gradients.shape[2], gradients.shape[1], gradients.shape[3]
     width = kernel[1] * images.shape[1] // groups
@@ -137,7 +137,7 @@ def _by_position(images: torch.Tensor) -> torch.Tensor:
 
 
 def grouped(vectors: torch.Tensor, groups: int) -> torch.Tensor:
-    """Return [rows, positions, channels] as [rows, groups, positions, channels of a group]."""
+    """Return [rows, positions, channels] in the shape [rows, groups, positions, channels of a group]."""
     return vectors.unflatten(2, (groups, -1)).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The rule for nn.Embedding: a record's gradient touches only the rows of its own tokens."""
+"""The rule for nn.Embedding: a record's gradient is zero outside the rows of its own tokens."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .instantiated import zero_unweighted
 
 
 class EmbeddingRule(ActivationRule):
-    """Embeddings of tokens, int64 [rows, ...]. Options that look at the whole batch are refused."""
+    """Embeddings of tokens, int64 [rows, ...]. Options that depend on the whole batch are refused."""
 
     kinds = (nn.Embedding,)
 
     def check(self) -> None:
-        """Refuse embeddings that renormalize, count tokens over the batch, or make sparse gradients.
+        """Refuse embeddings that renormalize, count tokens over the batch, or have sparse gradients.
 
         Raises:
             ClippingError: the layer has such an option.
@@ -37,14 +37,14 @@ class EmbeddingRule(ActivationRule):
 
 
 class EmbeddingGradients(PerExampleGradients):
-    """Gradients of a weight [vocabulary, width], as one vector for each pair of a record and a token in it.
+    """Gradients of a weight [vocabulary, width], as one vector for each pair of a record and one of its tokens.
 
-    `sums` [pairs, width] holds the output gradients summed over a record's positions with one token; `records`
-    [pairs] and `tokens` [pairs] say which.
+    `sums` [pairs, width] holds the output gradients, summed over the record's positions with this token. `records`
+    [pairs] and `tokens` [pairs] name the record and the token of each pair.
     """
 
     def __init__(self, layer: nn.Embedding, tokens: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Sum over positions: tokens, int64 [rows, ...], and the outputs' gradient [rows, ..., width]."""
+        """Sum the output gradient [rows, ..., width] over the positions of each of the tokens, int64 [rows, ...]."""
         self._weight: Any = layer.weight
         self._rows = len(tokens)
         size = layer.num_embeddings

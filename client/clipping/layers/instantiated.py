@@ -1,4 +1,4 @@
-"""Per-example gradients that are instantiated, and the arithmetic on tensors with a row for each record."""
+"""Instantiated per-example gradients, and the arithmetic on tensors with one row for each record."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from .base import Pairs, PerExampleGradients
 
 BLOCK = 256
-"""Numbers whose squares are summed in their own dtype; the sum over blocks is in float64."""
+"""The number of values whose squares are summed in their own dtype; the sum over such blocks is in float64."""
 
 
 class InstantiatedGradients(PerExampleGradients):
-    """Per-example gradients as tensors [rows, *shape], of small layers."""
+    """Per-example gradients of small layers, as tensors [rows, *shape]."""
 
     def __init__(self, pairs: Pairs) -> None:
-        """Keep those of `pairs` that are trained."""
+        """Keep the pairs whose parameter is trained."""
         self._pairs = [(parameter, each) for parameter, each in pairs if parameter.requires_grad]
 
     def _squared_norms(self) -> torch.Tensor:
@@ -34,15 +34,15 @@ class InstantiatedGradients(PerExampleGradients):
 
 
 def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sum of one or more tensors of one shape."""
+    """Return the sum of one or more tensors of the same shape."""
     return reduce(torch.add, parts)
 
 
 def squared_row_norms(each: torch.Tensor) -> torch.Tensor:
     """Return the squared L2 norm of every row of a tensor [rows, ...], float64 [rows].
 
-    Numbers past 1e18 give infinity, and numbers below 1e-19 may count as zero. A clip factor is below 1e6 clip norms,
-    so what such numbers add unseen is below 1e-13 clip norms times the root of how many they are.
+    Values above 1e18 give infinity, and values below 1e-19 may count as zero. A clip factor is below 1e6 clip norms,
+    so n values that count as zero add less than 1e-13 sqrt(n) clip norms.
     """
     flat = each.flatten(1)
     whole = flat.shape[1] // BLOCK * BLOCK
@@ -54,13 +54,13 @@ def squared_row_norms(each: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_row_sum(each: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Return the sum over rows of a tensor [rows, *shape] times `factors` [rows], of that shape."""
+    """Return the sum over rows of a tensor [rows, *shape] times `factors` [rows], of shape `shape`."""
     kept = zero_unweighted(each, factors)
     return (factors.to(kept.dtype) @ kept.flatten(1)).view(kept.shape[1:])
 
 
 def zero_unweighted(rows: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Return a tensor [rows, ...] with zeros in the rows of factor zero, whatever stood there, NaN included."""
+    """Return a tensor [rows, ...] with zeros in the rows of factor zero, even if these hold NaN."""
     if bool(factors.all()):
         return rows
     return torch.where(factors.view(-1, *[1] * (rows.dim() - 1)) != 0, rows, 0.0)

@@ -1,4 +1,4 @@
-"""The rule for nn.Linear, at one position of a record or at many."""
+"""The rule for nn.Linear, for inputs with one position or many in each record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .outer_product import MatrixGradients, OuterProducts, affine_gradients, is_
 
 
 class LinearRule(ActivationRule):
-    """Linear layers on inputs [rows, ..., features]: the dimensions between are positions."""
+    """Linear layers on inputs [rows, ..., features]. The dimensions in the middle are positions."""
 
     kinds = (nn.Linear,)
 
@@ -27,7 +27,7 @@ class LinearRule(ActivationRule):
 
 
 def linear_gradients(layer: Any, activation: torch.Tensor, output_gradient: torch.Tensor) -> PerExampleGradients:
-    """Return a linear layer's gradients, from an activation [rows, ..., features] and its outputs' gradient."""
+    """Return a linear layer's gradients from the activation [rows, ..., features] and the output gradient."""
     inputs, gradient = (
         vectors.reshape(len(vectors), -1, vectors.shape[-1]) for vectors in (activation, output_gradient)
     )

@@ -1,7 +1,7 @@
 """Per-example gradients of a weight matrix: sums over positions of outer products.
 
-The factors are an output gradient and an activation. Gradients are instantiated where that costs less, which follows
-from their shapes alone; elsewhere their norms are ghost norms.
+The factors are an output gradient and an activation. Gradients are instantiated if this costs less, which depends
+only on their shapes; otherwise their norms are ghost norms.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .base import GradientNorms, Pairs, PerExampleGradients
 from .instantiated import InstantiatedGradients, squared_row_norms, total, weighted_row_sum, zero_unweighted
 
 INSTANTIATION_COST = 16
-"""What one number of an instantiated gradient costs, made once and used twice, in multiplications of a product."""
+"""The cost of one value of an instantiated gradient, computed once and used twice, in multiplications."""
 
 LARGEST_INSTANTIATED = 1 << 21
-"""Numbers of one record's gradient beyond which it is never instantiated: a bound on memory."""
+"""The largest gradient of one record, in values, that is ever instantiated: this bounds memory."""
 
 SMALL = 1 << 10
-"""Numbers of a gradient from one position up to which it is instantiated: there, time goes by the number of calls."""
+"""The largest gradient from a single position, in values, that is instantiated: there the calls decide the time."""
 
 
 def is_instantiated(positions: int, groups: int, p: int, d: int) -> bool:
-    """Return whether gradients [groups, d, p] are instantiated: their shapes decide, so it is the same in every pass.
+    """Return whether gradients [groups, d, p] are instantiated. It depends on shapes alone, so all passes agree.
 
     Reference: Bu et al. 2022, "Scalable and Efficient Training of Large Convolutional Neural Networks with
     Differential Privacy", mixed ghost clipping.
@@ -40,10 +40,10 @@ def is_instantiated(positions: int, groups: int, p: int, d: int) -> bool:
 class OuterProducts(GradientNorms):
     """Per-example gradients sum_t g_t a_t^T, [rows, groups, d, p].
 
-    Activations a are [rows, groups, positions, p], output gradients g [rows, groups, positions, d]. Where the
-    gradients are not instantiated, the norm of one position is |g||a|, and the norm of several comes from Gram
-    matrices: |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). These, and then the weighted sum too, are
-    computed in float64, since the terms may cancel.
+    Activations a are [rows, groups, positions, p], output gradients g [rows, groups, positions, d]. If the gradients
+    are not instantiated, the norm for one position is |g||a|, and the norm for several comes from Gram matrices:
+    |sum_t g_t a_t^T|^2 = sum_(s, t) (a_s . a_t)(g_s . g_t). The Gram matrices and their weighted sum are computed in
+    float64, because the terms may cancel.
 
     Reference: Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", section 4.
     """
@@ -78,7 +78,7 @@ class OuterProducts(GradientNorms):
 
     @property
     def squared_norm_bounds(self) -> torch.Tensor:
-        """The squared norms, or of Gram matrices the square of sum_t |a_t||g_t|, float64 [rows]."""
+        """The squared norms, float64 [rows]; if they come from Gram matrices, the squares of sum_t |a_t||g_t|."""
         if self.is_instantiated or self.activations.shape[2] == 1:
             return self.squared_norms
         a, g = self._in_float64
@@ -87,7 +87,7 @@ class OuterProducts(GradientNorms):
     def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
         """Return the sum over records of gradients times `factors` [rows], [groups, d, p].
 
-        If only one record's factor is not zero, the sum depends on nothing but that record, its row included.
+        If only one record's factor is not zero, the sum depends on this record alone, not even on its row.
         """
         if self.is_instantiated:
             return weighted_row_sum(self.each, factors)
@@ -107,10 +107,10 @@ def _sum_of_products(activations: torch.Tensor, gradients: torch.Tensor) -> torc
 def _only_weighted(
     activations: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return activations, and gradients times factors, float64: of one record alone if only its factor is not zero.
+    """Return activations, and gradients times factors, float64; of one record only if only its factor is not zero.
 
-    A matrix product sums block by block. A record whose terms cancel has another sum where it lies across two blocks
-    than where it lies in one: among others, the row that it stands in would change its share.
+    A matrix product sums block by block. A record whose terms cancel sums differently across two blocks than within
+    one. So its part of the sum would depend on its row, hence on the other records.
     """
     rows = factors.nonzero()[:, 0]
     kept = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else slice(None)
@@ -120,11 +120,11 @@ def _only_weighted(
 def _balanced(
     activations: torch.Tensor, gradients: torch.Tensor, factors: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return activations scaled to a length near one, and gradients times factors and the inverse scale, exactly.
+    """Return activations scaled to a norm near one, and gradients times factors times the inverse scale, exactly.
 
-    `lengths` [rows, groups, 1, 1] are those of the activations. The product of both is at most a clip norm, but each
-    alone may be out of float32's range: a gradient of 1e-40 times a factor beside an activation of 1e38, or the other
-    way round. Each group has its own scale, for the groups' sizes may be opposite.
+    `lengths` [rows, groups, 1, 1] are the norms of the activations. The product of activation and weighted gradient
+    is at most a clip norm, but each alone may be out of float32's range: for example 1e38 and 1e-40. Each group has
+    its own scale, because one group may have large activations where another has small ones.
     """
     _, exponents = torch.frexp(torch.where((lengths > 0) & torch.isfinite(lengths), lengths, 1.0))
     scale = torch.ldexp(torch.ones_like(lengths), exponents.clamp(-126, 126))
@@ -138,7 +138,7 @@ def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class ColumnBlocks(GradientNorms):
-    """Outer products whose activations are blocks of columns, side by side: they are never copied into one tensor."""
+    """Outer products whose activations are blocks of columns, which are never copied into one tensor."""
 
     def __init__(self, blocks: Sequence[OuterProducts]) -> None:
         self._blocks = blocks
@@ -157,10 +157,10 @@ class ColumnBlocks(GradientNorms):
 
 
 class MatrixGradients(PerExampleGradients):
-    """The gradients of `layer.weight`, which are outer products, and of `layer.bias`, if there is one.
+    """The gradients of `layer.weight`, which are outer products, and of `layer.bias`, if it exists.
 
-    `shape` brings the weight's from [groups, d, p] to the weight's own shape. The bias's are the output gradients
-    [rows, positions, outputs], summed over positions.
+    `shape` converts the weight's gradient from [groups, d, p] to the weight's own shape. The bias's gradient is the
+    output gradient [rows, positions, outputs], summed over positions.
     """
 
     def __init__(
@@ -202,22 +202,22 @@ WeightInputs = list[tuple[nn.Parameter, torch.Tensor]]
 def affine_gradients(gradients: torch.Tensor, terms: WeightInputs, biases: list[nn.Parameter]) -> PerExampleGradients:
     """Return the gradients of weights and biases of y_t = sum of W x_t over the terms, plus the biases.
 
-    `gradients` [rows, positions, d] are those of y. Parameters that are not trained are left out; one must be
-    trained.
+    `gradients` [rows, positions, d] are the gradients of y. Parameters that are not trained are left out; at least
+    one must be trained.
     """
     terms, biases = [term for term in terms if term[0].requires_grad], [b for b in biases if b.requires_grad]
     rows, positions, d = gradients.shape
     if not is_instantiated(positions, 1, sum(inputs.shape[2] for _, inputs in terms) + bool(biases), d):
         return AffineGradients(gradients, terms, biases)
     transposed = gradients.transpose(1, 2)
-    multiply = torch.mul if positions == 1 else torch.bmm  # the same numbers: there is nothing to sum
+    multiply = torch.mul if positions == 1 else torch.bmm  # equal for one position: there is nothing to sum
     of_biases = gradients.sum(1) if biases else gradients.new_empty(rows, 0)
     pairs = [(weight, multiply(transposed, inputs)) for weight, inputs in terms]
     return InstantiatedGradients(pairs + [(bias, of_biases) for bias in biases])
 
 
 class AffineGradients(PerExampleGradients):
-    """What `affine_gradients` returns where gradients are not instantiated: a bias is a weight whose input is one."""
+    """The result of `affine_gradients` without instantiated gradients: a bias is a weight whose input is one."""
 
     def __init__(self, gradients: torch.Tensor, terms: WeightInputs, biases: list[nn.Parameter]) -> None:
         self._terms, self._biases, self._gradients = terms, biases, gradients
@@ -228,7 +228,7 @@ class AffineGradients(PerExampleGradients):
 
     @cached_property
     def _of_second_bias(self) -> torch.Tensor | float:
-        """The squared norm of the second bias's gradient, float64 [rows], which is that of the first one's."""
+        """The squared norm of the second bias's gradient, float64 [rows], equal to that of the first bias."""
         if len(self._biases) < 2:
             return 0.0
         return torch.linalg.vector_norm(self._gradients.sum(1), dim=1, dtype=torch.float64).square()
@@ -242,7 +242,7 @@ class AffineGradients(PerExampleGradients):
         return self._products.squared_norm_bounds + self._of_second_bias
 
     def weighted_sum(self, factors: torch.Tensor) -> Pairs:
-        """Return each parameter with the sum of the records' gradients times `factors` [rows], of its own memory."""
+        """Return each parameter with the sum of the records' gradients times `factors` [rows]; no sums overlap."""
         summed = self._products.weighted_sum(factors)[0]
         pairs, start = list[tuple[nn.Parameter, torch.Tensor]](), 0
         for weight, _ in self._terms:

@@ -1,7 +1,7 @@
 """The rule for nn.RNN, nn.GRU and nn.LSTM: a time loop of our own, and the weights' gradients over all steps at once.
 
-The loop's backward gives the gradient of the gates' inputs in every step; a record's gradient of a weight is then one
-product over the steps. (torch's own layers make a weight gradient in every step, for the whole batch.)
+The loop's backward pass returns the gradient of the gates' inputs in every step. A record's gradient of a weight is
+then one product over the steps. (torch's own layers compute a weight gradient for the whole batch in every step.)
 
 Reference: Bu et al. 2023, "Differentially Private Optimization on Large Model at Small Cost", book-keeping.
 """
@@ -41,9 +41,9 @@ class RecurrentRule(LayerRule):
         self._scan, self._directions = _scan_of(self.layer), _parameters_by_direction(self.layer)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """Return what the layer itself would: outputs, and last states or (last states, last cells).
+        """Return the same as the layer: outputs, and last states or (last states, last cells).
 
-        All is in the parameters' dtype, whatever the dtype of the network's passes is.
+        All tensors are in the parameters' dtype, for any dtype of the network's passes.
         """
         if not torch.is_autocast_enabled(input.device.type):
             return self._outputs(input, hx)
@@ -63,7 +63,7 @@ class RecurrentGradients(PerExampleGradients):
     """The gradients of one use of a recurrent layer: the backward pass collects them from all directions."""
 
     def __init__(self, collected: list[PerExampleGradients]) -> None:
-        """Add itself to `collected` as soon as a gradient has passed back through one of its directions."""
+        """Append itself to `collected` when the backward pass first adds gradients of one of its directions."""
         self._collected, self._directions = collected, list[PerExampleGradients]()
 
     def add(self, gradients: list[PerExampleGradients]) -> None:
@@ -92,7 +92,7 @@ class RecurrentGradients(PerExampleGradients):
 
 
 class Direction:
-    """One layer and direction in one use: its time loop, and w_ih, w_hh and, if there are biases, b_ih, b_hh."""
+    """One layer and direction in one use: its time loop, and its parameters w_ih, w_hh and, if any, b_ih, b_hh."""
 
     def __init__(
         self, scan: Callable[..., Scan], parameters: list[nn.Parameter], gradients: RecurrentGradients
@@ -104,7 +104,7 @@ class Direction:
         return self._scan(inputs, start, Weights(*(p.detach() for p in self.parameters)))
 
     def capture(self, inputs: torch.Tensor, before: torch.Tensor, gates: GateGradients) -> None:
-        """Take activations and gate gradients; `before` [steps, rows, units] are the states before every step."""
+        """Store activations and gate gradients; `before` [steps, rows, units] are the states before every step."""
         w_ih, w_hh, *biases = self.parameters
         inputs, before, of_inputs, of_states = (
             tensor.transpose(0, 1) for tensor in (inputs, before, gates.of_inputs, gates.of_states)
@@ -118,17 +118,17 @@ class Direction:
 
 
 class TimeLoop(torch.autograd.Function):
-    """A time loop whose backward hands the gate gradients to its direction, and makes no weight gradient."""
+    """A time loop whose backward passes the gate gradients to its direction and computes no weight gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, direction: Direction, anchor: torch.Tensor, inputs: torch.Tensor, *start: torch.Tensor
     ) -> Any:
-        """Return states [steps, rows, units] and the last ones. `anchor` is as in `CaptureGradient`."""
+        """Return the states [steps, rows, units] and the last states. `anchor` is as in `CaptureGradient`."""
         ctx.set_materialize_grads(False)
         ctx.direction, ctx.scan = direction, direction.scan(inputs, list(start))
         states = ctx.scan.states[1:]
-        ctx.save_for_backward(inputs, states)  # so that autograd refuses a change of these in place
+        ctx.save_for_backward(inputs, states)  # so that autograd refuses in-place changes of these
         return states, *(end.clone() for end in ctx.scan.ends)
 
     @staticmethod
@@ -154,7 +154,7 @@ def _scan_of(layer: Layer) -> Callable[..., Scan]:
 
 
 def _parameters_by_direction(layer: Layer) -> list[list[nn.Parameter]]:
-    """Return the parameters of every layer and direction: w_ih, w_hh and, if there are biases, b_ih, b_hh."""
+    """Return the parameters of every layer and direction: w_ih, w_hh and, with biases, b_ih, b_hh."""
     names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if layer.bias else [])]
     ends = ["", "_reverse"] if layer.bidirectional else [""]
     own = dict(layer.named_parameters(recurse=False))
@@ -190,7 +190,7 @@ def _first_states(layer: Layer, inputs: torch.Tensor, hx: Any) -> list[torch.Ten
 def _all_layers(
     layer: Layer, directions: list[Direction], states: torch.Tensor, start: list[torch.Tensor]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the last layer's states of every step, and every layer's of the last step."""
+    """Return the last layer's states at every step, and every layer's states at the last step."""
     width = 2 if layer.bidirectional else 1
     last = list[list[torch.Tensor]]()
     for number in range(0, len(directions), width):
@@ -210,7 +210,7 @@ def _all_layers(
 def _one_direction(
     direction: Direction, inputs: torch.Tensor, start: list[torch.Tensor], backwards: bool
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the states of every step, in the order of the inputs, and what the loop ended with."""
+    """Return the states at every step, in the order of the inputs, and the states (and cells) at the loop's end."""
     anchor = inputs.new_empty(0, requires_grad=True)
     states, *ends = TimeLoop.apply(direction, anchor, inputs.flip(0) if backwards else inputs, *start)
     return states.flip(0) if backwards else states, ends

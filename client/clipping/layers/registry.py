@@ -1,4 +1,4 @@
-"""The layers that have a rule: what the files of this folder define."""
+"""The layers that have a rule, collected from the files of this folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import LayerRule
 
 
 def find_rules() -> dict[type[nn.Module], type[LayerRule]]:
-    """Return each kind of layer with its rule, from the classes that modules of this folder define."""
+    """Return each class of layer with its rule, from the rules that the modules of this folder define."""
     rules = dict[type[nn.Module], type[LayerRule]]()
     for module in pkgutil.iter_modules(import_module(f"{__package__}").__path__, f"{__package__}."):
         if module.name != __name__:
@@ -23,4 +23,4 @@ def find_rules() -> dict[type[nn.Module], type[LayerRule]]:
 
 
 RULES: Mapping[type[nn.Module], type[LayerRule]] = find_rules()
-"""Each kind of layer with its rule, by exact class: a subclass may do something else in its forward."""
+"""Each class of layer with its rule. Subclasses are not covered, because they may have another forward."""

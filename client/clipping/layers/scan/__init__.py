@@ -1,1 +1,1 @@
-"""The time loops of recurrent layers, forwards and back, without a weight gradient in them."""
+"""The time loops of recurrent layers, forward and backward, without weight gradients."""

@@ -1,4 +1,4 @@
-"""What a time loop is, and what the three of them share."""
+"""The interface of a time loop, and the functions that the three loops share."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ class Weights:
     b_hh: torch.Tensor | None = None
 
     def both_biases(self) -> torch.Tensor | None:
-        """Return b_ih + b_hh, or None where there are none."""
+        """Return b_ih + b_hh, or None without biases."""
         return None if self.b_ih is None or self.b_hh is None else self.b_ih + self.b_hh
 
 
 @dataclass(frozen=True)
 class GateGradients:
-    """The gradients of what goes into the gates' nonlinearities, [steps, rows, gates], and of the start states.
+    """The gradients of the inputs of the gates' nonlinearities, [steps, rows, gates], and of the start states.
 
-    `of_inputs` are those on the side of W_ih x + b_ih, `of_states` those on the side of W_hh h + b_hh: one tensor
-    where both are the same. `of_start` [rows, units] are those of the states and then, if there are any, of the
-    cells.
+    `of_inputs` is the gradient of W_ih x + b_ih, `of_states` the gradient of W_hh h + b_hh: the same tensor if both
+    are equal. `of_start` holds the gradients [rows, units] of the start states and, for an LSTM, of the start cells.
     """
 
     of_inputs: torch.Tensor
@@ -44,7 +43,7 @@ class Scan(Protocol):
 
     @property
     def ends(self) -> list[torch.Tensor]:
-        """Return the last state and, if there are any, the last cells, each [rows, units]."""
+        """The last states and, for an LSTM, the last cells, each [rows, units]."""
         ...
 
     def __init__(self, inputs: torch.Tensor, start: list[torch.Tensor], weights: Weights) -> None: ...
@@ -57,10 +56,10 @@ class Scan(Protocol):
 def gradients_from_outside(
     like: torch.Tensor, upstream: torch.Tensor | None, of_end: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return d loss / d states without what flows through later states, in a new tensor [1 + steps, rows, units].
+    """Return d loss / d states without the part through later states, in a new tensor [1 + steps, rows, units].
 
-    `upstream` [steps, rows, units] is the gradient of the layer's outputs, `of_end` [rows, units] that of the last
-    state.
+    `upstream` [steps, rows, units] is the gradient of the layer's outputs, `of_end` [rows, units] the gradient of the
+    last state.
     """
     totals = torch.zeros_like(like)
     if upstream is not None:
@@ -71,11 +70,11 @@ def gradients_from_outside(
 
 
 def sigmoid_slope(gradient: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return gradient * value * (1 - value), the gradient before a sigmoid that gave `value`."""
+    """Return gradient * value * (1 - value), the gradient of a sigmoid's input if its output is `value`."""
     slope = torch.addcmul(value, value, value, value=-1, out=out)
     return slope.mul_(gradient)
 
 
 def tanh_slope(gradient: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return gradient * (1 - value^2), the gradient before a tanh that gave `value`."""
+    """Return gradient * (1 - value^2), the gradient of a tanh's input if its output is `value`."""
     return torch.addcmul(gradient, gradient * value, value, value=-1, out=out)

@@ -1,4 +1,4 @@
-"""The time loop of nn.GRU, forwards and back, without a weight gradient in it."""
+"""The time loop of nn.GRU, forward and backward, without weight gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GruScan:
         self._run()
 
     def _feed(self, inputs: torch.Tensor) -> None:
-        """Set what r and z [steps, rows, 2 * units] and n [steps, rows, units] have from the inputs and biases."""
+        """Set r and z [steps, rows, 2 * units] and n [steps, rows, units] to their parts from inputs and biases."""
         cut, weights = 2 * self.units, self.weights
         both = weights.both_biases()
         of_new = None if weights.b_ih is None else weights.b_ih[cut:]
@@ -53,7 +53,9 @@ class GruScan:
             torch.lerp(new, before, update, out=states[step + 1])
 
     def _slopes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return d gates / d state: of n by inputs [steps, rows, units], of all by states [.., 3, units]."""
+        """Return the derivatives of the state by the gates' inputs: for n on the side of the inputs
+        [steps, rows, units], and for r, z, n on the side of the states [steps, rows, 3, units].
+        """
         reset, update = self.reset_update[..., : self.units], self.reset_update[..., self.units :]
         slopes = self.new.new_empty(*self.new.shape[:2], 3, self.units)
         of_new = tanh_slope(1 - update, self.new)

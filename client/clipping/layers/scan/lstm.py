@@ -1,4 +1,4 @@
-"""The time loop of nn.LSTM, forwards and back, without a weight gradient in it."""
+"""The time loop of nn.LSTM, forward and backward, without weight gradients."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class LstmScan:
             torch.mul(o[step], torch.tanh(cell, out=tanh_cells[step]), out=states[step + 1])
 
     def _slopes(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return d (i, f, g) / d cell [steps, rows, 3, units], d o / d state and d cell / d state [.., units]."""
+        """Return the derivatives of the cell by the inputs of i, f, g [steps, rows, 3, units], of the state by the
+        input of o [steps, rows, units], and of the state by the cell [steps, rows, units].
+        """
         i, f, g, o = self.gates.unbind(2)
         of_cell = torch.empty_like(self.gates[:, :, :3])
         sigmoid_slope(g, i, out=of_cell[:, :, 0])
@@ -55,7 +57,7 @@ class LstmScan:
 
     @property
     def ends(self) -> list[torch.Tensor]:
-        """Return the last state and cells."""
+        """The last states and cells."""
         return [self.states[-1], self.all_cells[-1]]
 
     def gate_gradients(self, upstream: torch.Tensor | None, of_ends: Sequence[torch.Tensor | None]) -> GateGradients:

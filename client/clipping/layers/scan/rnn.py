@@ -1,4 +1,4 @@
-"""The time loop of nn.RNN, forwards and back, without a weight gradient in it."""
+"""The time loop of nn.RNN, forward and backward, without weight gradients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TanhScan:
             before = state.relu_() if self.relu else state.tanh_()
 
     def _feed(self, inputs: torch.Tensor) -> None:
-        """Write W_ih x_t and the biases of every step to where its state will be."""
+        """Write W_ih x_t plus the biases of every step to the place of its state."""
         bias, into = self.weights.both_biases(), self.states[1:].flatten(0, 1)
         if bias is None:
             torch.mm(inputs.flatten(0, 1), self.weights.w_ih.t(), out=into)
@@ -57,28 +57,28 @@ class TanhScan:
         else:
             *others, last = totals.unbind()
             for before, slope in zip(reversed(others), reversed(slopes.unbind()), strict=True):
-                before.addmm_(last.mul_(slope), w_hh)  # the gradient of a state becomes that of its gate
+                before.addmm_(last.mul_(slope), w_hh)  # a state's gradient becomes its gate's gradient
                 last = before
         gates = totals[1:]
         return GateGradients(gates, gates, [totals[0]])
 
 
 class ReluScan(TanhScan):
-    """The same with ReLU in place of tanh."""
+    """The time loop of `TanhScan` with ReLU instead of tanh."""
 
     relu = True
 
 
 def _is_small(states: torch.Tensor) -> bool:
-    """Return whether numpy runs the loop over states [steps, rows, units], by their shape, dtype and device alone."""
+    """Return whether numpy runs the loop over states [steps, rows, units]; shape, dtype and device decide."""
     few = states[0].numel() * states.shape[2] <= SMALL_PRODUCT
     return few and states.device.type == "cpu" and states.dtype in (torch.float32, torch.float64)
 
 
 @np.errstate(all="ignore")
 def _run(states: np.ndarray, recurrent: np.ndarray, relu: bool) -> None:
-    """Turn W_ih x_t and the biases of every step into its state, in place."""
-    dot, add, tanh = np.dot, np.add, np.tanh  # calls are so short that looking these up would show
+    """Replace W_ih x_t plus the biases of every step by its state, in place."""
+    dot, add, tanh = np.dot, np.add, np.tanh  # local names, because attribute look-ups would slow such short calls
     moved, (before, *steps) = np.empty_like(states[0]), states
     for state in steps:
         dot(before, recurrent, moved)
@@ -88,7 +88,7 @@ def _run(states: np.ndarray, recurrent: np.ndarray, relu: bool) -> None:
 
 @np.errstate(all="ignore")
 def _run_back(totals: np.ndarray, slopes: np.ndarray, w_hh: np.ndarray, alone: bool) -> None:
-    """Turn the states' gradients into the gates', in place; `alone` if only the last has one from outside."""
+    """Replace the states' gradients by the gates', in place; `alone` if only the last has an outside gradient."""
     dot, add, multiply = np.dot, np.add, np.multiply
     moved, (*others, last) = np.empty_like(totals[0]), totals
     for before, slope in zip(reversed(others), reversed(slopes), strict=True):
