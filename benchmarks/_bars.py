@@ -1,4 +1,4 @@
-"""How every benchmark speaks: a table for people, and with --json one last line for machines."""
+"""The output of every benchmark: a table, and with --json one last line of JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure and the limit it is held to; `at_least` says on which side it must lie."""
+    """A figure and its limit: an upper limit, or a lower one with `at_least`."""
 
     name: str
     value: float
@@ -23,7 +23,7 @@ class Bar:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure keeps to its limit."""
+        """Whether the figure meets its limit."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -38,14 +38,14 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 def options_of(parser: argparse.ArgumentParser, **quick: object) -> argparse.Namespace:
-    """Return the options that were given; with --quick, those that were not given are those named here."""
+    """Return the command line's options. With --quick, the values named here are the defaults."""
     if parser.parse_known_args()[0].quick:
         parser.set_defaults(**quick)
     return parser.parse_args()
 
 
 def show(rows: Sequence[Mapping[str, object]], bars: Sequence[Bar], options: argparse.Namespace) -> None:
-    """Print the rows and the bars, with --json also as one last line; with --quick no bar is judged.
+    """Print the rows and the bars, with --json also as one last line. With --quick no bar is judged.
 
     Raises:
         SystemExit: a figure could not be measured.

@@ -1,4 +1,4 @@
-"""One training step of a network in each way: torch's own without privacy, bract's, and those of Opacus."""
+"""One training step of a network by each method: torch without privacy, bract, and the modes of Opacus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bract.privacy.noise.gaussian import gaussian
 
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
 GRID = 2.0**-30
-"""Clip norms in a step of the grid that plans put noise on."""
+"""The step, in clip norms, of the grid on which plans add noise."""
 
 MODES = ("hooks", "functorch", "ew", "ghost")
 
@@ -35,7 +35,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its records, and what is asked of our step at the judged batch, over torch's and Opacus' best."""
+    """A network, its records, and the limits on our step's time, relative to torch and Opacus, at one batch size."""
 
     name: str
     shape: tuple[int, ...]
@@ -57,7 +57,7 @@ CASES = {
 
 
 def batch(case: Case, count: int, device: str) -> Records:
-    """Return random records: numbers with one class each, or runs of tokens as common as words are (Zipf)."""
+    """Return random records: numbers with one class each, or sequences of tokens with a Zipf distribution."""
     random = np.random.default_rng(0)
     if len(case.shape) == 1:
         ranks = random.zipf(1.1, (count, case.shape[0] + 1)) % case.classes
@@ -68,17 +68,17 @@ def batch(case: Case, count: int, device: str) -> Records:
 
 
 def network(case: Case, device: str) -> nn.Module:
-    """Return the network, the same start each time."""
+    """Return the network, with the same initial parameters each time."""
     return build(case.name, case.shape, case.classes, seed=0).to(device)
 
 
 def mean_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return torch's mean cross entropy, over all places where a record has several."""
+    """Return torch's mean cross entropy, over all positions of a record."""
     return nn.functional.cross_entropy(outputs.movedim(-1, 1), labels)
 
 
 def plain(case: Case, records: Records, device: str) -> Step:
-    """Return torch's step as users write it, without privacy."""
+    """Return torch's step without privacy, as users write it."""
     model = network(case, device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
 
@@ -91,12 +91,12 @@ def plain(case: Case, records: Records, device: str) -> Step:
 
 
 def together_of(case: Case) -> int:
-    """Return for how many steps noise is made at once, as a device does for its local steps."""
+    """Return the number of steps whose noise is drawn at once, as a device does for its local steps."""
     return max(1, BLOCK // sum(p.numel() for p in network(case, "cpu").parameters()))
 
 
 def noise_of(case: Case) -> Callable[[], np.ndarray]:
-    """Return a function to a step's noise in steps of the grid, from a fresh cipher key."""
+    """Return a function that returns one step's noise, in grid steps, from a fresh cipher key."""
     count, together = sum(p.numel() for p in network(case, "cpu").parameters()), together_of(case)
 
     def made() -> Iterator[np.ndarray]:
@@ -108,21 +108,21 @@ def noise_of(case: Case) -> Callable[[], np.ndarray]:
 
 
 def rows_of(records: Records, device: str) -> int:
-    """Return how many records our engine takes at a time: by the batch size, as a plan has it."""
+    """Return the number of records in a pass of our engine, from the batch size, as in a plan."""
     if device == "cuda":
         return len(records)
     return next((rows for rows in (32, 64) if len(records) <= rows), 128)
 
 
 def bract_sum(case: Case, records: Records, device: str) -> Step:
-    """Return our clipped sum alone, as a device makes it."""
+    """Return our clipped sum alone, as a device computes it."""
     loss = objective_of(case.name, case.shape).loss
     engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
     return lambda: engine.clipped_sum(records)
 
 
 def bract(case: Case, records: Records, device: str) -> Step:
-    """Return our step: clip, noise from a cipher's keystream, update of the parameters, which lie side by side."""
+    """Return our step: clip, add noise from a cipher's keystream, update the parameters, which share one tensor."""
     loss = objective_of(case.name, case.shape).loss
     engine = make_engine(network(case, device), CLIP, loss, rows=rows_of(records, device))
     noise, parameters = noise_of(case), list(engine.model.parameters())
@@ -143,7 +143,7 @@ def bract(case: Case, records: Records, device: str) -> Step:
 
 
 def opacus(mode: str, case: Case, records: Records, device: str) -> Step:
-    """Return Opacus' step of a grad sample mode, with its usual noise from torch's generator."""
+    """Return Opacus' step in one grad sample mode, with its default noise from torch's generator."""
     model = replaceable(network(case, "cpu")).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     loader = DataLoader(TensorDataset(records.features, records.labels), batch_size=len(records))
@@ -173,7 +173,7 @@ def replaceable(model: nn.Module) -> nn.Module:
 
 def make_step(method: str, case: Case, count: int, device: str = "cpu") -> Step:
     """Return a step of "plain", "bract", "sum" (ours without noise and update) or an Opacus mode, tried once."""
-    warnings.simplefilter("ignore")  # Opacus' of its generator and of hooks
+    warnings.simplefilter("ignore")  # Opacus warns about its generator and about hooks
     records = batch(case, count, device)
     makers: dict[str, Callable[..., Step]] = {"plain": plain, "bract": bract, "sum": bract_sum}
     step = makers[method](case, records, device) if method in makers else opacus(method, case, records, device)

@@ -1,4 +1,4 @@
-"""The peer of `utility.py`: DP-SGD by Opacus on the pooled records, as its users run it."""
+"""The comparison for `utility.py`: DP-SGD by Opacus on the pooled records, as its users run it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bract.simulations.study import Study
 def pooled_accuracy(study: Study, seed: int) -> tuple[float, float]:
     """Return the test accuracy and the noise multiplier of Opacus with the study's data, model, steps and epsilon.
 
-    Learning rate, sampling rate, divisor and average of models are the study's too; Opacus calibrates the noise.
+    Learning rate, sampling rate, divisor and model averaging are the study's too. Opacus calibrates the noise.
     """
     p, t = study.privacy, study.training
     population = make_population(study, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Our side of `secagg.py`: a cohort of devices and their server, each at the step that is timed."""
+"""Our side of `secagg.py`: a cohort of devices and their server, prepared for the steps that are timed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUND = 1
 
 
 def make(devices: int) -> Mechanism:
-    """Return the mechanism of a sum under masks in a ring of 16 bits; half of the devices and one open a secret."""
+    """Return the mechanism of a masked sum in a ring of 16 bits. More than half of the devices open a secret."""
     plan = make_plan(
         {
             "data": {"clients": devices},
@@ -44,17 +44,17 @@ def make(devices: int) -> Mechanism:
 
 
 class Forgetful(MemoryJournal):
-    """The journal of a device that is made to do its steps over and over."""
+    """A journal that records nothing, so that a device can repeat its steps."""
 
     def first(self, steps: Iterable[bytes]) -> None:
-        """Note nothing."""
+        """Record nothing."""
 
     def answer(self, step: bytes, request: bytes) -> None:
         """Note nothing."""
 
 
 class Bract:
-    """The devices have shared their keys; the server knows their boxes and, once `open` was called, their shares."""
+    """Devices that have shared their keys, and their server, which has their boxes and later their shares."""
 
     def __init__(self, devices: int, update: NDArray[np.float32]) -> None:
         self.mechanism, self.update = make(devices), update
@@ -76,7 +76,7 @@ class Bract:
         return [SecureRound(session, self.mechanism, who, roster, Forgetful(), RecordDict()) for who in identities]
 
     def client_step(self) -> bytes:
-        """Return the first device's masked vector as it is sent: agree on keys, quantise, encode, mask."""
+        """Return the first device's masked vector as sent: agree on keys, quantise, encode, mask."""
         seat, session = self.seats[0], self.cohort.session
         own = RoundSecrets(Keypair(seat["mask"]), seat["own"], Keypair(seat["channel"]))
         peers = [Peer(card) for card in self.cohort.cards[1:]]
@@ -85,7 +85,7 @@ class Bract:
         )
 
     def client_message(self, position: int = 0) -> bytes:
-        """Return the same of any device, by all that it does for it: digest the model and open the boxes first."""
+        """Return any device's masked vector by its whole step: also digest the model and open the boxes."""
         return self._vector(self.join(position))
 
     def join(self, position: int) -> list[Mask]:
@@ -101,7 +101,7 @@ class Bract:
         return Contribution(quantize(self.update, self.mechanism.grid_step, self.mechanism.bound))
 
     def opened(self, survivors: list[int]) -> dict[int, bytes]:
-        """Return what these survivors open, after all devices have joined."""
+        """Return the shares that these survivors open, after all devices have joined."""
         for position in range(len(self.rounds)):
             self.join(position)
         bits = to_bits(survivors, len(self.rounds))
@@ -109,7 +109,7 @@ class Bract:
         return {position: self.rounds[position].unmask(bits, signed)[0] for position in survivors}
 
     def prepare_server(self) -> None:
-        """Have the shares opened that the server's steps need."""
+        """Collect the opened shares that the server's steps need."""
         everyone = list(range(len(self.rounds)))
         self.all_opened, self.most_opened = self.opened(everyone), self.opened(everyone[1:])
 
@@ -119,13 +119,13 @@ class Bract:
         self.total += read_update("uint64", (words,), "bract.raw", data, words)
 
     def survivors(self) -> None:
-        """Do all that the server does in a round in which nobody dropped out: one survivor's work for each device."""
+        """Do the server's whole work in a round without dropouts: one survivor's work for each device."""
         for _ in self.rounds:
             self.fold(self.sent)
         unmasking.unmask(self.total, self.cohort, self.all_opened, range(len(self.rounds)), self.model)
 
     def dropout(self) -> None:
-        """Do what the server does for the first device, which dropped out."""
+        """Do the server's work for the first device, which dropped out."""
         cohort, alive = self.cohort, set(range(1, len(self.rounds)))
         card, opening = cohort.cards[0], unmasking.Opening(cohort, self.most_opened)
         secret = opening.secret(0, "mask", lambda secret: unmasking._is_mask(secret, card))
@@ -133,7 +133,7 @@ class Bract:
         add_masks(self.total, masks)
 
     def check(self) -> None:
-        """Sum a whole round whose first device drops out.
+        """Sum a whole round in which the first device drops out.
 
         Raises:
             ValueError: the sum is not exact.
@@ -151,6 +151,6 @@ class Bract:
             raise ValueError("our sum is not exact")
 
     def upload(self) -> int:
-        """Return the bytes that a device sends in a round: words, card, boxes, shares, and a signature if it must."""
+        """Return the number of bytes that a device sends in a round: words, card, boxes, shares and a signature."""
         parts = [self.sent, self.cohort.boxes[0], self.all_opened[0]]
         return sum(map(len, parts)) + card_bytes(hybrid=False) + SIGNATURE_BYTES

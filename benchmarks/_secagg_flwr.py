@@ -1,4 +1,4 @@
-"""flwr's side of `secagg.py`: the functions of its SecAgg+ mod and workflow, in the order that those call them."""
+"""flwr's side of `secagg.py`: the functions of its SecAgg+ mod and workflow, called in the same order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLES, MOST_EXAMPLES, CLIP = 100, 1000.0, 8.0
 
 
 class Flwr:
-    """The nodes 0, 1, ... have shared their keys; a node is its mod's own state."""
+    """The nodes 0, 1, ..., which have shared their keys. Each node is the state of flwr's mod."""
 
     def __init__(self, devices: int, threshold: int, modulus: int, update: NDArray[np.float32]) -> None:
         self.threshold, self.modulus, self.update = threshold, modulus, update
@@ -55,7 +55,7 @@ class Flwr:
         self.sent = self.client_message()
 
     def client_step(self) -> list[bytes]:
-        """Return the first node's masked vector as it is sent: agree on keys, quantise, mask."""
+        """Return the first node's masked vector as sent: agree on keys, quantise, mask."""
         state, weight = self.nodes[0], self.weight
         parameters = parameters_multiply([self.update], weight / state.target_range)
         masked = factor_combine(weight, quantize(parameters, CLIP, state.target_range))
@@ -67,7 +67,7 @@ class Flwr:
         return [ndarray_to_bytes(part) for part in parameters_mod(masked, self.modulus)]
 
     def client_message(self, node: int = 0) -> list[bytes]:
-        """Return the same of any node, by all that it does for it: open the boxes first."""
+        """Return any node's masked vector by its whole step: open the boxes, then as `client_step`."""
         sources = [source for source in range(len(self.nodes)) if source != node]
         boxes = [self.boxes[source][node] for source in sources]
         configs = ConfigRecord({Key.CIPHERTEXT_LIST: boxes, Key.SOURCE_LIST: sources})
@@ -75,13 +75,13 @@ class Flwr:
         return done[Key.MASKED_PARAMETERS]
 
     def prepare_server(self) -> None:
-        """Have as many nodes as the threshold open their boxes, and take their shares."""
+        """Let as many nodes as the threshold open their boxes, and collect their shares."""
         for node in range(1, self.threshold + 1):
             self.client_message(node)
         self.own, self.key = self.shares(0)
 
     def shares(self, owner: int) -> tuple[list[bytes], list[bytes]]:
-        """Return just enough shares of a node's own seed, and of its key. (The workflow would combine all it has.)"""
+        """Return just enough shares of a node's own seed and of its key. (flwr's workflow combines all shares.)"""
         holders = [state for state in self.nodes if owner in state.rd_seed_share_dict][-self.threshold :]
         return [s.rd_seed_share_dict[owner] for s in holders], [s.sk1_share_dict[owner] for s in holders]
 
@@ -90,17 +90,17 @@ class Flwr:
         self.total = parameters_addition(self.total, [bytes_to_ndarray(data) for data in sent])
 
     def survivor(self) -> None:
-        """Do what the server does for one survivor."""
+        """Do the server's work for one survivor."""
         self.fold(self.sent)
         self.take_own_mask(self.own)
 
     def take_own_mask(self, shares: list[bytes]) -> None:
-        """Take the own mask of a survivor off the sum."""
+        """Subtract a survivor's own mask from the sum."""
         mask = pseudo_rand_gen(combine_shares(shares), self.modulus, get_parameters_shape(self.total))
         self.total = parameters_subtraction(self.total, mask)
 
     def dropout(self) -> None:
-        """Do what the server does for the first node, which dropped out."""
+        """Do the server's work for the first node, which dropped out."""
         secret = combine_shares(self.key)
         for other in range(1, len(self.nodes)):
             key = generate_shared_key(bytes_to_private_key(secret), bytes_to_public_key(self.keys[str(other)][0]))
@@ -108,7 +108,7 @@ class Flwr:
             self.total = parameters_subtraction(self.total, mask)
 
     def check(self) -> None:
-        """Sum a whole round whose first node drops out.
+        """Sum a whole round in which the first node drops out.
 
         Raises:
             ValueError: the sum of the weights is not exact.

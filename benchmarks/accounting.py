@@ -1,4 +1,4 @@
-"""Our epsilon beside Opacus' three accountants, over 20 settings: how tight, how long."""
+"""Our epsilon against Opacus' three accountants in 20 settings: tightness and time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bract.privacy.accounting.accountant import epsilon
 
 DELTA = 1e-5
 PRV_ERROR = 1e-3
-"""How exactly the PRV accountant is asked: its default, 0.01, is 5 % of the least epsilon here."""
+"""The allowed error of the PRV accountant's epsilon. Its default, 0.01, is 5 % of the least epsilon here."""
 SETTINGS = [
     (rate, noise, steps)
     for rate, steps in [(0.01, 500), (0.01, 5000), (0.05, 100), (0.05, 1000), (0.25, 60)]
@@ -33,7 +33,7 @@ def opacus(kind: type, rate: float, noise: float, steps: int) -> tuple[float, fl
 
 
 def ours(rate: float, noise: float, steps: int) -> tuple[float, float]:
-    """Return (epsilon, seconds) of our figure, nothing cached."""
+    """Return (epsilon, seconds) of our accountant, without a cache."""
     event = Composed(PoissonSampled(rate, Gaussian(noise)), steps)
     began = time.perf_counter()
     return epsilon(event, DELTA), time.perf_counter() - began

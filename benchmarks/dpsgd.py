@@ -1,11 +1,11 @@
-"""A private training step beside torch's own step without privacy and beside the modes of Opacus.
+"""A private training step against torch's step without privacy and against the modes of Opacus.
 
-All steps of a network run in turn in one process, on one thread, under one allocator setting (glibc keeps freed
-memory, as `bract simulate` has it); times are the process's processor time, on a GPU the clock's, and ratios medians
-over turns of the two methods' in one turn: a shared machine has fast and slow minutes.
-A turn is as many steps as bract makes the noise of at once: one, but of a small network some. Bract's noise comes
-from a cipher's keystream, Opacus' from torch's generator. Memory is what a step adds to the peak of a fresh process;
-on a GPU, to that of the GPU's memory.
+All methods run in turn in one process, on one thread, under one allocator setting (glibc keeps freed memory, as in
+`bract simulate`). Times are processor time, on a GPU wall-clock time. A ratio is taken within one turn, and the
+median over turns is reported, because a shared machine has fast and slow minutes. In one turn each method runs as
+many steps as bract draws noise for at once: one step, or several for a small network. Bract's noise comes from a
+cipher's keystream, Opacus' noise from torch's generator. Memory is the increase of a fresh process's peak by one
+step; on a GPU, the increase of the GPU's peak.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bract.simulations import machine
 
 BATCHES = (32, 128, 512)
 SMALL = {"cnn": (1, 10, 10), "rnn": (2, 2)}
-"""Networks that load the libraries before memory is measured, and on how small records."""
+"""Networks, with the shape of their small records, that load the libraries before memory is measured."""
 MEASURED = ("plain", "bract", "hooks")
 """Methods whose memory is measured."""
 
@@ -35,7 +35,7 @@ Row = dict[str, int | float | str]
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Return how long the processor, or the GPU, works on it."""
+    """Return the time of `work` in seconds: processor time, on a GPU wall-clock time."""
     if device == "cpu":
         began = time.process_time()
         work()
@@ -48,7 +48,7 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def steps_of(case: Case, count: int, device: str) -> dict[str, Step]:
-    """Return the steps that run, by method."""
+    """Return the steps of the methods that can train the network, by method."""
     steps = {}
     for method in ("plain", "bract", "sum", *MODES):
         try:
@@ -59,7 +59,7 @@ def steps_of(case: Case, count: int, device: str) -> dict[str, Step]:
 
 
 def times(case: Case, count: int, repeats: int, device: str) -> dict[str, list[float]]:
-    """Return the seconds of each method's step, and of our noise alone, in every turn."""
+    """Return the seconds of each method's step, and of our noise alone, for every turn."""
     steps, together = {**steps_of(case, count, device), "noise": noise_of(case)}, together_of(case)
     taken: dict[str, list[float]] = {method: [] for method in steps}
     for turn in range(repeats):
@@ -72,14 +72,14 @@ def times(case: Case, count: int, repeats: int, device: str) -> dict[str, list[f
 
 
 def ratio(taken: dict[str, list[float]], method: str, other: str) -> float:
-    """Return how long a method takes, the other taking one: the median over turns. Not a number if it failed."""
+    """Return the time of a method divided by the time of another, median over turns; NaN if the method failed."""
     if method not in taken:
         return float("nan")
     return statistics.median(a / b for a, b in zip(taken[method], taken[other], strict=True))
 
 
 def added_memory(method: str, case: Case, count: int, device: str) -> float:
-    """Return by how many MB steps of a method raise the peak; not a number if they fail."""
+    """Return by how many MB a method's step raises the peak of memory; NaN if it fails."""
     if device == "cuda":
         return _added_on_gpu(method, case, count)
     words = [sys.executable, __file__, "--memory", method, case.name, str(count)]
@@ -99,7 +99,7 @@ def _added_on_gpu(method: str, case: Case, count: int) -> float:
 
 
 def print_memory(method: str, case: Case, count: int) -> None:
-    """Print what `added_memory` reads; steps of the least networks come before, which load the libraries."""
+    """Print the figure that `added_memory` reads. Steps of small networks run first, to load the libraries."""
     for name, small in SMALL.items():
         make_step(method, replace(CASES[name], shape=small), 1)
     before = _peak()
@@ -109,7 +109,7 @@ def print_memory(method: str, case: Case, count: int) -> None:
 
 
 def _peak() -> float:
-    """Return the most memory that this process ever held, in MB, as Linux tells it."""
+    """Return the peak of this process's memory in MB, as Linux reports it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
@@ -140,7 +140,7 @@ def measure(case: Case, options: argparse.Namespace) -> tuple[list[Row], list[Ba
 
 
 def main() -> None:
-    """Compare each network at each batch size; the bars are for one."""
+    """Compare each network at each batch size. Only one batch size is judged against the bars."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--repeats", type=int, default=15, help="turns of each method")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)

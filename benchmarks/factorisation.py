@@ -1,4 +1,4 @@
-"""Noise in the model under banded factorisations, against independent noise of the same cost: how much, how fast."""
+"""Noise in the model under banded factorisations, against independent noise of the same cost: size and time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STD = 2.0**20
 
 
 def ratio(c: np.ndarray, rounds: int, momentum: float = 0.0, restarts: int = 0) -> float:
-    """Return the root mean square error over all rounds, over that of independent noise.
+    """Return the root mean square error over all rounds, divided by the error of independent noise.
 
-    `restarts` times (without momentum), evenly spread, noise is started afresh: what is in the model then stays.
+    The noise restarts `restarts` times at even distances (without momentum). Noise in the model by then stays.
     """
     starts = [i * rounds // (restarts + 1) for i in range(restarts + 2)]
     variances, before = [], 0.0
@@ -51,7 +51,7 @@ def row(rounds: int, bands: int) -> dict[str, object]:
 
 
 def draw_seconds(bands: int, parameters: int) -> float:
-    """Return the least time of a round's noise for so many parameters, once all bands are filled."""
+    """Return the least time, in seconds, to draw a round's noise once all bands are filled."""
     state, keystream, times = Correlation(whole_weights(coefficients(1000, bands), STD)), Keystream(bytes(32)), []
     for number in range(bands + 3):
         began = time.perf_counter()

@@ -23,7 +23,7 @@ LIMITS = {
 
 
 def accuracies(name: str, seeds: range, settings: list[str]) -> list[dict[str, object]]:
-    """Return a row for each seed."""
+    """Return one row for each seed."""
     plan = Path(str(files("bract.simulations.experiments") / f"{name}.toml"))
     rows = []
     for seed in seeds:
@@ -39,7 +39,7 @@ def accuracies(name: str, seeds: range, settings: list[str]) -> list[dict[str, o
 
 
 def main() -> None:
-    """Run the plans, three seeds each."""
+    """Run each plan with every seed."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plan", action="append", choices=list(LIMITS), help="only this plan")

@@ -1,9 +1,9 @@
-"""What every documented network learns, with privacy and without, over seeds: the table of docs/models.md.
+"""The accuracy of every documented network, with privacy and without, over seeds: the table of docs/models.md.
 
-Each plan takes about a minute of one core. With privacy a record is protected under epsilon 8 by noise that a trusted
-server adds; without, nothing is clipped or noised. Every run that ends is a line of JSON, and at the end comes the
-table: the figure that networks of the task are compared by, its mean over the seeds, and from least to most.
-`--set data.path=FOLDER` or $BRACT_DATA says where Fashion-MNIST and the plays lie.
+Each plan takes about a minute of one core. With privacy, records are protected at epsilon 8 by central noise; without
+privacy, nothing is clipped or noised. Every finished run prints one line of JSON. At the end the table gives, for
+each network, its task's figure: the mean over seeds, the least and the largest value. `--set data.path=FOLDER` or
+$BRACT_DATA gives the folder of Fashion-MNIST and the plays.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ PLANS: dict[str, Plans] = {
     "gru-lm": ((*PLAYS, *ADAM, "server.learning_rate=0.004"), ()),
     "attention-on-tokens": ((*PLAYS, *ADAM, "model.name=attention"), ()),
 }
-"""Name of a row, as a rule its network's, to the settings of its plan, and those that differ without privacy."""
+"""For each row, usually named for its network: the plan's settings, and the settings that differ without privacy."""
 
 
 def study_of(row: str, private: bool, settings: Sequence[str]) -> Study:
-    """Return the study of a row; settings override its own."""
+    """Return the study of a row. `settings` override its own."""
     own, unprotected = PLANS[row]
     free = () if private else (*unprotected, "privacy.unit=none")
     return make_study(override({}, [*COMMON, f"model.name={row}", *own, *free, *settings]), row)
 
 
 def measure(row: str, private: bool, seed: int, settings: Sequence[str]) -> dict[str, object]:
-    """Return what one training came to, or the error that ended it."""
+    """Return the result of one training, or the error that ended it."""
     machine.settle()
     about: dict[str, object] = {"row": row, "private": private, "seed": seed}
     try:
@@ -116,7 +116,7 @@ def measure(row: str, private: bool, seed: int, settings: Sequence[str]) -> dict
 
 
 def summary(rows: Sequence[str], found: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
-    """Return a line a row: its figure without and with privacy."""
+    """Return one line for each row: its figure without and with privacy."""
     lines = []
     for row in rows:
         runs = [run for run in found if run["row"] == row and "error" not in run]
@@ -139,7 +139,7 @@ def _figure(scores: Sequence[Score]) -> str:
 
 
 def main() -> None:
-    """Train every network in as many processes as asked for, and print means and spreads over the seeds."""
+    """Train every network, in `--jobs` processes, and print means and ranges over the seeds."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--models", nargs="+", choices=list(PLANS), default=list(PLANS), help="only these rows")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,8 +1,8 @@
-"""Skellam and Gaussian noise, exact and from a keystream, beside numpy's generators: time a sample.
+"""The time of a sample of our exact Skellam and Gaussian noise from a keystream, against numpy's generators.
 
-Both sides make a million numbers at a time and take turns; times are medians of the thread's processor time, which
-other programs on the machine do not add to. numpy's numbers come from a generator that is no cipher and through
-floating point, so it is the peer in speed only. The tables of a variance are made once and kept: a column of its own.
+Both sides draw a million samples at a time and take turns. Times are medians of the thread's processor time, which
+excludes other programs. numpy's generator is not a cipher and uses floating point, so only its speed is compared. The
+look-up tables of a variance are built once and cached; their time is a column of its own.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from bract.privacy.noise import skellam
 STDS = (5, 50, 150, 350, 1000)
 JUDGED = (50, 150, 350)
 WIDE = (2.0**10, 2.0**14, 2.0**20, 2.0**30)
-"""Standard deviations of Gaussian noise. A plan's is its noise multiplier times 2^30 on the finest grid."""
+"""Standard deviations of Gaussian noise, in steps. On the finest grid a plan has its noise multiplier times 2^30."""
 
 Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long the processor works on it."""
+    """Return the processor time of `work` in seconds."""
     began = time.thread_time()
     work()
     return time.thread_time() - began
 
 
 def as_row(name: str, count: int, mine: list[float], other: list[float], table: float) -> Row:
-    """Return the row of a law from both sides' seconds and those that its tables took."""
+    """Return the row of one distribution, from our seconds, numpy's seconds, and the seconds to build our tables."""
     ours, theirs = (1e9 * statistics.median(times) / count for times in (mine, other))
     return {"law": name, "bract ns": ours, "numpy ns": theirs, "1 /": theirs / ours, "table ms": 1e3 * table}
 
 
 def compare_skellam(std: int, count: int, repeats: int) -> Row:
-    """Return the row of one standard deviation: numpy makes it from two Poisson numbers."""
+    """Return the row of one standard deviation. numpy's Skellam sample is a difference of two Poisson samples."""
     variance = float(std**2)
     keystream, generator = Keystream(secrets.token_bytes(32)), np.random.default_rng()
     skellam.tabulate.cache_clear()
@@ -58,7 +58,7 @@ def compare_skellam(std: int, count: int, repeats: int) -> Row:
 
 
 def compare_gaussian(std: float, count: int, repeats: int) -> Row:
-    """Return the row of one standard deviation: numpy's ziggurat, rounded."""
+    """Return the row of one standard deviation. numpy's sample is a rounded normal sample (ziggurat)."""
     keystream, generator = Keystream(secrets.token_bytes(32)), np.random.default_rng()
     noise.tabulate.cache_clear()
     table = seconds(lambda: noise.gaussian(std, 0, keystream))
@@ -73,7 +73,7 @@ def compare_gaussian(std: float, count: int, repeats: int) -> Row:
 
 
 def main() -> None:
-    """Compare at each standard deviation; Skellam's bar is for those that plans lead to."""
+    """Compare at each standard deviation. Skellam's bars are for the standard deviations of usual plans."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--count", type=float, default=1e6, help="numbers made at a time")
     parser.add_argument("--repeats", type=int, default=21, help="turns of each side")

@@ -1,7 +1,8 @@
-"""How long a device takes over a round with and without one record more: a clock beside it should tell neither.
+"""A device's time for a round with and without one more record: an observer's clock should not distinguish them.
 
-Both devices train the same plan in turn; the second has a record more, or one whose label the plan does not know, or
-one whose numbers are not finite. A gap is the difference of their median times, in units of the spread of one.
+Both devices train the same plan in turn. The second one has one more record: a usual one, one with a label outside
+the plan, or one with values that are not finite. A gap is the difference of the median times, divided by the spread
+of the first device's times.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CASES: tuple[tuple[str, list[int], str, str], ...] = (
 
 
 def plan_of(name: str, shape: list[int], unit: str, engine: str) -> Plan:
-    """Return a plan of one device, with a batch size as its file has it."""
+    """Return a plan of one device, with a batch size that fits its number of records."""
     rate = 1.0 if unit == "client" else 0.2
     tables: dict[str, dict[str, Any]] = {
         "data": {"shape": shape, "classes": 10, "clients": 1},
@@ -51,14 +52,14 @@ def plan_of(name: str, shape: list[int], unit: str, engine: str) -> Plan:
 
 
 def people(shape: list[int], count: int) -> Records:
-    """Return so many random records."""
+    """Return `count` random records."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(count, *shape, generator=generator)
     return Records(features.to(torch_device()), (torch.arange(count) % 10).to(torch_device()))
 
 
 def neighbours(shape: list[int]) -> dict[str, Records]:
-    """Return a device's records, and the same with one more of each kind."""
+    """Return a device's records, and for each kind of record the same records with one more."""
     made = {"none": people(shape, RECORDS)} | {
         kind: people(shape, RECORDS + 1) for kind in ("one more", "unknown label", "not finite")
     }
@@ -68,7 +69,7 @@ def neighbours(shape: list[int]) -> dict[str, Records]:
 
 
 def timed(plan: Plan, records: Records, parameters: np.ndarray) -> float:
-    """Return the seconds of a round, from the file to the vector."""
+    """Return the seconds of a round, from the records to the contribution."""
     began = time.perf_counter()
     task = Task(mechanism_of(plan), parameters, fitting(records, plan), SystemEntropy().keystream)
     contribution(task)
@@ -76,7 +77,7 @@ def timed(plan: Plan, records: Records, parameters: np.ndarray) -> float:
 
 
 def gaps(plan: Plan, repeats: int) -> dict[str, float]:
-    """Return for each kind of record how far the median time moves, in spreads of the time without one."""
+    """Return, for each kind of record, the change of the median time, in spreads of the time without that record."""
     parameters = read_flat(build(plan.model.name, plan.data.shape, plan.data.classes, seed=0))
     made, times = neighbours(list(plan.data.shape)), dict[str, list[float]]()
     for _ in range(repeats):
@@ -88,7 +89,7 @@ def gaps(plan: Plan, repeats: int) -> dict[str, float]:
 
 
 def _spread(values: list[float]) -> float:
-    """Return half the distance of the outer quarters."""
+    """Return half of the interquartile range."""
     first, _, last = np.percentile(values, [25, 50, 75])
     return float(last - first) / 2
 

@@ -1,6 +1,6 @@
-"""What a simulated round costs beyond its gradients: LocalGrid, messages, sums, noise, ledger, checkpoint.
+"""The time of a simulated round beyond its gradients: LocalGrid, messages, sums, noise, ledger, checkpoint.
 
-The same gradients are made in a bare loop and in real rounds, in turn; the bar is the median ratio of the times.
+The same gradients are computed in a bare loop and in real rounds, in turn. The bar limits the median ratio of times.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ROUNDS = 4
 
 
 def study() -> Study:
-    """Return a plan of 11 clients with all their records in every step, so that both sides do the same work."""
+    """Return a plan of 11 clients that use all their records in every step, so that both sides do the same work."""
     privacy = {"sampling_rate": 1.0, "noise_multiplier": 10.0}
     tables = {"cohort": {"rounds": ROUNDS}, "privacy": privacy, "server": {"evaluate_every": ROUNDS}}
     return make_study(tables)
 
 
 def bare(plan: Study, population: Population) -> float:
-    """Return the seconds of the gradients of as many rounds, and nothing else."""
+    """Return the seconds of the gradients alone, for `ROUNDS` rounds."""
     began = time.perf_counter()
     for _ in range(ROUNDS):
         for client in range(population.clients):

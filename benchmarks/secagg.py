@@ -1,10 +1,10 @@
-"""Secure aggregation beside flwr's SecAgg+: what a device, a survivor and a dropout cost; keystream; upload.
+"""Secure aggregation against flwr's SecAgg+: the time of a device, a survivor and a dropout; keystream; upload.
 
-21 devices that are all neighbours (20 each), 11 shares open a secret, sums modulo 2^16. Both sides run their own
-functions: on a device all that lies between the trained update and the bytes to send, on the server all that one
-survivor or one dropout adds. Of a secret as many shares are combined as it takes, though flwr's workflow combines all
-that came; our server unmasks a round at once, so a survivor's time is a 21st of it. Both are checked to give the sum.
-Steps take turns; times are medians.
+There are 21 devices in a complete graph (20 neighbours each), 11 shares open a secret, and sums are modulo 2^16. Each
+library runs its own functions. On a device we time everything from the trained update to the bytes sent; on the
+server, the extra work for one survivor or one dropout. Only as many shares of a secret are combined as needed,
+although flwr's workflow combines all that it has. Our server unmasks a whole round at once, so a survivor's time is a
+21st of the round's. Both sums are checked. Steps take turns; times are medians.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Row = dict[str, int | float | str]
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long it takes."""
+    """Return the time of `work` in seconds."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def compare(dimension: int, check: bool) -> tuple[list[Row], Bract]:
-    """Return the rows of one dimension, and our side of it."""
+    """Return the rows of one dimension, and our devices and server."""
     update = np.random.default_rng(0).normal(size=dimension).astype(np.float32)
     ours, theirs = Bract(DEVICES, update), Flwr(DEVICES, THRESHOLD, MODULUS, update)
     if check:
@@ -60,13 +60,13 @@ def compare(dimension: int, check: bool) -> tuple[list[Row], Bract]:
 
 
 def row(dimension: int, name: str, mine: float, other: float) -> Row:
-    """Return what one step came to, from both sides' seconds."""
+    """Return the row of one step, from both sides' seconds."""
     figures = {"bract ms": 1e3 * mine, "flwr ms": 1e3 * other, "ratio": mine / other, "1 /": other / mine}
     return {"parameters": dimension, "step": name, **figures}
 
 
 def keystream_share(words: int, repeats: int = 40) -> float:
-    """Return the share of this machine's best AES-256 keystream that the mask step uses: both at their best."""
+    """Return the mask step's best rate of keystream, divided by this machine's best AES-256 rate."""
     vector = np.zeros(words, dtype=np.uint64)
     masks = [Mask(secrets.token_bytes(32), -1 if place % 2 else 1) for place in range(DEVICES)]
     best = used = 0.0
@@ -78,7 +78,7 @@ def keystream_share(words: int, repeats: int = 40) -> float:
 
 
 def keystream(kind: Callable[[bytes], object], size: int) -> float:
-    """Return the bytes a second of keystream that is made in pieces of one size, and thrown away."""
+    """Return the bytes per second of keystream that is generated in pieces of `size` bytes and discarded."""
     stream, blank, made = kind(secrets.token_bytes(32)), bytes(size), bytearray(size)
 
     def work() -> None:
@@ -89,7 +89,7 @@ def keystream(kind: Callable[[bytes], object], size: int) -> float:
 
 
 def judge(rows: list[Row], ours: Bract, dimension: int) -> list[Bar]:
-    """Return the bars, from the rows of the dimension that is judged."""
+    """Return the bars, from the rows of the judged dimension."""
     client, _, survivor, dropout = (float(row["ratio"]) for row in rows)
     upload = ours.upload()
     print(f"upload: {upload} bytes for {dimension} parameters, {upload - 2 * dimension} beside the words")
@@ -103,7 +103,7 @@ def judge(rows: list[Row], ours: Bract, dimension: int) -> list[Bar]:
 
 
 def main() -> None:
-    """Compare in each dimension; the bars are for a million parameters."""
+    """Compare in each dimension. Only a million parameters are judged against the bars."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--dims", type=float, nargs="+", default=[1e5, 1e6, 1e7], help="numbers of parameters")
     options = options_of(parser, dims=[1e3])

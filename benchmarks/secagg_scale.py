@@ -1,10 +1,10 @@
-"""A round of 1100 devices under masks, 110 of them gone once they shared their keys: exact, how long, how large?
+"""A masked round of 1100 devices, of which 110 drop out after they shared keys: exactness, time and memory.
 
-The server is the real `SecureSum` on a LocalGrid, the devices are the real ClientApp; only training is left out. The
-round stands in the middle of a run: the keys of the next one are prepared behind it. All devices live in one other
-process and take turns, so that what they keep does not count as the server's memory. The server has a process of its
-own for each row; its memory is that process's peak (VmHWM of Linux, set back before the round) above what it held
-when the round began: libraries, plan, model. Seconds are of the whole round; the two processes wait for each other.
+The server is the real `SecureSum` on a LocalGrid, and the devices are the real ClientApp; only training is left out.
+The round is in the middle of a run, so the keys of the next round are prepared with it. All devices run in turn in
+one other process, so that their memory does not count as the server's. The server has a new process for each row. Its
+memory is the process's peak (Linux' VmHWM, reset before the round) minus its memory at the start of the round
+(libraries, plan, model). Seconds are the time of the whole round, in which the two processes wait for each other.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from bract.server.aggregation.secure import SecureSum
 from bract.simulations.local_grid import FIRST_NODE, RUN_ID, LocalGrid, Work
 
 WITHSTOOD = [(1 / 3, 0.3), (0.05, 0.1)]
-"""The shares of colluders and of dropouts that the plans withstand; the first are the default."""
+"""The fractions of colluders and of dropouts that each plan withstands; the first pair is the default."""
 
 GONE = 0.1
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def make(devices: int, parameters: int, colluders: float, dropouts: float) -> Plan:
-    """Return a plan that sums all devices in each of its two rounds; its network has so many parameters."""
+    """Return a plan that sums all devices in each of its two rounds, for a network of `parameters` parameters."""
     return make_plan(
         {
             "data": {"clients": devices, "shape": [parameters - 1], "classes": 1},
@@ -62,13 +62,13 @@ def make(devices: int, parameters: int, colluders: float, dropouts: float) -> Pl
 
 
 def vector(node: int, plan: Plan, dimension: int) -> NDArray[np.int64]:
-    """Return what a node adds to the sum."""
+    """Return a node's contribution to the sum."""
     bound = mechanism_of(plan).bound
     return np.random.default_rng(node).integers(-bound, bound + 1, dimension)
 
 
 def live(pipe: Connection, devices: int, dimension: int) -> None:
-    """Be all devices: answer each message that comes through the pipe until None comes."""
+    """Run all devices: answer each message from the pipe, until it sends None."""
     logging.disable()
     torch.set_num_threads(1)
     records = Records(torch.zeros(0, dimension - 1), torch.zeros(0))
@@ -92,14 +92,14 @@ def live(pipe: Connection, devices: int, dimension: int) -> None:
 
 @dataclass
 class Away:
-    """An executor that has the devices in the other process answer; those that are gone do not train any more."""
+    """An executor that lets the devices in the other process answer. Devices in `gone` do not answer a training."""
 
     pipe: Connection
     gone: frozenset[int]
     waited: float = field(default=0.0)
 
     def __call__(self, app: ClientApp, work: Work) -> Iterator[Message]:
-        """Yield each device's reply in turn."""
+        """Yield each device's reply, in turn."""
         for message, _ in work:
             if message.metadata.message_type == TRAIN and message.metadata.dst_node_id in self.gone:
                 yield Message(Error(0, "gone"), reply_to=message)
@@ -112,7 +112,7 @@ class Away:
 
 
 def peak_bytes(back: bool = False) -> int:
-    """Return the most memory that this process held since it was last set back; with `back` set it back now."""
+    """Return the peak of this process's memory, in bytes, since the last reset; with `back`, reset it first."""
     if back:
         Path("/proc/self/clear_refs").write_text("5")
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
@@ -120,7 +120,7 @@ def peak_bytes(back: bool = False) -> int:
 
 
 def play(plan: Plan, dimension: int) -> dict[str, object]:
-    """Return what one round came to."""
+    """Return the row of one round."""
     torch.set_num_threads(1)
     devices = plan.cohort.size
     pipe, end = SPAWN.Pipe()
@@ -150,7 +150,7 @@ def play(plan: Plan, dimension: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Play a round of each plan; its graph is shown as neighbours of a device, shares that open a secret."""
+    """Play a round of each plan. Its graph is printed as neighbours of a device, shares that open a secret."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--devices", type=int, default=1100)
     parser.add_argument("--parameters", type=float, default=1e5)

@@ -1,8 +1,8 @@
-"""Learning curves over Shakespeare's speakers: which share of the next characters is told right, round by round.
+"""Learning curves for Shakespeare's speakers: the accuracy of the next character after each round.
 
-Two plans that ship protect a record or a client; beside each stands the same training without clip and noise that
-anyone would feel, and one that takes as many rounds as it needs. A curve that `--out` holds already is not trained
-again, and one that was cut off goes on. All of them take hours of a core.
+Two shipped plans protect a record or a client. For each there is the same training almost without clip and noise, and
+there is one training with as many rounds as it needs. A curve that `--out` already holds is not trained again, and an
+interrupted one is continued. All curves together take hours of one core.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
 FLOOR = 0.563
-"""What a table of the six characters before tells, made from all training parts together."""
+"""The accuracy of a table that predicts a character from the six before it, counted over all training parts."""
 
 MASKLESS = "simulation.masks=false"
 OPEN_CLIENT = (
@@ -64,7 +64,7 @@ CURVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "client-open": ("shakespeare-client-eps8", OPEN_CLIENT),
     "long-open": ("shakespeare-record-eps8", LONG),
 }
-"""Name of a curve to its plan and what is set in it."""
+"""For each curve: its plan, and the settings that override it."""
 
 LABELS = {
     "record-eps8": "records protected, epsilon 8",
@@ -76,21 +76,21 @@ LABELS = {
 
 
 def train(name: str, folder: Path, besides: Sequence[str]) -> None:
-    """Train a curve, from its start or from where it stands; `besides` is set in its plan too."""
+    """Train a curve, from the start or from its last checkpoint. `besides` are further settings of its plan."""
     plan, settings = CURVES[name]
     tables = read_tables(Path(experiments.__file__).parent / f"{plan}.toml")
     simulate(make_study(override(tables, [*settings, *besides, "simulation.seed=1"]), name), folder)
 
 
 def points(folder: Path) -> list[tuple[int, float]]:
-    """Return rounds and accuracies of a curve, as far as it has come."""
+    """Return the rounds and accuracies of a curve so far."""
     path = folder / "metrics.jsonl"
     records = map(json.loads, path.read_text().splitlines()) if path.exists() else []
     return [(record["round"], record["figures"]["accuracy"]) for record in records if record["figures"]]
 
 
 def plot(curves: Mapping[str, list[tuple[int, float]]], path: Path) -> None:
-    """Draw the curves over rounds, which are on a logarithmic scale."""
+    """Plot the curves over rounds, on a logarithmic scale."""
     plt.rcParams["svg.hashsalt"] = "bract"
     figure, axes = plt.subplots(figsize=(8, 4.5))
     for name, found in curves.items():
@@ -104,7 +104,7 @@ def plot(curves: Mapping[str, list[tuple[int, float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Train what is asked for and not there yet, and draw all that is there."""
+    """Train the requested curves that are not complete, and plot all curves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/shakespeare"), help="folder of a folder a curve")
     parser.add_argument("--train", nargs="*", choices=list(CURVES), default=list(CURVES))

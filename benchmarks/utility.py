@@ -1,9 +1,9 @@
-"""What privacy without a trusted server costs in accuracy, on Fashion-MNIST: differences in points, over seeds.
+"""The loss of accuracy by privacy without a trusted server, on Fashion-MNIST: differences in accuracy, over seeds.
 
-Record level, 100 clients, epsilon 3: shared noise against pooled DP-SGD by Opacus, and a skewed split against an even
-one. Client level, 5,000 clients of 12 records, epsilon 8: shared noise against noise that a trusted server adds. The
-masks of secure aggregation are left out, which changes no sum. Two hours on two cores with the standard settings;
-`--rounds` cuts all of them short.
+Record level, 100 clients, epsilon 3: distributed noise against pooled DP-SGD by Opacus, and a skewed split against an
+even one. Client level, 5,000 clients of 12 records, epsilon 8: distributed noise against central noise. The masks of
+secure aggregation are left out, which changes no sum. It takes two hours on two cores with the default settings;
+`--rounds` shortens all trainings.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ PAIRS = {
     "dirichlet_minus_iid": ("dirichlet", "record_distributed"),
     "client_distributed_minus_central": ("client_distributed", "client_central"),
 }
-"""Each bar: how much the first may be worse than the second."""
+"""For each bar, two variants: the bar limits how much worse the first may be than the second."""
 
 
 def study_of(variant: str, seed: int, settings: Sequence[str]) -> Study:
-    """Return the study of a variant; settings override its own."""
+    """Return the study of a variant. `settings` override its own."""
     plan = Path(str(files("bract.simulations.experiments") / f"{SHARED}.toml"))
     return make_study(override(read_tables(plan), [*VARIANTS[variant], f"simulation.seed={seed}", *settings]))
 
@@ -77,7 +77,7 @@ def measure(variant: str, seed: int, settings: Sequence[str]) -> dict[str, objec
 
 
 def main() -> None:
-    """Train every variant, in as many processes as there are cores, and compare the means over seeds."""
+    """Train every variant, in `--jobs` processes, and compare the means over seeds."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only this one")

@@ -1,4 +1,4 @@
-"""Local SGD on a device, without clipping or noise. Plans with clients as units clip and noise the whole change."""
+"""Local SGD on a device, without clipping or noise. Client-level plans clip the whole change and add noise to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last step before an update leaves the device: the ring, and the masks."""
+"""The last step before a contribution leaves the device: it is encoded in the ring and masked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..privacy.secagg.masks import Mask, add_masks
 def mask(contribution: Contribution, mechanism: Mechanism, masks: Sequence[Mask]) -> Upload:
     """Return the words that leave the device: the contribution in the plan's ring, under its masks.
 
-    Guarantee: where the plan's protocol is `secagg` the words are uniformly random to whoever lacks one mask's key.
+    Guarantee: with the protocol `secagg` the words are uniformly random to everyone who lacks one mask's key.
 
     Raises:
         ValueError: there are no masks although the plan is secure, or masks although it is not.

@@ -1,4 +1,4 @@
-"""What a device does in a round: its records become a vector, by the unit, and the mechanism's contribution."""
+"""A device's part of a round: its records become a vector, by the unit, and then the mechanism's contribution."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ log = logging.getLogger("bract.client")
 
 FEW = 32
 MOST, MOST_ON_GPU = 128, 256
-"""Records that book-keeping takes at a time are a multiple of few, up to the most."""
+"""The number of records in a pass of book-keeping is a multiple of FEW and at most MOST (MOST_ON_GPU on a GPU)."""
 
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """One device's part of a round. `draw` gives the secret keystream of a purpose; `scale` is that of the clip.
+    """One device's part of a round.
 
-    `layers` are the seeds, secret, of the layers of its noise that it may give up once it is known who dropped out.
+    `draw` returns the secret keystream of a purpose. `scale` multiplies the plan's clip norm if it adapts. `layers`
+    are the secret seeds of the layers of noise, which the device may reveal when the dropouts are known.
     """
 
     mechanism: Mechanism
@@ -47,25 +48,25 @@ class Task:
 
     @property
     def plan(self) -> Plan:
-        """The mechanism's."""
+        """The mechanism's plan."""
         return self.mechanism.plan
 
 
 LARGEST = 10**8
-"""The most parameters of a network that a device builds: a plan comes from the server."""
+"""The most parameters of a network that a device builds. The limit is here because the server sends the plan."""
 
 DEVIATIONS = 4.0
-"""How many standard deviations above its mean a sample is made room for. A larger one, which fewer than one in three
-thousand are, takes a pass more."""
+"""The room for a sample, in standard deviations above the mean size. Fewer than one sample in three thousand is
+larger, and takes one more pass."""
 
 
 def try_training(plan: Plan) -> int:
-    """Try all of a training that can fail on made-up records: build the network, its engine, and make one sum.
+    """Return the network's number of parameters, after a trial: build network and engine, and compute one sum.
 
-    Return how many parameters the network has. The trial is made once for plans alike in this, and sees no record.
+    The trial uses made-up records and reads no record. It runs once for plans with the same network and engine.
 
     Raises:
-        PlanError: this machine cannot train the plan, or the plan is mistaken in the number of its parameters.
+        PlanError: this machine cannot train the plan, or the plan gives a wrong number of parameters.
     """
     _check_size(plan)
     model = engine_for(plan).model if plan.privacy.unit == "record" else network_for(plan)
@@ -76,7 +77,7 @@ def try_training(plan: Plan) -> int:
 
 
 def _check_size(plan: Plan) -> None:
-    """Refuse a network that would take a device's memory, before any is taken for it."""
+    """Refuse a network that is too large for a device, before memory is allocated for it."""
     data, name = plan.data, plan.model.name
     with tried(name):
         count = count_parameters(name, data.shape, data.classes)
@@ -87,10 +88,10 @@ def _check_size(plan: Plan) -> None:
 
 
 def engine_for(plan: Plan) -> Engine:
-    """Return the engine for the plan's network and clip norm, tried on made-up records, kept from round to round.
+    """Return the engine for the plan's network and clip norm, tried on made-up records and cached between rounds.
 
     Raises:
-        PlanError: there is none.
+        PlanError: no engine can train the network.
     """
     data, training, device = plan.data, plan.training, torch_device()
     model = plan.model.name, data.shape, data.classes
@@ -98,12 +99,12 @@ def engine_for(plan: Plan) -> Engine:
 
 
 def most_sampled(expected: float, rate: float) -> int:
-    """Return the size that a Poisson sample at `rate` hardly ever passes, if its mean is `expected`."""
+    """Return a size that a Poisson sample at `rate` with mean size `expected` hardly ever exceeds."""
     return math.ceil(expected + DEVIATIONS * math.sqrt(expected * (1 - rate)))
 
 
 def rows_of(plan: Plan, device: torch.device) -> int:
-    """Return how many records to take at a time, public: room for what a device is expected to sample."""
+    """Return the number of records in a pass, public, from the size of a device's expected sample."""
     devices = 1 if plan.privacy.noise == "local" else plan.cohort.size
     most = most_sampled(plan.training.batch_size / devices, plan.privacy.sampling_rate)
     passes = math.ceil(most / (MOST_ON_GPU if device.type == "cuda" else MOST))
@@ -111,9 +112,9 @@ def rows_of(plan: Plan, device: torch.device) -> int:
 
 
 def passes_of(plan: Plan, records: int, rows: int) -> int:
-    """Return through how many passes a device with so many records sums its samples, at least one.
+    """Return the number of passes, at least one, for a sum over a sample of a device with `records` records.
 
-    It follows from the plan and the size of the device's file, not from what was sampled nor from what any record is.
+    It depends on the plan and on the number of records, not on the sample or on any record's value.
     """
     rate = plan.privacy.sampling_rate
     return max(1, math.ceil(most_sampled(rate * records, rate) / rows))
@@ -139,7 +140,7 @@ def _engine(
 def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Clipped:
     """Return the clipped gradient sum over a fresh Poisson sample of the records, at the given parameters.
 
-    Blanks are sampled too, and count for nothing. A record whose pass fails counts as zero; the owner's log names it.
+    Blanks are sampled too, and count as zero. A record whose pass fails counts as zero; the owner's log names it.
     """
     engine, records, rate = engine_for(task.plan), task.records, task.plan.privacy.sampling_rate
     load_flat(engine.model, parameters)
@@ -154,12 +155,12 @@ def sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> Clipp
 
 
 def gradients(task: Task) -> Update | Clipped:
-    """Return a record-level plan's vector: the device's share of one pooled gradient sum, clipped and sampled.
+    """Return a record-level plan's vector: the device's part of one pooled gradient sum, clipped and sampled.
 
-    Where devices noise their own sums it is the change of the model after the plan's steps.
+    With local noise it is the change of the model after the plan's noised steps.
 
     Raises:
-        ValueError: the mechanism takes neither.
+        ValueError: the mechanism neither sums gradients nor is `Local`.
     """
     mechanism = task.mechanism
     if mechanism.sums_gradients:
@@ -173,7 +174,7 @@ def gradients(task: Task) -> Update | Clipped:
 def noised_steps(task: Task, mechanism: Local) -> Update:
     """Return the change of the parameters after the plan's steps of DP-SGD on the device.
 
-    Guarantee: every step is a Poisson-sampled Gaussian; what follows is post-processing.
+    Guarantee: every step is a Poisson-sampled Gaussian mechanism; the rest is post-processing.
     Reference: Abadi et al. 2016, algorithm 1.
     """
     training = task.plan.training
@@ -185,7 +186,7 @@ def noised_steps(task: Task, mechanism: Local) -> Update:
 
 
 def clipped_change(task: Task) -> Clipped:
-    """Return a client-level plan's vector: the change of the model after plain training, scaled, clipped as a whole.
+    """Return a client-level plan's vector: the model's change after plain training, scaled and clipped as a whole.
 
     Reference: McMahan et al. 2018, DP-FedAvg.
     """
@@ -194,10 +195,10 @@ def clipped_change(task: Task) -> Clipped:
 
 
 VECTORS: dict[str, Callable[[Task], Update | Clipped]] = {"record": gradients, "client": clipped_change}
-"""What training makes of a device's records, by the unit that the plan protects."""
+"""The function that returns a device's vector, for each unit that a plan can protect."""
 
 
 def contribution(task: Task) -> Contribution:
-    """Return what the device adds to the round's sum: its vector, as the plan's mechanism has it."""
+    """Return what the device adds to the round's sum: the mechanism's contribution of the device's vector."""
     vector = VECTORS[task.plan.privacy.unit](task)
     return task.mechanism.contribute(vector, task.round, task.draw, task.layers)

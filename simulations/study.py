@@ -21,11 +21,12 @@ from .unprotected import Unprotected
 
 
 class Simulation(Section):
-    """How the simulation runs. A seed makes the run repeatable, and its noise no secret.
+    """How the simulation runs. A seed makes the run repeatable, but its noise is then not secret.
 
-    With `masks = false` a plan with secure aggregation is run without its masks and keys: the sums, and so the model
-    and the noise, are the same, and a round costs less time. `folder` is where a relative `data.path` starts: that of
-    the plan's file, written down when the run starts. It is no part of the plan's digest, and nobody is sent it.
+    With `masks = false` a plan with secure aggregation runs without masks and keys: the sums, and so the model and
+    the noise, are the same, and a round takes less time. A relative `data.path` starts from `folder`, which is set to
+    the folder of the plan's file when the run starts. The plan's digest does not cover `folder`, and no device
+    receives it.
     """
 
     executor: Literal["serial"] = "serial"
@@ -35,18 +36,18 @@ class Simulation(Section):
 
 
 class OpenPrivacy(Privacy):
-    """The privacy table, in which a study may also say that nobody is protected: `unit = "none"`."""
+    """The privacy table of a study. `unit = "none"` protects nobody."""
 
     unit: Literal["record", "client", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def bounds_delta(self) -> bool:
-        """As in a plan; where nobody is protected delta says nothing."""
+        """As in a plan; false with `unit = "none"`, where delta has no meaning."""
         return self.unit != "none" and super().bounds_delta
 
 
 class Study(Plan):
-    """A plan that a simulation runs. With `unit = "none"` it makes no claim, and says so everywhere."""
+    """A plan that a simulation runs. With `unit = "none"` it makes no privacy claim, and every output says so."""
 
     private_sections: ClassVar[frozenset[str]] = frozenset({"simulation"})
     __hash__ = Plan.__hash__
@@ -56,39 +57,39 @@ class Study(Plan):
 
     @property
     def protected(self) -> bool:
-        """Whether the study makes any claim."""
+        """Whether the study makes a privacy claim."""
         return self.privacy.unit != "none"
 
     @property
     def secure(self) -> bool:
-        """As in a plan; false where the simulation leaves the masks out."""
+        """As in a plan; false if the simulation leaves out the masks."""
         return super().secure and self.simulation.masks
 
     @property
     def entropy(self) -> Entropy:
-        """The operating system's entropy, or keys from the seed if the study has one."""
+        """The operating system's entropy, or keys derived from the study's seed if there is one."""
         seed = self.simulation.seed
         return SystemEntropy() if seed is None else SeededEntropy(seed)
 
     @property
     def data_path(self) -> Path | None:
-        """Where the data lie: absolute if the study knows its folder, None if the plan names no path."""
+        """The path of the data: absolute if `simulation.folder` is set, None if the plan gives no path."""
         path = self.data.path
         return None if path is None else Path(self.simulation.folder or "") / os.path.expanduser(path)
 
 
 @lru_cache(maxsize=64)
 def mechanism_for(study: Study) -> Mechanism:
-    """Return the mechanism of a study: that of its plan, or the one that protects nobody."""
+    """Return the mechanism of a study: its plan's, or `Unprotected`."""
     return mechanism_of(study) if study.protected else Unprotected(study)
 
 
 def make_study(tables: Tables, name: str = "the plan") -> Study:
-    """Return the study of these tables, its noise multiplier written out.
+    """Return the study of these tables, with its noise multiplier filled in.
 
     Raises:
-        PlanError: a fault in the tables, a plan that is not accepted, a model that there is not or that cannot be
-            trained, or a simulation that leaves out what the plan needs.
+        PlanError: the tables have a fault, the plan is not accepted, the model does not exist or cannot be trained,
+            or the simulation leaves out masks that the plan needs.
     """
     study = parse_plan(tables, Study, name, _count)
     if study.protected:
@@ -105,10 +106,10 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
 
 
 def anchor(tables: Tables, plan: Path, typed: Iterable[str]) -> Tables:
-    """Return the tables with the folder that a relative data.path starts from, if they have a path.
+    """Return the tables with `simulation.folder`, from which a relative `data.path` starts, if there is a path.
 
-    That is the current folder if data.path is among the keys that were `typed`, else what the tables say, else the
-    folder of the plan's file.
+    It is the current folder if `data.path` is among the keys `typed` on the command line, else the tables' own value,
+    else the folder of the plan's file.
     """
     typed, simulation = set(typed), tables.get("simulation", {})
     if "data.path" not in typed and "path" not in tables.get("data", {}):
@@ -119,10 +120,10 @@ def anchor(tables: Tables, plan: Path, typed: Iterable[str]) -> Tables:
 
 
 def read_run(folder: Path) -> Study:
-    """Return the study of a simulation that was begun in the folder.
+    """Return the study of a simulation that was started in the folder.
 
     Raises:
-        PlanError: there is none: the folder is another, or one of a sweep, a partition or a deployment.
+        PlanError: the folder holds no simulation. It may hold a sweep, a partition or a deployment.
     """
     path = folder / "plan.toml"
     if (folder / "sweep.toml").exists():
@@ -148,5 +149,5 @@ def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
 
 @lru_cache(maxsize=8)
 def accept_study(text: str, masks: bool = True) -> Mechanism:
-    """Return the mechanism of the study in TOML text: how simulated devices take what they are offered."""
+    """Return the mechanism of a study, from its TOML text. Simulated devices accept an offered plan with it."""
     return mechanism_for(make_study(parse_tables(text) | {"simulation": {"masks": masks}}))

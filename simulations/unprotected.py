@@ -1,4 +1,4 @@
-"""Training that protects nobody, to compare with: the mechanism of `unit = "none"`. No deployment can reach it."""
+"""Training that protects nobody, for comparison: the mechanism of `unit = "none"`. No deployment can use it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ..privacy.mechanisms.base import FINEST, Draw
 from ..privacy.sampling import poisson_sample
 
 RANGE, STEP = 2.0**16, 2.0**-25
-"""Range and coarsest step of the sums, in clip norms: vast and fine, for nothing is clipped or noised."""
+"""The range and the coarsest grid step of the sums, in clip norms: very large and very small, without a clip."""
 
 
 class Unprotected(Mechanism):
-    """Each device sends its vector as it is; nothing bounds what that tells."""
+    """Each device sends its vector without clip and noise, so the privacy loss is unbounded."""
 
     @property
     def noise_multiplier(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -45,42 +45,42 @@ class Unprotected(Mechanism):
 
     @property
     def budget_view(self) -> View:
-        """As for the same place of noise."""
+        """The same as for the plan's place of noise."""
         return "released" if self.plan.privacy.noise == "central" else "server"
 
     @property
     def budget(self) -> Budget:
-        """One without a limit."""
+        """A budget without a limit."""
         return Budget(None, self.plan.privacy.delta, self.plan.privacy.unit, self.budget_view)
 
     @property
     def noised_alone(self) -> bool:
-        """As for the same place of noise, so that the run is the same but for its noise."""
+        """The same as for the plan's place of noise, so that the run differs only in clip and noise."""
         return self._local
 
     @property
     def sums_gradients(self) -> bool:
-        """As for the same place of noise."""
+        """The same as for the plan's place of noise."""
         return not self._local
 
     @property
     def range(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """A vast one, whatever the plan says."""
+        """The generous range; the plan's `aggregation.range` is ignored."""
         return self.generous_range
 
     @property
     def generous_range(self) -> float:
-        """A vast one: gradients are not clipped."""
+        """A very large range, because gradients are not clipped."""
         return RANGE * self.clip_norm
 
     @property
     def coarsest_step(self) -> float:
-        """A fine one: there is no noise that rounding could hide in."""
+        """A very small step, because no noise covers the rounding."""
         return STEP * self.clip_norm
 
     @property
     def noise_step(self) -> float:
-        """The finest step; nothing is added on it."""
+        """The finest step. No noise is added."""
         return self.clip_norm / FINEST
 
     def sensitivity(self, dimension: int) -> float:
@@ -95,7 +95,7 @@ class Unprotected(Mechanism):
 
     @property
     def can_make_noise(self) -> bool:
-        """There is none to make."""
+        """True: there is no noise to draw."""
         return True
 
     def event(self, view: View, survivors: int | None = None) -> Event:
@@ -115,13 +115,13 @@ class Unprotected(Mechanism):
         return Contribution(quantize(vector.vector, self.grid_step, self.bound))
 
     def release(self, total: Sum, round: int, noise: Keystream, past: object = None) -> tuple[Release, None]:
-        """Return what the sum stands for, without noise."""
+        """Return the release of the sum, without noise."""
         del round, noise, past
         return self.averaged(self.decoded(total)), None
 
 
 def plain_vector(task: Task) -> Update:
-    """Return the plain gradient sum over a Poisson sample, or the change after local steps: unclipped, no noise."""
+    """Return the gradient sum over a Poisson sample, or the change after local steps, without clip and noise."""
     if task.mechanism.sums_gradients:
         return Update(_sampled_sum(task, task.parameters, 0))
     training = task.plan.training
@@ -134,7 +134,7 @@ def plain_vector(task: Task) -> Update:
 
 
 def open_contribution(task: Task) -> Contribution:
-    """Return what a simulated device adds to the round's sum, whether its study protects anybody or not."""
+    """Return what a simulated device adds to the round's sum, also in a study that protects nobody."""
     vector = (VECTORS | {"none": plain_vector})[task.plan.privacy.unit](task)
     return task.mechanism.contribute(vector, task.round, task.draw, task.layers)
 
