@@ -1,4 +1,4 @@
-"""The loss of accuracy by privacy without a trusted server, on Fashion-MNIST: differences in accuracy, over seeds.
+"""The accuracy that privacy without a trusted server costs on Fashion-MNIST: differences of means over seeds.
 
 Record level, 100 clients, epsilon 3: distributed noise against pooled DP-SGD by Opacus, and a skewed split against an
 even one. Client level, 5,000 clients of 12 records, epsilon 8: distributed noise against central noise. The masks of

@@ -52,8 +52,8 @@ class BookKeepingEngine:
     Sums: sums over positions are in float64; sums over the rows of a pass, and over 8 passes, are in float32. For n
     records the error is at most 2^-24 * (rows + 8) * n clip norms, the case in which all roundings have one
     direction, and in practice about 2^-24 times the root of n. So the guarantee is proven for up to about 200 records
-    with 64 rows, or 100 with 128. For more records it assumes that the roundings do not all agree: with 4,096
-    records, one in twenty would have to agree to break it.
+    with 64 rows, or 100 with 128. For more records it is not proven, and assumes that roundings do not agree in
+    direction: with 4,096 records, one in twenty would have to agree for the guarantee to fail.
 
     A record whose gradient, or its square, is not finite in float32 counts as zero and does not change the others.
 

@@ -22,7 +22,7 @@ LEAST_FACTOR = 2.0**-100
 """The least clip factor, for a clip norm near one. A gradient that needs a smaller factor counts as zero."""
 
 SHORT = 1 << 12
-"""The largest size of one record's gradient for which layers are joined: there the time is a matter of calls."""
+"""The largest gradient of one record, in values, for which layers are joined: this saves calls."""
 
 
 def clipped_partial_sums(

@@ -24,7 +24,7 @@ def _minimum_fits(s: Sections) -> str | None:
     return f"cohort.minimum is {minimum}, above cohort.size {size}" if minimum > size else None
 
 
-def _a_shared_step_is_one(s: Sections) -> str | None:
+def _pooled_sums_have_one_step(s: Sections) -> str | None:
     steps, p = s["training"].local_steps, s["privacy"]
     if p.noise != "local" and p.unit != "client" and steps > 1:
         return f"training.local_steps is {steps}, but noise = {p.noise} makes one step a round"
@@ -43,7 +43,7 @@ def _adapted_clips_are_clients(s: Sections) -> str | None:
     return "privacy.clip_quantile is for unit = client" if p.clip_quantile and p.unit != "client" else None
 
 
-def _bands_have_one_hand(s: Sections) -> str | None:
+def _bands_need_central_noise(s: Sections) -> str | None:
     p = s["privacy"]
     if _bands(s) > 1 and (p.unit, p.noise) != ("client", "central"):
         return (
@@ -52,7 +52,7 @@ def _bands_have_one_hand(s: Sections) -> str | None:
     return None
 
 
-def _bands_leave_full_cohorts(s: Sections) -> str | None:
+def _bands_leave_enough_clients(s: Sections) -> str | None:
     bands, size, clients = _bands(s), s["cohort"].size, s["data"].clients
     if bands > 1 and clients < bands * size:
         return (
@@ -66,7 +66,7 @@ def _bands_fit_the_rounds(s: Sections) -> str | None:
     return f"privacy.bands is {bands}, above cohort.rounds {rounds}" if bands > rounds else None
 
 
-def _bands_keep_their_scale(s: Sections) -> str | None:
+def _bands_need_a_fixed_clip_norm(s: Sections) -> str | None:
     if _bands(s) > 1 and s["privacy"].clip_quantile:
         return "privacy.bands takes noise back as it was put in, which privacy.clip_quantile would scale anew"
     return None
@@ -88,14 +88,14 @@ def _shared_noise_is_masked(s: Sections) -> str | None:
     return None
 
 
-def _layers_are_shared(s: Sections) -> str | None:
+def _layers_need_distributed_noise(s: Sections) -> str | None:
     p = s["privacy"]
     if p.shares == "xnoise" and p.noise != "distributed":
         return f"privacy.shares = xnoise is for noise = distributed, not for {p.noise}"
     return None
 
 
-def _honest_devices_have_company(s: Sections) -> str | None:
+def _two_devices_are_honest(s: Sections) -> str | None:
     size, colluders = s["cohort"].size, _colluders(s)
     if s["aggregation"].protocol != "secagg" or size - colluders >= 2:
         return None
@@ -105,19 +105,19 @@ def _honest_devices_have_company(s: Sections) -> str | None:
     )
 
 
-def _enough_are_left(s: Sections) -> str | None:
+def _enough_devices_survive(s: Sections) -> str | None:
     size, colluders, dropouts = s["cohort"].size, _colluders(s), s["aggregation"].dropouts
     least = least_in_sum(size, colluders)
     if s["aggregation"].protocol != "secagg" or least > size or least <= size - most_dropouts(size, dropouts):
         return None
     return (
         f"{size} devices that withstand {colluders} colluders need {least} in a sum, aggregation.dropouts "
-        f"{dropouts:g} may leave {size - most_dropouts(size, dropouts)}: lower it to {_share(size - least, size):g}, "
-        "or lower aggregation.colluders"
+        f"{dropouts:g} may leave {size - most_dropouts(size, dropouts)}: lower it to "
+        f"{_fraction(size - least, size):g}, or lower aggregation.colluders"
     )
 
 
-def _share(dropouts: int, size: int) -> float:
+def _fraction(dropouts: int, size: int) -> float:
     """Return a value of `aggregation.dropouts`, of few digits, that allows `dropouts` devices or slightly fewer."""
     share = math.ceil(1000 * dropouts / size) / 1000
     return share if most_dropouts(size, share) <= dropouts else math.floor(1000 * dropouts / size) / 1000
@@ -173,7 +173,7 @@ def _delta_is_small(s: Sections) -> str | None:
     return f"privacy.delta {delta:g} is no guarantee, it must be at most {MOST_DELTA:g}" if too_large else None
 
 
-def _delta_gives_nobody_away(s: Sections) -> str | None:
+def _delta_is_below_one_unit(s: Sections) -> str | None:
     p, data = s["privacy"], s["data"]
     units = least_units(data, s["training"], p)
     if not p.bounds_delta or p.delta > MOST_DELTA or not gives_one_away(p.delta, units):
@@ -190,25 +190,25 @@ def _delta_gives_nobody_away(s: Sections) -> str | None:
 RULES = (
     _cohort_fits,
     _minimum_fits,
-    _a_shared_step_is_one,
+    _pooled_sums_have_one_step,
     _clients_are_not_sampled,
     _adapted_clips_are_clients,
-    _bands_have_one_hand,
-    _bands_leave_full_cohorts,
+    _bands_need_central_noise,
+    _bands_leave_enough_clients,
     _bands_fit_the_rounds,
-    _bands_keep_their_scale,
+    _bands_need_a_fixed_clip_norm,
     _bands_are_for_sgd,
     _shared_noise_is_masked,
-    _layers_are_shared,
+    _layers_need_distributed_noise,
     _opacus_is_in_float32,
     _momentum_is_for_sgd,
     _files_have_a_path,
     _malicious_is_complete,
-    _honest_devices_have_company,
-    _enough_are_left,
+    _two_devices_are_honest,
+    _enough_devices_survive,
     _secagg_has_room,
     _graph_exists,
     _delta_is_small,
-    _delta_gives_nobody_away,
+    _delta_is_below_one_unit,
 )
 """Every rule: each takes the tables and returns a fault, or None."""

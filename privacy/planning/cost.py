@@ -162,7 +162,7 @@ def _about(event: Event, delta: float, target: float, most: int) -> int:
 
 
 def _last(price: Callable[[int], float], target: float, low: int, most: int, slack: float) -> tuple[int, int]:
-    """Return the largest count from `low` to `most` whose price is at most `target`, and a larger, dearer one.
+    """Return the largest count from `low` to `most` that costs at most `target`, and a larger one that costs more.
 
     The price of `low` must be at most the target. The result may be too small by the fraction `slack`. The logarithm
     of the price is nearly linear in the logarithm of the count, so the search interpolates between the two nearest

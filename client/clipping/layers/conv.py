@@ -18,7 +18,7 @@ Size = tuple[int, int]
 """(height, width)."""
 
 WIDE = 32
-"""The least number of values in one row of a window for which a matrix product with this row alone is efficient."""
+"""The least row of a window, in values, for which a matrix product with single rows is efficient."""
 
 
 class ConvRule(ActivationRule):

@@ -23,7 +23,7 @@ LARGEST_INSTANTIATED = 1 << 21
 """The largest gradient of one record, in values, that is ever instantiated: this bounds memory."""
 
 SMALL = 1 << 10
-"""The largest gradient from a single position, in values, that is instantiated: there the calls decide the time."""
+"""The largest gradient from a single position, in values, that is instantiated: this saves calls."""
 
 
 def is_instantiated(positions: int, groups: int, p: int, d: int) -> bool:
