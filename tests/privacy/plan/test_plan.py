@@ -40,7 +40,7 @@ plans = st.builds(
         split=st.sampled_from(["natural", "iid", "dirichlet:0.3", "pathological:2"]),
         clients=counts,
         holdout=st.floats(0, 1, exclude_min=True, exclude_max=True),
-        seed=st.integers(0, 2**63),
+        seed=st.integers(0, 2**63 - 1),
         shape=st.lists(counts, max_size=4).map(tuple),
         classes=counts,
     ),
