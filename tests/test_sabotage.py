@@ -325,8 +325,8 @@ SABOTAGE = {
     ),
     "take a share of colluders for a device": (
         "client/test_terms.py::test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one",
-        "import math, bract.privacy.plan.plan as p\n"
-        "p.most_colluders = lambda devices, share: math.ceil(share * devices)",
+        "import math, bract.privacy.secagg.graph as g\n"
+        "g.most_colluders = lambda devices, share: math.ceil(share * devices)",
     ),
     "refuse too few survivors after the charge alone": (
         "client/test_terms.py::"

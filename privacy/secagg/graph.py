@@ -106,7 +106,6 @@ class Thresholds(NamedTuple):
     least_in_sum: int
 
 
-@lru_cache(maxsize=64)
 def thresholds(devices: int, colluding: float, dropping: float) -> Thresholds:
     """Return the thresholds of a cohort planned for `devices`, given the fractions that may collude and drop out."""
     colluders = most_colluders(devices, colluding)
