@@ -9,8 +9,8 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.mask import mask
-from bract.client.memory.step_journal import MemoryJournal
 from bract.client.secure_round import SEAT, SecureRound
 from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of
 from bract.privacy.encoding.quantization import quantize

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task

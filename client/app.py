@@ -40,10 +40,10 @@ from ..privacy.secagg.identity import introduce
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from .device import Device, open_device
+from .disk.step_journal import Repeated
 from .mask import mask
-from .memory.run_history import read_history, write_history
-from .memory.step_journal import Repeated
 from .records import check_kind, fitting
+from .run_history import read_history, write_history
 from .secure_round import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
 from .terms import Refused
 from .train import Task, try_training

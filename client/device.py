@@ -14,9 +14,9 @@ from ..privacy.accept import accept_offer
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from ..privacy.settings import check_settings
 from ..privacy.storage import exposed
-from .memory.device_ledger import Spending
-from .memory.step_journal import DiskJournal, Journal
-from .pseudonym import Pseudonym
+from .disk.device_ledger import Spending
+from .disk.pseudonym import Pseudonym
+from .disk.step_journal import DiskJournal, Journal
 from .records import Records, read_records, torch_device
 from .terms import Terms, read_terms
 from .train import Task, contribution

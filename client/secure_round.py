@@ -27,7 +27,7 @@ from ..privacy.secagg.roster_view import Seating, read_seating
 from ..privacy.secagg.session import Session
 from ..privacy.secagg.shamir import SHARE_BYTES
 from ..privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
-from .memory.step_journal import Journal, Repeated
+from .disk.step_journal import Journal, Repeated
 from .terms import Refused
 
 SEAT = "bract.secagg."

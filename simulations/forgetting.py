@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..client.memory.step_journal import MemoryJournal
+from ..client.disk.step_journal import MemoryJournal
 from ..privacy.secagg.identity import verified
 from ..privacy.secagg.keys import read_card
 

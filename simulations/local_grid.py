@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from ..client.memory.run_history import write_history
+from ..client.run_history import write_history
 from ..privacy import Plan
 from ..privacy.messages import ANSWER, SECAGG, WHO, Code
 

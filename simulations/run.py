@@ -16,7 +16,7 @@ from flwr.app import Context
 
 from ..client.app import make_app
 from ..client.device import Device
-from ..client.memory.step_journal import MemoryJournal
+from ..client.disk.step_journal import MemoryJournal
 from ..client.records import torch_device
 from ..client.terms import Terms
 from ..client.train import try_training

@@ -66,7 +66,7 @@ FLOWER = {"client/app.py", "server/app.py", "server/exchange.py", "simulations/l
 """The only files that speak to Flower's moving parts; those below touch nothing but its stable names."""
 FLOWER_NAMES = {
     "client/device.py": {"Context"},
-    "client/memory/run_history.py": {"ConfigRecord", "Context"},
+    "client/run_history.py": {"ConfigRecord", "Context"},
     "client/secure_round.py": {"ConfigRecord", "RecordDict"},
     "server/rounds.py": {"Grid"},
     "server/aggregation/base.py": {"Grid"},

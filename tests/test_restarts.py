@@ -21,9 +21,9 @@ from torch import nn
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending
-from bract.client.memory.step_journal import DiskJournal
-from bract.client.pseudonym import Pseudonym
+from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.pseudonym import Pseudonym
+from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import MODELS, count_parameters

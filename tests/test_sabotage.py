@@ -308,7 +308,7 @@ SABOTAGE = {
     ),
     "acknowledge other boxes of one card": (
         "client/secure_round/test_boxes.py::test_the_same_boxes_get_the_same_answer_and_others_none",
-        "from bract.client.memory.step_journal import MemoryJournal as J\nJ.answer = lambda *a: None",
+        "from bract.client.disk.step_journal import MemoryJournal as J\nJ.answer = lambda *a: None",
     ),
     "take a wrong share for a right one": (
         "privacy/secagg/test_unmask.py::test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are[0]",
@@ -335,15 +335,15 @@ SABOTAGE = {
     ),
     "do a step again": (
         "client/secure_round/test_replays.py::TestADeviceStartedAnew::test_does_not_train_again_though_a_server_leads_it_there_again",
-        "from bract.client.memory.step_journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
+        "from bract.client.disk.step_journal import MemoryJournal\nMemoryJournal.first = lambda self, steps: None",
     ),
     "forget which plan a run has": (
         "client/test_refusals_are_final.py::test_a_second_plan_in_one_run_is_refused_after_a_restart",
-        "from bract.client.memory.step_journal import Journal\nJournal.enter = lambda self, run, plan, terms: None",
+        "from bract.client.disk.step_journal import Journal\nJournal.enter = lambda self, run, plan, terms: None",
     ),
     "forget a refusal": (
         "client/test_refusals_are_final.py::test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart",
-        "from bract.client.memory.step_journal import Journal\nJournal.refuse = lambda self, run: None",
+        "from bract.client.disk.step_journal import Journal\nJournal.refuse = lambda self, run: None",
     ),
     "say whether terms or spending refuse": (
         "client/test_refusals_are_final.py::test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply",
@@ -352,15 +352,15 @@ SABOTAGE = {
     ),
     "let plans in without end": (
         "client/test_refusals_are_final.py::test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted",
-        "import bract.client.memory.step_journal as j\nj._check_day = lambda *a: None",
+        "import bract.client.disk.step_journal as j\nj._check_day = lambda *a: None",
     ),
     "share the secrets of a card that was replaced": (
         "client/secure_round/test_journal_rounds.py::test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced",
-        "from bract.client.memory.step_journal import Journal\nJournal.shows = lambda self, session, card: True",
+        "from bract.client.disk.step_journal import Journal\nJournal.shows = lambda self, session, card: True",
     ),
     "take an old journal for an empty one": (
-        "client/memory/test_step_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty",
-        "import bract.client.memory.step_journal as j\nj.OLD_FILE = 'nothing'",
+        "client/disk/test_step_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty",
+        "import bract.client.disk.step_journal as j\nj.OLD_FILE = 'nothing'",
     ),
     "believe a key that anybody can sign for": (
         "privacy/secagg/test_identity.py::TestAKeyThatAnybodyCanSignFor::test_is_in_no_roster_as_a_device_or_an_authority",
@@ -377,7 +377,7 @@ SABOTAGE = {
     "answer a second list": (
         "client/secure_round/test_replays.py::TestADeviceStartedAnew::"
         "test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before",
-        "from bract.client.memory.step_journal import Journal\nJournal.answer = lambda self, step, request: None",
+        "from bract.client.disk.step_journal import Journal\nJournal.answer = lambda self, step, request: None",
     ),
     "take another request for the same": (
         "client/secure_round/test_replays.py::TestARound::"
@@ -403,28 +403,28 @@ SABOTAGE = {
         "import bract.server.rounds as r\nr.note_begun = lambda *a: None",
     ),
     "count a device's rounds by run": (
-        "client/memory/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
+        "client/disk/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
         "test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents",
-        "import bract.client.memory.device_ledger as s\nfull = s._new\n"
+        "import bract.client.disk.device_ledger as s\nfull = s._new\n"
         "class Own:\n"
         "    def __init__(self, ledger, run):\n"
         "        self.entries = [e for e in ledger.entries if e.origin and e.origin.run == str(run)]\n"
         "s._new = lambda ledger, plan, run, round: full(Own(ledger, run), plan, run, round)",
     ),
     "show another pseudonym at each asking": (
-        "client/test_pseudonym.py::test_a_folder_has_one_name_a_plan_after_every_restart",
-        "import secrets\nfrom bract.client.pseudonym import Pseudonym\n"
+        "client/disk/test_pseudonym.py::test_a_folder_has_one_name_a_plan_after_every_restart",
+        "import secrets\nfrom bract.client.disk.pseudonym import Pseudonym\n"
         "Pseudonym.of = lambda self, digest: secrets.token_hex(32)",
     ),
     "show one pseudonym under all plans": (
-        "client/test_pseudonym.py::test_names_under_two_plans_and_of_two_folders_are_unlike",
-        "from bract.client.pseudonym import Pseudonym\nfull = Pseudonym.of\n"
+        "client/disk/test_pseudonym.py::test_names_under_two_plans_and_of_two_folders_are_unlike",
+        "from bract.client.disk.pseudonym import Pseudonym\nfull = Pseudonym.of\n"
         "Pseudonym.of = lambda self, digest: full(self, 64 * '0')",
     ),
     "let a repeated round in": (
-        "client/memory/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
+        "client/disk/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
         "test_is_refused_by_a_process_that_knows_nothing_of_it",
-        "import bract.client.memory.device_ledger as s\n"
+        "import bract.client.disk.device_ledger as s\n"
         "def fresh(ledger, plan, run, round):\n"
         "    event = s.charged_event(plan)\n"
         "    name, origin = str(len(ledger.entries)), s.Origin(plan.digest, str(run))\n"
@@ -502,7 +502,7 @@ SABOTAGE = {
     ),
     "charge as if nobody dropped out": (
         "client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring",
-        "import bract.client.memory.device_ledger as s\n"
+        "import bract.client.disk.device_ledger as s\n"
         "s.charged_event = lambda plan: s.mechanism_of(plan).event('server', plan.cohort.size)",
     ),
     "let a budget be passed by a thousandth": (
@@ -554,7 +554,7 @@ SABOTAGE = {
     ),
     "look at the terms for a message of a round that never began": (
         "client/test_refusals_are_final.py::test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms",
-        "from bract.client.memory.step_journal import Journal\nJournal.entered = lambda self, run, plan: True",
+        "from bract.client.disk.step_journal import Journal\nJournal.entered = lambda self, run, plan: True",
     ),
     "hold on to the secrets of a round that is never opened": (
         "simulations/test_run_memory.py::test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bract.cli.main import run
-from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.terms import Terms
 from bract.privacy import Budget, Composed, Entry, Event, Gaussian, Ledger, Plan, Unbounded, make_plan
 from bract.privacy.accounting.accountant import epsilon

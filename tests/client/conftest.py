@@ -19,8 +19,8 @@ from torch import nn
 from bract.client import train
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
+from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution
 from bract.models import MODELS, build, read_flat

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
+from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import Plan

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from bract.client.memory.run_history import HISTORY
 from bract.client.records import Records
+from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.privacy import Plan
 from bract.privacy.messages import OFFER, PARAMETERS, SECAGG, Code

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon

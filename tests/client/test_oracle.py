@@ -24,7 +24,7 @@ from bract.client import local_sgd as updates
 from bract.client import train
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.records import Records, fitting
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution, try_training

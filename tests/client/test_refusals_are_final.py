@@ -12,9 +12,9 @@ from flwr.app import ConfigRecord, Context, Message
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory import step_journal as journal_file
-from bract.client.memory.device_ledger import Spending
-from bract.client.memory.step_journal import DiskJournal
+from bract.client.disk import step_journal as journal_file
+from bract.client.disk.device_ledger import Spending
+from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bract.cli.main import run
-from bract.client.pseudonym import Pseudonym
+from bract.client.disk.pseudonym import Pseudonym
 from bract.models import build, read_flat
 from bract.privacy import Ledger, Plan, accept_plan, mechanism_of, override, read_tables
 from bract.privacy.secagg.identity import read_roster

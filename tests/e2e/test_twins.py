@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bract.client.pseudonym import Pseudonym
+from bract.client.disk.pseudonym import Pseudonym
 
 from .test_superlink import deal, lines, took_part
 

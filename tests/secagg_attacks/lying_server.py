@@ -22,7 +22,7 @@ from knowledge import Opened, Row, sums_that_open
 from bract.client import mask as last_step
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.step_journal import Journal, MemoryJournal
+from bract.client.disk.step_journal import Journal, MemoryJournal
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import Contribution, Plan

@@ -28,7 +28,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from lying_server import Honest, Round, Table
 from scenes import CELLS, MODES, plan_of, terms_of, world_of
 
-from bract.client.memory.step_journal import DiskJournal, MemoryJournal
+from bract.client.disk.step_journal import DiskJournal, MemoryJournal
 from bract.privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK
 
 MOST_HONEST = 10

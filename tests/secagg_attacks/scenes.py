@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lying_server import World
 
-from bract.client.memory.step_journal import Journal, MemoryJournal
+from bract.client.disk.step_journal import Journal, MemoryJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution

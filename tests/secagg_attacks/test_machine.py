@@ -16,7 +16,7 @@ from lying_server import AnsweredTwice
 from machine import UNSHRUNK, LyingServer, TooFewHonest, attack
 
 from bract.client import secure_round as secagg
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.secure_round import SecureRound
 from bract.privacy.secagg import graph
 from bract.privacy.secagg.session import Session

@@ -16,8 +16,8 @@ from scenes import plan_of, records_of, some_vector, terms_of, world_of
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import Plan
 from bract.privacy.messages import ANSWER, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE, WHO, Code, model_digest

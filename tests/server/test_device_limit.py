@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan, RoundError, mechanism_of

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from bract.client.memory.run_history import HISTORY
+from bract.client.run_history import HISTORY
 from bract.privacy import Plan
 from bract.simulations.local_grid import EXECUTORS, FIRST_NODE, LocalGrid
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord
 
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.privacy import BudgetError, RoundError, override, read_tables
 from bract.privacy.secagg.identity import verified
 from bract.privacy.secagg.keys import Card, PublicKeys, read_card

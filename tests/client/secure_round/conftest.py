@@ -16,7 +16,7 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from bract.client import secure_round as secagg
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution
 from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of

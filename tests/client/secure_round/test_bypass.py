@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import PlanError
 from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE, Code

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import MODELS

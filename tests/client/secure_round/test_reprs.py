@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bract.client.device import Device
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.secure_round import Seat, SecureRound
 from bract.client.terms import Terms

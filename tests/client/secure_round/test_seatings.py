@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from bract.client.memory.step_journal import Repeated
+from bract.client.disk.step_journal import Repeated
 from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code

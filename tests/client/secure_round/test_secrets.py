@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord
 from flwr.common.serde import recorddict_to_proto
 
 from bract.client import secure_round as secagg
-from bract.client.memory.run_history import HISTORY
+from bract.client.run_history import HISTORY
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
 from bract.privacy.secagg.keys import RoundSecrets
 from bract.privacy.secagg.roster_view import Cohort

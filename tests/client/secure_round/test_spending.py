@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bract.client import app as client_app
-from bract.client.memory.device_ledger import FILE, Spending, charged_event
+from bract.client.disk.device_ledger import FILE, Spending, charged_event
 from bract.client.terms import Terms
 from bract.privacy import Composed
 from bract.privacy.accounting.accountant import epsilon

@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.step_journal import MemoryJournal
+from bract.client.disk.step_journal import MemoryJournal
 from bract.client.records import Records
 from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms

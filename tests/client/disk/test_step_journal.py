@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bract.client.memory import step_journal as journal_file
-from bract.client.memory.step_journal import FILE, HEADER, DiskJournal, Journal, MemoryJournal, Repeated
+from bract.client.disk import step_journal as journal_file
+from bract.client.disk.step_journal import FILE, HEADER, DiskJournal, Journal, MemoryJournal, Repeated
 from bract.client.terms import Refused, Terms
 from bract.privacy import PlanError, StateError, StorageError
 from bract.privacy.ledger.hash_chain import read_lines
@@ -106,7 +106,7 @@ def test_a_step_that_was_answered_stays_so_across_a_restart(tmp_path: Path) -> N
 
 def test_what_was_noted_is_known_to_the_next_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bract.client.memory.step_journal import DiskJournal;"
+        "import sys; from pathlib import Path; from bract.client.disk.step_journal import DiskJournal;"
         f"DiskJournal(Path(sys.argv[1])).first([{step(7)!r}])"
     )
     first = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
@@ -343,7 +343,7 @@ class TestAJournalThatIsNotWhole:
 def test_a_process_that_is_killed_at_any_point_leaves_a_journal_that_goes_on(tmp_path: Path) -> None:
     """Three processes note steps without a pause, and each is killed with SIGKILL after a few of them."""
     code = (
-        "import sys, itertools; from pathlib import Path; from bract.client.memory.step_journal import DiskJournal\n"
+        "import sys, itertools; from pathlib import Path; from bract.client.disk.step_journal import DiskJournal\n"
         "journal = DiskJournal(Path(sys.argv[1]))\n"
         "for number in itertools.count(int(sys.argv[2])):\n"
         "    journal.first([number.to_bytes(32, 'big')])\n"

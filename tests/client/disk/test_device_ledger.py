@@ -13,8 +13,8 @@ from flwr.app import Message, RecordDict
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.memory.device_ledger import FILE, Spending, charged_event
-from bract.client.memory.step_journal import Repeated
+from bract.client.disk.device_ledger import FILE, Spending, charged_event
+from bract.client.disk.step_journal import Repeated
 from bract.client.records import Records
 from bract.client.secure_round import BudgetSpent
 from bract.client.terms import Terms
@@ -294,7 +294,7 @@ class TestSpending:
     def test_cannot_be_done_while_another_process_keeps_the_ledger(
         self, dear: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("bract.client.memory.device_ledger.WAIT_SECONDS", 0.1)
+        monkeypatch.setattr("bract.client.disk.device_ledger.WAIT_SECONDS", 0.1)
         spending = Spending(tmp_path, Terms())
         with spending._open(), pytest.raises(StateError, match="in use"):
             spending.charge(dear, 1, 1)

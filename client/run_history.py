@@ -1,14 +1,14 @@
 """A node's history in Flower's memory: its plan, its participations under it, its run and its last round there.
 
 Flower may lose this memory, or keep it from one run to the next. A real device therefore counts on its disk too, see
-`device_ledger`.
+`disk/device_ledger.py`.
 """
 
 from __future__ import annotations
 
 from flwr.app import ConfigRecord, Context
 
-from ...privacy import Plan, PlanError
+from ..privacy import Plan, PlanError
 
 HISTORY = "bract.history"
 """The name of the history in Flower's context."""

@@ -13,8 +13,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..privacy import StateError
-from ..privacy.storage import create_once, make_folder
+from ...privacy import StateError
+from ...privacy.storage import create_once, make_folder
 
 FILE = "pseudonym.bract"
 HEADER = b"bract pseudonym 1\n"

@@ -15,7 +15,7 @@ from flwr.app import Context
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.pseudonym import FILE, Pseudonym
+from bract.client.disk.pseudonym import FILE, Pseudonym
 from bract.client.terms import Terms
 from bract.privacy import Plan, StateError
 from bract.privacy.messages import ANSWER, OFFER, SECAGG, WHO
@@ -71,7 +71,7 @@ def test_a_damaged_secret_is_refused_by_name_and_kept(tmp_path: Path, place: int
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bract.client.pseudonym import Pseudonym
+from bract.client.disk.pseudonym import Pseudonym
 from bract.privacy import storage as files
 calls = {"left": int(sys.argv[2])}
 for name in ("write", "fsync", "replace", "close"):
