@@ -14,7 +14,6 @@ from bract.client.mask import mask
 from bract.client.secure_round import SEAT, SecureRound
 from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of
 from bract.privacy.encoding.quantization import quantize
-from bract.privacy.messages import read_update
 from bract.privacy.secagg import unmask as unmasking
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import pack_consents
@@ -24,6 +23,7 @@ from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.session import make_session
+from bract.privacy.server_view import read_update
 
 ROUND = 1
 

@@ -15,7 +15,6 @@ from ..privacy import BractError, BudgetError, DataError, Keystream, Mechanism, 
 from ..privacy.errors import Printable
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES, split_seeds
 from ..privacy.messages import (
-    ANSWER,
     BOXES,
     CONSENT,
     KEYS,
@@ -25,9 +24,7 @@ from ..privacy.messages import (
     SECAGG,
     SHARES,
     UNMASK,
-    UPDATE,
     WHO,
-    Code,
     Malformed,
     Offer,
     Sections,
@@ -39,6 +36,7 @@ from ..privacy.messages import (
 from ..privacy.secagg.identity import introduce
 from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
+from ..privacy.server_view import ANSWER, UPDATE, Code
 from .device import Device, open_device
 from .disk.step_journal import Repeated
 from .mask import mask

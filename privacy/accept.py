@@ -47,7 +47,7 @@ def check_ring(mechanism: Mechanism) -> None:
 def check_budget(mechanism: Mechanism) -> None:
     """Refuse more rounds than the budget allows."""
     plan, cost = mechanism.plan, mechanism.cost()
-    if cost <= plan.privacy.epsilon:
+    if mechanism.budget.covers(cost):
         return
     raise PlanError(
         f"{plan.cohort.rounds} rounds at noise multiplier {mechanism.noise_multiplier:g} cost epsilon {cost:.4g}, "

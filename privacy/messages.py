@@ -1,4 +1,4 @@
-"""The messages between server and devices, without Flower's transport. Reading a message validates it."""
+"""The messages of a server to devices, without Flower's transport. Reading a message validates it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import hashlib
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-OFFER, PARAMETERS, ANSWER, UPDATE, SECAGG = "offer", "parameters", "answer", "update", "secagg"
-"""Names of the records in a message."""
+OFFER, PARAMETERS, SECAGG = "offer", "parameters", "secagg"
+"""Names of the records in a message of the server; `server_view` has those of an answer."""
 
 TRAIN, WHO = "train", "query.who"
 KEYS, SHARES, BOXES = "query.keys", "query.shares", "query.boxes"
@@ -29,24 +28,6 @@ LEAST_SCALE = 2.0**-20
 """The smallest scale of a clip norm; its inverse is the largest."""
 
 Scalar = str | int | float | bool
-
-
-class Code(StrEnum):
-    """The status codes of a device. It sends nothing else about an error, as an exception's text could hold data.
-
-    `refused` covers both a plan beyond the owner's terms and a spent budget: with two codes, a server could measure
-    what the device spent elsewhere.
-    """
-
-    OK = "ok"
-    MALFORMED = "malformed"
-    PLAN = "plan"
-    REFUSED = "refused"
-    DATA = "data"
-    ROSTER = "roster"
-    LOST = "lost"
-    SEALED = "sealed"
-    FAILED = "failed"
 
 
 class Malformed(ValueError):
@@ -95,19 +76,6 @@ def read_offer(fields: Mapping[str, object]) -> Offer:
             raise Malformed("not an offer")
 
 
-def read_code(fields: Mapping[str, object]) -> Code:
-    """Return the status code in a device's answer.
-
-    Raises:
-        Malformed: the fields are not a status code.
-    """
-    match dict(fields):
-        case {"code": str(code), **rest} if code in set(Code) and not rest:
-            return Code(code)
-        case _:
-            raise Malformed("not an answer")
-
-
 def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> NDArray[np.float32]:
     """Return the vector in raw bytes, float32 [parameters], read-only.
 
@@ -120,17 +88,6 @@ def read_parameters(dtype: str, shape: tuple[int, ...], stype: str, data: bytes)
     if not np.isfinite(vector).all():
         raise Malformed("parameters are not finite")
     return vector
-
-
-def read_update(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, count: int) -> NDArray[np.uint64]:
-    """Return the `count` ring words in raw bytes, uint64 [words], read-only.
-
-    Raises:
-        Malformed: dtype, shape, length or encoding differ.
-    """
-    if (dtype, stype, tuple(shape)) != ("uint64", RAW, (count,)) or len(data) != 8 * count:
-        raise Malformed("not an update")
-    return np.frombuffer(data, dtype="<u8")
 
 
 def read_sections(fields: Mapping[str, object], needed: Collection[str], also: Collection[str] = ()) -> Sections:

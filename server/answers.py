@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from ..privacy import RoundError
-from ..privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO, Code
+from ..privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, WHO
+from ..privacy.server_view import Code
 from .exchange import LATE, Answer
 
 REFUSALS = frozenset({Code.PLAN, Code.REFUSED, Code.DATA, Code.ROSTER})

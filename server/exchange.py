@@ -14,33 +14,14 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from ..privacy import Mechanism
-from ..privacy.messages import (
-    ANSWER,
-    BOXES,
-    OFFER,
-    PARAMETERS,
-    RAW,
-    SECAGG,
-    TRAIN,
-    UPDATE,
-    Code,
-    Malformed,
-    Offer,
-    Sections,
-    read_code,
-    read_sections,
-    read_update,
-)
+from ..privacy.messages import BOXES, OFFER, PARAMETERS, RAW, SECAGG, TRAIN, Malformed, Offer, Sections, read_sections
+from ..privacy.server_view import ANSWER, ANSWER_SECTIONS, UPDATE, Code, read_code, read_update
 
 POLL_SECONDS = 0.1
 Found = TypeVar("Found")
 
 LATE = "late"
 """The code of a node that did not answer in time or could not be reached."""
-
-GIVEN = ("name", "card", "sealed", "signature", "opened", "layers")
-"""The sections that a device's answer may have."""
-
 
 AWAY = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
 """Flower's errors for a node that has gone, or did not answer before the message expired."""
@@ -154,7 +135,7 @@ def _answer(request: Request, reply: Message, words: int) -> Answer:
             named = ("senders",) if code is Code.SEALED and request.kind in (BOXES, TRAIN) else ()
             said = records.config_records.get(SECAGG, ConfigRecord()) if named else {}
             return Answer(request, code, None, read_sections(said, named))
-        sections = read_sections(records.config_records.get(SECAGG, ConfigRecord()), (), GIVEN)
+        sections = read_sections(records.config_records.get(SECAGG, ConfigRecord()), (), ANSWER_SECTIONS)
         if request.kind != TRAIN:
             return Answer(request, code, None, sections)
         [array] = records.array_records[UPDATE].values()

@@ -15,7 +15,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from ..client.run_history import write_history
 from ..privacy import Plan
-from ..privacy.messages import ANSWER, SECAGG, WHO, Code
+from ..privacy.messages import SECAGG, WHO
+from ..privacy.server_view import ANSWER, Code
 
 RUN_ID, SERVER_ID = 1, 1
 FIRST_NODE = 2

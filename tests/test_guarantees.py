@@ -34,7 +34,8 @@ from bract.privacy import (
 )
 from bract.privacy.mechanisms import distributed, local
 from bract.privacy.mechanisms.local import Local
-from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE
+from bract.privacy.messages import OFFER, PARAMETERS, RAW
+from bract.privacy.server_view import ANSWER, UPDATE
 from bract.server import app as server_app
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.run import simulate

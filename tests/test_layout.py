@@ -36,6 +36,7 @@ LIBRARIES = {
 ROOMS = {
     "errors": set(),
     "messages": set(),
+    "server_view": {"messages"},
     "budget": set(),
     "noise": set(),
     "storage": {"errors"},

@@ -215,7 +215,7 @@ def take_plays(patch: pytest.MonkeyPatch, wheel: bytes) -> None:
 
 def codes() -> list[str]:
     """Return all that a device ever says of how it went."""
-    from bract.privacy.messages import Code
+    from bract.privacy.server_view import Code
 
     return [str(code) for code in Code]
 

@@ -126,9 +126,9 @@ class Ledger:
         Raises:
             BudgetError: the release would exceed the budget.
         """
-        after, limit = self._account.after(entry), self.budget.epsilon
-        if limit is not None and not after <= limit * (1 + SLACK):
-            raise self._refusal(entry, after, limit)
+        after = self._account.after(entry)
+        if not self.budget.covers(after, SLACK):
+            raise self._refusal(entry, after, self.budget.epsilon or 0.0)
 
     def _refusal(self, entry: Entry, after: float, limit: float) -> BudgetError:
         return BudgetError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...privacy import Sum
 from ...privacy.encoding.ring import Words
 from ...privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
-from ...privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code, Malformed, Sections, model_digest
+from ...privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ...privacy.secagg.bitset import to_bits
 from ...privacy.secagg.consent import consents, pack_consents, vouches
 from ...privacy.secagg.identity import Roster
@@ -26,6 +26,7 @@ from ...privacy.secagg.roster_view import Cohort
 from ...privacy.secagg.session import Session, make_session
 from ...privacy.secagg.shamir import SHARE_BYTES
 from ...privacy.secagg.unmask import TooFewShares, unmask
+from ...privacy.server_view import Code
 from ..answers import Answers, Unfinished, too_few
 from ..exchange import Answer, Request, exchange
 from .base import Call, Collected, Link

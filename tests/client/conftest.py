@@ -25,7 +25,8 @@ from bract.client.terms import Terms
 from bract.client.train import Task, contribution
 from bract.models import MODELS, build, read_flat
 from bract.privacy import Plan, make_plan
-from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, Code
+from bract.privacy.messages import OFFER, PARAMETERS, RAW
+from bract.privacy.server_view import ANSWER, Code
 
 SHAPE, CLASSES = (1, 2, 2), 3
 COUNT, NODE = 51, 2

@@ -15,20 +15,8 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution
 from bract.privacy import Keystream, Plan, SystemEntropy, mechanism_of
-from bract.privacy.messages import (
-    ANSWER,
-    BOXES,
-    CONSENT,
-    KEYS,
-    RAW,
-    SECAGG,
-    SHARES,
-    UNMASK,
-    UPDATE,
-    WHO,
-    Code,
-    read_update,
-)
+from bract.privacy.messages import BOXES, CONSENT, KEYS, RAW, SECAGG, SHARES, UNMASK, WHO
+from bract.privacy.server_view import ANSWER, UPDATE, Code, read_update
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]

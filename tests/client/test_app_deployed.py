@@ -14,9 +14,10 @@ from bract.client import app as client_app
 from bract.client import device as device_file
 from bract.client.records import Records
 from bract.privacy import Plan, SystemEntropy
-from bract.privacy.messages import ANSWER, KEYS, SECAGG, UPDATE, Code
+from bract.privacy.messages import KEYS, SECAGG
 from bract.privacy.secagg.identity import new_identity, public_text, read_identity, write_identity
 from bract.privacy.secagg.keys import read_card
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]

@@ -17,7 +17,8 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan
 from bract.privacy.accept import accept_offer
-from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE, Code
+from bract.privacy.messages import OFFER, PARAMETERS, RAW
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]

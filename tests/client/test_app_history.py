@@ -17,7 +17,7 @@ from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import Plan
-from bract.privacy.messages import Code
+from bract.privacy.server_view import Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]

@@ -16,7 +16,7 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.privacy import BractError, DataError, Plan, PlanError, mechanism_of
-from bract.privacy.messages import ANSWER, UPDATE, Code
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]

@@ -13,7 +13,8 @@ from bract.client.records import Records
 from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.privacy import Plan
-from bract.privacy.messages import OFFER, PARAMETERS, SECAGG, Code
+from bract.privacy.messages import OFFER, PARAMETERS, SECAGG
+from bract.privacy.server_view import Code
 
 Make = Callable[..., Plan]
 Sample = Callable[..., Records]

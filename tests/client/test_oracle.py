@@ -31,7 +31,7 @@ from bract.client.train import Task, contribution, try_training
 from bract.models import MODELS, build, objective_of, read_flat
 from bract.privacy import BractError, Plan, PlanError, make_plan, mechanism_of
 from bract.privacy.mechanisms import local
-from bract.privacy.messages import ANSWER, UPDATE
+from bract.privacy.server_view import ANSWER, UPDATE
 from bract.simulations.seeded import SeededEntropy
 
 Call = Callable[..., Any]

@@ -18,8 +18,9 @@ from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan
-from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO, Code
+from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
+from bract.privacy.server_view import ANSWER, Code
 
 Make = Callable[..., Plan]
 Call = Callable[..., Any]

@@ -23,3 +23,13 @@ def test_neighbours_differ_by_adding_or_removing_one() -> None:
 def test_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         BUDGET.epsilon = 100.0  # type: ignore[misc]
+
+
+def test_a_cost_above_the_limit_or_not_a_number_is_not_covered() -> None:
+    """`slack` is relative; a budget without a limit, which only a simulation has, covers everything."""
+    assert BUDGET.covers(2.0)
+    assert not BUDGET.covers(2.0000001)
+    assert BUDGET.covers(2.0000001, slack=1e-6)
+    assert not BUDGET.covers(float("inf"), slack=1e-6)
+    assert not BUDGET.covers(float("nan"))
+    assert Budget(None, 1e-5, "record", "released").covers(float("inf"))

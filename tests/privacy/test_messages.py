@@ -7,18 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bract.privacy.messages import (
-    RAW,
-    Code,
-    Malformed,
-    Offer,
-    model_digest,
-    read_code,
-    read_offer,
-    read_parameters,
-    read_sections,
-    read_update,
-)
+from bract.privacy.messages import RAW, Malformed, Offer, model_digest, read_offer, read_parameters, read_sections
+from bract.privacy.server_view import Code, read_code, read_update
 
 values = st.one_of(
     st.none(),

@@ -28,7 +28,6 @@ from bract.client.train import Task
 from bract.privacy import Contribution, Plan
 from bract.privacy.accept import accept_offer
 from bract.privacy.messages import (
-    ANSWER,
     BOXES,
     CONSENT,
     KEYS,
@@ -39,8 +38,6 @@ from bract.privacy.messages import (
     SHARES,
     TRAIN,
     UNMASK,
-    UPDATE,
-    Code,
     model_digest,
 )
 from bract.privacy.secagg.bitset import to_bits
@@ -61,6 +58,7 @@ from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine, is_share
 from bract.privacy.secagg.shares import Held, box_bytes, seal, unseal
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 BITS = np.uint64
 Round = tuple[int, int, int]

@@ -20,7 +20,7 @@ from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import Plan
-from bract.privacy.messages import ANSWER, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE, WHO, Code, model_digest
+from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO, model_digest
 from bract.privacy.plan import plan
 from bract.privacy.plan import rules as plan_rules
 from bract.privacy.secagg import graph
@@ -32,6 +32,7 @@ from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.unmask import Opening, TooFewShares
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 ONE = (0, 1, 1)
 BEYOND = COMPLETE + 1

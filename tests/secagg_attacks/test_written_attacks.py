@@ -15,9 +15,10 @@ from lying_server import Honest, Table, World, code_of
 from machine import at_places, deal_dropouts, keys_of
 from scenes import plan_of, terms_of, world_of
 
-from bract.privacy.messages import CONSENT, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import consent, pack_consents
+from bract.privacy.server_view import Code
 
 ONE, TWO = (0, 1, 1), (0, 1, 2)
 REFUSED = {Code.REFUSED, Code.MALFORMED}

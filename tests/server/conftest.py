@@ -16,7 +16,8 @@ from torch import nn
 
 from bract.models import MODELS
 from bract.privacy import Mechanism, Plan, Sum, make_plan, mechanism_of, parse_tables
-from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, RAW, UPDATE, read_parameters
+from bract.privacy.messages import OFFER, PARAMETERS, RAW, read_parameters
+from bract.privacy.server_view import ANSWER, UPDATE
 from bract.server import exchange
 
 SHAPE, CLASSES = (1, 2, 2), 3

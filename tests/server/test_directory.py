@@ -9,8 +9,9 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from bract.privacy import Plan, mechanism_of
-from bract.privacy.messages import ANSWER, SECAGG, WHO
+from bract.privacy.messages import SECAGG, WHO
 from bract.privacy.secagg.identity import introduce, new_identity
+from bract.privacy.server_view import ANSWER
 from bract.server.directory import Directory
 
 Make = Callable[..., Plan]

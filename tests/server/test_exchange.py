@@ -10,8 +10,9 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 
 from bract.privacy import Plan, mechanism_of
-from bract.privacy.messages import ANSWER, OFFER, PARAMETERS, TRAIN, UPDATE, Code, Offer, read_offer, read_parameters
+from bract.privacy.messages import OFFER, PARAMETERS, TRAIN, Offer, read_offer, read_parameters
 from bract.privacy.plan.plan import Privacy
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 from bract.server.exchange import LATE, Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))

@@ -10,22 +10,10 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from bract.privacy import Plan, mechanism_of
-from bract.privacy.messages import (
-    ANSWER,
-    CONSENT,
-    KEYS,
-    OFFER,
-    PARAMETERS,
-    SECAGG,
-    SHARES,
-    TRAIN,
-    UNMASK,
-    Code,
-    Offer,
-    read_offer,
-)
+from bract.privacy.messages import CONSENT, KEYS, OFFER, PARAMETERS, SECAGG, SHARES, TRAIN, UNMASK, Offer, read_offer
 from bract.privacy.plan.plan import Privacy
-from bract.server.exchange import GIVEN, Answer, Request, exchange
+from bract.privacy.server_view import ANSWER, ANSWER_SECTIONS, Code
+from bract.server.exchange import Answer, Request, exchange
 
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
 MECHANISM = mechanism_of(PLAN)
@@ -72,7 +60,7 @@ def test_requests_of_several_kinds_go_out_together_and_each_says_its_own(grid: A
     assert grid.pushed[0].content[PARAMETERS] is grid.pushed[2].content[PARAMETERS]
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", ANSWER_SECTIONS)
 def test_sections_of_an_answer_are_read(grid: Any, update: Update, name: str) -> None:
     with_update = update(words(5))
     with_update[SECAGG] = ConfigRecord({name: b"xyz"})

@@ -16,7 +16,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from bract.privacy import Ledger, Plan, RoundError, SystemEntropy, mechanism_of
 from bract.privacy.mechanisms.correlation import Correlation
-from bract.privacy.messages import ANSWER, OFFER
+from bract.privacy.messages import OFFER
+from bract.privacy.server_view import ANSWER
 from bract.server import rounds, tries
 from bract.server.answers import Unfinished
 from bract.server.round_log import Metrics, RoundRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bract.client.app import _code
 from bract.client.clipping.errors import ClippingError
 from bract.privacy import PlanError
-from bract.privacy.messages import Code
+from bract.privacy.server_view import Code
 
 FAULT = ClippingError("the layer 1 (BatchNorm1d) mixes the records of a batch", "use nn.GroupNorm or nn.LayerNorm")
 

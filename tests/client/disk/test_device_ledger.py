@@ -22,7 +22,7 @@ from bract.client.train import Task, contribution
 from bract.privacy import BudgetError, Composed, Plan, StateError
 from bract.privacy.accounting.accountant import epsilon, spent
 from bract.privacy.ledger.statement import read_ledger
-from bract.privacy.messages import Code
+from bract.privacy.server_view import Code
 
 Make = Callable[..., Plan]
 Call = Callable[..., Any]

@@ -18,8 +18,9 @@ from bract.client.device import Device
 from bract.client.disk.pseudonym import FILE, Pseudonym
 from bract.client.terms import Terms
 from bract.privacy import Plan, StateError
-from bract.privacy.messages import ANSWER, OFFER, SECAGG, WHO
+from bract.privacy.messages import OFFER, SECAGG, WHO
 from bract.privacy.secagg.identity import introduces, new_identity
+from bract.privacy.server_view import ANSWER
 
 Call = Callable[..., Any]
 ONE, OTHER = "a" * 64, "b" * 64

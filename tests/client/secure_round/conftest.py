@@ -20,20 +20,7 @@ from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution
 from bract.privacy import Contribution, Mechanism, Plan, make_plan, mechanism_of
-from bract.privacy.messages import (
-    ANSWER,
-    CONSENT,
-    KEYS,
-    OFFER,
-    PARAMETERS,
-    RAW,
-    SECAGG,
-    SHARES,
-    TRAIN,
-    UNMASK,
-    UPDATE,
-    Code,
-)
+from bract.privacy.messages import CONSENT, KEYS, OFFER, PARAMETERS, RAW, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import pack_consents
 from bract.privacy.secagg.identity import Identity, Roster, new_identity, roster_of
@@ -41,6 +28,7 @@ from bract.privacy.secagg.keys import RoundSecrets, new_secrets, read_card
 from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.unmask import unmask
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Call = Callable[..., Any]
 RUN, COUNT = 1, 51

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
-from bract.privacy.messages import ANSWER, BOXES, SECAGG, TRAIN, Code
+from bract.privacy.messages import BOXES, SECAGG, TRAIN
+from bract.privacy.server_view import ANSWER, Code
 
 Call = Callable[..., Any]
 EVERY = range(6)

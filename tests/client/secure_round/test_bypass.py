@@ -12,8 +12,9 @@ from flwr.app import Message
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import PlanError
-from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE, Code
+from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.graph import COMPLETE, choose_graph, most_colluders
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Call = Callable[..., Any]
 LIGHT = [KEYS, SHARES, CONSENT, UNMASK]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.messages import KEYS, SHARES, Code
+from bract.privacy.messages import KEYS, SHARES
 from bract.privacy.secagg.identity import Identity, Roster, certify, new_identity
 from bract.privacy.secagg.keys import Card, make_card, new_secrets, read_card
 from bract.privacy.secagg.roster_view import Cohort, Seating
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 VICTIM, OTHER = 0, 1

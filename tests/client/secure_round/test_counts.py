@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine
 from bract.privacy.secagg.unmask import TooFewShares
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 MODES = ["semi-honest", "malicious-server"]

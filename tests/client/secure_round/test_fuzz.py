@@ -13,19 +13,8 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from bract.privacy.messages import (
-    ANSWER,
-    CONSENT,
-    KEYS,
-    OFFER,
-    PARAMETERS,
-    SECAGG,
-    SHARES,
-    TRAIN,
-    UNMASK,
-    UPDATE,
-    Code,
-)
+from bract.privacy.messages import CONSENT, KEYS, OFFER, PARAMETERS, SECAGG, SHARES, TRAIN, UNMASK
+from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Call = Callable[..., Any]
 EVERY, PLACE = range(4), 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bract.privacy.messages import CONSENT, KEYS, SHARES, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SHARES, UNMASK
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 

@@ -10,7 +10,8 @@ import pytest
 
 from bract.privacy.mechanisms import distributed
 from bract.privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
-from bract.privacy.messages import SECAGG, UNMASK, Code
+from bract.privacy.messages import SECAGG, UNMASK
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 DEVICES = 10

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.messages import KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import contribution, make_card, own_key, read_card
 from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 EXCHANGES = ["x25519", "hybrid"]

@@ -21,8 +21,9 @@ from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import MODELS
 from bract.models.rnn import LastState
-from bract.privacy.messages import KEYS, SHARES, TRAIN, Code
+from bract.privacy.messages import KEYS, SHARES, TRAIN
 from bract.privacy.secagg.identity import roster_of
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 TERMS = Terms(max_epsilon=1e9, max_delta=1e-2, trusted_server=True)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from bract.privacy.encoding.quantization import quantize
-from bract.privacy.messages import SHARES, TRAIN, Code
+from bract.privacy.messages import SHARES, TRAIN
 from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 COUNT = 51

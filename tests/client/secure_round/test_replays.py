@@ -10,8 +10,9 @@ import pytest
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.supercore.task_identity import TaskIdentity
 
-from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import read_card
+from bract.privacy.server_view import ANSWER, Code
 
 Call = Callable[..., Any]
 MALICIOUS = {"protocol": "secagg", "mode": "malicious-server"}

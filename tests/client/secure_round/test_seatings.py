@@ -14,7 +14,7 @@ from flwr.app import RecordDict
 from bract.client.disk.step_journal import Repeated
 from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms
-from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import consent, pack_consents, vouch
 from bract.privacy.secagg.graph import Graph
@@ -26,6 +26,7 @@ from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 COLLUDING = (2, 5, 8)

@@ -14,10 +14,11 @@ from flwr.common.serde import recorddict_to_proto
 
 from bract.client import secure_round as secagg
 from bract.client.run_history import HISTORY
-from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK, Code
+from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import RoundSecrets
 from bract.privacy.secagg.roster_view import Cohort
 from bract.privacy.secagg.shares import Held
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 EVERY = range(4)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from bract.privacy.messages import KEYS, SECAGG, TRAIN, UNMASK, Code
+from bract.privacy.messages import KEYS, SECAGG, TRAIN, UNMASK
 from bract.privacy.plan import plan, rules
 from bract.privacy.secagg import graph
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 DEVICES = 40

@@ -15,7 +15,8 @@ from bract.client.terms import Terms
 from bract.privacy import Composed
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.ledger.statement import read_ledger
-from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN, Code
+from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.privacy.messages import CONSENT, UNMASK, Code
+from bract.privacy.messages import CONSENT, UNMASK
 from bract.privacy.secagg.consent import consent, pack_consents
 from bract.privacy.secagg.identity import new_identity
+from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
 ONE, OTHER = (0, 1, 2, 3, 4), (0, 1, 2, 3, 5)

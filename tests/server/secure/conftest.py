@@ -21,8 +21,9 @@ from bract.client.terms import Terms
 from bract.client.train import Task
 from bract.models import build, read_flat
 from bract.privacy import Contribution, Plan, make_plan, mechanism_of
-from bract.privacy.messages import ANSWER, OFFER, SECAGG
+from bract.privacy.messages import OFFER, SECAGG
 from bract.privacy.secagg.identity import Identity, Roster, new_identity, roster_of
+from bract.privacy.server_view import ANSWER
 from bract.server import exchange
 from bract.server.aggregation.base import Call, Collected, Link
 from bract.server.aggregation.secure import SecureSum

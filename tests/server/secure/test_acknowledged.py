@@ -12,8 +12,9 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from bract.privacy import RoundError
-from bract.privacy.messages import ANSWER, BOXES, SECAGG, SHARES, TRAIN
+from bract.privacy.messages import BOXES, SECAGG, SHARES, TRAIN
 from bract.privacy.secagg.bitset import to_bits
+from bract.privacy.server_view import ANSWER
 from bract.server.answers import Unfinished
 
 Call = Callable[..., Any]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from bract.client import secure_round as secagg
 from bract.privacy import RoundError
-from bract.privacy.messages import ANSWER, CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK, UPDATE
+from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.identity import new_identity
 from bract.privacy.secagg.keys import PublicKeys, commitment, make_card, new_secrets, read_card
 from bract.privacy.secagg.session import make_session
 from bract.privacy.secagg.shares import Held
+from bract.privacy.server_view import ANSWER, UPDATE
 
 Call = Callable[..., Any]
 KINDS = [KEYS, SHARES, TRAIN, CONSENT, UNMASK]
