@@ -1,59 +1,43 @@
-"""The networks by name. A new network needs a file and an entry in `MODELS`."""
+"""The networks by name: those in the folder `networks`, each in a file that exports `NETWORK`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import pkgutil
+from importlib import import_module
 
 import torch
 from torch import nn
 
-from .attention import attention
-from .autoencoder import autoencoder
-from .cnn import cnn
-from .cnn_large import cnn_large
-from .gan import gan, refine
-from .gru_lm import gru_lm
-from .linear import linear
-from .logistic import logistic
-from .lstm import lstm
-from .mlp import mlp
-from .objectives import CLASSIFICATION, GENERATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
-from .rnn import rnn
+from . import networks
+from .network import Network, Shape
+from .objectives import Objective
 
-Shape = tuple[int, ...]
 
-MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
-    "attention": attention,
-    "autoencoder": autoencoder,
-    "cnn": cnn,
-    "cnn-large": cnn_large,
-    "gan": gan,
-    "gru-lm": gru_lm,
-    "linear": linear,
-    "logistic": logistic,
-    "lstm": lstm,
-    "mlp": mlp,
-    "rnn": rnn,
-}
-"""Maps a name to a function of (shape of one record, number of classes)."""
+def _shipped() -> dict[str, Network]:
+    modules = [import_module(each.name) for each in pkgutil.iter_modules(networks.__path__, f"{networks.__name__}.")]
+    return {module.NETWORK.name: module.NETWORK for module in modules}
 
-OBJECTIVES: dict[str, Callable[[Shape], Objective]] = {
-    "attention": lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION,
-    "autoencoder": lambda shape: RECONSTRUCTION,
-    "gan": lambda shape: GENERATION,
-    "gru-lm": lambda shape: NEXT_TOKEN,
-    "linear": lambda shape: REGRESSION,
-}
-"""Maps the name of a network that does not classify to a function of the shape of one record."""
 
-REFINES: dict[str, Callable[[Any, int], None]] = {"gan": refine}
-"""Maps a name to a function of (network, seed). It trains, in place and without data, what devices do not train."""
+NETWORKS: dict[str, Network] = _shipped()
+"""The networks that come with bract, by name."""
+
+
+def find_network(name: str) -> Network:
+    """Return the network `name`.
+
+    Raises:
+        KeyError: no network has that name.
+    """
+    return NETWORKS[name]
 
 
 def objective_of(name: str, shape: Shape) -> Objective:
-    """Return what the network `name` learns from records of `shape`."""
-    return OBJECTIVES[name](shape) if name in OBJECTIVES else CLASSIFICATION
+    """Return what the network `name` learns from records of `shape`.
+
+    Raises:
+        KeyError: no network has that name.
+    """
+    return find_network(name).learns(shape)
 
 
 def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.Module:
@@ -66,11 +50,12 @@ def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.
         KeyError: no network has that name.
         ValueError: the network does not accept records of that shape.
     """
+    network = find_network(name)
     if seed is None:
-        return MODELS[name](shape, classes)
+        return network.build(shape, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name](shape, classes)
+        return network.build(shape, classes)
 
 
 def count_parameters(name: str, shape: Shape, classes: int) -> int:
@@ -80,4 +65,4 @@ def count_parameters(name: str, shape: Shape, classes: int) -> int:
         KeyError, ValueError: as `build`.
     """
     with torch.device("meta"):
-        return sum(p.numel() for p in MODELS[name](shape, classes).parameters())
+        return sum(p.numel() for p in build(name, shape, classes).parameters())

@@ -1,4 +1,7 @@
-"""The number of parameters of bract's networks, by arithmetic: importing torch to count them takes seconds."""
+"""The number of parameters of bract's networks, by arithmetic: importing torch to count them takes seconds.
+
+A network that is not in `SIZES` is counted by torch, so a new one needs no entry here.
+"""
 
 from __future__ import annotations
 

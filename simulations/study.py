@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..models import MODELS, count_parameters
+from ..models import NETWORKS, count_parameters
 from ..privacy import Entropy, Mechanism, Plan, PlanError, SystemEntropy, mechanism_of, parse_tables, read_tables
 from ..privacy.accept import accept, check_ring
 from ..privacy.plan.schema import MOST_SEED, Privacy, Section
@@ -141,8 +141,8 @@ def read_run(folder: Path) -> Study:
 
 
 def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
-    if name not in MODELS:
-        known = ", ".join(sorted(MODELS))
+    if name not in NETWORKS:
+        known = ", ".join(sorted(NETWORKS))
         raise PlanError(f"there is no model {name}", f"set model.name to one of: {known}")
     return count_parameters(name, shape, classes)
 

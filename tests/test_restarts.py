@@ -26,7 +26,7 @@ from bract.client.disk.pseudonym import Pseudonym
 from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.models import MODELS, count_parameters
+from bract.models import NETWORKS, Network, count_parameters
 from bract.privacy import Ledger, Plan, accept_plan, make_plan, mechanism_of
 from bract.privacy.ledger.statement import make_statement, read_ledger
 from bract.privacy.messages import UNMASK, WHO
@@ -154,7 +154,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
 
-    monkeypatch.setitem(MODELS, "tiny", build)
+    monkeypatch.setitem(NETWORKS, "tiny", Network("tiny", build))
     for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
 

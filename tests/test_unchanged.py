@@ -91,9 +91,9 @@ def deployed() -> tuple[Any, Any]:
 
 def networks() -> list[str]:
     """Return the names of all networks."""
-    from bract.models import MODELS
+    from bract.models import NETWORKS
 
-    return sorted(MODELS)
+    return sorted(NETWORKS)
 
 
 def shipped() -> dict[str, str]:

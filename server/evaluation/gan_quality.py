@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...models import REFINES, build, load_flat, read_flat
-from ...models.gan import Gan
+from ...models import build, find_network, load_flat, read_flat
+from ...models.networks.gan import Gan
 from ...privacy import Keystream, Plan
 
 MOST = 1000
@@ -37,12 +37,12 @@ def refine(
 
     Guarantee: it uses only what was released.
     """
-    name = plan.model.name
-    if name not in REFINES:
+    train = find_network(plan.model.name).refine
+    if train is None:
         return stepped
-    model = _model(name, plan.data.shape, plan.data.classes)
+    model = _model(plan.model.name, plan.data.shape, plan.data.classes)
     load_flat(model, np.where(trained(model), stepped, before))
-    REFINES[name](model, int(keystream.words(1)[0] >> 1))
+    train(model, int(keystream.words(1)[0] >> 1))
     return read_flat(model)
 
 

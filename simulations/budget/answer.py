@@ -12,7 +12,7 @@ from ...privacy.planning.compare import Figure, accountants
 from ...privacy.planning.cost import MOST_ROUNDS, Epsilons, Purchase, cost, most_rounds, with_noise, with_target
 from ...privacy.planning.curves import Point, over_cohort, over_dropouts, over_noise, over_rounds
 from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
-from ..sizes import NOT_FOR_OPACUS, count_parameters
+from ..sizes import NOT_FOR_OPACUS, SIZES, count_parameters
 
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e4
 """The smallest and the largest noise multiplier of a curve."""
@@ -64,7 +64,9 @@ class Answer:
 
 
 def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -> Plan:
-    """Return the plan of these tables, with the number of parameters if it is known; does not import torch.
+    """Return the plan of these tables, with the number of parameters if it is known.
+
+    It imports torch only to count a network that is not in `SIZES`.
 
     Raises:
         PlanError: as `make_plan`; the plan protects nothing; its engine is Opacus, which cannot train its network; or
@@ -97,9 +99,21 @@ class _UnknownError(Exception):
 
 def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
     found = count_parameters(name, shape, classes)
+    if found is None and name not in SIZES:
+        found = _counted_by_torch(name, shape, classes)
     if found is None:
         raise _UnknownError(name)
     return found
+
+
+def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int) -> int | None:
+    """Return the parameters of a network whose number `sizes` does not know; None if there is no such network."""
+    from ...models import count_parameters as by_torch  # takes seconds to import
+
+    try:
+        return by_torch(name, shape, classes)
+    except KeyError:
+        return None
 
 
 def answer(name: str, plan: Plan, question: Question) -> Answer:

@@ -23,7 +23,7 @@ from bract.client.records import Records
 from bract.client.run_history import HISTORY
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution
-from bract.models import MODELS, build, read_flat
+from bract.models import NETWORKS, Network, build, read_flat
 from bract.privacy import Plan, make_plan
 from bract.privacy.messages import OFFER, PARAMETERS, RAW
 from bract.privacy.server_view import ANSWER, Code
@@ -39,7 +39,7 @@ def tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`model.name = "tiny"` is known, and no engine is kept from one test to the next."""
-    monkeypatch.setitem(MODELS, "tiny", tiny)
+    monkeypatch.setitem(NETWORKS, "tiny", Network("tiny", tiny))
     train._engine.cache_clear()
     yield
     train._engine.cache_clear()

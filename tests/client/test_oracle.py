@@ -28,7 +28,7 @@ from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.records import Records, fitting
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution, try_training
-from bract.models import MODELS, build, objective_of, read_flat
+from bract.models import NETWORKS, Network, build, objective_of, read_flat
 from bract.privacy import BractError, Plan, PlanError, make_plan, mechanism_of
 from bract.privacy.mechanisms import local
 from bract.privacy.server_view import ANSWER, UPDATE
@@ -37,7 +37,7 @@ from bract.simulations.seeded import SeededEntropy
 Call = Callable[..., Any]
 Shape = tuple[int, ...]
 
-NETWORKS: list[tuple[str, Shape]] = [
+SHAPES: list[tuple[str, Shape]] = [
     ("attention", (4,)),
     ("attention", (3, 2)),
     ("autoencoder", (4,)),
@@ -167,7 +167,7 @@ def short(case: tuple[Any, ...]) -> str:
 CASES = [
     (network, classes, engine, cell)
     for network, classes, engine, cell in product(
-        NETWORKS,
+        SHAPES,
         (1, 3),
         ("auto", "opacus"),
         ("record-central", "record-local", "client-central", "client-local"),
@@ -275,7 +275,7 @@ class Choking(nn.Module):
 @pytest.fixture
 def choking(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Shape]]:
     """The network, by its name and the shape of its records."""
-    monkeypatch.setitem(MODELS, "choking", lambda shape, classes: Choking(classes))
+    monkeypatch.setitem(NETWORKS, "choking", Network("choking", lambda shape, classes: Choking(classes)))
     updates._network.cache_clear()
     yield "choking", (4,)
     updates._network.cache_clear()

@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from bract.client.records import Records, check_records, fitting, make_records, read_records
-from bract.models import OBJECTIVES, Objective
+from bract.models import NETWORKS, Objective
 from bract.models.objectives import NEXT_TOKEN, RECONSTRUCTION, REGRESSION
 from bract.privacy import DataError, Plan
 
@@ -263,7 +264,7 @@ def test_labels_at_every_place_of_something_else_are_refused(tmp_path: Path, x: 
 def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(
     make: Make, monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: NEXT_TOKEN)
+    monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: NEXT_TOKEN))
     plan = make(data={"shape": [3]})
     records = make_records(TOKENS.copy(), TOKENS[::-1].copy(), CPU)
     getattr(records, name)[1, 2] = value
@@ -286,7 +287,7 @@ def test_floats_with_each_record_are_numbers_to_predict(
     assert np.array_equal(records.labels.numpy(), y, equal_nan=True)
     what = refusal(lambda: fitting(records, make()))
     assert what == "error: the model tiny takes numbers with one label per record, which these records are not"
-    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: REGRESSION)
+    monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: REGRESSION))
     assert torch.equal(fitting(records, make()).labels[:3], records.labels[:3])
 
 
@@ -294,7 +295,7 @@ def test_floats_with_each_record_are_numbers_to_predict(
 def test_labels_are_passed_over_where_records_are_reconstructed(
     make: Make, monkeypatch: pytest.MonkeyPatch, labels: np.ndarray
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: RECONSTRUCTION)
+    monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: RECONSTRUCTION))
     records = make_records(np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2), labels, CPU)
     kept = fitting(records, make())
     assert torch.equal(kept.labels, records.features)
@@ -305,6 +306,6 @@ def test_labels_are_passed_over_where_records_are_reconstructed(
 def test_tokens_are_refused_where_numbers_are_wanted(
     make: Make, monkeypatch: pytest.MonkeyPatch, learns: Objective
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "tiny", lambda shape: learns)
+    monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: learns))
     records = make_records(TOKENS.copy(), TOKENS.copy(), CPU)
     assert f"takes {learns.records}" in refusal(lambda: fitting(records, make(data={"shape": [3]})))

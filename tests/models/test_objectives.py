@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.models import MODELS, objective_of
+from bract.models import NETWORKS, objective_of
 from bract.models.objectives import (
     CLASSIFICATION,
     NEXT_TOKEN,
@@ -78,7 +78,7 @@ def test_squared_error_is_the_mean_over_a_records_numbers() -> None:
     assert squared_error(torch.tensor([[3.0], [1.0]]), torch.tensor([1.0, 1.0])).tolist() == [4.0, 0.0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_tell_classes_unless_they_say_otherwise(name: str) -> None:
     others = {"autoencoder": "reconstruction", "gan": "generation", "gru-lm": "next token", "linear": "regression"}
     assert objective_of(name, (1, 28, 28)).name == others.get(name, "classification")

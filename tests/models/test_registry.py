@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bract.models import MODELS, build, count_parameters, objective_of, read_flat
+from bract.models import NETWORKS, build, count_parameters, objective_of, read_flat
 
 MadeFor = Callable[[str, tuple[int, ...], int], tuple[nn.Module, torch.Tensor, torch.Tensor]]
 SHAPE, CLASSES = (1, 28, 28), 10
@@ -73,7 +73,7 @@ def test_parameters_of_no_network_or_of_none_for_such_records_are_not_counted() 
         count_parameters("cnn", (1, 2, 2), CLASSES)
 
 
-CASES = [(name, (12,) if name == "gru-lm" else SHAPE) for name in MODELS] + [("attention", (12,))]
+CASES = [(name, (12,) if name == "gru-lm" else SHAPE) for name in NETWORKS] + [("attention", (12,))]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bract.models import MODELS, check_network, needs_opacus, opacus_fault
+from bract.models import NETWORKS, Network, check_network, needs_opacus, opacus_fault
 from bract.simulations.sizes import NOT_FOR_OPACUS
 
 SHAPES = {"gru-lm": (6,)}
@@ -42,7 +42,7 @@ class Flat(nn.Sequential):
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_documented_network_can_be_trained(name: str, classes: int) -> None:
     shape, classes = SHAPES.get(name, (1, 18, 18)), 1 if name == "linear" else classes
     check_network(name, shape, classes)
@@ -65,7 +65,7 @@ def test_every_documented_network_can_be_trained(name: str, classes: int) -> Non
 def test_what_opacus_fails_at_is_known_before(
     monkeypatch: pytest.MonkeyPatch, make: type[nn.Module], why: str
 ) -> None:
-    monkeypatch.setitem(MODELS, "made", lambda shape, classes: make())
+    monkeypatch.setitem(NETWORKS, "made", Network("made", lambda shape, classes: make()))
     check_network("made", (4,), 3)
     with pytest.raises(ValueError, match=why):
         check_network("made", (4,), 3, by_opacus=True)
@@ -87,11 +87,13 @@ def test_a_layer_that_is_not_trained_does_not_matter() -> None:
 def test_a_network_that_does_not_fit_its_records_is_refused(
     monkeypatch: pytest.MonkeyPatch, make: type[nn.Module], why: str
 ) -> None:
-    monkeypatch.setitem(MODELS, "made", lambda shape, classes: make())
+    monkeypatch.setitem(NETWORKS, "made", Network("made", lambda shape, classes: make()))
     with pytest.raises(ValueError, match=why):
         check_network("made", (4,), 3)
 
 
 def test_a_network_with_a_layer_of_an_unknown_kind_needs_opacus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "made", lambda shape, classes: nn.Sequential(nn.Linear(4, 3), nn.PReLU()))
+    monkeypatch.setitem(
+        NETWORKS, "made", Network("made", lambda shape, classes: nn.Sequential(nn.Linear(4, 3), nn.PReLU()))
+    )
     assert needs_opacus("made", (4,), 3)

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
-from bract.models import MODELS
+from bract.models import NETWORKS, Network
 from bract.privacy import Mechanism, Plan, Sum, make_plan, mechanism_of, parse_tables
 from bract.privacy.messages import OFFER, PARAMETERS, RAW, read_parameters
 from bract.privacy.server_view import ANSWER, UPDATE
@@ -30,7 +30,7 @@ def tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """`model.name = "tiny"` is known."""
-    monkeypatch.setitem(MODELS, "tiny", tiny)
+    monkeypatch.setitem(NETWORKS, "tiny", Network("tiny", tiny))
 
 
 @pytest.fixture(autouse=True)

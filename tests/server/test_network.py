@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bract.cli.main import run
-from bract.models import MODELS, count_parameters
+from bract.models import NETWORKS, Network, count_parameters
 from bract.privacy import Plan, PlanError, make_plan
 from bract.privacy.accept import accept_plan
 from bract.server.network import check_trainable
@@ -32,9 +32,12 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().forward(x.flatten(1, -2))[0][:, -1]
 
     monkeypatch.setitem(
-        MODELS,
+        NETWORKS,
         "mixed",
-        lambda shape, classes: nn.Sequential(Last(shape[-1], 4, batch_first=True), nn.Linear(4, classes)),
+        Network(
+            "mixed",
+            lambda shape, classes: nn.Sequential(Last(shape[-1], 4, batch_first=True), nn.Linear(4, classes)),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from bract.client.clipping.engine import make_engine
 from bract.client.records import Records
 from bract.models import build, count_parameters, load_flat, objective_of
-from bract.models.gan import Gan
+from bract.models.networks.gan import Gan
 from bract.privacy import override, read_tables
 from bract.server import rounds
 from bract.server.evaluation.gan_quality import figures, trained

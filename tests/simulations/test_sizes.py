@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bract.models import MODELS, count_parameters
+from bract.models import count_parameters
 from bract.simulations import sizes
+from bract.simulations.budget.answer import read_budget_plan
 
 IMAGES, SEQUENCES, RUNS = [(1, 28, 28), (3, 32, 32), (1, 19, 18)], [(6, 5), (1, 6, 5)], [(1,), (80,)]
 
@@ -20,14 +21,14 @@ def counted(name: str, shape: tuple[int, ...], classes: int) -> int | None:
         return None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sizes.SIZES)
 @pytest.mark.parametrize("classes", [1, 2, 62])
 def test_every_network_is_counted_as_torch_counts_it(name: str, classes: int) -> None:
     for shape in [*IMAGES, *SEQUENCES, *RUNS, (), (0, 3), (0,), (3, 0, 9)]:
         assert sizes.count_parameters(name, shape, classes) == counted(name, shape, classes), shape
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sizes.SIZES)
 def test_every_network_is_counted_for_some_records(name: str) -> None:
     assert any(sizes.count_parameters(name, shape, 1) for shape in [*IMAGES, *RUNS])
 
@@ -46,3 +47,9 @@ def test_what_is_not_known_is_not_guessed() -> None:
     assert sizes.count_parameters("resnet", (1, 28, 28), 10) is None
     assert sizes.count_parameters("cnn", (784,), 10) is None
     assert sizes.count_parameters("cnn", (1, 9, 28), 10) is None
+
+
+def test_a_network_without_arithmetic_is_counted_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new network needs no entry in `SIZES`."""
+    monkeypatch.delitem(sizes.SIZES, "cnn")
+    assert read_budget_plan({"data": {"shape": [1, 28, 28]}}, "the plan").parameters == 121930

@@ -17,8 +17,8 @@ from bract.client.clipping.engine import make_engine
 from bract.client.clipping.errors import ClippingError
 from bract.client.clipping.hooks import HookedNetwork
 from bract.client.records import Records
+from bract.models.networks.rnn import LastState
 from bract.models.objectives import Loss, cross_entropy
-from bract.models.rnn import LastState
 
 CPU = torch.device("cpu")
 

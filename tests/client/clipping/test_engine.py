@@ -15,7 +15,7 @@ from bract.client.clipping.errors import ClippingError
 from bract.client.clipping.layers.registry import RULES
 from bract.client.clipping.opacus import OpacusEngine
 from bract.client.records import Records
-from bract.models import MODELS, objective_of
+from bract.models import NETWORKS, objective_of
 from bract.models.trial import BOOK_KEPT
 
 RECORDS = Records(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 2)
@@ -32,7 +32,7 @@ class Scaled(nn.Module):
         return x * self.scale
 
 
-CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
+CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
 NOT_FOR_OPACUS = {"gru-lm", "lstm", "rnn"}
 
 

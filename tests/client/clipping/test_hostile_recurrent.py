@@ -14,7 +14,7 @@ from torch import nn
 from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.determinism import batch_invariant_rows
 from bract.client.records import Records
-from bract.models.rnn import LastState
+from bract.models.networks.rnn import LastState
 
 CLIP, SLACK, STEPS = 0.7, 1 + 1 / 1024, 40
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {

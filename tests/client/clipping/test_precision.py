@@ -14,10 +14,10 @@ from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.engine import make_engine
 from bract.client.clipping.errors import ClippingError
 from bract.client.records import Records, precision_of
-from bract.models import MODELS, build, objective_of
+from bract.models import NETWORKS, build, objective_of
 from bract.privacy import Plan
 
-CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in MODELS] + [("attention", (6,))]
+CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
 IN_FLOAT32 = {"rnn", "lstm", "logistic"}
 """Networks of recurrent layers and a head, which stay in float32."""
 CLIP, SLACK = 0.7, 1 + 1 / 1024

@@ -19,8 +19,8 @@ from bract.client.device import Device
 from bract.client.disk.device_ledger import FILE, Spending
 from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.models import MODELS
-from bract.models.rnn import LastState
+from bract.models import NETWORKS, Network
+from bract.models.networks.rnn import LastState
 from bract.privacy.messages import KEYS, SHARES, TRAIN
 from bract.privacy.secagg.identity import roster_of
 from bract.privacy.server_view import Code
@@ -111,7 +111,7 @@ WAYS = {
 def test_what_cannot_be_trained_is_refused_before_a_seat_and_a_charge(
     lab: Call, code: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, count: int, kind: str
 ) -> None:
-    monkeypatch.setitem(MODELS, "recurrent", recurrent)
+    monkeypatch.setitem(NETWORKS, "recurrent", Network("recurrent", recurrent))
     more, records, expected = WAYS[way]
     server = lab(terms=TERMS, real=True, **tables("record", "local", **more))
     giving(server, records(count), tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torch import nn
 
-from bract.models import MODELS, OBJECTIVES, build, load_flat, read_flat
+from bract.models import NETWORKS, Network, build, load_flat, read_flat
 from bract.models.objectives import CLASSIFICATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
 from bract.privacy import Plan
 from bract.server.evaluation import meters
@@ -175,8 +175,7 @@ def learning(objective: Objective, make: Make) -> Callable[[np.ndarray], Quality
         x, y = rng.integers(0, 3, (2, 30, 4))
     plan = make(data={"shape": [4]})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "tiny", lambda shape, classes: networks[objective.name]())
-        patch.setitem(OBJECTIVES, "tiny", lambda shape: objective)
+        patch.setitem(NETWORKS, "tiny", Network("tiny", lambda shape, classes: networks[objective.name](), objective))
         evaluate = make_evaluate(plan, x, y)
     count = sum(p.numel() for p in networks[objective.name]().parameters())
     return lambda parameters: evaluate(np.resize(parameters, count))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bract.models import build, load_flat, read_flat
-from bract.models.gan import Gan, refine
+from bract.models.networks.gan import Gan, refine
 from bract.privacy import Plan
 from bract.server.evaluation import gan_quality as generation
 from bract.server.evaluation.gan_quality import coverage, distance, figures, trained

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from bract.client.records import fitting, read_records
-from bract.models import MODELS
-from bract.models.autoencoder import autoencoder
+from bract.models import NETWORKS, Network
+from bract.models.networks.autoencoder import autoencoder
+from bract.models.objectives import RECONSTRUCTION
 from bract.privacy import DataError
 from bract.privacy.npz import read_arrays
 from bract.server.evaluation.evaluate import make_evaluate
@@ -75,9 +76,8 @@ def test_records_are_reconstructed_whatever_their_labels(tmp_path, data, unit):
 
 
 def test_the_loss_of_a_reconstruction_is_the_squared_error_of_the_record(monkeypatch):
-    monkeypatch.setitem(
-        MODELS, "autoencoder", lambda shape, classes: autoencoder(shape, classes).requires_grad_(False)
-    )
+    frozen = Network("autoencoder", lambda *like: autoencoder(*like).requires_grad_(False), RECONSTRUCTION)
+    monkeypatch.setitem(NETWORKS, "autoencoder", frozen)
     features = np.random.default_rng(0).normal(size=(1500, 1, 2, 2)).astype(np.float32)
     study = changed(model={"name": "autoencoder"}, data={"shape": [1, 2, 2]})
     quality = make_evaluate(study, features, np.zeros(1500, dtype=np.int64))(np.zeros(study.parameters, np.float32))

@@ -9,7 +9,7 @@ from torch import nn
 
 from bract.cli.partition import partition
 from bract.client.records import check_records, fitting, read_records
-from bract.models import MODELS, OBJECTIVES
+from bract.models import NETWORKS, Network
 from bract.models.objectives import NEXT_TOKEN
 from bract.privacy.npz import read_arrays
 from bract.simulations.population import make_population
@@ -24,11 +24,14 @@ PLAY = "\n\n".join(f"**{'ABC'[n % 3]}**\n{'to be or not to be ' * (4 - n % 3)}" 
 def tables(put_plays, monkeypatch):
     """A plan over the two largest of three speakers, with a network that looks a character up."""
     monkeypatch.setitem(
-        MODELS,
+        NETWORKS,
         "lookup",
-        lambda shape, classes: nn.Sequential(nn.Embedding(classes, 8), nn.Linear(8, classes)),
+        Network(
+            "lookup",
+            lambda shape, classes: nn.Sequential(nn.Embedding(classes, 8), nn.Linear(8, classes)),
+            NEXT_TOKEN,
+        ),
     )
-    monkeypatch.setitem(OBJECTIVES, "lookup", lambda shape: NEXT_TOKEN)
     return {
         "data": {
             "name": "shakespeare",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..network import Network
 from .rnn import LastState, sequence
 
 
@@ -18,3 +19,6 @@ def lstm(shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     _, features = sequence("lstm", shape)
     return nn.Sequential(LastState(nn.LSTM(features, 32, batch_first=True)), nn.Linear(32, classes))
+
+
+NETWORK = Network("lstm", lstm)

@@ -8,6 +8,9 @@ import math
 import torch
 from torch import nn
 
+from ..network import Network
+from ..objectives import GENERATION
+
 LATENT = 32
 """The dimension of the generator's input, which is uniform over -1..1."""
 
@@ -117,3 +120,6 @@ def gan(shape: tuple[int, ...], classes: int) -> nn.Module:
     if not math.prod(shape):
         raise ValueError(f"gan takes records of at least one number, not of shape {list(shape)}")
     return Gan(shape)
+
+
+NETWORK = Network("gan", gan, GENERATION, refine)

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from ..network import Network
+
 
 def logistic(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return one Dense `classes` on the flattened record.
@@ -18,3 +20,6 @@ def logistic(shape: tuple[int, ...], classes: int) -> nn.Module:
     if not math.prod(shape):
         raise ValueError(f"logistic takes records of at least one number, not of shape {list(shape)}")
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+
+NETWORK = Network("logistic", logistic)

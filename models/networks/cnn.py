@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..network import Network
+
 
 def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return Conv 3x3 32 - pool - Conv 3x3 64 - pool - Dense 64 - Dense `classes`, with ReLU between.
@@ -33,3 +35,6 @@ def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(64, classes),
     )
+
+
+NETWORK = Network("cnn", cnn)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bract.models.mlp import mlp
+from bract.models.networks.mlp import mlp
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((1, 28, 28), 10), ((5,), 2), ((2, 3), 4), ((3, 2, 2, 2), 3)])

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from ..network import Network
+
 
 def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return Dense 64 - Dense 64 - Dense `classes` on the flattened record, with ReLU between.
@@ -25,3 +27,6 @@ def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(64, classes),
     )
+
+
+NETWORK = Network("mlp", mlp)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.models.autoencoder import autoencoder
+from bract.models.networks.autoencoder import autoencoder
 from bract.models.objectives import RECONSTRUCTION
 
 

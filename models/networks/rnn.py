@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..network import Network
+
 
 class EveryState(nn.Module):
     """A recurrent layer's states at all steps: [batch, steps, features] -> [batch, steps, units]."""
@@ -52,3 +54,6 @@ def rnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     _, features = sequence("rnn", shape)
     return nn.Sequential(LastState(nn.RNN(features, 32, batch_first=True)), nn.Linear(32, classes))
+
+
+NETWORK = Network("rnn", rnn)

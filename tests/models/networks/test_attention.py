@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.models.attention import Attention, attention
+from bract.models.networks.attention import Attention, attention
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bract.models.linear import linear
+from bract.models.networks.linear import linear
 from bract.models.objectives import REGRESSION
 
 

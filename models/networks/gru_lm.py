@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..network import Network
+from ..objectives import NEXT_TOKEN
 from .rnn import EveryState
 
 
@@ -25,3 +27,6 @@ def gru_lm(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(128, classes),
     )
+
+
+NETWORK = Network("gru-lm", gru_lm, NEXT_TOKEN)

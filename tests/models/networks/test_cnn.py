@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bract.models.cnn import cnn
+from bract.models.networks.cnn import cnn
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bract.models.cnn_large import cnn_large
+from bract.models.networks.cnn_large import cnn_large
 
 
 @pytest.mark.parametrize(

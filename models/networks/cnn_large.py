@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..network import Network
+
 
 def cnn_large(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return Conv 3x3 32 - pool - Conv 3x3 64 - pool - Conv 3x3 128 - Dense 512 - Dense `classes`, with ReLU between.
@@ -35,3 +37,6 @@ def cnn_large(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(512, classes),
     )
+
+
+NETWORK = Network("cnn-large", cnn_large)

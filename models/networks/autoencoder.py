@@ -6,6 +6,9 @@ import math
 
 from torch import nn
 
+from ..network import Network
+from ..objectives import RECONSTRUCTION
+
 
 def autoencoder(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return Dense 128 - Dense 32 - Dense 128 - Dense to the size of the record, with ReLU between.
@@ -32,3 +35,6 @@ def autoencoder(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.Linear(128, numbers),
         nn.Unflatten(1, shape),
     )
+
+
+NETWORK = Network("autoencoder", autoencoder, RECONSTRUCTION)

@@ -6,6 +6,9 @@ import math
 
 from torch import nn
 
+from ..network import Network
+from ..objectives import REGRESSION
+
 
 def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return one Dense 1 on the flattened record: the predicted value.
@@ -20,3 +23,6 @@ def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
     if classes != 1:
         raise ValueError(f"linear predicts one number and needs data.classes = 1, not {classes}")
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 1))
+
+
+NETWORK = Network("linear", linear, REGRESSION)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..network import Network
+from ..objectives import CLASSIFICATION, NEXT_TOKEN
 from .rnn import sequence
 
 WIDTH = 64
@@ -82,3 +84,6 @@ def attention(shape: tuple[int, ...], classes: int) -> nn.Module:
         raise ValueError(f"{fault}, nor a token sequence [steps]") from None
     start = PositionalEmbedding(nn.Linear(features, WIDTH), steps, WIDTH)
     return nn.Sequential(start, Block(WIDTH, causal=False), Mean(), nn.Linear(WIDTH, classes))
+
+
+NETWORK = Network("attention", attention, lambda shape: NEXT_TOKEN if len(shape) == 1 else CLASSIFICATION)

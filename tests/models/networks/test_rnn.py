@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bract.models.gru_lm import gru_lm
-from bract.models.lstm import lstm
-from bract.models.rnn import rnn
+from bract.models.networks.gru_lm import gru_lm
+from bract.models.networks.lstm import lstm
+from bract.models.networks.rnn import rnn
 
 
 def numbers(model: torch.nn.Module) -> dict[str, Any]:

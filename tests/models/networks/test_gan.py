@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.models import REFINES, build, count_parameters, objective_of, read_flat
-from bract.models.gan import LATENT, Gan, refine, uniform
+from bract.models import NETWORKS, build, count_parameters, objective_of, read_flat
+from bract.models.networks.gan import LATENT, Gan, refine, uniform
 
 SHAPE = (1, 4, 5)
 OBJECTIVE = objective_of("gan", SHAPE)
@@ -107,7 +107,7 @@ class TestRefining:
         torch.manual_seed(0)
         refine(models[0], 5)
         torch.manual_seed(1)
-        REFINES["gan"](models[1], 5)
+        NETWORKS["gan"].refine(models[1], 5)
         refine(models[2], 6)
         assert np.array_equal(read_flat(models[0]), read_flat(models[1]))
         assert not np.array_equal(read_flat(models[0]), read_flat(models[2]))
