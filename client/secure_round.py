@@ -14,11 +14,11 @@ from itertools import accumulate
 from flwr.app import ConfigRecord, RecordDict
 
 from ..privacy import Mechanism, Plan
+from ..privacy.derive import digest
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES
 from ..privacy.messages import Malformed
 from ..privacy.secagg.bitset import from_bits, to_bits
 from ..privacy.secagg.consent import check_vouched, consent, count_consents, vouch
-from ..privacy.secagg.derive import digest
 from ..privacy.secagg.identity import Identity, Roster
 from ..privacy.secagg.keys import Keypair, RoundSecrets, genuine, make_card, new_secrets
 from ..privacy.secagg.masking import Peer, masks_of

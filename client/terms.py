@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..privacy import Budget, Composed, Mechanism, Plan, PlanError
 from ..privacy.accounting.accountant import epsilon
 from ..privacy.errors import printable
-from ..privacy.secagg.graph import COMPLETE
+from ..privacy.plan.thresholds import COMPLETE
 from ..privacy.storage import read_owned, write_new
 
 MOST_BYTES = 1 << 16

@@ -14,7 +14,7 @@ import typer
 from bract.cli.commands import app
 from bract.client.device import SETTINGS as NODE
 from bract.privacy import Mechanism, Plan, make_plan
-from bract.privacy.secagg.derive import VERSION
+from bract.privacy.derive import VERSION
 from bract.server.app import SETTINGS as RUN
 from bract.simulations.study import Study, make_study
 

@@ -325,7 +325,7 @@ SABOTAGE = {
     ),
     "take a share of colluders for a device": (
         "client/test_terms.py::test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one",
-        "import math, bract.privacy.secagg.graph as g\n"
+        "import math, bract.privacy.plan.thresholds as g\n"
         "g.most_colluders = lambda devices, share: math.ceil(share * devices)",
     ),
     "refuse too few survivors after the charge alone": (
@@ -463,7 +463,7 @@ SABOTAGE = {
     ),
     "forget the norm of the weights": (
         "server/test_correlated_noise.py::test_what_is_released_is_correlated_as_its_weights_say",
-        "import bract.privacy.mechanisms.correlation as c\nc.weights_norm = lambda weights: float(weights[0])",
+        "import bract.privacy.mechanisms.central as c\nc.weights_norm = lambda weights: float(weights[0])",
     ),
     "do not charge the ledger": (
         "test_guarantees.py::test_nothing_is_released_before_its_charge_is_on_disk",

@@ -114,7 +114,7 @@ def facts_of(plan: Any) -> dict[str, Any]:
     from bract.privacy import Composed, Unbounded
     from bract.privacy.accounting.accountant import epsilon
     from bract.privacy.accounting.events import to_json
-    from bract.privacy.secagg.derive import digest
+    from bract.privacy.derive import digest
     from bract.simulations.study import mechanism_for
 
     mechanism = mechanism_for(plan)

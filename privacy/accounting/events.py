@@ -107,3 +107,16 @@ def _parse(kind: str, fields: dict[str, Any]) -> Event:
             return Unbounded()
         case _:
             raise ValueError(kind)
+
+
+def as_gaussian(event: Event) -> Event:
+    """Return the event with Skellam noise replaced by Gaussian noise of the same noise multiplier."""
+    match event:
+        case Skellam(noise_multiplier, _):
+            return Gaussian(noise_multiplier)
+        case PoissonSampled(rate, inner):
+            return PoissonSampled(rate, as_gaussian(inner))
+        case Composed(inner, count):
+            return Composed(as_gaussian(inner), count)
+        case _:
+            return event

@@ -1,4 +1,7 @@
-"""Central noise: the server, which is trusted, adds Gaussian noise to the sum of devices' clipped vectors."""
+"""Central noise: the server, which is trusted, adds Gaussian noise to the sum of devices' clipped vectors.
+
+The noise of the rounds is independent (`Central`), or correlated over rounds (`Banded`).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from ..encoding.ring import Ring
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.gaussian import LEAST_STD, MOST_STD, gaussian
 from ..noise.keystream import Keystream
+from ..plan.schema import MOST_PARAMETERS
 from .base import FINEST, SPREAD, Draw, Mechanism
-from .correlation import Correlation
+from .correlation import Correlation, weights_norm
+from .factorisation import coefficients, release_deviation, whole_weights
 
 FINE = 2.0**-15
 """The coarsest grid step of the sums, in clip norms. Rounding adds to the sensitivity, so the step is small."""
@@ -141,3 +146,78 @@ class Central(Mechanism):
             size = self.refinement << self.ring.bits
             noised = np.mod(noised + size // 2, size) - size // 2
         return dequantize(noised, self.noise_step)
+
+
+class Banded(Central):
+    """The server adds noise that cancels part of the noise of the `bands - 1` rounds before: see `privacy.bands`.
+
+    Reference: Choquette-Choo et al. 2023, (Amplified) Banded Matrix Factorization.
+    """
+
+    @property
+    def swell(self) -> float:
+        """The standard deviation of one release's noise, divided by that of independent noise, and rounded up to a
+        power of two. It is above one, because later releases cancel part of the noise.
+        """
+        plan = self.plan
+        return 2.0 ** math.ceil(math.log2(release_deviation(plan.cohort.rounds, plan.bands, plan.server.momentum)))
+
+    @property
+    def refinement(self) -> int:
+        """One: the integer weights already make the fresh noise finer than a grid step."""
+        return 1
+
+    def weights(self, dimension: int) -> NDArray[np.int64]:
+        """Return the integer weights, int64 [bands], that correlate noise on sums of `dimension` parameters; public.
+
+        Raises:
+            ValueError: such noise does not fit into 64 bits.
+        """
+        best = coefficients(self.plan.cohort.rounds, self.plan.bands, self.plan.server.momentum)
+        return whole_weights(best, self._std(dimension))
+
+    @property
+    def can_make_noise(self) -> bool:
+        """Whether noise can be drawn and correlated for models of any number of parameters."""
+        try:
+            self.weights(MOST_PARAMETERS)
+        except ValueError:
+            return False
+        return self.noise_std(1) / self.noise_step >= LEAST_STD
+
+    def fresh_correlation(self, parameters: int) -> Correlation:
+        """Return the state for the first round's noise: the plan's weights, and no past noise."""
+        return Correlation(self.weights(self.coordinates(parameters)))
+
+    def release(
+        self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
+    ) -> tuple[Release, Correlation | None]:
+        """Return the release, which has correlated noise, and the state for the next round's noise, which is secret.
+
+        Guarantee: for a client whose rounds lie at least `plan.bands` apart, each of its rounds costs one Gaussian
+        mechanism of `noise_multiplier`, as `factorisation.py` proves. No two releases may use the same `past`.
+
+        Raises:
+            ValueError: `past` is None.
+        """
+        del round
+        if past is None:
+            raise ValueError("correlated noise without what it is made of")
+        count = len(total.vector)
+        drawn, after = correlated_gaussian(self._std(count), count, noise, past)
+        return self.averaged(self.with_noise(total, drawn)), after
+
+
+def correlated_gaussian(
+    std: float, count: int, keystream: Keystream, past: Correlation
+) -> tuple[NDArray[np.int64], Correlation]:
+    """Return a round's correlated noise, int64 [count], secret, and the state for the next round's noise.
+
+    `std` is the standard deviation, in steps, of the independent noise that this noise replaces: noise multiplier
+    times sensitivity.
+
+    Raises:
+        ValueError: the sampler does not support so much fresh noise, or `past` is of another size.
+        OverflowError: the noise outgrows 64 bits.
+    """
+    return past.follow(gaussian(std * weights_norm(past.weights), count, keystream))

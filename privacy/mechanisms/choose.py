@@ -6,9 +6,8 @@ from functools import lru_cache
 
 from ..errors import PlanError
 from ..plan.plan import Plan
-from .banded import Banded
 from .base import Mechanism
-from .central import Central
+from .central import Banded, Central
 from .distributed import Distributed
 from .local import Local
 

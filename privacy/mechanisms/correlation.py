@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..noise.gaussian import gaussian
-from ..noise.keystream import Keystream
-from .factorisation import weights_norm
-
 Past = Iterable[tuple[int, Collection[str]]]
 """Pairs of a round and the names of its clients, for all rounds since the noise was last restarted."""
+
+
+def weights_norm(weights: NDArray[np.int64]) -> float:
+    """Return the L2 norm of integer weights."""
+    return math.sqrt(sum(weight**2 for weight in weights.tolist()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,11 +38,11 @@ class Correlation:
     def __repr__(self) -> str:
         return f"Correlation(bands={len(self.weights)}, past={len(self.past)} vectors)"
 
-    def draw(self, std: float, count: int, keystream: Keystream) -> tuple[NDArray[np.int64], Correlation]:
+    def follow(self, fresh: NDArray[np.int64]) -> tuple[NDArray[np.int64], Correlation]:
         """Return a round's noise, int64 [count], secret, and the state for the next round's noise.
 
-        `std` is the standard deviation, in steps, of the independent noise that this noise replaces: noise multiplier
-        times sensitivity. Fresh noise Z has `std` times the norm of the weights.
+        `fresh` is Z, rounded Gaussian noise. Its standard deviation is the norm of the weights times that of the
+        independent noise that this noise replaces.
 
         Guarantee: as `factorisation.py` states it, and exact on integers. For integer sums x_t:
         r_t = x_t + Y_t is released, where Y_t = round((Z_t - w_1 Y_(t-1) - ...) / w_0).
@@ -50,16 +52,11 @@ class Correlation:
         so S_t is a rounding of the Gaussian mechanism's output.
 
         Raises:
-            ValueError: the sampler does not support the standard deviation of Z, or `past` is of another size.
+            ValueError: `past` is of another size.
             OverflowError: the noise outgrows 64 bits. The weights of `coefficients` prevent this.
         """
-        if any(len(vector) != count for vector in self.past):
-            raise ValueError(f"expected {count} coordinates of past noise")
-        fresh = gaussian(std * weights_norm(self.weights), count, keystream)
-        return self.follow(fresh)
-
-    def follow(self, fresh: NDArray[np.int64]) -> tuple[NDArray[np.int64], Correlation]:
-        """Return the same as `draw`, with the given fresh noise."""
+        if any(len(vector) != len(fresh) for vector in self.past):
+            raise ValueError(f"expected {len(fresh)} coordinates of past noise")
         bits = int(self.weights[0]).bit_length() - 1
         noise = fresh + ((1 << bits) >> 1)
         for weight, vector in zip(self.weights[1:], self.past, strict=False):

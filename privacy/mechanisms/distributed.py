@@ -12,13 +12,13 @@ import numpy as np
 
 from ..accounting.events import Event, Skellam
 from ..budget import View
+from ..derive import digest
 from ..encoding.quantization import round_randomly
 from ..encoding.ring import Ring
 from ..encoding.rotation import padded, rotate, unrotate
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.keystream import Keystream
 from ..noise.skellam import LEAST_VARIANCE, MOST_VARIANCE, skellam
-from ..secagg.derive import digest
 from .base import SPREAD, Draw, Mechanism
 from .dropout_noise import layer_noise, steps_of_dropouts
 

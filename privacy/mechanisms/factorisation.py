@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..noise.gaussian import MOST_STD
+from .correlation import weights_norm
 
 MOST_BANDS = 64
 """The largest number of bands. The server stores one noise vector for each band but the first."""
@@ -191,8 +192,3 @@ def whole_weights(c: Floats, std: float) -> NDArray[np.int64]:
         if std * weights_norm(weights) <= MOST_STD:
             return weights
     raise ValueError(f"noise of {std:g} steps is too much for a grid this fine")
-
-
-def weights_norm(weights: NDArray[np.int64]) -> float:
-    """Return the L2 norm of integer weights."""
-    return math.sqrt(sum(weight**2 for weight in weights.tolist()))

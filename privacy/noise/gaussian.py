@@ -40,11 +40,11 @@ from math import ceil, isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from .gaussian_integrals import ONE, bells, integral, integrals
+from .fixed_point import ONE, PRECISION
+from .gaussian_integrals import bells, integral, integrals
 from .keystream import Keystream
 from .table_sampler import (
     LOW_BITS,
-    PRECISION,
     Codes,
     Places,
     Samples,

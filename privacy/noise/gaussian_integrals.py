@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from .table_sampler import PRECISION
-
-ONE = 1 << PRECISION
+from .fixed_point import ONE, PRECISION
 
 
 def bells(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list[int]:

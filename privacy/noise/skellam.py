@@ -11,8 +11,9 @@ from math import ceil, isqrt
 
 import numpy as np
 
+from .fixed_point import PRECISION
 from .keystream import Keystream
-from .table_sampler import LOW_BITS, PRECISION, Samples, Table, draw, make_table, place_thresholds
+from .table_sampler import LOW_BITS, Samples, Table, draw, make_table, place_thresholds
 
 CELL_BITS = 20
 BITS = CELL_BITS + LOW_BITS

@@ -31,9 +31,6 @@ from .keystream import Keystream
 LOW_BITS = 64
 """Bits of the uniform number after the bits that select the cell."""
 
-PRECISION = 192
-"""Fractional bits of the fixed-point arithmetic that computes thresholds."""
-
 CHUNK = 1 << 15
 """Samples that are drawn at once, so that they stay in the cache; their values do not depend on it."""
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import PlanError
-from ..secagg.graph import COMPLETE, thresholds
 from .schema import Aggregation, Cohort, Data, Model, Named, Privacy, Server, Training, gives_one_away, least_units
+from .thresholds import COMPLETE, thresholds
 
 ROUNDING_MARGIN = 2.0**-10
 """The fraction of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""

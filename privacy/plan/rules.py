@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..secagg.graph import COMPLETE, MOST_DEVICES, choose_graph, least_in_sum, most_colluders, most_dropouts
 from .schema import gives_one_away, least_units
+from .thresholds import COMPLETE, MOST_DEVICES, least_in_sum, most_colluders, most_dropouts, sparse_degree
 
 Sections = dict[str, Any]
 
@@ -145,7 +145,7 @@ def _graph_exists(s: Sections) -> str | None:
     if a.protocol != "secagg" or not COMPLETE < size <= MOST_DEVICES:
         return None
     try:
-        choose_graph(size, _colluders(s), a.dropouts)
+        sparse_degree(size, _colluders(s), a.dropouts)
     except ValueError:
         return f"aggregation.colluders {a.colluders:g} and dropouts {a.dropouts:g} leave no safe graph"
     return None

@@ -15,7 +15,7 @@ from typing import Literal
 from scipy.special import log_ndtr, ndtr
 
 from ..accounting.accountant import GRIDS, pld_epsilon, rdp_epsilon, spent
-from ..accounting.events import Composed, Event, Gaussian, PoissonSampled, Skellam
+from ..accounting.events import Composed, Event, Gaussian, PoissonSampled, as_gaussian
 from ..accounting.root_finding import crossing
 from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
@@ -58,19 +58,6 @@ PLD_STAND_IN = "for gaussian noise of the same size: no proof for skellam noise"
 EXACT = "closed form for gaussian noise without sampling: exact, so it checks the others"
 EXACT_STAND_IN = "closed form for gaussian noise of the same size: no proof for skellam noise"
 LIMIT = "central limit of gaussian dp: no bound, it can lie below the true value; never charged"
-
-
-def as_gaussian(event: Event) -> Event:
-    """Return the event with Skellam noise replaced by Gaussian noise of the same noise multiplier."""
-    match event:
-        case Skellam(noise_multiplier, _):
-            return Gaussian(noise_multiplier)
-        case PoissonSampled(rate, inner):
-            return PoissonSampled(rate, as_gaussian(inner))
-        case Composed(inner, count):
-            return Composed(as_gaussian(inner), count)
-        case _:
-            return event
 
 
 def _central_limit(event: Event, delta: float, proven: bool) -> Figure:

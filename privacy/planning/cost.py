@@ -1,8 +1,4 @@
-"""The cost of a plan, and the rounds that a budget buys: pure functions of a plan.
-
-`cost` returns the figures that a ledger would charge (`accounting.spent`). `bound` returns Renyi bounds: for Gaussian
-noise they are about a tenth larger, and they take a hundredth of the time.
-"""
+"""The cost of a plan, in the figures that a ledger would charge, and the rounds that a budget buys."""
 
 from __future__ import annotations
 
@@ -14,12 +10,11 @@ from functools import partial
 
 from ..accept import make_plan
 from ..accounting.accountant import VAST, Spending, pld_epsilon, rdp_epsilon, spent
-from ..accounting.events import Composed, Event
-from ..budget import View
+from ..accounting.events import Composed, Event, as_gaussian
 from ..errors import PlanError
 from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
-from .compare import as_gaussian
+from .bounds import VIEWS, Epsilons, participations
 
 MOST_ROUNDS = 10**7
 """The largest number of rounds of a plan."""
@@ -29,20 +24,6 @@ SOUGHT = (1e-2, 1e-3)
 
 NEAR = 0.99
 """The fraction of the target above which the search takes small steps."""
-
-VIEWS: tuple[View, ...] = ("server", "released")
-
-
-@dataclass(frozen=True)
-class Epsilons:
-    """The two epsilons of a client that takes part most often; infinite without protection."""
-
-    server: float
-    released: float
-
-    def of(self, view: View) -> float:
-        """The epsilon in one view."""
-        return self.server if view == "server" else self.released
 
 
 @dataclass(frozen=True)
@@ -61,11 +42,6 @@ class Purchase:
     dearer_epsilon: float | None
 
 
-def participations(plan: Plan, rounds: int) -> int:
-    """Return how many of `rounds` rounds one client takes part in at most. Cohorts are chosen round robin."""
-    return -(-rounds * plan.cohort.size // plan.data.clients)
-
-
 def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
     """Return both epsilons of the plan at its delta, after `rounds` rounds, by default all of them.
 
@@ -75,13 +51,6 @@ def cost(plan: Plan, rounds: int | None = None) -> Epsilons:
     times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
     event = mechanism_of(plan).event
     return Epsilons(*(spent(_times(event(view), times), plan.privacy.delta) for view in VIEWS))
-
-
-def bound(plan: Plan, rounds: int | None = None, survivors: int | None = None) -> Epsilons:
-    """Return Renyi bounds on the epsilons of `cost`, for `survivors` devices in every round (default: the fewest)."""
-    times = participations(plan, plan.cohort.rounds if rounds is None else rounds)
-    event = mechanism_of(plan).event
-    return Epsilons(*(rdp_epsilon(((event(view, survivors), times),), plan.privacy.delta) for view in VIEWS))
 
 
 def _times(event: Event, count: int) -> Spending:

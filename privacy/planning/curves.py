@@ -1,8 +1,4 @@
-"""How a plan's epsilons change with its rounds, its cohort, its noise and dropouts, as Renyi bounds.
-
-For Gaussian noise these bounds are about a tenth above the charged figures and take a hundredth of the time. For
-Skellam noise they are the charged figures.
-"""
+"""How a plan's epsilons change with its rounds, its cohort, its noise and dropouts, as Renyi bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from ..mechanisms.choose import mechanism_of
 from ..plan.plan import Plan
 from ..plan.rules import RULES
 from ..plan.schema import Section
-from .cost import Epsilons, bound
+from .bounds import Epsilons, bound
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def over_cohort(plan: Plan, sizes: Iterable[int]) -> tuple[Point, ...]:
 
 def over_noise(plan: Plan, noise_multipliers: Iterable[float]) -> tuple[Point, ...]:
     """Return the bounds for each noise multiplier. The plan's budget is ignored."""
-    plans = ((noise, with_noise_multiplier(plan, noise)) for noise in noise_multipliers)
+    plans = ((noise, plan.with_noise_multiplier(noise)) for noise in noise_multipliers)
     return tuple(Point(noise, other, bound(other)) for noise, other in plans)
 
 
@@ -54,11 +50,6 @@ def over_dropouts(plan: Plan, survivors: Iterable[int]) -> tuple[Point, ...]:
     size = plan.cohort.size
     left = (number for number in survivors if plan.least_survivors <= number <= size)
     return tuple(Point(1 - number / size, plan, bound(plan, survivors=number)) for number in left)
-
-
-def with_noise_multiplier(plan: Plan, noise_multiplier: float) -> Plan:
-    """Return the plan with another noise multiplier. Its budget is not checked."""
-    return _with(plan, privacy={"noise_multiplier": noise_multiplier})
 
 
 def with_cohort(plan: Plan, size: int) -> Plan | None:
@@ -78,7 +69,7 @@ def _sections(plan: Plan) -> dict[str, Section]:
     return {name: getattr(plan, name) for name in Plan.model_fields}
 
 
-def _with(plan: Plan, **changes: dict[str, int] | dict[str, float]) -> Plan:
+def _with(plan: Plan, **changes: dict[str, int]) -> Plan:
     """Return the plan with some keys changed and its noise multiplier filled in."""
     sections = _sections(plan.with_noise_multiplier(mechanism_of(plan).noise_multiplier))
     changed = {name: sections[name].model_copy(update=keys) for name, keys in changes.items()}

@@ -19,8 +19,7 @@ from ..mechanisms.choose import mechanism_of
 from ..mechanisms.factorisation import relative_error
 from ..plan.plan import Plan
 from ..plan.schema import gives_one_away
-from .cost import bound
-from .curves import with_noise_multiplier
+from .bounds import bound
 
 UPDATE = {"record": 0.2, "client": 0.8}
 """The usual L2 norm of the average of clipped gradients, or of clients' clipped changes, in clip norms. Measured
@@ -141,7 +140,7 @@ def _shared(plan: Plan) -> tuple[Remedy, ...]:
 def _epsilon(plan: Plan, times: float) -> Remedy:
     mechanism = mechanism_of(plan)
     view = mechanism.budget_view
-    epsilon = float(f"{bound(with_noise_multiplier(plan, mechanism.noise_multiplier / times)).of(view):.2g}")
+    epsilon = float(f"{bound(plan.with_noise_multiplier(mechanism.noise_multiplier / times)).of(view):.2g}")
     useless = ", which protects nobody" if epsilon > WORTHLESS else ""
     return Remedy("privacy.epsilon", epsilon, f"an epsilon of about {epsilon:,g}{useless}")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
+from ..derive import digest
 from ..messages import Malformed
-from .derive import digest
 from .identity import SIGNATURE_BYTES, Identity, verified
 from .keys import Card
 

@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ..derive import digest
 from ..errors import DataError
 from ..storage import read_owned, write_new
-from .derive import digest
 
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 NO_CERTIFICATE = bytes(SIGNATURE_BYTES)

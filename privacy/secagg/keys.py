@@ -9,8 +9,8 @@ from functools import cached_property, lru_cache
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from ..derive import KEY_BYTES, derive, digest
 from ..messages import Malformed
-from .derive import KEY_BYTES, derive, digest
 from .identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, Roster, verified
 
 KEM_BYTES, CIPHERTEXT_BYTES = 1184, 1088

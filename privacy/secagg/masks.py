@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
+from ..derive import KEY_BYTES
 from ..encoding.ring import Words
-from .derive import KEY_BYTES
 
 PURPOSE = b"secagg masks"
 """The upper twelve bytes of every counter block."""

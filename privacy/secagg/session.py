@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .derive import digest
+from ..derive import digest
 from .graph import Graph, choose_graph
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from ..derive import derive, digest
 from ..messages import Malformed
-from .derive import derive, digest
 from .keys import CIPHERTEXT_BYTES, Card, Keypair, RoundSecrets, channel_key, contribution
 from .shamir import SHARE_BYTES, is_share, split
 

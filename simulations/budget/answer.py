@@ -8,8 +8,9 @@ from typing import Any
 
 from ...privacy import Plan, PlanError, make_plan, mechanism_of
 from ...privacy.plan.toml import Tables
+from ...privacy.planning.bounds import Epsilons
 from ...privacy.planning.compare import Figure, accountants
-from ...privacy.planning.cost import MOST_ROUNDS, Epsilons, Purchase, cost, most_rounds, with_noise, with_target
+from ...privacy.planning.cost import MOST_ROUNDS, Purchase, cost, most_rounds, with_noise, with_target
 from ...privacy.planning.curves import Point, over_cohort, over_dropouts, over_noise, over_rounds
 from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
 from ..sizes import NOT_FOR_OPACUS, SIZES, count_parameters

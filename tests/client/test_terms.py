@@ -11,7 +11,7 @@ from bract.client.terms import Refused, Terms, read_terms
 from bract.models import count_parameters
 from bract.privacy import Composed, DataError, Plan, PlanError, make_plan, mechanism_of, read_tables
 from bract.privacy.accounting.accountant import epsilon
-from bract.privacy.secagg.graph import COMPLETE
+from bract.privacy.plan.thresholds import COMPLETE
 
 Make = Callable[..., Plan]
 EXPERIMENTS = Path(__file__).parents[2] / "simulations" / "experiments"

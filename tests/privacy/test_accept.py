@@ -16,8 +16,9 @@ from bract.privacy import Plan, PlanError, Ring, make_plan, mechanism_of
 from bract.privacy.accept import MOST_STEPS, accept_plan
 from bract.privacy.encoding.ring import LARGEST, WIDTHS
 from bract.privacy.plan.plan import Aggregation, Cohort, Privacy, Training
+from bract.privacy.plan.thresholds import COMPLETE
 from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import COMPLETE, sparse_graph
+from bract.privacy.secagg.graph import sparse_graph
 
 GRID = 2**30
 

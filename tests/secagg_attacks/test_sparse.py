@@ -23,9 +23,9 @@ from bract.privacy import Plan
 from bract.privacy.messages import KEYS, SECAGG, SHARES, TRAIN, UNMASK, WHO, model_digest
 from bract.privacy.plan import plan
 from bract.privacy.plan import rules as plan_rules
+from bract.privacy.plan.thresholds import COMPLETE
 from bract.privacy.secagg import graph
 from bract.privacy.secagg.bitset import to_bits
-from bract.privacy.secagg.graph import COMPLETE
 from bract.privacy.secagg.identity import roster_of
 from bract.privacy.secagg.keys import Keypair, commitment, own_key
 from bract.privacy.secagg.masking import Peer, pair_masks

@@ -15,7 +15,7 @@ import pytest
 from flwr.app import Context, Message
 
 from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy, mechanism_of
-from bract.privacy.mechanisms.banded import Banded
+from bract.privacy.mechanisms.central import Banded
 from bract.privacy.mechanisms.correlation import Correlation
 from bract.server import rounds
 from bract.server.round_log import Metrics

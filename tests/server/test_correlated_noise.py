@@ -17,7 +17,7 @@ from scipy.linalg import toeplitz
 from scipy.stats import chi2, norm
 
 from bract.privacy import BudgetError, Keystream, Plan, RoundError, Sum, mechanism_of
-from bract.privacy.mechanisms.banded import Banded
+from bract.privacy.mechanisms.central import Banded
 from bract.privacy.mechanisms.correlation import Correlation
 from bract.privacy.mechanisms.factorisation import deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer

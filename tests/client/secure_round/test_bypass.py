@@ -13,7 +13,8 @@ from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import PlanError
 from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
-from bract.privacy.secagg.graph import COMPLETE, choose_graph, most_colluders
+from bract.privacy.plan.thresholds import COMPLETE, most_colluders
+from bract.privacy.secagg.graph import choose_graph
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 Call = Callable[..., Any]

@@ -17,6 +17,7 @@ from scipy.stats import chi2, norm
 
 from bract.privacy import Composed, Gaussian, Keystream
 from bract.privacy.accounting.accountant import epsilon
+from bract.privacy.mechanisms.central import correlated_gaussian
 from bract.privacy.mechanisms.correlation import Correlation, check_separation, resting
 from bract.privacy.mechanisms.factorisation import (
     LEAST_BITS,
@@ -88,7 +89,7 @@ def test_one_band_is_independent_noise() -> None:
     assert coefficients(50, 1).tolist() == [1.0]
     assert relative_error(50, 1) == 1.0
     assert deviations([3.0], 50) == pytest.approx(np.sqrt(np.arange(1, 51)))
-    noise, after = Correlation(np.array([1])).draw(STD, 1000, Keystream(bytes(32)))
+    noise, after = correlated_gaussian(STD, 1000, Keystream(bytes(32)), Correlation(np.array([1])))
     assert (noise == gaussian(STD, 1000, Keystream(bytes(32)))).all()
     assert after.past == ()
 
@@ -250,7 +251,7 @@ def test_the_noise_in_the_running_sums_is_as_predicted(key: bytes) -> None:
     weights = whole_weights(coefficients(rounds, 3), STD)
     state, total = Correlation(weights), np.zeros(count)
     for predicted in deviations(weights, rounds):
-        noise, state = state.draw(STD, count, stream)
+        noise, state = correlated_gaussian(STD, count, stream, state)
         total += noise
         ratio = (total**2).sum() / (STD * predicted) ** 2
         assert chi2.ppf(5e-10, count) < ratio < chi2.isf(5e-10, count)
@@ -291,7 +292,7 @@ def test_what_does_not_fit_is_refused_and_nothing_secret_is_printed() -> None:
         Correlation(np.array([1, 1])).follow(np.array([1 << 61]))
     state = Correlation(whole_weights(coefficients(9, 3), STD), (np.array([12345, 2]),))
     with pytest.raises(ValueError, match="coordinates"):
-        state.draw(STD, 3, Keystream(bytes(32)))
+        correlated_gaussian(STD, 3, Keystream(bytes(32)), state)
     assert repr(state) == "Correlation(bands=3, past=1 vectors)"
     with pytest.raises(ValueError, match="read-only"):
         coefficients(9, 3)[0] = 2.0

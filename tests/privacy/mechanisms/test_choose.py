@@ -24,8 +24,7 @@ from bract.privacy import (
     mechanism_of,
 )
 from bract.privacy.accounting.accountant import epsilon, renyi
-from bract.privacy.mechanisms.banded import Banded
-from bract.privacy.mechanisms.central import Central
+from bract.privacy.mechanisms.central import Banded, Central
 from bract.privacy.mechanisms.distributed import Distributed
 from bract.privacy.mechanisms.local import Local
 

@@ -32,7 +32,8 @@ from bract.privacy.encoding.ring import WIDTHS
 from bract.privacy.encoding.rotation import padded
 from bract.privacy.mechanisms.distributed import Distributed
 from bract.privacy.noise.skellam import LEAST_VARIANCE, MOST_VARIANCE, skellam
-from bract.privacy.secagg.graph import COMPLETE, choose_graph
+from bract.privacy.plan.thresholds import COMPLETE
+from bract.privacy.secagg.graph import choose_graph
 
 EXPERIMENTS = Path(__file__).parents[3] / "simulations" / "experiments"
 

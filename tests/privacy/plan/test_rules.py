@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy import Plan, PlanError, accept_plan, make_plan
-from bract.privacy.secagg.graph import COMPLETE
+from bract.privacy.plan.thresholds import COMPLETE
 
 SECURE = {"protocol": "secagg"}
 CELLS = list(product(("record", "client"), ("local", "distributed", "central")))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy import Plan, make_plan, mechanism_of
+from bract.privacy.planning.bounds import bound
 from bract.privacy.planning.compare import accountants, gaussian_epsilon
-from bract.privacy.planning.cost import bound
 
 DELTA = 1e-5
 

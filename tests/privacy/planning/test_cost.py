@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bract.privacy import Composed, Gaussian, Plan, PlanError, PoissonSampled, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon
-from bract.privacy.planning.cost import bound, cost, most_rounds, participations, with_noise, with_target
+from bract.privacy.planning.bounds import bound, participations
+from bract.privacy.planning.cost import cost, most_rounds, with_noise, with_target
 
 DELTA = 1e-5
 

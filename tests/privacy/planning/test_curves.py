@@ -14,7 +14,6 @@ from bract.privacy.planning.curves import (
     over_noise,
     over_rounds,
     with_cohort,
-    with_noise_multiplier,
 )
 
 
@@ -88,7 +87,7 @@ def test_over_noise_epsilon_falls_and_the_grid_is_that_of_the_noise() -> None:
 def test_another_noise_multiplier_leaves_nothing_of_the_old_one_behind() -> None:
     plan = plan_of()
     assert mechanism_of(plan).grid_step  # computed, and kept
-    other = with_noise_multiplier(plan, 100 * mechanism_of(plan).noise_multiplier)
+    other = plan.with_noise_multiplier(100 * mechanism_of(plan).noise_multiplier)
     fresh = plan_of(privacy={"unit": "record", "noise_multiplier": mechanism_of(other).noise_multiplier})
     assert mechanism_of(other).grid_step == mechanism_of(fresh).grid_step
     assert mechanism_of(other).server_event == mechanism_of(fresh).server_event

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bract.privacy.encoding.ring import Ring
-from bract.privacy.secagg.graph import Graph, least_in_sum, most_colluders
+from bract.privacy.plan.thresholds import least_in_sum, most_colluders
+from bract.privacy.secagg.graph import Graph
 from bract.privacy.secagg.identity import Identity, new_identity
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets
 from bract.privacy.secagg.masking import Peer, masks_of

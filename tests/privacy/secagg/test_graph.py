@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import (
-    COMPLETE,
-    Graph,
-    choose_graph,
-    least_in_sum,
-    most_colluders,
-    most_dropouts,
-    sparse_graph,
-)
+from bract.privacy.plan import thresholds
+from bract.privacy.plan.thresholds import COMPLETE, least_in_sum, most_colluders, most_dropouts
+from bract.privacy.secagg.graph import Graph, choose_graph, sparse_graph
 
 SHARES = ((0.05, 0.1), (0.1, 0.3), (0.2, 0.2), (1 / 3, 0.3))
 """Colluders and dropouts of the four columns of `TABLE`."""
@@ -128,14 +121,14 @@ def test_where_no_sparse_graph_is_safe_there_is_none() -> None:
 
 
 def test_a_graph_of_more_neighbours_than_are_searched_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
-    sparse_graph.cache_clear()
+    monkeypatch.setattr(thresholds, "MOST_NEIGHBOURS", 32)
+    thresholds.sparse_degree.cache_clear()
     assert sparse_graph(500, 25, 0.1).degree == 32
-    sparse_graph.cache_clear()
-    monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 31)
+    thresholds.sparse_degree.cache_clear()
+    monkeypatch.setattr(thresholds, "MOST_NEIGHBOURS", 31)
     with pytest.raises(ValueError, match="no graph is safe"):
         sparse_graph(500, 25, 0.1)
-    sparse_graph.cache_clear()
+    thresholds.sparse_degree.cache_clear()
 
 
 def test_in_a_complete_graph_everyone_is_a_neighbour() -> None:

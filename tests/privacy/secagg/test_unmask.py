@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bract.privacy.secagg.graph import choose_graph, most_colluders
+from bract.privacy.plan.thresholds import most_colluders
+from bract.privacy.secagg.graph import choose_graph
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine
 from bract.privacy.secagg.shares import Held, hashes, seal
 from bract.privacy.secagg.unmask import TooFewShares

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy.derive import VERSION, derive, digest
 from bract.privacy.encoding.ring import WIDTHS, Ring
 from bract.privacy.secagg.bitset import from_bits, to_bits
-from bract.privacy.secagg.derive import VERSION, derive, digest
 from bract.privacy.secagg.graph import sparse_graph
 from bract.privacy.secagg.identity import Roster
 from bract.privacy.secagg.keys import Keypair, PublicKeys

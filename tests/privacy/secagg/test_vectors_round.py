@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bract.privacy.encoding.ring import Ring
+from bract.privacy.plan.thresholds import most_colluders
 from bract.privacy.secagg.bitset import from_bits
 from bract.privacy.secagg.consent import check_vouched, consent, count_consents, pack_consents, vouch
-from bract.privacy.secagg.graph import most_colluders
 from bract.privacy.secagg.identity import Identity, roster_of
 from bract.privacy.secagg.keys import (
     Keypair,

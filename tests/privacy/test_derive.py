@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bract.privacy.secagg.derive import VERSION, derive, digest
+from bract.privacy.derive import VERSION, derive, digest
 
 inputs = st.tuples(st.text(max_size=8), st.lists(st.binary(max_size=12), max_size=4))
 
