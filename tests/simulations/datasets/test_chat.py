@@ -3,10 +3,11 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from data_table import data_table
 
 from bract.simulations import datasets
-from bract.simulations.datasets import chat
-from bract.simulations.datasets.chat import END, UNKNOWN, is_left_out, split_words
+from bract.simulations.datasets.shipped import chat
+from bract.simulations.datasets.shipped.chat import END, UNKNOWN, is_left_out, split_words
 from bract.simulations.datasets.tokens import parts
 
 LONG = " ".join(f"w{number}" for number in range(60))  # 60 words
@@ -75,7 +76,7 @@ def test_shape_and_classes(put_chats, refused):
 
 @pytest.fixture(scope="module")
 def known(known_wheels):
-    return datasets.load("chat", known_wheels, (20,), 10_000)
+    return datasets.load(data_table("chat", known_wheels, (20,), 10_000))
 
 
 def test_the_known_edition_has_the_known_counts(known_wheels, monkeypatch):

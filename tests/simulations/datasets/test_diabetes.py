@@ -2,13 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_table import data_table
 
-from bract.simulations.datasets import diabetes, holdout, load
+from bract.simulations.datasets import holdout, load
+from bract.simulations.datasets.shipped import diabetes
 
 
 @pytest.fixture(scope="module")
 def table():
-    source = load("diabetes", None, (10,), 1)
+    source = load(data_table("diabetes", None, (10,), 1))
     assert source.test is None
     return source.train
 
@@ -36,7 +38,7 @@ def test_pooled_regression_is_as_in_the_literature(table):
 
 
 def test_a_part_is_held_out(table):
-    train, test = holdout(load("diabetes", None, (10,), 1), "iid", 0.2, 0)
+    train, test = holdout(load(data_table("diabetes", None, (10,), 1)), "iid", 0.2, 0)
     assert (len(train), len(test)) == (354, 88)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import digits
+from bract.simulations.datasets.shipped import digits
 
 # From the UCI description of the data: how often each digit occurs in its test part.
 LABEL_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import fashion_mnist
+from bract.simulations.datasets.shipped import fashion_mnist
 
 needs_debian = pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="apt install dataset-fashion-mnist")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 X = np.arange(24, dtype=float).reshape(4, 6)
 Y = np.array([0, 2, 1, 0])

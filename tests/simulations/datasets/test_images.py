@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 SHAPE = (1, 4, 4)
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bract.privacy import DataError
-from bract.simulations.datasets import Table, files
+from bract.simulations.datasets import Table
+from bract.simulations.datasets.shipped import files
 
 CLASSES = 3
 few = settings(max_examples=100, deadline=None)

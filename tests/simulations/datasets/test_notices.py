@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 from bract.simulations.population import make_population
 from bract.simulations.study import make_study
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 CLASSES = 3
 PLAIN = {"features": [[1, 2], [3, 4]], "labels": [0, 1]}

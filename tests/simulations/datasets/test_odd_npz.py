@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
 Y = np.array([0, 1])

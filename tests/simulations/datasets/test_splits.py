@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bract.privacy.errors import DataError
-from bract.simulations.datasets import Source, Table, digits, holdout, partition
+from bract.simulations.datasets import Source, Table, holdout, partition
+from bract.simulations.datasets.shipped import digits
 from bract.simulations.datasets.splits import parse
 
 

@@ -14,10 +14,11 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from ...privacy.errors import DataError
-from .checks import reading
-from .table import Source, Table
-from .telemetry import quiet
+from ....privacy.errors import DataError
+from ..checks import reading
+from ..dataset import Dataset, path_of
+from ..table import Source, Table
+from ..telemetry import quiet
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 HUB = "zalando-datasets/fashion_mnist"
@@ -145,3 +146,8 @@ def _table(part: Part) -> Table:
     features = part[0][:, np.newaxis].astype(np.float32)
     features /= 255
     return Table(features, part[1].astype(np.int64))
+
+
+DATASET = Dataset(
+    "fashion-mnist", lambda data: load(path_of(data)), "70,000 pictures of clothes in 10 classes", (1, 28, 28), 10
+)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...privacy.errors import DataError
-from .arrays import load_arrays
-from .checks import check_filled, reading
-from .images import load_images
-from .table import Source
-from .tabular import load_frame
+from ....privacy.errors import DataError
+from ..arrays import load_arrays
+from ..checks import check_filled, reading
+from ..dataset import Dataset, path_of
+from ..images import load_images
+from ..table import Source
+from ..tabular import load_frame
 
 READERS = {".npz": load_arrays, ".csv": load_frame, ".parquet": load_frame}
 
@@ -34,3 +35,10 @@ def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
         raise DataError(f"{path} is of an unknown kind: {path.suffix or 'no suffix'}", hint)
     check_filled(size, path)
     return reader(path, shape, classes)
+
+
+DATASET = Dataset(
+    "files",
+    lambda data: load(path_of(data), data.shape, data.classes),
+    "your own data: the file or folder of data.path",
+)

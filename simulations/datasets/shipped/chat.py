@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...privacy.errors import DataError
-from .table import Source
-from .tokens import Text, parts, run_length, windowed
-from .wheels import Wheel, open_wheel
+from ....privacy.errors import DataError
+from ..dataset import Dataset, path_of
+from ..table import Source
+from ..tokens import Text, parts, run_length, windowed
+from ..wheels import Wheel, open_wheel
 
 WHEEL = Wheel(
     "chitchat-dataset",
@@ -115,3 +116,10 @@ def _vocabulary(people: Sequence[Words], size: int) -> dict[str, int]:
 
 def _numbered(words: Words, numbers: dict[str, int]) -> Text:
     return np.array([numbers.get(word, UNKNOWN) for word in words], dtype=np.int64)
+
+
+DATASET = Dataset(
+    "chat",
+    lambda data: load(path_of(data), data.shape, data.classes),
+    "the next word in messages of 848 people, a client each",
+)

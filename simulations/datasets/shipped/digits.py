@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...privacy.errors import DataError
-from .table import Source, Table
+from ....privacy.errors import DataError
+from ..dataset import Dataset, path_of
+from ..table import Source, Table
 
 # The sequence of labels restarts with every sheet (scikit-learn course, lesson "Sample grouping").
 SHEET_STARTS = (0, 130, 256, 386, 516, 646, 776, 915, 1029, 1157, 1287, 1415, 1545, 1667)
@@ -44,3 +45,12 @@ def _resized(pixels: np.ndarray) -> np.ndarray:
 
     small = torch.from_numpy(pixels.astype(np.float32) / 16).reshape(-1, 1, 8, 8)
     return interpolate(small, size=(28, 28), mode="bilinear", align_corners=False).clamp(0, 1).numpy()
+
+
+DATASET = Dataset(
+    "digits",
+    lambda data: load(path_of(data)),
+    "1,797 handwritten digits on 14 sheets, one client each",
+    (1, 28, 28),
+    10,
+)

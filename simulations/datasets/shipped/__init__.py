@@ -1,0 +1,1 @@
+"""The data sets that come with bract: a file each, which exports it as `DATASET`."""
