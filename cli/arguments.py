@@ -49,7 +49,7 @@ def read_asked(plan: Path, settings: Sequence[str], varied: Sequence[str] = ()) 
     typed = keys_of(settings)
     if both := [key for key in varied if key in typed]:
         raise PlanError(f"{both[0]} is in --set and in --over", "leave it out of one")
-    return anchor(override(read_tables(plan), settings), plan, [*typed, *varied])
+    return anchor(override(read_tables(plan), settings), plan, typed, varied)
 
 
 def keys_of(settings: Sequence[str]) -> list[str]:

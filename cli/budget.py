@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..privacy.errors import PlanError
-from .arguments import find_plan, keys_of
+from .arguments import find_plan, keys_of, read_asked
 
 PLOT_HINT = "name a file that ends in .html: --plot budget.html"
 
@@ -34,7 +34,10 @@ def budget(
         raise PlanError(f"--plot writes HTML, not {plot.suffix or 'a file without a suffix'}", PLOT_HINT)
     path = find_plan(plan)
     keys_of(settings or [])
-    resolved = read_budget_plan(override(read_tables(path), settings or []), path.name, parameters)
+    tables = override(read_tables(path), settings or [])
+    if ":" in str(tables.get("model", {}).get("name")):  # one's own network, whose module is beside the plan
+        tables = read_asked(path, settings or [])
+    resolved = read_budget_plan(tables, path.name, parameters)
     found = answer(path.stem, resolved, Question(epsilon, noise, rounds_for))
     if plot:
         from ..simulations.report.budget_report import write_report

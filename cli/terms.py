@@ -27,12 +27,14 @@ def check(
     """Say whether a device with these terms and an unspent budget takes part in a plan."""
     from ..client.terms import Refused, read_terms
     from ..models import count_parameters
-    from ..privacy import PlanError
+    from ..privacy import PlanError, read_tables
     from ..privacy.accept import accept_plan_file
 
-    accepted, offered = read_terms(path), accept_plan_file(plan, count_parameters)
+    accepted, name = read_terms(path), read_tables(plan).get("model", {}).get("name")
     try:
-        accepted.check(offered)
+        if isinstance(name, str):
+            accepted.check_network(name)  # before the network is looked up, which may run its module
+        accepted.check(accept_plan_file(plan, count_parameters))
     except Refused as fault:
         raise PlanError(f"{path} refuses {plan}: {fault}", "change the plan, or the terms if you mean to") from None
     print(f"{path} accepts {plan}")

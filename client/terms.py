@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..models import NETWORKS
 from ..privacy import Budget, Composed, Mechanism, Plan, PlanError
 from ..privacy.accounting.accountant import epsilon
 from ..privacy.errors import printable
@@ -29,7 +30,7 @@ hybrid_keys = false           # true: only plans whose keys also resist a quantu
 min_round_epsilon = 0.001     # the smallest epsilon of a round: a cheaper round is a probe
 max_plans_a_day = 10          # the most new plans that it accepts in a day
 max_refused_runs_a_day = 3    # after this many refused runs, it accepts no new run that day
-# models = ["cnn"]            # the only networks that it trains; without this line, any
+# models = ["cnn"]            # the only networks that it trains; without this line, all of bract's
 """
 """What `bract terms init` writes."""
 
@@ -94,8 +95,20 @@ class Terms(BaseModel):
             raise Refused("the plan sends updates without masks, these terms do not allow it")
         if self.min_round_epsilon:
             self._check_worth(mechanism)
-        if self.models is not None and plan.model.name not in self.models:
-            raise Refused(f"the plan trains {printable(plan.model.name)}, these terms allow {', '.join(self.models)}")
+        self.check_network(plan.model.name)
+
+    def check_network(self, name: str) -> None:
+        """Check that these terms allow a network: by its name alone, so that nothing is imported for another one.
+
+        Without `models` they allow the networks that come with bract.
+
+        Raises:
+            Refused: they do not.
+        """
+        if self.models is None and name not in NETWORKS:
+            raise Refused(f"the plan trains {printable(name)}, which does not come with bract: list it in models")
+        if self.models is not None and name not in self.models:
+            raise Refused(f"the plan trains {printable(name)}, these terms allow {', '.join(self.models)}")
 
     def _check_worth(self, mechanism: Mechanism) -> None:
         rounds = mechanism.plan.participations

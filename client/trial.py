@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..models import objective_of
+from ..models import NoNetworkError, objective_of
 from ..privacy import BractError, PlanError
 from .records import Records
 
@@ -29,8 +29,8 @@ def tried(name: str) -> Generator[None]:
         yield
     except BractError:
         raise
-    except KeyError:
-        raise PlanError(f"there is no model {name}", "set model.name to one that is installed here") from None
+    except NoNetworkError as fault:
+        raise PlanError(fault.what, fault.hint) from fault
     except Exception as fault:
         what = str(fault).strip().partition("\n")[0] or type(fault).__name__
         raise PlanError(f"{name} cannot be trained: {what}", "set data.shape and data.classes to match it") from fault

@@ -3,17 +3,21 @@
 from .flat import load_flat, read_flat
 from .network import Network
 from .objectives import Objective
+from .own import NoModuleError, NoNetworkError, is_own
 from .registry import NETWORKS, build, count_parameters, find_network, objective_of
 from .trial import check_network, needs_opacus, opacus_fault
 
 __all__ = [
     "NETWORKS",
     "Network",
+    "NoModuleError",
+    "NoNetworkError",
     "Objective",
     "build",
     "check_network",
     "count_parameters",
     "find_network",
+    "is_own",
     "load_flat",
     "needs_opacus",
     "objective_of",

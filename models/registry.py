@@ -1,4 +1,4 @@
-"""The networks by name: those in the folder `networks`, each in a file that exports `NETWORK`."""
+"""The networks by name: those in the folder `networks`, each in a file that exports `NETWORK`, and one's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from . import networks
 from .network import Network, Shape
 from .objectives import Objective
+from .own import find_own
 
 
 def _shipped() -> dict[str, Network]:
@@ -23,19 +24,19 @@ NETWORKS: dict[str, Network] = _shipped()
 
 
 def find_network(name: str) -> Network:
-    """Return the network `name`.
+    """Return the network `name`: one of bract's, or one's own, whose module is then imported.
 
     Raises:
-        KeyError: no network has that name.
+        NoNetworkError: no network has that name. It is a KeyError with a hint.
     """
-    return NETWORKS[name]
+    return NETWORKS[name] if name in NETWORKS else find_own(name)
 
 
 def objective_of(name: str, shape: Shape) -> Objective:
     """Return what the network `name` learns from records of `shape`.
 
     Raises:
-        KeyError: no network has that name.
+        NoNetworkError: no network has that name.
     """
     return find_network(name).learns(shape)
 
@@ -47,22 +48,35 @@ def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.
     torch's global generator does not change.
 
     Raises:
-        KeyError: no network has that name.
-        ValueError: the network does not accept records of that shape.
+        NoNetworkError: no network has that name.
+        ValueError: the network does not accept records of that shape, or its function fails or returns no module.
     """
     network = find_network(name)
     if seed is None:
-        return network.build(shape, classes)
+        return _built(network, name, shape, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return network.build(shape, classes)
+        return _built(network, name, shape, classes)
+
+
+def _built(network: Network, name: str, shape: Shape, classes: int) -> nn.Module:
+    try:
+        model = network.build(shape, classes)
+    except ValueError:
+        raise
+    except Exception as fault:
+        why = f"{type(fault).__name__}: {fault}".strip().partition("\n")[0]
+        raise ValueError(f"{name} cannot be built for records of shape {list(shape)}: {why}") from fault
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} returns {type(model).__name__}, not a torch.nn.Module")
+    return model
 
 
 def count_parameters(name: str, shape: Shape, classes: int) -> int:
     """Return how many parameters the network has, without allocating them.
 
     Raises:
-        KeyError, ValueError: as `build`.
+        NoNetworkError, ValueError: as `build`.
     """
     with torch.device("meta"):
         return sum(p.numel() for p in build(name, shape, classes).parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .registry import Shape, build, objective_of
 
@@ -29,7 +30,7 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
     """Refuse a network that cannot be trained on records of `shape`; with `by_opacus`, cannot be trained by Opacus.
 
     Raises:
-        KeyError: no network has that name.
+        NoNetworkError: no network has that name.
         ValueError: the network cannot be trained; the message says why.
     """
     with torch.device("meta"):
@@ -39,6 +40,8 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
             losses = learns.loss(model(features), learns.targets(features, labels))
         except Exception as fault:
             raise ValueError(f"{name} takes no records of shape {list(shape)}: {_first_line(fault)}") from fault
+    if why := _keeps_records(model):
+        raise ValueError(f"{name} cannot be trained: {why}")
     if losses.shape != (2,):
         raise ValueError(f"{name} has losses of shape {list(losses.shape)} for 2 records, not one loss per record")
     named = {key: p for key, p in model.named_parameters() if p.requires_grad}
@@ -47,6 +50,14 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
         unused = [key for (key, _), gradient in zip(named.items(), found, strict=True) if gradient is None]
         if why := opacus_fault(model) or (unused and f"{unused[0]} is not used"):
             raise ValueError(f"Opacus cannot train {name}: {why}")
+
+
+def _keeps_records(model: nn.Module) -> str | None:
+    """Return which layer has statistics of a batch, which no parameter holds; None if there is none."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, _NormBase) and (isinstance(layer, _BatchNorm) or layer.track_running_stats):
+            return f"the layer {name} ({type(layer).__name__}) mixes the records of a batch; use nn.GroupNorm instead"
+    return None
 
 
 def needs_opacus(name: str, shape: Shape, classes: int) -> bool:

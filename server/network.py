@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models import check_network, needs_opacus
+from ..models import NoNetworkError, check_network, needs_opacus
 from ..privacy import Plan, PlanError
 
 
@@ -16,8 +16,8 @@ def check_trainable(plan: Plan) -> None:
     try:
         by_opacus = plan.privacy.unit == "record" and (asked or needs_opacus(*network))
         check_network(*network, by_opacus)
-    except KeyError:
-        raise PlanError(f"there is no model {plan.model.name}", "set model.name to cnn") from None
+    except NoNetworkError as fault:
+        raise PlanError(fault.what, fault.hint) from fault
     except ValueError as fault:
         hint = "set training.engine to auto" if asked else "choose another model.name, or set data.shape to match it"
         raise PlanError(str(fault), hint) from fault

@@ -165,7 +165,12 @@ def _population_name(study: Study) -> str:
 def _opener(study: Study, population: Population, journals: list[MemoryJournal]):
     p = study.privacy
     terms = Terms(
-        max_epsilon=p.epsilon, max_delta=p.delta, trusted_server=True, clear_updates=True, min_round_epsilon=0
+        max_epsilon=p.epsilon,
+        max_delta=p.delta,
+        trusted_server=True,
+        clear_updates=True,
+        min_round_epsilon=0,
+        models=(study.model.name,),
     )
     identities = [new_identity() for _ in journals]
     roster, entropy = roster_of(identities), study.entropy

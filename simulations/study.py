@@ -10,12 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..models import NETWORKS, count_parameters
+from ..models import NETWORKS, NoModuleError, NoNetworkError, count_parameters, is_own
 from ..privacy import Entropy, Mechanism, Plan, PlanError, SystemEntropy, mechanism_of, parse_tables, read_tables
 from ..privacy.accept import accept, check_ring
 from ..privacy.plan.schema import MOST_SEED, Privacy, Section
 from ..privacy.plan.toml import Tables, parse_plan
 from ..server.network import check_trainable
+from .modules import add_modules, check_found
 from .seeded import SeededEntropy
 from .unprotected import Unprotected
 
@@ -26,13 +27,14 @@ class Simulation(Section):
     With `masks = false` a plan with secure aggregation runs without masks and keys: the sums, and so the model and
     the noise, are the same, and a round takes less time. A relative `data.path` starts from `folder`, which is set to
     the folder of the plan's file when the run starts. The plan's digest does not cover `folder`, and no device
-    receives it.
+    receives it. The same holds for `modules`, the folder in which the module of one's own network is found.
     """
 
     executor: Literal["serial"] = "serial"
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] | None = None
     masks: bool = True
     folder: str | None = None
+    modules: str | None = None
 
 
 class OpenPrivacy(Privacy):
@@ -91,7 +93,9 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
         PlanError: the tables have a fault, the plan is not accepted, the model does not exist or cannot be trained,
             or the simulation leaves out masks that the plan needs.
     """
+    add_modules(tables)
     study = parse_plan(tables, Study, name, _count)
+    check_found(study.model.name, study.simulation.modules)
     if study.protected:
         study = study.with_noise_multiplier(accept(study).noise_multiplier)
     else:
@@ -105,18 +109,23 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     return study
 
 
-def anchor(tables: Tables, plan: Path, typed: Iterable[str]) -> Tables:
-    """Return the tables with `simulation.folder`, from which a relative `data.path` starts, if there is a path.
+def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[str] = ()) -> Tables:
+    """Return the tables with the folders that they need, as absolute paths.
 
-    It is the current folder if `data.path` is among the keys `typed` on the command line, else the tables' own value,
-    else the folder of the plan's file.
+    A relative `data.path` starts from `simulation.folder`, and the module of one's own network is found in
+    `simulation.modules`. Each is the current folder if the command line sets (`typed`) or varies (`varied`)
+    `data.path`, or `model.name`; else the tables' own value, else the folder of the plan's file.
     """
-    typed, simulation = set(typed), tables.get("simulation", {})
-    if "data.path" not in typed and "path" not in tables.get("data", {}):
-        return tables
-    said = "" if "data.path" in typed else simulation.get("folder", "")
-    start = Path.cwd() if {"data.path", "simulation.folder"} & typed else plan.parent
-    return tables | {"simulation": simulation | {"folder": str((start / str(said)).resolve())}}
+    typed, varied = {*typed, *varied}, set(varied)
+    simulation, folders = tables.get("simulation", {}), dict[str, str]()
+    has_path = "data.path" in typed or "path" in tables.get("data", {})
+    has_module = "model.name" in varied or is_own(str(tables.get("model", {}).get("name", "")))
+    for key, named, needed in (("folder", "data.path", has_path), ("modules", "model.name", has_module)):
+        said = "" if named in typed else simulation.get(key, "")
+        start = Path.cwd() if {named, f"simulation.{key}"} & typed else plan.parent
+        if needed:
+            folders[key] = str((start / str(said)).resolve())
+    return tables | {"simulation": simulation | folders} if folders else tables
 
 
 def read_run(folder: Path) -> Study:
@@ -141,10 +150,14 @@ def read_run(folder: Path) -> Study:
 
 
 def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
-    if name not in NETWORKS:
-        known = ", ".join(sorted(NETWORKS))
-        raise PlanError(f"there is no model {name}", f"set model.name to one of: {known}")
-    return count_parameters(name, shape, classes)
+    try:
+        return count_parameters(name, shape, classes)
+    except NoModuleError as fault:
+        what = f"install it, or put the module {name.partition(':')[0]} beside the plan"
+        raise PlanError(fault.what, what) from fault
+    except NoNetworkError as fault:
+        known = f"set model.name to one of: {', '.join(sorted(NETWORKS))}"
+        raise PlanError(fault.what, fault.hint if is_own(name) else known) from fault
 
 
 @lru_cache(maxsize=8)

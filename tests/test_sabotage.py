@@ -15,6 +15,18 @@ SABOTAGE = {
         "test_guarantees.py::test_nobody_takes_a_plan_that_costs_more_than_its_budget",
         "import bract.privacy.accept as a\na.CHECKS = ()",
     ),
+    "look a network up that the terms do not list": (
+        "client/test_own_network.py::test_a_network_that_the_terms_do_not_list_is_not_imported",
+        "from bract.client.terms import Terms\nTerms.check_network = lambda self, name: None",
+    ),
+    "call whatever a name finds": (
+        "models/test_own.py::test_what_is_no_network_is_refused_and_not_called",
+        "import bract.models.own as o\no._arguments = lambda function: o.ARGUMENTS",
+    ),
+    "import a module of Python for a network": (
+        "models/test_own.py::test_a_name_of_another_form_or_of_python_runs_nothing",
+        "import sys\nsys.stdlib_module_names = frozenset()",
+    ),
     "skip the clip": (
         "test_guarantees.py::test_one_record_moves_a_sum_by_at_most_the_sensitivity",
         "import bract.client.train as t\nmade = t.make_engine\n"

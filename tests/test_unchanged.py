@@ -513,7 +513,8 @@ PLANS: dict[str, str] = {
     "client shared": f'{SMALL} {CLIENTS} {SHARED} privacy.delta=1e-3 study.id="{"0a" * 16}"',
     "client local": f"{SMALL} {CLIENTS} {LOCAL} privacy.delta=1e-3 privacy.epsilon=40.0 aggregation.bits=32",
     "nobody": f'{SMALL} {NOBODY} data.name="files" data.path="made.npz" data.shape=[4,4] model.parameters=5443 '
-    'simulation.executor="serial" simulation.seed=3 simulation.masks=false simulation.folder="/data"',
+    'simulation.executor="serial" simulation.seed=3 simulation.masks=false simulation.folder="/data" '
+    'simulation.modules="/data"',
 }  # fmt: skip
 
 

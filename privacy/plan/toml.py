@@ -169,8 +169,9 @@ def _counted(sections: Sections, count: Counter | None) -> Sections:
         return sections
     try:
         parameters = count(model.name, data.shape, data.classes)
-    except KeyError:
-        raise PlanError(f"there is no model {model.name}", "set model.name to cnn") from None
+    except KeyError as fault:
+        what = getattr(fault, "what", f"there is no model {model.name}")
+        raise PlanError(what, getattr(fault, "hint", "set model.name to cnn")) from None
     except ValueError as fault:
         raise PlanError(str(fault), "set data.shape and data.classes to match the model") from None
     if model.parameters not in (None, parameters):

@@ -73,6 +73,10 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
         PlanError: as `make_plan`; the plan protects nothing; its engine is Opacus, which cannot train its network; or
             the number of parameters is needed and unknown.
     """
+    if ":" in str(tables.get("model", {}).get("name")):
+        from ..modules import add_modules  # imports torch
+
+        add_modules(tables)
     tables = {section: dict(table) for section, table in tables.items() if section != "simulation"}
     if tables.get("privacy", {}).get("unit") == "none":
         raise PlanError("the plan protects nothing: privacy.unit is none", "set privacy.unit to record or client")
@@ -110,10 +114,13 @@ def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
 def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int) -> int | None:
     """Return the parameters of a network whose number `sizes` does not know; None if there is no such network."""
     from ...models import count_parameters as by_torch  # takes seconds to import
+    from ...models import is_own
 
     try:
         return by_torch(name, shape, classes)
     except KeyError:
+        if is_own(name):
+            raise
         return None
 
 
