@@ -21,7 +21,7 @@ from bract.privacy.secagg.identity import SIGNATURE_BYTES, new_identity, roster_
 from bract.privacy.secagg.keys import Keypair, RoundSecrets, card_bytes, read_card
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.session import make_session
 from bract.privacy.server_view import read_update
 
@@ -62,7 +62,7 @@ class Bract:
         self.model = hashlib.sha256(self.parameters.tobytes()).digest()
         self.rounds = self._rounds(devices)
         cards = tuple(read_card(device.keys(), hybrid=False) for device in self.rounds)
-        self.cohort = Cohort(self.rounds[0].session, cards)
+        self.cohort = SeatedCohort(self.rounds[0].session, cards)
         for position, device in enumerate(self.rounds):
             self.cohort.boxes[position] = device.shares(self.cohort.seating(position).to_bytes())
         self.seats = [device.state[f"{SEAT}{ROUND}"] for device in self.rounds]
@@ -105,7 +105,7 @@ class Bract:
         for position in range(len(self.rounds)):
             self.join(position)
         bits = to_bits(survivors, len(self.rounds))
-        signed = pack_consents({position: self.rounds[position].vouch() for position in survivors})
+        signed = pack_consents({position: self.rounds[position].sign_context() for position in survivors})
         return {position: self.rounds[position].unmask(bits, signed)[0] for position in survivors}
 
     def prepare_server(self) -> None:

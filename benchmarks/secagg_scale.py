@@ -35,7 +35,7 @@ from bract.privacy import Contribution, Plan, make_plan, mechanism_of
 from bract.privacy.messages import TRAIN
 from bract.privacy.secagg.identity import new_identity, roster_of
 from bract.privacy.secagg.session import make_session
-from bract.server.aggregation.base import Call, Link
+from bract.server.aggregation.base import DeviceLink, RoundInput
 from bract.server.aggregation.secure import SecureSum
 from bract.simulations.local_grid import FIRST_NODE, RUN_ID, LocalGrid, Work
 
@@ -130,9 +130,9 @@ def play(plan: Plan, dimension: int) -> dict[str, object]:
     away = Away(pipe, frozenset(np.random.default_rng(0).choice(nodes, int(GONE * devices), replace=False).tolist()))
     grid = LocalGrid(ClientApp(), devices, away)
     parameters = np.zeros(dimension, dtype=np.float32)
-    server = SecureSum(Link(grid, mechanism_of(plan), lambda: None), RUN_ID, None)
+    server = SecureSum(DeviceLink(grid, mechanism_of(plan), lambda: None), RUN_ID, None)
     before, began = peak_bytes(back=True), time.perf_counter()
-    collected = server.collect(Call(1, parameters, lambda clients: None, lambda clients: nodes), nodes)
+    collected = server.collect(RoundInput(1, parameters, lambda clients: None, lambda clients: nodes), nodes)
     seconds, peak = time.perf_counter() - began, peak_bytes()
     pipe.send(None)
     process.join()

@@ -61,10 +61,10 @@ def sweep(
 
 def _asked(plan: Path | None, over: list[str], settings: list[str], seeds: int):
     from ..simulations.sweep.axes import read_axes
-    from ..simulations.sweep.request import Request
+    from ..simulations.sweep.request import SweepRequest
 
     path, axes = find_plan(plan), read_axes(over)
-    return Request(path.stem, read_asked(path, settings, [axis.key for axis in axes]), axes, seeds)
+    return SweepRequest(path.stem, read_asked(path, settings, [axis.key for axis in axes]), axes, seeds)
 
 
 def _selecting(request, tries: float | None, law: str):
@@ -77,5 +77,5 @@ def _selecting(request, tries: float | None, law: str):
     if grid == 1:
         raise PlanError("private selection has nothing to choose from", "name the candidates with --over")
     selection = Selection(law, float(grid) if tries is None else tries)
-    selection.make_law()  # refuses an unknown law before anything is written
+    selection.make_repetitions()  # refuses an unknown law before anything is written
     return replace(request, selection=selection)

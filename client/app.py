@@ -38,11 +38,11 @@ from ..privacy.secagg.masks import Mask
 from ..privacy.secagg.session import make_session
 from ..privacy.server_view import ANSWER, UPDATE, Code
 from .device import Device, open_device
-from .disk.step_journal import Repeated
+from .disk.step_journal import RepeatedStep
 from .mask import mask
 from .records import check_kind, fitting
 from .run_history import read_history, write_history
-from .secure_round import BadlySealed, BudgetSpent, Lost, SecureRound, Stranger
+from .secure_round import BadBoxes, BudgetSpent, NoSeat, NotOnRoster, SecureRound
 from .terms import Refused
 from .train import Task, try_training
 
@@ -156,7 +156,7 @@ def _answer(
     except Exception as fault:
         code = _code(fault)
         _log("the device did not take part in the round", code, fault)
-        return _reply(code, sections={"senders": fault.senders} if isinstance(fault, BadlySealed) else None)
+        return _reply(code, sections={"senders": fault.senders} if isinstance(fault, BadBoxes) else None)
 
 
 def _log(what: str, code: Code, fault: Exception) -> None:
@@ -164,7 +164,7 @@ def _log(what: str, code: Code, fault: Exception) -> None:
     known = isinstance(fault, BractError)
     log.warning("%s (%s)", what, code, exc_info=fault if code is Code.FAILED and not known else None)
     match fault:
-        case Repeated():
+        case RepeatedStep():
             log.warning("the journal in the node's state folder has this step already")
         case BudgetSpent():
             log.warning("the device took part in this plan as often as its noise is calibrated for")
@@ -178,17 +178,17 @@ def _code(fault: Exception) -> Code:
     match fault:
         case Refused() | BudgetSpent() | BudgetError():
             return Code.REFUSED
-        case Malformed() | Repeated():
+        case Malformed() | RepeatedStep():
             return Code.MALFORMED
         case PlanError():
             return Code.PLAN
         case DataError():
             return Code.DATA
-        case Stranger():
+        case NotOnRoster():
             return Code.ROSTER
-        case Lost():
+        case NoSeat():
             return Code.LOST
-        case BadlySealed():
+        case BadBoxes():
             return Code.SEALED
         case _:
             return Code.FAILED
@@ -211,7 +211,7 @@ def _visit(message: Message, context: Context, open_device: Callable[[Context], 
     if journal is not None and not late:
         journal.enter(run, plan.digest, device.terms)
     elif journal is not None and not journal.entered(run, plan.digest):
-        raise Lost  # without a check of the terms, as no daily limit would count its answer
+        raise NoSeat  # without a check of the terms, as no daily limit would count its answer
     return Visit(message, context, offer, device, mechanism)
 
 
@@ -236,12 +236,12 @@ def _take_part(visit: Visit) -> Reply:
     task = Task(mechanism, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
     upload = mask(device.contribute(task), mechanism, masks)
     card = _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
-    return upload, card | _vouched(visit)
+    return upload, card | _context_signature(visit)
 
 
-def _vouched(visit: Visit) -> dict[str, bytes]:
+def _context_signature(visit: Visit) -> dict[str, bytes]:
     """Return the signature on the context that the vector was masked for, if the round needs one."""
-    signature = visit.secure(visit.offer.round).vouch() if visit.plan.secure else b""
+    signature = visit.secure(visit.offer.round).sign_context() if visit.plan.secure else b""
     return {"signature": signature} if signature else {}
 
 

@@ -14,7 +14,7 @@ from ..privacy.accept import accept_offer
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
 from ..privacy.settings import check_settings
 from ..privacy.storage import exposed
-from .disk.device_ledger import Spending
+from .disk.device_ledger import OwnerLedger
 from .disk.pseudonym import Pseudonym
 from .disk.step_journal import DiskJournal, Journal
 from .records import Records, read_records, torch_device
@@ -42,7 +42,7 @@ class Device:
     identity: Identity | None = None
     roster: Roster | None = None
     journal: Journal | None = None
-    spending: Spending | None = None
+    spending: OwnerLedger | None = None
     pseudonym: Pseudonym | None = None
 
 
@@ -77,7 +77,7 @@ def open_device(context: Context) -> Device:
         identity=read_identity(settings["identity"], settings.get("certificate")) if "identity" in settings else None,
         roster=read_roster(settings["roster"]) if "roster" in settings else None,
         journal=DiskJournal(settings["state"]),
-        spending=Spending(settings["state"], terms),
+        spending=OwnerLedger(settings["state"], terms),
         pseudonym=Pseudonym(settings["state"]),
     )
 

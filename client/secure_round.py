@@ -18,22 +18,22 @@ from ..privacy.derive import digest
 from ..privacy.mechanisms.dropout_noise import SEED_BYTES
 from ..privacy.messages import Malformed
 from ..privacy.secagg.bitset import from_bits, to_bits
-from ..privacy.secagg.consent import check_vouched, consent, count_consents, vouch
+from ..privacy.secagg.consent import check_context_signatures, consent, count_consents, sign_context
 from ..privacy.secagg.identity import Identity, Roster
 from ..privacy.secagg.keys import Keypair, RoundSecrets, genuine, make_card, new_secrets
 from ..privacy.secagg.masking import Peer, masks_of
 from ..privacy.secagg.masks import Mask
-from ..privacy.secagg.roster_view import Seating, read_seating
+from ..privacy.secagg.seating import Seating, read_seating
 from ..privacy.secagg.session import Session
 from ..privacy.secagg.shamir import SHARE_BYTES
-from ..privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
-from .disk.step_journal import Journal, Repeated
+from ..privacy.secagg.shares import SecretShares, hashes, seal, split_secrets, unseal
+from .disk.step_journal import Journal, RepeatedStep
 from .terms import Refused
 
 SEAT = "bract.secagg."
 
 
-class Lost(Exception):
+class NoSeat(Exception):
     """The device has no seat in this round at this stage."""
 
 
@@ -41,7 +41,7 @@ class BudgetSpent(Exception):
     """The device took part in as many rounds as the plan's noise is calibrated for."""
 
 
-class BadlySealed(Exception):
+class BadBoxes(Exception):
     """Boxes do not open, or their shares do not match their hashes; `senders` is the set of senders, as bits."""
 
     def __init__(self, senders: bytes) -> None:
@@ -49,7 +49,7 @@ class BadlySealed(Exception):
         self.senders = senders
 
 
-class Stranger(Exception):
+class NotOnRoster(Exception):
     """A card is not signed by a device that the roster admits."""
 
 
@@ -107,7 +107,7 @@ class SecureRound:
         """Return the device's card of fresh keys for this round; they replace earlier ones.
 
         Raises:
-            Repeated: the device masked a vector of this round before.
+            RepeatedStep: the device masked a vector of this round before.
         """
         self._not_masked()
         self._keep({self.session.round - 1, self.session.round})
@@ -121,15 +121,15 @@ class SecureRound:
         """Return shares of the device's secrets, sealed for each of its neighbours, in their order.
 
         Raises:
-            Malformed, Stranger, Refused: the device may not be part of a cohort with these cards.
-            Lost: the device showed no card for the round, or a later one than it remembers, or has shared already.
-            Repeated: the device masked a vector of this round before.
+            Malformed, NotOnRoster, Refused: the device may not be part of a cohort with these cards.
+            NoSeat: the device showed no card for the round, or a later one than it remembers, or has shared already.
+            RepeatedStep: the device masked a vector of this round before.
         """
         seat = self._seat("keys")
         view = read_seating(seating, self.session)
         self._check_cohort(view, seat)
         if not self.journal.shows(self.session.digest, digest("card", seat.card)):
-            raise Lost
+            raise NoSeat
         self._not_masked()
         self._once("shares", seat.card)
         own_secrets = seat.secrets
@@ -150,9 +150,9 @@ class SecureRound:
         A device answers only one invitation for each card, which may be repeated, and only before it masks.
 
         Raises:
-            Malformed, Refused, Lost: the device did not share its secrets for this round.
-            BadlySealed: boxes do not open, or their shares do not match their hashes.
-            Repeated: the device answered another invitation, or masked a vector of this round.
+            Malformed, Refused, NoSeat: the device did not share its secrets for this round.
+            BadBoxes: boxes do not open, or their shares do not match their hashes.
+            RepeatedStep: the device answered another invitation, or masked a vector of this round.
         """
         seat = self._seat("shares")
         self._not_masked()
@@ -168,15 +168,15 @@ class SecureRound:
         a charged round is not lost.
 
         Raises:
-            Malformed, Refused, Lost: the device did not share its secrets for this round.
-            BadlySealed: boxes do not open, or their shares do not match their hashes.
-            Repeated, BudgetSpent: the device masked a vector of this round before, or has no rounds left.
+            Malformed, Refused, NoSeat: the device did not share its secrets for this round.
+            BadBoxes: boxes do not open, or their shares do not match their hashes.
+            RepeatedStep, BudgetSpent: the device masked a vector of this round before, or has no rounds left.
         """
         self._keep({self.session.round, self.session.round + 1})
         seat = self._seat("shares")
         view, bits, held, peers = self._open(seat, invitation)
         context = self.session.context(view.digest, bits, model)
-        held[view.position] = Held(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
+        held[view.position] = SecretShares(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
         masks = masks_of(seat.secrets, view.cards[view.position], peers, self.session.digest, context)
         self._take_part()
         known = b"".join(held[member].own + held[member].mask for member in sorted(held))
@@ -194,14 +194,14 @@ class SecureRound:
         )
         return masks
 
-    def vouch(self) -> bytes:
+    def sign_context(self) -> bytes:
         """Return the device's signature on the context of its masks: the members, their cards and the model.
 
         It is empty in malicious-server mode, where survivors sign a list instead, and in a sparse graph.
         """
         seat = self._seat("masked")
         vouched = not self.plan.malicious and read_seating(seat.seating, self.session).graph.complete
-        return vouch(self.identity, seat.context) if vouched else b""
+        return sign_context(self.identity, seat.context) if vouched else b""
 
     def consent(self, survivors: bytes) -> bytes:
         """Return the device's signature on the list of survivors; it signs only one list in a round, repeatedly."""
@@ -219,20 +219,20 @@ class SecureRound:
         the answer may ask again: the same request gets the same answer, while the device remembers the round.
 
         Raises:
-            Malformed, Refused, Lost: the device may not open shares for this list.
-            Repeated: the device opened shares for another request.
+            Malformed, Refused, NoSeat: the device may not open shares for this list.
+            RepeatedStep: the device opened shares for another request.
         """
         seat = self._seat("agreed" if self.plan.malicious else "masked", "opened")
         asked = digest("opening", survivors, *([] if signatures is None else [signatures]))
         if seat.stage == "opened":
             if seat.asked != asked:
-                raise Repeated
+                raise RepeatedStep
             return seat.held, seat.layers
         view, alive = self._check_survivors(seat, survivors)
         if self.plan.malicious:
             self._check_signatures(seat, view, alive, survivors, signatures)
         elif view.graph.complete:
-            check_vouched(signatures or b"", view.cards, alive, seat.context)
+            check_context_signatures(signatures or b"", view.cards, alive, seat.context)
         elif signatures is not None:
             raise Malformed("signatures without a list to sign")
         self._answer("unmask", asked)
@@ -254,7 +254,7 @@ class SecureRound:
             raise Malformed("another card in the device's place")
         self._check_count(view.graph.devices)
         if not all(genuine(card, self.session.digest, self.roster) for card in view.cards.values()):
-            raise Stranger
+            raise NotOnRoster
 
     def _check_members(self, view: Seating, members: tuple[int, ...]) -> None:
         if view.position not in members:
@@ -286,7 +286,7 @@ class SecureRound:
         """Return the members that the device holds shares of, including itself."""
         return [member for member in members if member in view.cards]
 
-    def _open(self, seat: Seat, invitation: bytes) -> tuple[Seating, bytes, dict[int, Held], list[Peer]]:
+    def _open(self, seat: Seat, invitation: bytes) -> tuple[Seating, bytes, dict[int, SecretShares], list[Peer]]:
         """Return the seating, the members as bits, the shares by position, and the peers, from an invitation."""
         view = read_seating(seat.seating, self.session)
         size = -(-view.graph.devices // 8)
@@ -297,12 +297,12 @@ class SecureRound:
 
     def _unseal(
         self, view: Seating, own: RoundSecrets, members: tuple[int, ...], boxes: bytes
-    ) -> tuple[dict[int, Held], list[Peer]]:
+    ) -> tuple[dict[int, SecretShares], list[Peer]]:
         senders = tuple(member for member in self._known(view, members) if member != view.position)
         sizes = view.box_sizes(senders, self.session.hybrid)
         if len(boxes) != sum(sizes):
             raise Malformed("not a box of each neighbour")
-        held, peers, bad = dict[int, Held](), list[Peer](), list[int]()
+        held, peers, bad = dict[int, SecretShares](), list[Peer](), list[int]()
         me, ends = view.cards[view.position], list(accumulate(sizes))
         for sender, size, end in zip(senders, sizes, ends, strict=True):
             card = view.cards[sender]
@@ -314,7 +314,7 @@ class SecureRound:
             held[sender] = parcel.held
             peers.append(Peer(card, parcel.contribution))
         if bad:
-            raise BadlySealed(to_bits(bad, view.graph.devices))
+            raise BadBoxes(to_bits(bad, view.graph.devices))
         return held, peers
 
     @property
@@ -324,7 +324,7 @@ class SecureRound:
     def _seat(self, *stages: str) -> Seat:
         record = self.state.config_records.get(self._name)
         if record is None or record["stage"] not in stages or record["session"] != self.session.digest:
-            raise Lost
+            raise NoSeat
         return Seat(**{name: value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
 
     def _sit(self, seat: Seat) -> None:
@@ -350,7 +350,7 @@ class SecureRound:
 
     def _not_masked(self) -> None:
         if self.journal.has(self._masking):
-            raise Repeated
+            raise RepeatedStep
 
     def _take_part(self) -> None:
         """Record that the device masks a vector in this round, and count one more participation of the plan."""
@@ -358,5 +358,5 @@ class SecureRound:
         places = range(1, self.plan.participations + 1)
         try:
             self.journal.first(digest("part", self.session.plan, place) for place in places)
-        except Repeated:
+        except RepeatedStep:
             raise BudgetSpent from None

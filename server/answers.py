@@ -92,7 +92,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-class Unfinished(RoundError):
+class RoundFailed(RoundError):
     """A round that failed before its sum was opened.
 
     `took_part` are the nodes that may have sent what they can send only once in a round; `paid` is whether the round
@@ -134,9 +134,9 @@ def too_few(
     what: str = "an update",
     took_part: Collection[int] = (),
     paid: bool = False,
-) -> Unfinished:
+) -> RoundFailed:
     """Return the error of a round with too few answers."""
-    return Unfinished(
+    return RoundFailed(
         f"{survivors} of {cohort} devices sent {what}, the round needs {minimum} ({answers})",
         "nothing was released; look at the devices' own logs, then go on in the same folder",
         answers,

@@ -18,13 +18,13 @@ from ..privacy.npz import Features, Labels, read_arrays
 from ..privacy.secagg.identity import read_roster
 from ..privacy.settings import check_settings
 from ..privacy.storage import create_once, storage
-from .answers import Unfinished
+from .answers import RoundFailed
 from .evaluation.evaluate import Evaluate, make_evaluate
 from .model_file import FILE, write_model, write_released
 from .network import check_trainable
 from .round_log import RoundRecord
 from .rounds import train
-from .training import OWN_LEDGER, SHARE, Outcome, Silent, Training
+from .training import OWN_LEDGER, SHARE, NullObserver, Outcome, TrainingRun
 
 SETTINGS = ("plan", "out", "test-data", "roster", "ledger")
 """The settings of a run; pyproject.toml lists them for Flower."""
@@ -42,7 +42,7 @@ PAUSES = (10.0, 30.0, 90.0, 270.0)
 """Seconds before each further try after consecutive failed rounds; after the last try, the run ends."""
 
 
-class Log(Silent):
+class Log(NullObserver):
     """An observer that logs a line for each round, and messages for the operator."""
 
     def said(self, line: str) -> None:
@@ -94,7 +94,7 @@ def main(grid: Grid, context: Context) -> None:
             "set aggregation.protocol = secagg, whose roster names them, or leave the ledger out",
         )
     mechanism = _named(mechanism, folder)
-    training = Training(
+    training = TrainingRun(
         mechanism,
         folder,
         evaluate,
@@ -106,7 +106,7 @@ def main(grid: Grid, context: Context) -> None:
     )
     try:
         outcome = train(grid, training)
-    except (DivergedError, Unfinished):
+    except (DivergedError, RoundFailed):
         write_released(training)
         raise
     _end(mechanism.plan, folder, outcome)
@@ -154,11 +154,11 @@ def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
     """Write the model and log how the run ended.
 
     Raises:
-        Unfinished, BudgetError: the run released nothing.
+        RoundFailed, BudgetError: the run released nothing.
     """
     stopped, last = outcome.stopped, outcome.state.round
     if not outcome.releases:
-        raise stopped or Unfinished(
+        raise stopped or RoundFailed(
             f"all {last} rounds were lost: nothing was released",
             "look at the devices' own logs; what was spent stays spent",
         )

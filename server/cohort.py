@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..privacy import Keystream, Plan
-from ..privacy.mechanisms.correlation import check_separation, resting
+from ..privacy.mechanisms.correlation import check_separation, too_recent
 from ..privacy.sampling import permutation
 
 
 @dataclass(frozen=True)
-class Past:
+class Participations:
     """The participations so far of each client, and the clients of the rounds whose noise is correlated.
 
     `block` holds (round, clients) for each round since the last restart of the noise; it is empty if noise is
@@ -22,13 +22,13 @@ class Past:
     participations: Counter[str]
     block: tuple[tuple[int, Collection[str]], ...] = ()
 
-    def then(self, round: int, clients: Collection[str]) -> Past:
+    def then(self, round: int, clients: Collection[str]) -> Participations:
         """Return the past after one more round with these clients."""
-        return Past(self.participations + Counter(clients), (*self.block, (round, clients)))
+        return Participations(self.participations + Counter(clients), (*self.block, (round, clients)))
 
-    def resting(self, plan: Plan, round: int) -> frozenset[str]:
+    def too_recent(self, plan: Plan, round: int) -> frozenset[str]:
         """Return the clients that took part in one of the last `bands - 1` rounds."""
-        return resting(self.block, round, plan.bands)
+        return too_recent(self.block, round, plan.bands)
 
     def check(self, plan: Plan, round: int, clients: Collection[str]) -> None:
         """Refuse a round with a client that has no participations left, or took part too recently.

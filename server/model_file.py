@@ -13,7 +13,7 @@ from ..privacy import Plan
 from ..privacy.storage import replace_file
 from .round_log import Metrics
 from .state import ServerState, read_checkpoint
-from .training import Training
+from .training import TrainingRun
 
 FILE = "model.safetensors"
 
@@ -31,7 +31,7 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
     replace_file(path, save(tensors, metadata={"bract": facts}))
 
 
-def write_released(training: Training) -> None:
+def write_released(training: TrainingRun) -> None:
     """Write the model of the checkpoint of a training that ended with an error, and report it to the observer.
 
     Raises:

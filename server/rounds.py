@@ -28,27 +28,27 @@ from ..privacy import (
 from ..privacy.mechanisms.change_clip import next_scale
 from ..privacy.mechanisms.correlation import Correlation
 from ..privacy.storage import replace_file, storage
-from .aggregation.base import Call, Collector, Link
+from .aggregation.base import Aggregator, DeviceLink, RoundInput
 from .aggregation.plain import PlainSum
 from .aggregation.secure import SecureSum
-from .answers import REFUSALS, Answers, Unfinished
-from .begun import Begun, forget_begun, note_begun, settle_begun
-from .cohort import Past, choose_cohort
+from .answers import REFUSALS, Answers, RoundFailed
+from .cohort import Participations, choose_cohort
 from .directory import Directory
 from .evaluation.evaluate import Quality
 from .evaluation.gan_quality import refine
 from .optimizer import average, step
+from .retries import Retries
 from .round_log import Metrics, RoundRecord
+from .started_round import StartedRound, forget_start, record_start, settle_interrupted
 from .state import ServerState, read_checkpoint, write_checkpoint
-from .training import Outcome, Training
-from .tries import Tries
+from .training import Outcome, TrainingRun
 
 
-def train(grid: Grid, training: Training) -> Outcome:
+def train(grid: Grid, training: TrainingRun) -> Outcome:
     """Run the training from the state in its folder to its last round, or to the end of its budget.
 
     Raises:
-        Unfinished: too few devices answered in all tries; the state on disk is intact.
+        RoundFailed: too few devices answered in all tries; the state on disk is intact.
         DivergedError: a step gave parameters that are not finite; the state on disk is the one before this round.
         StateError: the state on disk is damaged or belongs to another plan.
         StorageError: the disk is full; the state on disk is the one before this round.
@@ -62,7 +62,7 @@ def train(grid: Grid, training: Training) -> Outcome:
         observer.started(state, ledger)
         directory = Directory(grid, training.mechanism, training.run if training.roster else None, observer.said)
         collector = _collector(grid, training, directory)
-        tries = Tries(training.pauses, observer.said)
+        tries = Retries(training.pauses, observer.said)
         while state.round < plan.cohort.rounds:
             try:
                 if unpaid:
@@ -83,7 +83,7 @@ def train(grid: Grid, training: Training) -> Outcome:
         return Outcome(state, tuple(metrics.records), _epsilons(training.mechanism, ledger))
 
 
-def _prepare_folder(training: Training) -> None:
+def _prepare_folder(training: TrainingRun) -> None:
     """Create the folder and store the resolved plan in it for later runs."""
     plan_path = training.folder / "plan.toml"
     with storage(training.folder):
@@ -92,20 +92,20 @@ def _prepare_folder(training: Training) -> None:
         replace_file(plan_path, training.plan.to_toml().encode())
 
 
-def _settle(training: Training, ledger: Ledger) -> BudgetError | None:
+def _settle(training: TrainingRun, ledger: Ledger) -> BudgetError | None:
     """Charge a round that a crash interrupted; return the error if the budget does not cover it: the run ends."""
     try:
-        if begun := settle_begun(training, ledger):
-            count = len(begun.clients)
+        if started := settle_interrupted(training, ledger):
+            count = len(started.clients)
             training.observer.said(
-                f"round {begun.round} was interrupted: {count} devices that may have taken part are charged"
+                f"round {started.round} was interrupted: {count} devices that may have taken part are charged"
             )
         return None
     except BudgetError as spent:
         return spent.with_traceback(None)
 
 
-def _resume(training: Training, ledger: Ledger) -> ServerState:
+def _resume(training: TrainingRun, ledger: Ledger) -> ServerState:
     """Return the state of the checkpoint, or the state before the first round."""
     state = read_checkpoint(training.checkpoint)
     if state is None:
@@ -124,7 +124,7 @@ def _resume(training: Training, ledger: Ledger) -> ServerState:
     return _with_sound_noise(training, ledger, state)
 
 
-def _with_sound_noise(training: Training, ledger: Ledger, state: ServerState) -> ServerState:
+def _with_sound_noise(training: TrainingRun, ledger: Ledger, state: ServerState) -> ServerState:
     """Return the state; its correlated noise is restarted if the ledger has a release that the state lacks.
 
     A release that a crash lost may have been seen. If its noise were reused, more would be revealed than was charged.
@@ -134,7 +134,7 @@ def _with_sound_noise(training: Training, ledger: Ledger, state: ServerState) ->
     return replace(state, noise=Correlation(state.noise.weights), block=ledger.head)
 
 
-def _first_state(training: Training, ledger: Ledger) -> ServerState:
+def _first_state(training: TrainingRun, ledger: Ledger) -> ServerState:
     plan = training.plan
     seed = int(training.entropy.keystream("model").words(1)[0] >> 1)
     try:
@@ -149,41 +149,46 @@ def _first_state(training: Training, ledger: Ledger) -> ServerState:
     return state if noise is None else replace(state, noise=noise, block=ledger.head)
 
 
-def _release_id(training: Training, state: ServerState) -> str:
+def _release_id(training: TrainingRun, state: ServerState) -> str:
     """Return the release's name in the ledger for the round after a state; with a seed, it is deterministic."""
     return training.entropy.keystream("release", state.round + 1, state.ledger_head, state.block).bytes(16).hex()
 
 
-def _collector(grid: Grid, training: Training, directory: Directory) -> Collector:
+def _collector(grid: Grid, training: TrainingRun, directory: Directory) -> Aggregator:
     observer = training.observer
 
     def name(node: int) -> str:
         return f"device {directory.name(node)[:12]}"
 
-    link = Link(grid, training.mechanism, observer.answered, observer.said, training.pauses, name)
+    link = DeviceLink(grid, training.mechanism, observer.answered, observer.said, training.pauses, name)
     if not training.plan.secure:
         return PlainSum(link)
     return SecureSum(link, training.run, training.roster, directory.name)
 
 
 def _try_round(
-    directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
-) -> tuple[ServerState, RoundRecord | None, Unfinished | None]:
+    directory: Directory,
+    training: TrainingRun,
+    ledger: Ledger,
+    collector: Aggregator,
+    state: ServerState,
+    tries: Retries,
+) -> tuple[ServerState, RoundRecord | None, RoundFailed | None]:
     """Return the next state, the record of the round, and the error if it failed.
 
     The record is None if the round may be tried again under its number.
     """
     try:
         return (*_play_round(directory, training, ledger, collector, state, tries), None)
-    except Unfinished as fault:
+    except RoundFailed as fault:
         if not fault.lost:
-            forget_begun(training)
+            forget_start(training)
             return state, None, fault
         return (*_lose_round(directory, training, ledger, state, fault), fault)
 
 
 def _lose_round(
-    directory: Directory, training: Training, ledger: Ledger, state: ServerState, fault: Unfinished
+    directory: Directory, training: TrainingRun, ledger: Ledger, state: ServerState, fault: RoundFailed
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after a lost round, which released nothing, and its record.
 
@@ -213,7 +218,12 @@ def _lose_round(
 
 
 def _play_round(
-    directory: Directory, training: Training, ledger: Ledger, collector: Collector, state: ServerState, tries: Tries
+    directory: Directory,
+    training: TrainingRun,
+    ledger: Ledger,
+    collector: Aggregator,
+    state: ServerState,
+    tries: Retries,
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after one more round, and its record. The release is charged before the sum is opened."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
@@ -230,8 +240,8 @@ def _play_round(
         return _following(directory, training, past.then(number, directory.names(cohort)), number + 1)
 
     cohort = collector.prepared(number) or _cohort(directory, training, past, number, tries)
-    note_begun(training, Begun(number, tuple(directory.names(cohort)), ledger.head))
-    collected = collector.collect(Call(number, state.parameters, charge, following, state.scale), cohort)
+    record_start(training, StartedRound(number, tuple(directory.names(cohort)), ledger.head))
+    collected = collector.collect(RoundInput(number, state.parameters, charge, following, state.scale), cohort)
     release, noise = _release(training, state, collected.total)
     parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
     parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
@@ -266,28 +276,32 @@ def _diverged(number: int) -> DivergedError:
     )
 
 
-def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Past:
+def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Participations:
     block = ledger.since(state.block, besides=release_id) if plan.correlated else ()
-    return Past(ledger.participations(besides=release_id), tuple((entry.round, entry.clients) for entry in block))
+    return Participations(
+        ledger.participations(besides=release_id), tuple((entry.round, entry.clients) for entry in block)
+    )
 
 
-def _release(training: Training, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
+def _release(training: TrainingRun, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
     """Return the release of the round after a state, and the correlated noise to store for later rounds."""
     number = state.round + 1
     return training.mechanism.release(total, number, training.entropy.keystream("noise", number), state.noise)
 
 
-def _cohort(directory: Directory, training: Training, past: Past, number: int, tries: Tries) -> list[int]:
+def _cohort(
+    directory: Directory, training: TrainingRun, past: Participations, number: int, tries: Retries
+) -> list[int]:
     """Return the nodes of a round's cohort, once enough eligible ones are connected or the deadline has passed.
 
     Nodes that failed or sent malformed answers in earlier tries are included only if there are too few others.
 
     Raises:
-        BudgetError, Unfinished: there are too few eligible nodes.
+        BudgetError, RoundFailed: there are too few eligible nodes.
     """
     plan = training.plan
     refusing, wrong = (set(directory.names(nodes)) for nodes in (tries.refusing, tries.wrong))
-    out = past.resting(plan, number) | past.done(plan) | refusing | wrong
+    out = past.too_recent(plan, number) | past.done(plan) | refusing | wrong
     connected = directory.gather(plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
     available = {client: node for client, node in connected.items() if client not in refusing}
     able = {client: node for client, node in available.items() if client not in wrong}
@@ -301,57 +315,57 @@ def _cohort(directory: Directory, training: Training, past: Past, number: int, t
 
 def _no_cohort(
     plan: Plan,
-    past: Past,
+    past: Participations,
     connected: Sequence[str],
     refusing: Collection[str] = (),
     nameless: Answers | None = None,
-) -> BudgetError | Unfinished:
+) -> BudgetError | RoundFailed:
     """Return the error of a round with too few connected or eligible devices."""
     left, minimum = set(connected) - past.done(plan), plan.least_survivors
     if len(connected) < minimum and nameless and nameless.codes:
         hopeless = not connected and REFUSALS.issuperset(nameless.codes)
-        return Unfinished(
+        return RoundFailed(
             f"{len(connected)} devices showed a name, the round needs {minimum} ({nameless})",
             "look at the devices' own logs, then go on in the same folder",
             nameless if hopeless else None,
         )
     if len(connected) < minimum:
-        return Unfinished(
+        return RoundFailed(
             f"{len(connected)} devices are connected, the round needs {minimum}",
             "start more devices and go on in the same folder, or plan a lower cohort.minimum from the start",
         )
     if len(left) < minimum:
         return BudgetError("every available client took part as often as planned", "plan for more rounds")
     if len(left - set(refusing)) < minimum:
-        return Unfinished(
+        return RoundFailed(
             f"of {len(left)} connected devices {len(left & set(refusing))} refuse, the round needs {minimum}",
             "look at the devices' own logs, then go on in the same folder",
         )
     if len(connected) >= plan.data.clients:
         return BudgetError("the only clients left took part too recently", "plan for more rounds")
-    return Unfinished(
+    return RoundFailed(
         f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
         "start more devices and go on in the same folder, or plan fewer privacy.bands from the start",
     )
 
 
-def _following(directory: Directory, training: Training, past: Past, number: int) -> list[int]:
+def _following(directory: Directory, training: TrainingRun, past: Participations, number: int) -> list[int]:
     """Return the cohort of a later round from the devices that are connected now; empty after the last round."""
     if number > training.plan.cohort.rounds:
         return []
     return _choose(training, directory.present(), past, number)
 
 
-def _choose(training: Training, available: Mapping[str, int], past: Past, number: int) -> list[int]:
+def _choose(training: TrainingRun, available: Mapping[str, int], past: Participations, number: int) -> list[int]:
     """Return the sorted nodes of the clients that are chosen for a round."""
     plan, keystream = training.plan, training.entropy.keystream("cohort", number)
-    resting = past.resting(plan, number)
+    resting = past.too_recent(plan, number)
     rested = [client for client in available if client not in resting]
     chosen = choose_cohort(rested, past.participations, plan.cohort.size, plan.participations, keystream)
     return sorted(available[client] for client in chosen)
 
 
-def _evaluate(training: Training, state: ServerState) -> Quality | None:
+def _evaluate(training: TrainingRun, state: ServerState) -> Quality | None:
     cohort, every = training.plan.cohort, training.plan.server.evaluate_every
     due = state.round % every == 0 or state.round == cohort.rounds
     return training.evaluate(state.model) if training.evaluate and due else None

@@ -40,7 +40,7 @@ class Observer(Protocol):
         ...
 
 
-class Silent:
+class NullObserver:
     """An observer that does nothing."""
 
     def started(self, state: ServerState, ledger: Ledger) -> None:
@@ -84,7 +84,7 @@ def _read_share(path: Path) -> _Share | None:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRun:
     """A training to run: the mechanism of its plan, the folder of its state, and the server's own settings.
 
     `run` is Flower's run ID. `roster` lists the devices that may take part in secure aggregation. `shared_ledger` is
@@ -96,7 +96,7 @@ class Training:
     mechanism: Mechanism
     folder: Path
     evaluate: Evaluate | None = None
-    observer: Observer = field(default_factory=Silent)
+    observer: Observer = field(default_factory=NullObserver)
     entropy: Entropy = field(default_factory=SystemEntropy)
     run: int = 1
     roster: Roster | None = None

@@ -22,14 +22,14 @@ from ..client.terms import Terms
 from ..client.train import try_training
 from ..privacy import DivergedError, Ledger
 from ..privacy.secagg.identity import new_identity, roster_of
-from ..server.answers import Unfinished
+from ..server.answers import RoundFailed
 from ..server.evaluation.evaluate import make_evaluate
 from ..server.evaluation.metrics import Score, score_of
 from ..server.model_file import FILE, write_model, write_released
 from ..server.round_log import RoundRecord
 from ..server.rounds import train
 from ..server.state import ServerState
-from ..server.training import Observer, Outcome, Silent, Training
+from ..server.training import NullObserver, Observer, Outcome, TrainingRun
 from . import same_data
 from .forgetting import forget_rounds
 from .local_grid import EXECUTORS, FIRST_NODE, LocalGrid
@@ -129,8 +129,8 @@ def simulate(
     app = make_app(_opener(study, population, journals))
     grid = LocalGrid(app, population.clients, EXECUTORS[study.simulation.executor])
     keep = partial(keep_data, kept, population.fingerprint)
-    restoring = _Restoring(grid, study, observer or Silent(), journals, keep)
-    training = Training(
+    restoring = _Restoring(grid, study, observer or NullObserver(), journals, keep)
+    training = TrainingRun(
         mechanism_for(study),
         folder,
         evaluate=make_evaluate(study, population.test.features, population.test.labels),
@@ -142,7 +142,7 @@ def simulate(
     began = time.monotonic()
     try:
         outcome = train(grid, training)
-    except (DivergedError, Unfinished):
+    except (DivergedError, RoundFailed):
         write_released(training)
         raise
     finally:  # or the error of an unfinished round would keep its secrets alive

@@ -26,7 +26,7 @@ from bract.privacy import (
 )
 from bract.privacy.mechanisms.change_clip import INDICATOR, clip_change, next_scale
 from bract.privacy.messages import LEAST_SCALE, Malformed, Offer, read_offer
-from bract.server.training import Silent
+from bract.server.training import NullObserver
 from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
@@ -152,7 +152,7 @@ def test_a_training_starts_from_the_plans_clip_norm_and_lets_it_grow(tiny_plan: 
 
 
 def test_a_resumed_training_goes_on_with_the_clip_norm_it_had(tiny_plan: Path, tmp_path: Path) -> None:
-    class Cut(Silent):
+    class Cut(NullObserver):
         def finished_round(self, record) -> None:
             if record.round == 2:
                 raise KeyboardInterrupt

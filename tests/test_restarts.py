@@ -21,7 +21,7 @@ from torch import nn
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.disk.pseudonym import Pseudonym
 from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
@@ -33,7 +33,7 @@ from bract.privacy.messages import UNMASK, WHO
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.server import app as server_app
 from bract.server.rounds import train
-from bract.server.training import Silent, Training
+from bract.server.training import NullObserver, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 
 CLIENTS, ROUNDS, SIZE, EPSILON = 8, 8, 2, 4.0
@@ -43,7 +43,7 @@ class Crash(Exception):
     """The server's machine went down."""
 
 
-class CrashAfter(Silent):
+class CrashAfter(NullObserver):
     def __init__(self, round: int) -> None:
         self.round = round
 
@@ -52,7 +52,7 @@ class CrashAfter(Silent):
             raise Crash
 
 
-class CrashInRound(Silent):
+class CrashInRound(NullObserver):
     """Crashes as soon as a device has answered in this round: nothing of the round is charged by the server yet."""
 
     def __init__(self, round: int) -> None:
@@ -103,7 +103,7 @@ class Deployment:
     plan: Plan
     identities: list[Identity] = field(default_factory=lambda: [new_identity() for _ in range(CLIENTS)])
 
-    def start(self, run: int, crash: int = 0, observer: Silent | None = None, breaks: str = "") -> Any:
+    def start(self, run: int, crash: int = 0, observer: NullObserver | None = None, breaks: str = "") -> Any:
         """Run the same command again: what `server/app.py` does with the plan's file and the folder."""
         mechanism = server_app._named(mechanism_of(self.plan), self.folder / "out")
         terms = Terms(max_epsilon=1e6, clear_updates=True, trusted_server=True, max_plans_a_day=99)
@@ -119,15 +119,15 @@ class Deployment:
                 identity=self.identities[place],
                 roster=roster,
                 journal=DiskJournal(state),
-                spending=Spending(state, terms),
+                spending=OwnerLedger(state, terms),
                 pseudonym=Pseudonym(state),
             )
 
         grid = Links(make_app(open_device), run, seed=run)
         grid.breaks = breaks
-        observer = observer or (CrashAfter(crash) if crash else Silent())
+        observer = observer or (CrashAfter(crash) if crash else NullObserver())
         secured = roster if mechanism.plan.secure else None
-        return train(grid, Training(mechanism, self.folder / "out", observer=observer, run=run, roster=secured))
+        return train(grid, TrainingRun(mechanism, self.folder / "out", observer=observer, run=run, roster=secured))
 
     @property
     def devices(self) -> list[int]:

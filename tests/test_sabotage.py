@@ -272,7 +272,7 @@ SABOTAGE = {
     ),
     "open shares beside survivors of other members": (
         "secagg_attacks/test_written_attacks.py::TestTwoLists::test_of_members_open_no_less[semi-honest]",
-        "import bract.client.secure_round as c\nc.check_vouched = lambda *a: None",
+        "import bract.client.secure_round as c\nc.check_context_signatures = lambda *a: None",
     ),
     "open without signatures": (
         "client/secure_round/test_two_lists.py::TestSignatures::test_by_too_few_open_nothing",
@@ -298,24 +298,24 @@ SABOTAGE = {
         "    others = [m for m in members if m != view.position]\n"
         "    try:\n"
         "        return full(self, view, own, members, boxes)\n"
-        "    except c.BadlySealed:\n"
-        "        nothing = c.Held(bytes(33), bytes(33))\n"
+        "    except c.BadBoxes:\n"
+        "        nothing = c.SecretShares(bytes(33), bytes(33))\n"
         "        return dict.fromkeys(others, nothing), [c.Peer(view.cards[m]) for m in others]\n"
         "c.SecureRound._unseal = deaf",
     ),
     "leave out whom a single device names": (
-        "server/aggregation/test_sealers.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer",
-        "from bract.server.aggregation.sealers import Sealers as S\n"
-        "S.left_out = lambda self, identity: identity in self._namers",
+        "server/aggregation/test_accusations.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer",
+        "from bract.server.aggregation.accusations import Accusations as S\n"
+        "S.left_out = lambda self, identity: identity in self._accusers",
     ),
     "train before devices acknowledge their boxes": (
         "server/secure/test_acknowledged.py::"
         "test_one_who_seals_garbage_for_c_others_loses_one_round[names nobody-semi-honest]",
-        "from bract.server.aggregation.sealers import Sealers as S\nS.disputed = False",
+        "from bract.server.aggregation.accusations import Accusations as S\nS.disputed = False",
     ),
     "let a few have a device sit out for ever": (
         "server/secure/test_acknowledged.py::test_c_who_name_one_do_not_evict_it_for_ever",
-        "import bract.server.aggregation.sealers as s\nfull = s._opponents\n"
+        "import bract.server.aggregation.accusations as s\nfull = s._opponents\n"
         "s._opponents = lambda rivals, order: full(rivals, lambda place, count, theirs: (count,))",
     ),
     "acknowledge other boxes of one card": (
@@ -398,11 +398,11 @@ SABOTAGE = {
         "c.digest = lambda label, *parts: full(label, *(() if label == 'opening' else parts))",
     ),
     "try a round again that devices took part in": (
-        "server/test_tries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
+        "server/test_retries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
         "from bract.server.answers import Unfinished\nUnfinished.lost = property(lambda self: self.paid)",
     ),
     "charge nothing for a lost round": (
-        "server/test_tries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
+        "server/test_retries.py::TestARoundThatSomeTookPartIn::test_is_lost_and_charged_and_the_next_takes_its_place",
         "import bract.server.rounds as r\nlose = r._lose_round\n"
         "def free(training, ledger, state, fault):\n"
         "    fault.paid = True\n"
@@ -412,7 +412,7 @@ SABOTAGE = {
     "forget a round that a crash cut off": (
         "test_restarts.py::"
         "test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_does[amid answers-local-True]",
-        "import bract.server.rounds as r\nr.note_begun = lambda *a: None",
+        "import bract.server.rounds as r\nr.record_start = lambda *a: None",
     ),
     "count a device's rounds by run": (
         "client/disk/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
@@ -463,7 +463,7 @@ SABOTAGE = {
     "let a client back too early": (
         "server/test_correlated_noise.py::test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands",
         "import bract.server.cohort as c\nc.check_separation = lambda *a: None\n"
-        "c.Past.resting = lambda self, plan, round: frozenset()",
+        "c.Participations.too_recent = lambda self, plan, round: frozenset()",
     ),
     "charge whoever is back too early": (
         "server/test_correlated_noise.py::test_a_client_that_is_back_too_early_ends_the_round",
@@ -506,7 +506,7 @@ SABOTAGE = {
     "charge a client that took part as often as planned": (
         "server/test_rounds_charge.py::"
         "test_a_client_that_took_part_as_often_as_planned_ends_the_round_before_anything_is_charged",
-        "from bract.server.cohort import Past\nPast.check = lambda self, *a: None",
+        "from bract.server.cohort import Participations as P\nP.check = lambda self, *a: None",
     ),
     "seat a node by the card of another": (
         "server/secure/test_hostile.py::test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as",

@@ -18,7 +18,7 @@ from ...privacy.ledger.ledger import DeviceLedger
 from ...privacy.storage import make_folder
 from ..secure_round import BudgetSpent
 from ..terms import Terms
-from .step_journal import Repeated
+from .step_journal import RepeatedStep
 
 FILE = "spent.jsonl"
 
@@ -36,7 +36,7 @@ def charged_event(plan: Plan) -> Event:
 
 
 @dataclass(frozen=True)
-class Spending:
+class OwnerLedger:
     """The ledger in a device's state folder, with its owner's current terms; it is opened for each message."""
 
     folder: Path
@@ -57,7 +57,7 @@ class Spending:
         """Charge a round of a run; when this returns, the charge is on disk.
 
         Raises:
-            Repeated: the round was charged before, so the device took part in it.
+            RepeatedStep: the round was charged before, so the device took part in it.
             BudgetSpent: the device took part in as many rounds, over all runs, as the plan's noise is calibrated for.
             BudgetError: the charge would exceed the owner's terms; nothing was charged.
             StateError: the ledger is damaged, or another process keeps its lock.
@@ -79,14 +79,14 @@ def _new(ledger: Ledger, plan: Plan, run: int, round: int) -> Entry:
     Flower gives a run a new ID after a crash, and a server may invent IDs, so participations are counted by plan.
 
     Raises:
-        Repeated: the ledger has this release already.
+        RepeatedStep: the ledger has this release already.
         BudgetSpent: the plan has no participations left.
     """
     name = hashlib.sha256(f"bract device {run} {plan.digest} {round}".encode()).hexdigest()
     event, origin = charged_event(plan), Origin(plan.digest, str(run))
     before = [entry.release for entry in ledger.entries if entry.origin and entry.origin.plan == plan.digest]
     if name in before:
-        raise Repeated
+        raise RepeatedStep
     if len(before) >= plan.participations:
         raise BudgetSpent
     return Entry(round, name, (DEVICE,), event, event, origin)

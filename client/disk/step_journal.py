@@ -40,11 +40,11 @@ REMEDY = (
 )
 
 
-class Repeated(Exception):
+class RepeatedStep(Exception):
     """The device did this step before."""
 
 
-class Pages:
+class JournalContent:
     """The content of a journal's lines; `append` stores a new line."""
 
     def __init__(self, append: Callable[[Mapping[str, Any]], None]) -> None:
@@ -89,33 +89,33 @@ class Journal(ABC):
     """A record of steps, of the cards that were shown, and of each run's plan or refusal."""
 
     @abstractmethod
-    def open(self) -> AbstractContextManager[Pages]:
+    def open(self) -> AbstractContextManager[JournalContent]:
         """Return a context with the pages, under exclusive access."""
 
     def first(self, steps: Iterable[bytes]) -> None:
         """Record the first of these steps, digests of 32 bytes, that is not recorded yet; the device does it after.
 
         Raises:
-            Repeated: all of these steps are recorded already.
+            RepeatedStep: all of these steps are recorded already.
         """
         with self.open() as pages:
             new = next((step.hex() for step in steps if step.hex() not in pages.steps), None)
             if new is None:
-                raise Repeated
+                raise RepeatedStep
             pages.note(step=new)
 
     def answer(self, step: bytes, request: bytes) -> None:
         """Record that a step answers the request of this digest, before the device does it; it answers no other.
 
         Raises:
-            Repeated: the step is recorded for another request.
+            RepeatedStep: the step is recorded for another request.
         """
         with self.open() as pages:
             known = pages.requests.get(step.hex())
             if known is None:
                 pages.note(answered=step.hex(), request=request.hex())
             elif known != request.hex():
-                raise Repeated
+                raise RepeatedStep
 
     def has(self, step: bytes) -> bool:
         """Whether this step is recorded."""
@@ -180,7 +180,7 @@ def today() -> int:
     return int(time.time() // 86400)
 
 
-def _admit(pages: Pages, run: str, terms: Terms) -> None:
+def _admit(pages: JournalContent, run: str, terms: Terms) -> None:
     if run in pages.refused:
         raise Refused(f"run {run} was refused before, which is final")
     most, refused = terms.max_refused_runs_a_day, sum(day >= today() for day in pages.refused.values())
@@ -188,7 +188,7 @@ def _admit(pages: Pages, run: str, terms: Terms) -> None:
         raise Refused(f"{refused} runs were refused today: these terms allow no new one after {most}")
 
 
-def _check_day(pages: Pages, plan: str, terms: Terms) -> None:
+def _check_day(pages: JournalContent, plan: str, terms: Terms) -> None:
     entered = [known for known, day in pages.runs.values() if day >= today()]
     if len(entered) >= MOST_RUNS_A_DAY:
         raise Refused(f"{len(entered)} runs were entered today, a device enters no more")
@@ -200,10 +200,10 @@ class MemoryJournal(Journal):
     """A journal in the memory of the process, for simulated devices."""
 
     def __init__(self) -> None:
-        self.pages = Pages(lambda line: None)
+        self.pages = JournalContent(lambda line: None)
 
     @contextmanager
-    def open(self) -> Generator[Pages]:
+    def open(self) -> Generator[JournalContent]:
         """Return a context with the pages."""
         yield self.pages
 
@@ -220,7 +220,7 @@ class DiskJournal(Journal):
         self._folder = folder
 
     @contextmanager
-    def open(self) -> Generator[Pages]:
+    def open(self) -> Generator[JournalContent]:
         """Return a context with the pages, under an exclusive lock."""
         make_folder(self._folder)
         path, old = self._folder / FILE, self._folder / OLD_FILE
@@ -236,10 +236,10 @@ class DiskJournal(Journal):
             chain.close()
 
 
-def _pages(path: Path, chain: Chain) -> Pages:
+def _pages(path: Path, chain: Chain) -> JournalContent:
     if chain.bodies[0] != HEADER:
         raise StateError(f"{path} is not a journal of this version", "give the node a state folder of its own")
-    pages = Pages(chain.append)
+    pages = JournalContent(chain.append)
     for number, line in enumerate(chain.bodies[1:], 2):
         try:
             pages.take(line)

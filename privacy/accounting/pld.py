@@ -63,7 +63,7 @@ class Losses:
     infinite: float
 
 
-Steps = Sequence[tuple[Losses, int]]
+Composition = Sequence[tuple[Losses, int]]
 """The losses of each kind of step, all on one grid, with the number of times that the step is taken."""
 
 
@@ -139,7 +139,7 @@ def _connect(deltas: Floats, grid: float, lowest: int) -> Losses:
     return Losses(grid, lowest, np.maximum(masses, 0.0), float(falling[-1]))
 
 
-def composed(steps: Steps, delta: float) -> Losses:
+def composed(steps: Composition, delta: float) -> Losses:
     """Return the losses of the composition of all steps, accurate near the epsilon at `delta` and above it.
 
     A product of Fourier transforms has a rounding error of 1e-16 a step, which would swamp a small delta. So masses

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Past = Iterable[tuple[int, Collection[str]]]
+RoundsOfClients = Iterable[tuple[int, Collection[str]]]
 """Pairs of a round and the names of its clients, for all rounds since the noise was last restarted."""
 
 
@@ -67,20 +67,20 @@ class Correlation:
         return noise, Correlation(self.weights, (noise, *self.past)[: len(self.weights) - 1])
 
 
-def resting(past: Past, round: int, bands: int) -> frozenset[str]:
+def too_recent(past: RoundsOfClients, round: int, bands: int) -> frozenset[str]:
     """Return the clients that sit out a round: the clients of the `bands - 1` rounds before it.
 
-    >>> sorted(resting([(1, ["g", "h"]), (2, ["i"]), (3, ["e"])], 4, bands=3))
+    >>> sorted(too_recent([(1, ["g", "h"]), (2, ["i"]), (3, ["e"])], 4, bands=3))
     ['e', 'i']
     """
     return frozenset(client for number, clients in past if round - number < bands for client in clients)
 
 
-def check_separation(past: Past, round: int, clients: Collection[str], bands: int) -> None:
+def check_separation(past: RoundsOfClients, round: int, clients: Collection[str], bands: int) -> None:
     """Refuse a round with a client that took part in one of the `bands - 1` rounds before it.
 
     Raises:
         ValueError: there is such a client.
     """
-    if early := resting(past, round, bands).intersection(clients):
+    if early := too_recent(past, round, bands).intersection(clients):
         raise ValueError(f"{len(early)} clients are back in round {round} before {bands} rounds have passed")

@@ -80,7 +80,7 @@ MARGIN, LEAST_MARGIN = 2.0**-30, 4
 
 
 @dataclass(frozen=True, repr=False)
-class Law:
+class DiscreteGaussian:
     """The sampler's data for one standard deviation; public.
 
     If `shift` is 0, the table holds the distribution of the integers. Else it holds the envelope of the blocks of
@@ -126,7 +126,7 @@ def gaussian(std: float, count: int, keystream: Keystream) -> Samples:
 
 
 @lru_cache(maxsize=16)
-def tabulate(std: float) -> Law:
+def tabulate(std: float) -> DiscreteGaussian:
     """Return the sampler's data for a standard deviation: 1/2 MiB, and 52 bytes a threshold.
 
     Raises:
@@ -136,14 +136,14 @@ def tabulate(std: float) -> Law:
         raise ValueError(f"expected 1 <= std <= 2^45, got {std}")
     shift = max((ceil(std) - 1).bit_length() - WIDEST_BITS, 0)
     if not shift:
-        return Law(std, 0, make_table(thresholds(std), CELL_BITS, TAIL_BITS), ONE)
+        return DiscreteGaussian(std, 0, make_table(thresholds(std), CELL_BITS, TAIL_BITS), ONE)
     upper, lower = envelope(std, shift)
     total = 2 * sum(upper) - upper[0]
     limits = place_thresholds(upper, BITS)
     sure = _certain(
         limits, [max((bell << BITS) // total - 1, 0) for bell in lower]
     )  # one less, as bells err by 2^-155
-    return Law(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
+    return DiscreteGaussian(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
 
 
 def thresholds(std: float) -> tuple[int, ...]:
@@ -178,7 +178,7 @@ def _certain(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
     return [min(sure, end) for sure, end in zip(found, (*limits, 1 << BITS), strict=True)]
 
 
-def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places]:
+def propose(law: DiscreteGaussian, count: int, keystream: Keystream) -> tuple[Samples, Places]:
     """Return `count` proposals from the envelope, int64 [count], and the sorted places of the rejected ones; secret.
 
     Each proposal takes one word of the keystream: the last 18 bits are the first bits of u, the first s bits, at most
@@ -202,7 +202,7 @@ def propose(law: Law, count: int, keystream: Keystream) -> tuple[Samples, Places
 
 
 def decide(
-    law: Law, words: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
+    law: DiscreteGaussian, words: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
 ) -> tuple[Samples, NDArray[np.bool_]]:
     """Return the proposals of these words, int64, and which are accepted; `codes` are the codes of their cells."""
     cells = words & CELL_MASK
@@ -217,14 +217,14 @@ def decide(
     return numbers, accepted
 
 
-def _bell(law: Law, numbers: Samples) -> NDArray[np.float64]:
+def _bell(law: DiscreteGaussian, numbers: Samples) -> NDArray[np.float64]:
     """Return w(x) / z of the numbers x in floating point, in units of 2^-64."""
     square = (numbers / law.std) ** 2
     scale, small = (1 << (64 + PRECISION)) / law.total, 1 / (24 * law.std**2)
     return np.exp(square * -0.5) * (square * (scale * small) + scale * (1 - small))
 
 
-def is_accepted(law: Law, number: int, reached: int, uniform: int) -> bool:
+def is_accepted(law: DiscreteGaussian, number: int, reached: int, uniform: int) -> bool:
     """Return whether u, in units of 2^-114, accepts the number, in integer arithmetic.
 
     `reached` is the number of thresholds that are at most u.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import PlanError
-from .schema import Aggregation, Cohort, Data, Model, Named, Privacy, Server, Training, gives_one_away, least_units
+from .schema import Aggregation, Cohort, Data, Model, Privacy, Server, StudyId, Training, gives_one_away, least_units
 from .thresholds import COMPLETE, thresholds
 
 ROUNDING_MARGIN = 2.0**-10
@@ -33,7 +33,7 @@ class Plan(BaseModel):
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
     server: Server = Server()
-    study: Named = Named()
+    study: StudyId = StudyId()
 
     def __hash__(self) -> int:
         facts = self.data, self.model, self.training, self.cohort, self.privacy, self.aggregation, self.server
@@ -137,7 +137,7 @@ class Plan(BaseModel):
 
     def named(self, study: str | None) -> Self:
         """This plan with this study id."""
-        return self.model_copy(update={"study": Named(id=study)})
+        return self.model_copy(update={"study": StudyId(id=study)})
 
     @property
     def digest(self) -> str:

@@ -57,7 +57,7 @@ class Data(Section):
     classes: Count = 10
 
 
-class Named(Section):
+class StudyId(Section):
     """The study's id. A deployment's server draws it once, so that devices account for each study separately.
 
     A simulation has no id: its result depends on the plan and the seed alone.

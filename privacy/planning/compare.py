@@ -25,7 +25,7 @@ Standing = Literal["reported", "bound", "estimate"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class AccountantFigure:
     """The epsilon of one accountant, None if it has no figure, with its status and the reason."""
 
     accountant: str
@@ -34,19 +34,25 @@ class Figure:
     why: str
 
 
-def accountants(plan: Plan) -> tuple[Figure, ...]:
+def accountants(plan: Plan) -> tuple[AccountantFigure, ...]:
     """Return each accountant's figure for the plan in the view that its budget limits; first the charged one."""
     mechanism = mechanism_of(plan)
     event = Composed(mechanism.event(mechanism.budget_view), plan.participations)
     delta, gaussian = plan.privacy.delta, as_gaussian(event)
     rdp = rdp_epsilon(((event, 1),), delta)
     if gaussian == event and (reported := spent(((event, 1),), delta)) < rdp:
-        figures = [Figure("pld", reported, "reported", PLD), Figure("rdp", rdp, "bound", RDP_BESIDE)]
+        figures = [
+            AccountantFigure("pld", reported, "reported", PLD),
+            AccountantFigure("rdp", rdp, "bound", RDP_BESIDE),
+        ]
     elif gaussian == event:
-        figures = [Figure("rdp", rdp, "reported", RDP_VAST)]
+        figures = [AccountantFigure("rdp", rdp, "reported", RDP_VAST)]
     else:
         pld = pld_epsilon(((gaussian, 1),), delta, GRIDS[0])
-        figures = [Figure("rdp", rdp, "reported", RDP_ALONE), Figure("pld", pld, "estimate", PLD_STAND_IN)]
+        figures = [
+            AccountantFigure("rdp", rdp, "reported", RDP_ALONE),
+            AccountantFigure("pld", pld, "estimate", PLD_STAND_IN),
+        ]
     return (*figures, _central_limit(gaussian, delta, event == gaussian))
 
 
@@ -60,7 +66,7 @@ EXACT_STAND_IN = "closed form for gaussian noise of the same size: no proof for 
 LIMIT = "central limit of gaussian dp: no bound, it can lie below the true value; never charged"
 
 
-def _central_limit(event: Event, delta: float, proven: bool) -> Figure:
+def _central_limit(event: Event, delta: float, proven: bool) -> AccountantFigure:
     """Return the figure of Gaussian differential privacy, which is exact without sampling.
 
     Reference: Bu, Dong, Long, Su 2020, Deep Learning with Gaussian Differential Privacy, corollary 4.
@@ -70,7 +76,7 @@ def _central_limit(event: Event, delta: float, proven: bool) -> Figure:
     power = math.inf if noise_multiplier < MOST_CURVED else math.expm1(noise_multiplier**-2)
     mu = math.sqrt(count) / noise_multiplier if exact else rate * math.sqrt(count * power)
     why = (EXACT if proven else EXACT_STAND_IN) if exact else LIMIT
-    return Figure("gdp", gaussian_epsilon(mu, delta), "bound" if exact and proven else "estimate", why)
+    return AccountantFigure("gdp", gaussian_epsilon(mu, delta), "bound" if exact and proven else "estimate", why)
 
 
 MOST_CURVED = 0.04

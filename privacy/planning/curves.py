@@ -13,7 +13,7 @@ from .bounds import Epsilons, bound
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A point of a curve: its position on the axis, the plan at this point, and the Renyi bounds on its cost."""
 
     at: float
@@ -21,35 +21,35 @@ class Point:
     epsilons: Epsilons
 
 
-def over_rounds(plan: Plan, rounds: Iterable[int]) -> tuple[Point, ...]:
+def over_rounds(plan: Plan, rounds: Iterable[int]) -> tuple[CurvePoint, ...]:
     """Return the bounds for each number of rounds, at the plan's noise. Numbers that break a rule are left out."""
     plans = ((number, _sound(_with(plan, cohort={"rounds": number}))) for number in rounds)
-    return tuple(Point(number, other, bound(other)) for number, other in plans if other is not None)
+    return tuple(CurvePoint(number, other, bound(other)) for number, other in plans if other is not None)
 
 
-def over_cohort(plan: Plan, sizes: Iterable[int]) -> tuple[Point, ...]:
+def over_cohort(plan: Plan, sizes: Iterable[int]) -> tuple[CurvePoint, ...]:
     """Return the bounds for each size of the cohort, at the plan's noise multiplier; without sizes that break a rule.
 
     If the batch is over the whole cohort, it grows with the cohort, because each client keeps its records.
     """
     plans = ((size, with_cohort(plan, size)) for size in sizes)
-    return tuple(Point(size, other, bound(other)) for size, other in plans if other is not None)
+    return tuple(CurvePoint(size, other, bound(other)) for size, other in plans if other is not None)
 
 
-def over_noise(plan: Plan, noise_multipliers: Iterable[float]) -> tuple[Point, ...]:
+def over_noise(plan: Plan, noise_multipliers: Iterable[float]) -> tuple[CurvePoint, ...]:
     """Return the bounds for each noise multiplier. The plan's budget is ignored."""
     plans = ((noise, plan.with_noise_multiplier(noise)) for noise in noise_multipliers)
-    return tuple(Point(noise, other, bound(other)) for noise, other in plans)
+    return tuple(CurvePoint(noise, other, bound(other)) for noise, other in plans)
 
 
-def over_dropouts(plan: Plan, survivors: Iterable[int]) -> tuple[Point, ...]:
+def over_dropouts(plan: Plan, survivors: Iterable[int]) -> tuple[CurvePoint, ...]:
     """Return the bounds for each number of survivors in every round; `at` is the fraction that dropped out.
 
     Numbers below `Plan.least_survivors` are left out: their sum is not unmasked and costs nothing.
     """
     size = plan.cohort.size
     left = (number for number in survivors if plan.least_survivors <= number <= size)
-    return tuple(Point(1 - number / size, plan, bound(plan, survivors=number)) for number in left)
+    return tuple(CurvePoint(1 - number / size, plan, bound(plan, survivors=number)) for number in left)
 
 
 def with_cohort(plan: Plan, size: int) -> Plan | None:

@@ -30,12 +30,12 @@ def _consented(context: bytes, survivors: bytes) -> bytes:
     return digest("survivors", context, survivors)
 
 
-def vouch(identity: Identity, context: bytes) -> bytes:
+def sign_context(identity: Identity, context: bytes) -> bytes:
     """Return a device's signature on the context, 32 bytes, that it masked its vector for."""
     return identity.sign(digest("masked", context))
 
 
-def vouches(card: Card, signature: bytes, context: bytes) -> bool:
+def signed_context(card: Card, signature: bytes, context: bytes) -> bool:
     """Whether the card's owner signed that it masked its vector for this context."""
     return verified(card.identity, signature, digest("masked", context))
 
@@ -60,7 +60,9 @@ def count_consents(
     return len(signatures)
 
 
-def check_vouched(data: bytes, cards: Mapping[int, Card], survivors: Iterable[int], context: bytes) -> None:
+def check_context_signatures(
+    data: bytes, cards: Mapping[int, Card], survivors: Iterable[int], context: bytes
+) -> None:
     """Check that exactly these survivors signed that they masked their vectors for this context.
 
     Raises:
@@ -69,7 +71,7 @@ def check_vouched(data: bytes, cards: Mapping[int, Card], survivors: Iterable[in
     signatures = _unpack(data)
     if set(signatures) != set(survivors):
         raise Malformed("not a signature of each survivor")
-    if not all(vouches(cards[position], signature, context) for position, signature in signatures.items()):
+    if not all(signed_context(cards[position], signature, context) for position, signature in signatures.items()):
         raise Malformed("a survivor of another round, or of other members")
 
 

@@ -19,25 +19,25 @@ NONCE = bytes(12)
 
 
 @dataclass(frozen=True, repr=False)
-class Held:
+class SecretShares:
     """A device's shares, 33 bytes each, of another device's secrets: of its own mask, and of its mask keys."""
 
     own: bytes
     mask: bytes
 
     def __repr__(self) -> str:
-        return "Held(secret)"
+        return "SecretShares(secret)"
 
 
 @dataclass(frozen=True, repr=False)
-class Parcel:
+class BoxContent:
     """The content of a sealed box: shares of the sender's secrets, and its KEM contribution, if any."""
 
-    held: Held
+    held: SecretShares
     contribution: bytes = b""
 
     def __repr__(self) -> str:
-        return "Parcel(secret)"
+        return "BoxContent(secret)"
 
 
 def box_bytes(hybrid: bool, upward: bool) -> int:
@@ -55,20 +55,20 @@ def share_hash(kind: str, share: bytes, sender: Card, receiver: Card, session: b
     return digest("share", session, sender.identity, receiver.identity, kind.encode(), share)
 
 
-def hashes(held: Held, sender: Card, receiver: Card, session: bytes) -> bytes:
+def hashes(held: SecretShares, sender: Card, receiver: Card, session: bytes) -> bytes:
     """Return the hashes of the receiver's shares of the sender's own mask and of its mask keys."""
     shares = {"own": held.own, "mask": held.mask}
     return b"".join(share_hash(kind, share, sender, receiver, session) for kind, share in shares.items())
 
 
-def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -> list[Held]:
+def split_secrets(own: RoundSecrets, threshold: int, positions: Sequence[int]) -> list[SecretShares]:
     """Return shares of a device's secrets for the devices at these positions, which include its own."""
     points = [position + 1 for position in positions]
     pairs = zip(split(own.own, threshold, points), split(own.mask.secret, threshold, points), strict=True)
-    return [Held(own_share, mask_share) for own_share, mask_share in pairs]
+    return [SecretShares(own_share, mask_share) for own_share, mask_share in pairs]
 
 
-def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: bytes) -> bytes:
+def seal(own: RoundSecrets, sender: Card, receiver: Card, held: SecretShares, session: bytes) -> bytes:
     """Return the sealed box for one receiver, and the public hashes of the shares in it.
 
     Only the receiver can open the box, and only as a box from this sender. It is sealed by ChaCha20-Poly1305
@@ -84,7 +84,7 @@ def seal(own: RoundSecrets, sender: Card, receiver: Card, held: Held, session: b
     return wrapped + sealed + hashes(held, sender, receiver, session)
 
 
-def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session: bytes) -> Parcel:
+def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session: bytes) -> BoxContent:
     """Return the content of a box from the sender; `own` are the receiver's secrets.
 
     Raises:
@@ -103,13 +103,13 @@ def unseal(own: RoundSecrets, sender: Card, receiver: Card, box: bytes, session:
         opened = ChaCha20Poly1305(key).decrypt(NONCE, sealed, wrapped)
     except InvalidTag:
         raise Malformed("not a box of this sender") from None
-    held = Held(opened[:SHARE_BYTES], opened[SHARE_BYTES:])
+    held = SecretShares(opened[:SHARE_BYTES], opened[SHARE_BYTES:])
     if not (is_share(held.own) and is_share(held.mask)):
         raise Malformed("not shares")
     if hashes(held, sender, receiver, session) != shown:
         raise Malformed("not the shares of these hashes")
     given = unwrap(own.mask, receiver, box, session) if hybrid and upward else b""
-    return Parcel(held, given)
+    return BoxContent(held, given)
 
 
 def unwrap(mask: Keypair, receiver: Card, box: bytes, session: bytes) -> bytes:

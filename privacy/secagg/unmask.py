@@ -9,7 +9,7 @@ from ..encoding.ring import Words
 from .keys import Card, Keypair, commitment, own_key
 from .masking import Peer, pair_masks
 from .masks import Mask, add_masks
-from .roster_view import Cohort
+from .seating import SeatedCohort
 from .shamir import SHARE_BYTES, combine
 from .shares import share_hash, unwrap
 
@@ -26,7 +26,9 @@ class TooFewShares(Exception):
         self.dealer = dealer
 
 
-def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors: Sequence[int], model: bytes) -> None:
+def unmask(
+    total: Words, cohort: SeatedCohort, opened: Mapping[int, bytes], survivors: Sequence[int], model: bytes
+) -> None:
     """Remove all masks from the sum of the survivors' masked vectors, uint64 [words], in place.
 
     `opened` maps the position of a survivor to the shares that it opened, in the order of the members that it holds
@@ -37,7 +39,7 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
             The sum stays masked.
     """
     context, alive = cohort.context(model), set(survivors)
-    opening = Opening(cohort, opened)
+    opening = Reconstruction(cohort, opened)
     masks: list[Mask] = []
     for member in cohort.members:
         card = cohort.cards[member]
@@ -50,14 +52,14 @@ def unmask(total: Words, cohort: Cohort, opened: Mapping[int, bytes], survivors:
     add_masks(total, masks)
 
 
-class Opening:
+class Reconstruction:
     """The secrets of a round, reconstructed from opened shares, some of which may be wrong.
 
     A share that does not match the hash from its dealer is skipped. Further shares of a device that opened a wrong
     one are used last, so most secrets are reconstructed from the same devices' shares.
     """
 
-    def __init__(self, cohort: Cohort, opened: Mapping[int, bytes]) -> None:
+    def __init__(self, cohort: SeatedCohort, opened: Mapping[int, bytes]) -> None:
         self._cohort, self._opened = cohort, opened
         self._known = {position: cohort.among(position) for position in opened}
         self._wrong: set[int] = set()
@@ -108,7 +110,9 @@ def _is_mask(secret: bytes, card: Card) -> bool:
     return Keypair(secret).public(bool(card.mask.mlkem)) == card.mask
 
 
-def _masks_of_dropout(cohort: Cohort, dropout: int, mask: Keypair, alive: set[int], context: bytes) -> list[Mask]:
+def _masks_of_dropout(
+    cohort: SeatedCohort, dropout: int, mask: Keypair, alive: set[int], context: bytes
+) -> list[Mask]:
     """Return the pair masks of a dropout: added to the sum, they cancel the pair masks of its neighbours."""
     card, session = cohort.cards[dropout], cohort.session
     peers: list[Peer] = []

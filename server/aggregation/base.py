@@ -16,7 +16,7 @@ from ..exchange import wait
 
 
 @dataclass(frozen=True)
-class Link:
+class DeviceLink:
     """The link to the devices: the grid, and the mechanism of the plan that they are offered.
 
     `answered` is called for each answer, and `say` with messages for the operator. `pauses` are the seconds before
@@ -45,7 +45,7 @@ class Link:
 
 
 @dataclass(frozen=True, repr=False)
-class Call:
+class RoundInput:
     """A round to aggregate: its number, and its parameters, float32 [parameters].
 
     `charge` takes the nodes in the release and returns once the charge is on disk; only then is a sum opened.
@@ -61,7 +61,7 @@ class Call:
 
 
 @dataclass(frozen=True, repr=False)
-class Collected:
+class RoundSum:
     """A round's exact sum, already charged; the sorted nodes that were asked and those in the sum; answers by code.
 
     `opening` counts the answers to the request to unmask.
@@ -74,18 +74,18 @@ class Collected:
     opening: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-class Collector(Protocol):
+class Aggregator(Protocol):
     """A way to compute a round's sum."""
 
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes that the round before prepared for this one, or None if a cohort must be chosen."""
         ...
 
-    def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
+    def collect(self, call: RoundInput, cohort: Sequence[int]) -> RoundSum:
         """Return the sum over the cohort, after its charge.
 
         Raises:
-            Unfinished: too few devices answered; nothing was opened.
+            RoundFailed: too few devices answered; nothing was opened.
             BudgetError: the budget does not cover the release; nothing was opened.
         """
         ...

@@ -10,19 +10,19 @@ from ...privacy import Sum
 from ...privacy.messages import TRAIN
 from ..answers import Answers, too_few
 from ..exchange import Request, exchange
-from .base import Call, Collected, Link
+from .base import DeviceLink, RoundInput, RoundSum
 
 
 class PlainSum:
     """A collector that offers the round to the cohort and adds up the answers."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: DeviceLink) -> None:
         self._link = link
 
     def prepared(self, round: int) -> None:
         """Return None, as there is nothing to prepare."""
 
-    def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
+    def collect(self, call: RoundInput, cohort: Sequence[int]) -> RoundSum:
         """Return the exact sum of the uploads, each added when it arrives.
 
         If each device adds full noise to its own upload, the upload is the release, so the whole cohort is charged
@@ -57,4 +57,4 @@ class PlainSum:
             )
         if not mechanism.noised_alone:
             call.charge(survivors)
-        return Collected(Sum(ring.decode(total, count)), sorted(cohort), sorted(survivors), answers.codes)
+        return RoundSum(Sum(ring.decode(total, count)), sorted(cohort), sorted(survivors), answers.codes)

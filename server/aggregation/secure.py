@@ -19,28 +19,28 @@ from ...privacy.encoding.ring import Words
 from ...privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
 from ...privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ...privacy.secagg.bitset import to_bits
-from ...privacy.secagg.consent import consents, pack_consents, vouches
+from ...privacy.secagg.consent import consents, pack_consents, signed_context
 from ...privacy.secagg.identity import Roster
 from ...privacy.secagg.keys import Card, genuine, read_card, usable
-from ...privacy.secagg.roster_view import Cohort
+from ...privacy.secagg.seating import SeatedCohort
 from ...privacy.secagg.session import Session, make_session
 from ...privacy.secagg.shamir import SHARE_BYTES
 from ...privacy.secagg.unmask import TooFewShares, unmask
 from ...privacy.server_view import Code
-from ..answers import Answers, Unfinished, too_few
+from ..answers import Answers, RoundFailed, too_few
 from ..exchange import Answer, Request, exchange
-from .base import Call, Collected, Link
-from .sealers import Sealers
+from .accusations import Accusations
+from .base import DeviceLink, RoundInput, RoundSum
 
 
 @dataclass(frozen=True, repr=False)
-class Table:
+class CohortNodes:
     """The cohort of one round and its nodes, in the order of the cohort's cards.
 
     `acknowledged` are the positions of members that confirmed, before they trained, that their boxes open.
     """
 
-    cohort: Cohort
+    cohort: SeatedCohort
     nodes: tuple[int, ...]
     acknowledged: set[int] = field(default_factory=set[int])
 
@@ -69,10 +69,10 @@ class Table:
 
 
 @dataclass(frozen=True, repr=False)
-class Opened:
+class OpenedShares:
     """The shares and seeds of noise that devices opened, by position; `spare` is the length of the seeds; secret."""
 
-    table: Table
+    table: CohortNodes
     spare: int
     shares: dict[int, bytes] = field(default_factory=dict[int, bytes])
     layers: dict[int, bytes] = field(default_factory=dict[int, bytes])
@@ -94,31 +94,31 @@ class SecureSum:
     """
 
     def __init__(
-        self, link: Link, run: int, roster: Roster | None, counted: Callable[[int], str] | None = None
+        self, link: DeviceLink, run: int, roster: Roster | None, counted: Callable[[int], str] | None = None
     ) -> None:
         self._link, self._run, self._roster, self._counted = link, run, roster, counted
         self._mechanism, self._plan = link.mechanism, link.mechanism.plan
-        self._coming: Table | None = None
+        self._coming: CohortNodes | None = None
         self._identities: dict[int, bytes] = {}
-        self._sealers = Sealers(self._plan.colluders)
+        self._accusations = Accusations(self._plan.colluders)
 
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes whose keys for this round came with the round before, or None if they are too few."""
         table = self._coming
         if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
             return None
-        if any(self._sealers.left_out(card.identity) for card in table.cohort.cards):
+        if any(self._accusations.left_out(card.identity) for card in table.cohort.cards):
             return None
         return sorted(table.nodes)
 
-    def collect(self, call: Call, cohort: Sequence[int]) -> Collected:
+    def collect(self, call: RoundInput, cohort: Sequence[int]) -> RoundSum:
         """Return the exact sum of the survivors' vectors; it is charged before it is unmasked.
 
         Raises:
             RoundError: too few devices answered in some phase; the sum stays masked.
         """
         table = self._table(call, cohort)
-        if self._sealers.disputed:
+        if self._accusations.disputed:
             self._acknowledge(call, table)
         total, vouched, cards, answers = self._masked_sum(call, table)
         survivors = sorted(vouched)
@@ -132,17 +132,17 @@ class SecureSum:
             total -= self._mechanism.ring.encode(self._surplus(len(survivors), layers, count))
         summed = Sum(self._mechanism.ring.decode(total, count))
         nodes = sorted(table.nodes[position] for position in survivors)
-        return Collected(summed, sorted(cohort), nodes, answers.codes, opening.codes)
+        return RoundSum(summed, sorted(cohort), nodes, answers.codes, opening.codes)
 
-    def _table(self, call: Call, cohort: Sequence[int]) -> Table:
+    def _table(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
         coming, ready = self._coming, self.prepared(call.round)
         self._coming = None  # a round that fails and is tried again needs other keys
         return coming if coming and ready else self._prepare(call, cohort)
 
-    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, answers: Answers) -> Unfinished:
+    def _no_cohort(self, round: int, cards: Mapping[int, bytes], asked: int, answers: Answers) -> RoundFailed:
         session = make_session(self._plan, self._run, round)
         genuine = sum(self._card(data, session) is not None for data in cards.values())
-        return Unfinished(
+        return RoundFailed(
             f"{genuine} of {asked} devices showed keys that are on the roster, the round needs "
             f"{self._plan.least_survivors} ({answers})",
             "start more devices, look at the logs of those that refuse, see that the roster is the same everywhere",
@@ -150,15 +150,15 @@ class SecureSum:
         )
 
     def _require(
-        self, table: Table, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
+        self, table: CohortNodes, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
     ) -> None:
         if count < self._plan.least_survivors:
             raise too_few(count, len(table.nodes), self._plan.least_survivors, answers, what, took_part)
 
-    def _exchange(self, call: Call, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
+    def _exchange(self, call: RoundInput, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
         return exchange(self._link.grid, self._mechanism, requests, call.parameters, deadline)
 
-    def _ask(self, call: Call, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
+    def _ask(self, call: RoundInput, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
         """Yield the answers to requests without training; those of the kind of `answers` are added to it.
 
         At the end, devices that did not answer OK are reported.
@@ -176,7 +176,7 @@ class SecureSum:
             return self._link.name(node)
         return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
-    def _prepare(self, call: Call, cohort: Sequence[int]) -> Table:
+    def _prepare(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
         """Return the table of a round whose keys did not come with the round before; it takes two short phases."""
         answers = Answers(KEYS)
         asked = [Request(node, KEYS, call.round) for node in cohort]
@@ -190,16 +190,16 @@ class SecureSum:
         self._require(table, len(table.cohort.boxes), answers, "shares of their keys")
         return table
 
-    def _seat(self, round: int, cards: Mapping[int, bytes]) -> Table | None:
+    def _seat(self, round: int, cards: Mapping[int, bytes]) -> CohortNodes | None:
         """Return the table of the nodes with genuine cards, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
         genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
         self._identities |= {node: card.identity for node, card in genuine.items()}
         counted = {node: card for node, card in genuine.items() if self._is_counted(node, card)}
-        seated = {c.identity: (c, node) for node, c in counted.items() if not self._sealers.left_out(c.identity)}
+        seated = {c.identity: (c, node) for node, c in counted.items() if not self._accusations.left_out(c.identity)}
         order = sorted(seated)
-        cohort = Cohort(session, tuple(seated[identity][0] for identity in order))
-        table = Table(cohort, tuple(seated[identity][1] for identity in order))
+        cohort = SeatedCohort(session, tuple(seated[identity][0] for identity in order))
+        table = CohortNodes(cohort, tuple(seated[identity][1] for identity in order))
         return table if len(order) >= self._plan.least_survivors else None
 
     def _is_counted(self, node: int, card: Card) -> bool:
@@ -214,7 +214,7 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
-    def _acknowledge(self, call: Call, table: Table) -> None:
+    def _acknowledge(self, call: RoundInput, table: CohortNodes) -> None:
         """Ask the members whether their boxes open, before any training or charge, and remove some of them.
 
         Members without a usable answer are left out of the round, and so is one of each two that disagree.
@@ -229,7 +229,7 @@ class SecureSum:
             bad = self._accused(table, position, answer) if answer.code is Code.SEALED else set[int]()
             if bad or answer.code is Code.OK:
                 named[position] = bad
-        out = self._sealers.sit_out(table.cohort, named, self._plan.least_survivors)
+        out = self._accusations.choose_left_out(table.cohort, named, self._plan.least_survivors)
         if out:
             names = ", ".join(sorted(self._name(table.nodes[position]) for position in out))
             self._link.say(f"round {call.round}: left out because of disputed boxes: {names}")
@@ -238,7 +238,9 @@ class SecureSum:
             del table.cohort.boxes[position]
         self._require(table, len(table.acknowledged), answers, "a confirmation of their boxes")
 
-    def _masked_sum(self, call: Call, table: Table) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
+    def _masked_sum(
+        self, call: RoundInput, table: CohortNodes
+    ) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
         """Return the sum of the masked vectors, the survivors' signatures, cards for the next round, and the answers.
 
         Each vector is added when it arrives, so memory does not grow with their number. The signatures map the
@@ -267,30 +269,30 @@ class SecureSum:
                     silent.remove(members[answer.node])
             if answer.update is not None:
                 position, signature = members[answer.node], answer.sections.get("signature", b"")
-                if not self._vouch(table) or vouches(table.cohort.cards[position], signature, context):
+                if not self._signs_context(table) or signed_context(table.cohort.cards[position], signature, context):
                     total += answer.update
                     vouched[position] = signature
                     silent.remove(position)
         self._link.tell(call.round, answers, self._name)
-        self._sealers.note_silent(table.cohort, silent)
+        self._accusations.note_silent(table.cohort, silent)
         self._require(table, len(vouched), answers, "a masked update", set(members) - answers.untouched)
         return total, vouched, cards, answers
 
-    def _accused(self, table: Table, namer: int, answer: Answer) -> set[int]:
+    def _accused(self, table: CohortNodes, accuser: int, answer: Answer) -> set[int]:
         """Return the senders whose boxes a member says do not open; a member that acknowledged them before lies."""
-        if namer in table.acknowledged:
-            self._sealers.catch(table.cohort.cards[namer].identity)
+        if accuser in table.acknowledged:
+            self._accusations.note_liar(table.cohort.cards[accuser].identity)
             return set()
-        return self._sealers.take(table.cohort, namer, answer.sections["senders"])
+        return self._accusations.note(table.cohort, accuser, answer.sections["senders"])
 
-    def _vouch(self, table: Table) -> bool:
+    def _signs_context(self, table: CohortNodes) -> bool:
         """Whether each device signs the context of its masks: in semi-honest mode with a complete graph."""
         return not self._plan.malicious and table.cohort.graph.complete
 
-    def _invitation(self, table: Table, position: int, again: bool) -> Sections:
+    def _invitation(self, table: CohortNodes, position: int, again: bool) -> Sections:
         return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
 
-    def _consents(self, call: Call, table: Table, survivors: Sequence[int]) -> dict[int, bytes]:
+    def _consents(self, call: RoundInput, table: CohortNodes, survivors: Sequence[int]) -> dict[int, bytes]:
         """Return the survivors' signatures on the list of survivors, by position.
 
         If there are too few, late devices are asked again for the same list, as a device signs only one.
@@ -315,8 +317,8 @@ class SecureSum:
 
     def _open(
         self,
-        call: Call,
-        table: Table,
+        call: RoundInput,
+        table: CohortNodes,
         total: Words,
         survivors: Sequence[int],
         signatures: Mapping[int, bytes],
@@ -329,12 +331,12 @@ class SecureSum:
         privacy. The answers also bring the boxes of the next round.
 
         Raises:
-            Unfinished: the shares do not unmask the sum.
+            RoundFailed: the shares do not unmask the sum.
         """
-        opened = Opened(table, SEED_BYTES * len(self._spare(len(survivors))))
+        opened = OpenedShares(table, SEED_BYTES * len(self._spare(len(survivors))))
         asked = {table.nodes[position]: position for position in sorted(signatures)}
         sections = {"survivors": to_bits(survivors, len(table.nodes))}
-        if self._plan.malicious or self._vouch(table):
+        if self._plan.malicious or self._signs_context(table):
             sections |= {"signatures": pack_consents(signatures)}
         also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
         for _ in self._link.tries(f"round {call.round}: late devices are asked again for shares"):
@@ -349,11 +351,11 @@ class SecureSum:
             except TooFewShares as fault:
                 asked, also = {node: position for node, position in asked.items() if node in trip.late}, []
                 if fault.dealer is not None:
-                    self._sealers.catch(table.cohort.cards[fault.dealer].identity)
+                    self._accusations.note_liar(table.cohort.cards[fault.dealer].identity)
                     break
             if not asked:
                 break
-        raise Unfinished(
+        raise RoundFailed(
             f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not unmask the sum "
             f"({answers})",
             "nothing was released, the round is paid for; look at the devices' own logs, "
@@ -364,7 +366,7 @@ class SecureSum:
             survivors=len(survivors),
         )
 
-    def _take(self, opened: Opened, position: int | None, answer: Answer) -> None:
+    def _take(self, opened: OpenedShares, position: int | None, answer: Answer) -> None:
         """Add the shares that a device opened, if it has a position, and its boxes for the next round."""
         if position is not None:
             opened.take(position, answer)
@@ -386,6 +388,6 @@ class SecureSum:
         return self._coming.cards(node) if self._coming and node in self._coming.nodes else {}
 
 
-def _model(call: Call) -> bytes:
+def _model(call: RoundInput) -> bytes:
     """Return the digest of the round's parameters and scale, which its masks are derived for."""
     return model_digest(call.parameters, call.scale)

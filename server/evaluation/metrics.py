@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
+class QualityFigure:
     """A figure of quality: its name, whether larger is better, whether it is a fraction, and its largest value."""
 
     name: str
@@ -26,19 +26,19 @@ class Figure:
 
 
 FIGURES = {
-    "accuracy": Figure("accuracy", share=True, most=1.0),
-    "precision": Figure("precision", share=True, most=1.0),
-    "recall": Figure("recall", share=True, most=1.0),
-    "f1": Figure("F1", share=True, most=1.0),
-    "roc_auc": Figure("ROC-AUC", most=1.0),
-    "perplexity": Figure("perplexity", larger=False),
-    "r2": Figure("R2", most=1.0),
-    "rmse": Figure("RMSE", larger=False),
-    "mae": Figure("MAE", larger=False),
-    "mse": Figure("reconstruction error", larger=False),
-    "psnr": Figure("PSNR in dB"),
-    "distance": Figure("Fréchet distance", larger=False),
-    "coverage": Figure("coverage", share=True, most=1.0),
+    "accuracy": QualityFigure("accuracy", share=True, most=1.0),
+    "precision": QualityFigure("precision", share=True, most=1.0),
+    "recall": QualityFigure("recall", share=True, most=1.0),
+    "f1": QualityFigure("F1", share=True, most=1.0),
+    "roc_auc": QualityFigure("ROC-AUC", most=1.0),
+    "perplexity": QualityFigure("perplexity", larger=False),
+    "r2": QualityFigure("R2", most=1.0),
+    "rmse": QualityFigure("RMSE", larger=False),
+    "mae": QualityFigure("MAE", larger=False),
+    "mse": QualityFigure("reconstruction error", larger=False),
+    "psnr": QualityFigure("PSNR in dB"),
+    "distance": QualityFigure("Fréchet distance", larger=False),
+    "coverage": QualityFigure("coverage", share=True, most=1.0),
 }
 """Figures by their keys in files. Precision, recall, F1 and ROC-AUC are macro averages, one class versus the rest."""
 
@@ -50,7 +50,7 @@ HEADLINES = ("accuracy", "r2", "mse", "distance")
 class Score:
     """The figure by which a model is compared with others, and its value."""
 
-    figure: Figure
+    figure: QualityFigure
     value: float
 
     @property

@@ -9,9 +9,9 @@ from typing import Any
 from ...privacy import Plan, PlanError, make_plan, mechanism_of
 from ...privacy.plan.toml import Tables
 from ...privacy.planning.bounds import Epsilons
-from ...privacy.planning.compare import Figure, accountants
+from ...privacy.planning.compare import AccountantFigure, accountants
 from ...privacy.planning.cost import MOST_ROUNDS, Purchase, cost, most_rounds, with_noise, with_target
-from ...privacy.planning.curves import Point, over_cohort, over_dropouts, over_noise, over_rounds
+from ...privacy.planning.curves import CurvePoint, over_cohort, over_dropouts, over_noise, over_rounds
 from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
 from ..sizes import NOT_FOR_OPACUS, SIZES, count_parameters
 
@@ -41,22 +41,22 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Answer:
+class BudgetAnswer:
     """The full answer for the plan called `name`; `own` is the plan itself, the other variants have other noise."""
 
     name: str
     question: Question
     own: Variant
-    accountants: tuple[Figure, ...]
+    accountants: tuple[AccountantFigure, ...]
     remedies: tuple[Remedy, ...]
     for_epsilon: Variant | None
     for_noise: Variant | None
     purchase: Purchase | None
     purchase_noise: float
-    rounds: tuple[Point, ...]
-    cohort: tuple[Point, ...]
-    noise: tuple[Point, ...]
-    dropouts: tuple[Point, ...]
+    rounds: tuple[CurvePoint, ...]
+    cohort: tuple[CurvePoint, ...]
+    noise: tuple[CurvePoint, ...]
+    dropouts: tuple[CurvePoint, ...]
 
     @property
     def plan(self) -> Plan:
@@ -124,7 +124,7 @@ def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int) -> int | 
         return None
 
 
-def answer(name: str, plan: Plan, question: Question) -> Answer:
+def answer(name: str, plan: Plan, question: Question) -> BudgetAnswer:
     """Return the answer for a resolved plan.
 
     Raises:
@@ -134,7 +134,7 @@ def answer(name: str, plan: Plan, question: Question) -> Answer:
     for_epsilon = None if question.epsilon is None else with_target(plan, question.epsilon)
     rounds_for, spender = question.rounds_for, for_noise or plan
     own = _variant(plan)
-    return Answer(
+    return BudgetAnswer(
         name=name,
         question=question,
         own=own,
@@ -180,7 +180,7 @@ def _survivors(plan: Plan) -> list[int]:
     return [size - round(lost * step / steps) for step in range(steps + 1)] if steps else [size]
 
 
-def to_json(answer: Answer) -> dict[str, Any]:
+def to_json(answer: BudgetAnswer) -> dict[str, Any]:
     """Return the answer as plain values; None for an epsilon without a bound."""
     plan = answer.plan
     return {
@@ -226,7 +226,7 @@ def _of_variant(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _answers(answer: Answer) -> dict[str, Any]:
+def _answers(answer: BudgetAnswer) -> dict[str, Any]:
     asked = answer.question
     found: dict[str, Any] = {}
     if answer.for_epsilon:
@@ -238,18 +238,18 @@ def _answers(answer: Answer) -> dict[str, Any]:
     return found
 
 
-def _curves(answer: Answer) -> dict[str, Any]:
+def _curves(answer: BudgetAnswer) -> dict[str, Any]:
     axes = {"rounds": answer.rounds, "cohort": answer.cohort, "noise_multiplier": answer.noise}
     curves = {axis: [{axis: point.at, **_at(point)} for point in points] for axis, points in axes.items()}
     dropouts = [{"dropouts": point.at, "epsilon": _epsilons(point.epsilons)} for point in answer.dropouts]
     return {"accountant": "rdp", **curves, "dropouts": dropouts}
 
 
-def _at(point: Point) -> dict[str, Any]:
+def _at(point: CurvePoint) -> dict[str, Any]:
     return {"epsilon": _epsilons(point.epsilons), "ratio": ratio_at(point)}
 
 
-def ratio_at(point: Point) -> float | None:
+def ratio_at(point: CurvePoint) -> float | None:
     """Return the noise-to-signal ratio at a point of a curve, or None if the number of parameters is unknown."""
     plan = point.plan
     return None if plan.model.parameters is None else signal(plan).ratio

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...privacy import mechanism_of
-from ...privacy.planning.curves import Point
-from .answer import Answer, ratio_at
+from ...privacy.planning.curves import CurvePoint
+from .answer import BudgetAnswer, ratio_at
 from .words import facts, show, show_ratio
 
 PLAIN_WIDTH = 118
@@ -21,7 +21,7 @@ PLAIN_WIDTH = 118
 BOUNDS = "curves are Renyi bounds, at or above the charged epsilon"
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: BudgetAnswer) -> None:
     """Print the answer to stdout."""
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else PLAIN_WIDTH, no_color=not terminal)
@@ -30,7 +30,7 @@ def print_answer(answer: Answer) -> None:
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def _print(console: Console, answer: Answer, lines: box.Box | None) -> None:
+def _print(console: Console, answer: BudgetAnswer, lines: box.Box | None) -> None:
     grid = Table.grid(padding=(0, 2))
     for name, text in facts(answer):
         grid.add_row(escape(name), escape(text))
@@ -41,7 +41,7 @@ def _print(console: Console, answer: Answer, lines: box.Box | None) -> None:
         console.print(table)
 
 
-def tables(answer: Answer) -> Iterator[tuple[str, Table]]:
+def tables(answer: BudgetAnswer) -> Iterator[tuple[str, Table]]:
     """Yield the titled tables: the accountants' epsilons, and curves over rounds, cohort, noise and dropouts."""
     plan = answer.plan
     yield f"accountants, {mechanism_of(plan).budget_view} view", _accountants(answer)
@@ -62,7 +62,7 @@ def _table(columns: Sequence[str]) -> Table:
     return table
 
 
-def _accountants(answer: Answer) -> Table:
+def _accountants(answer: BudgetAnswer) -> Table:
     table = _table(("accountant", "epsilon", "", "why"))
     for column in (table.columns[0], *table.columns[2:]):
         column.justify = "left"
@@ -76,7 +76,7 @@ def _accountants(answer: Answer) -> Table:
 _STANDING = {"reported": "charged", "bound": "bound", "estimate": "no bound"}
 
 
-def _curve(axis: str, points: Sequence[Point], own: float) -> Table:
+def _curve(axis: str, points: Sequence[CurvePoint], own: float) -> Table:
     table = _table((axis, "server", "released", "noise / signal", ""))
     for point in points:
         ratio = ratio_at(point)
@@ -86,7 +86,7 @@ def _curve(axis: str, points: Sequence[Point], own: float) -> Table:
     return table
 
 
-def _dropouts(points: Sequence[Point]) -> Table:
+def _dropouts(points: Sequence[CurvePoint]) -> Table:
     table = _table(("share", "server", "released"))
     for point in points:
         table.add_row(f"{point.at:.1%}", show(point.epsilons.server), show(point.epsilons.released))

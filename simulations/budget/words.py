@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ...privacy import mechanism_of
 from ...privacy.budget import View
 from ...privacy.planning.forecast import HOPELESS, WORKS, Signal
-from .answer import Answer, Variant
+from .answer import BudgetAnswer, Variant
 
 OBSERVERS: dict[View, str] = {"server": "to the server", "released": "to whoever sees only the released models"}
 
@@ -16,7 +16,7 @@ Facts = Iterator[tuple[str, str]]
 """(name, line) pairs; an empty name continues the pair before."""
 
 
-def facts(answer: Answer) -> Facts:
+def facts(answer: BudgetAnswer) -> Facts:
     """Yield the plan's cost, the forecast for training, and the answers to the optional questions."""
     plan = answer.plan
     yield "plan", f"{answer.name}: unit = {plan.privacy.unit}, noise = {plan.privacy.noise}"
@@ -61,7 +61,7 @@ def show(epsilon: float) -> str:
     return f"{epsilon:.3f}" if epsilon < 100 else f"{epsilon:.3g}"
 
 
-def _rounds(answer: Answer) -> str:
+def _rounds(answer: BudgetAnswer) -> str:
     plan, times = answer.plan, answer.plan.participations
     sums = f", {times * plan.sums:,} noised sums" if plan.sums > 1 else ""
     size, clients = plan.cohort.size, plan.data.clients
@@ -70,7 +70,7 @@ def _rounds(answer: Answer) -> str:
     )
 
 
-def prospects(answer: Answer) -> Facts:
+def prospects(answer: BudgetAnswer) -> Facts:
     """Yield the forecast for training under the noise, and remedies if it is poor."""
     found = answer.own.signal
     if found is None:
@@ -105,7 +105,7 @@ _MEANING = {
 }
 
 
-def replies(answer: Answer) -> Facts:
+def replies(answer: BudgetAnswer) -> Facts:
     """Yield the answers to the optional questions."""
     question, bought = answer.question, answer.purchase
     if answer.for_epsilon:

@@ -13,9 +13,9 @@ from ...privacy import mechanism_of
 from ...privacy.accounting.accountant import VAST
 from ...privacy.budget import View
 from ...privacy.planning.cost import cost
-from ...privacy.planning.curves import Point
+from ...privacy.planning.curves import CurvePoint
 from ...privacy.planning.forecast import HOPELESS, WORKS
-from ..budget.answer import Answer, ratio_at
+from ..budget.answer import BudgetAnswer, ratio_at
 from ..budget.words import show, show_ratio
 from .page import Html
 from .run_figures import ACCENT, INK, SECOND, VIEWS, captioned, legend, svg
@@ -30,7 +30,7 @@ DASHES: dict[View, str] = {"server": "-", "released": "-."}
 COLOURS: dict[View, str] = {"server": ACCENT, "released": SECOND}
 
 
-def figures(answer: Answer) -> Iterator[Html]:
+def figures(answer: BudgetAnswer) -> Iterator[Html]:
     """Yield the plots, each with a caption that states its result."""
     plan, own = answer.plan, answer.own.cost.of(mechanism_of(answer.plan).budget_view)
     charged = f"{show(own)} is charged for {plan.cohort.rounds:,}, the budget is {plan.privacy.epsilon:g}"
@@ -49,12 +49,12 @@ def figures(answer: Answer) -> Iterator[Html]:
         yield captioned(text, _dropouts(answer))
 
 
-def charged_over_rounds(answer: Answer) -> tuple[Point, ...]:
+def charged_over_rounds(answer: BudgetAnswer) -> tuple[CurvePoint, ...]:
     """Return the curve over rounds with the charged epsilons instead of their Renyi bounds."""
     return tuple(replace(point, epsilons=cost(point.plan)) for point in answer.rounds)
 
 
-def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:
+def _curves(axes: Axes, points: Sequence[CurvePoint], marker: str = "") -> None:
     """Draw epsilon for each view in which it is finite, and equal curves only once."""
     curves: dict[tuple[float, ...], list[View]] = {}
     for view in VIEWS:
@@ -69,7 +69,9 @@ def _curves(axes: Axes, points: Sequence[Point], marker: str = "") -> None:
 _SHORT: dict[View, str] = {"server": "against the server", "released": "released models"}
 
 
-def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, target: float | None = None) -> Html:
+def _over(
+    axis: str, points: Sequence[CurvePoint], answer: BudgetAnswer, charged: bool, target: float | None = None
+) -> Html:
     """Return the plot of epsilon over a quantity on a log axis; the charged epsilon and the budget are optional."""
 
     def draw(axes: Axes) -> None:
@@ -86,7 +88,7 @@ def _over(axis: str, points: Sequence[Point], answer: Answer, charged: bool, tar
     return svg(draw, HEIGHT, f"Line plot of epsilon over {axis}s")
 
 
-def _trade_off(answer: Answer) -> Html:
+def _trade_off(answer: BudgetAnswer) -> Html:
     view = mechanism_of(answer.plan).budget_view
     shown = [point for point in answer.noise if point.epsilons.of(view) <= VAST or _is_own(point, answer)]
     points = [(point.epsilons.of(view), ratio_at(point) or 0.0) for point in shown]
@@ -103,11 +105,11 @@ def _trade_off(answer: Answer) -> Html:
     return svg(draw, HEIGHT, "Line plot of the noise-to-signal ratio against epsilon")
 
 
-def _is_own(point: Point, answer: Answer) -> bool:
+def _is_own(point: CurvePoint, answer: BudgetAnswer) -> bool:
     return math.isclose(point.at, mechanism_of(answer.plan).noise_multiplier)
 
 
-def _cohort_ratio(answer: Answer) -> Html:
+def _cohort_ratio(answer: BudgetAnswer) -> Html:
     points = [(point.at, ratio_at(point) or 0.0) for point in answer.cohort]
 
     def draw(axes: Axes) -> None:
@@ -125,7 +127,7 @@ def _limits(axes: Axes) -> None:
     axes.axhline(HOPELESS, color=SECOND, linewidth=1, linestyle="--", label=f"cannot work above {HOPELESS:g}")
 
 
-def _dropouts(answer: Answer) -> Html:
+def _dropouts(answer: BudgetAnswer) -> Html:
     def draw(axes: Axes) -> None:
         _curves(axes, answer.dropouts, marker="o")
         axes.axhline(answer.plan.privacy.epsilon, color=INK, linewidth=1, linestyle="--", label="budget")

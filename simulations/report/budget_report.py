@@ -8,7 +8,7 @@ from pathlib import Path
 from ...privacy import mechanism_of
 from ...privacy.errors import StorageError
 from ...privacy.storage import replace_file
-from ..budget.answer import Answer
+from ..budget.answer import BudgetAnswer
 from ..budget.words import facts, in_words, show, show_ratio
 from .budget_figures import figures
 from .page import Html, element, page, rows, section
@@ -23,7 +23,7 @@ pre { overflow-x: auto; font: .9rem/1.5 ui-monospace, "DejaVu Sans Mono", monosp
 </style>""")
 
 
-def write_report(path: Path, answer: Answer) -> None:
+def write_report(path: Path, answer: BudgetAnswer) -> None:
     """Write the report to `path`; the same answer gives the same bytes.
 
     Raises:
@@ -46,7 +46,7 @@ def write_report(path: Path, answer: Answer) -> None:
     replace_file(path, page(f"Privacy budget: {title}", parts).encode("utf-8", "backslashreplace"))
 
 
-def _header(title: str, answer: Answer) -> Iterator[Html]:
+def _header(title: str, answer: BudgetAnswer) -> Iterator[Html]:
     plan = answer.plan
     yield element("p", "Privacy budget", class_="kind")
     yield element("h1", title)
@@ -62,7 +62,7 @@ def _header(title: str, answer: Answer) -> Iterator[Html]:
         yield element("p", element("strong", start), f"{text}{help_}.", class_="notice", role="note")
 
 
-def _headline(answer: Answer) -> Html:
+def _headline(answer: BudgetAnswer) -> Html:
     own = answer.own
     found = own.signal
     facts_ = [
@@ -79,7 +79,7 @@ def _shown(value: str) -> Html:
     return element("dd", value, class_="figure" if value[0].isdigit() else "words")
 
 
-def _facts(answer: Answer) -> Iterator[tuple[str, Html]]:
+def _facts(answer: BudgetAnswer) -> Iterator[tuple[str, Html]]:
     """Yield the facts as (name, cell), with continuation lines in the same cell."""
     pairs: list[tuple[str, list[str]]] = []
     for name, text in facts(answer):
@@ -98,7 +98,7 @@ _ABOUT_CURVES = (
 _ABOUT_PLAN = "The resolved plan, with its noise multiplier. A file with this text is the same plan."
 
 
-def _accountants(answer: Answer) -> Iterator[Html]:
+def _accountants(answer: BudgetAnswer) -> Iterator[Html]:
     view = mechanism_of(answer.plan).budget_view
     yield element("p", f"For the same events, {VIEWS[view]}: {in_words(answer.own, view)}.", class_="note")
     heads = ("accountant", "epsilon", "is", "why")
@@ -107,7 +107,7 @@ def _accountants(answer: Answer) -> Iterator[Html]:
     yield element("div", element("table", head, body, class_="columns"), class_="wide")
 
 
-def _figures(answer: Answer) -> Iterator[tuple[str, str, str, str]]:
+def _figures(answer: BudgetAnswer) -> Iterator[tuple[str, str, str, str]]:
     standing = {"reported": "charged", "bound": "a bound", "estimate": "no bound"}
     for figure in answer.accountants:
         value = "-" if figure.epsilon is None else show(figure.epsilon)

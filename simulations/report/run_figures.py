@@ -62,8 +62,8 @@ STEPS = (1, 2, 5, 10)
 APART = 120
 """The largest number of rounds with gaps between their bars."""
 
-Point = tuple[int, float]
-Curve = tuple[list[Point], str]
+RoundValue = tuple[int, float]
+EpsilonCurve = tuple[list[RoundValue], str]
 """The points (round, value) of a curve, and its name."""
 
 VIEWS: dict[View, str] = {
@@ -128,7 +128,7 @@ def _score_plot(records: Sequence[RoundRecord]) -> Html:
     return svg(draw, HEIGHT, f"Line plot of {figure.name} over the rounds")
 
 
-def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
+def _epsilon_plot(curves: Sequence[EpsilonCurve], budget: Budget) -> Html:
     """Return the plot of epsilon over the rounds, one curve for each finite view, with the budget as a line."""
 
     def draw(axes: Axes) -> None:
@@ -144,7 +144,7 @@ def _epsilon_plot(curves: Sequence[Curve], budget: Budget) -> Html:
     return svg(draw, HEIGHT, "Line plot of epsilon over the rounds, with the budget as a line")
 
 
-def _epsilon_curves(records: Sequence[RoundRecord]) -> list[Curve]:
+def _epsilon_curves(records: Sequence[RoundRecord]) -> list[EpsilonCurve]:
     """Return the finite curves with the names of their views; equal curves are merged."""
     curves = [([(r.round, e) for r in records if (e := r.epsilon[view]) is not None], VIEWS[view]) for view in VIEWS]
     finite = [(points, name) for points, name in curves if points]
@@ -190,7 +190,7 @@ def _with_gaps(counts: Sequence[int]) -> list[int]:
     return [value for count in counts for value in (count, 0)][:-1]
 
 
-def _curve(axes: Axes, points: Sequence[Point], colour: str, dash: str, name: str | None) -> None:
+def _curve(axes: Axes, points: Sequence[RoundValue], colour: str, dash: str, name: str | None) -> None:
     marker = "o" if len(points) <= MARKED else ""
     axes.plot(*zip(*points, strict=True), color=colour, linestyle=dash, marker=marker, label=name)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from ..sweep.outcome import Outcome, Point
+from ..sweep.outcome import SweepOutcome, SweepPoint
 from .page import Html, element
 from .run_figures import ACCENT, INK, SECOND, VIEWS, captioned, legend, svg
 
@@ -21,7 +21,7 @@ APART = 0.02
 """The least distance between two tick labels, as a share of the axis."""
 
 
-def figures(outcome: Outcome) -> Iterator[Html]:
+def figures(outcome: SweepOutcome) -> Iterator[Html]:
     """Yield the plot with its caption, if any point has an epsilon."""
     finite = [point for point in outcome.points if point.epsilon(outcome.view) is not None]
     if not finite:
@@ -37,13 +37,13 @@ def figures(outcome: Outcome) -> Iterator[Html]:
     yield element("p", _legend_in_words(outcome), class_="note")
 
 
-def _legend_in_words(outcome: Outcome) -> str:
+def _legend_in_words(outcome: SweepOutcome) -> str:
     several = any(len(point.runs) > 1 for point in outcome.points)
     spread = " The band, and the bar of a point, run from the worst seed to the best." if several else ""
     return f"A dot is a point of the grid, a mean over seeds. No other point beats a point on the front.{spread}"
 
 
-def _plot(outcome: Outcome) -> Html:
+def _plot(outcome: SweepOutcome) -> Html:
     front, beaten = outcome.front, _beaten(outcome)
     figure = front[0].score.figure
     open_ = [point for point in outcome.points if point.epsilon(outcome.view) is None]
@@ -68,12 +68,12 @@ def _plot(outcome: Outcome) -> Html:
     return svg(draw, HEIGHT, f"Plot of {figure.name} against epsilon, with the front of the best points")
 
 
-def _beaten(outcome: Outcome) -> list[Point]:
+def _beaten(outcome: SweepOutcome) -> list[SweepPoint]:
     front = {id(point) for point in outcome.front}
     return [p for p in outcome.points if id(p) not in front and p.epsilon(outcome.view) is not None]
 
 
-def _front(axes: Axes, outcome: Outcome, front: Sequence[Point]) -> None:
+def _front(axes: Axes, outcome: SweepOutcome, front: Sequence[SweepPoint]) -> None:
     """Draw the front as a line, with a band for the spread over the seeds."""
     x = [_epsilon(outcome, point) for point in front]
     if len(front) > 1:
@@ -83,7 +83,7 @@ def _front(axes: Axes, outcome: Outcome, front: Sequence[Point]) -> None:
     _dots(axes, outcome, front, ACCENT, "front")
 
 
-def _dots(axes: Axes, outcome: Outcome, points: Sequence[Point], colour: str, name: str) -> None:
+def _dots(axes: Axes, outcome: SweepOutcome, points: Sequence[SweepPoint], colour: str, name: str) -> None:
     x, y = [_epsilon(outcome, p) for p in points], [p.score.value for p in points]
     bars = [[max(0.0, p.score.value - p.low) for p in points], [max(0.0, p.high - p.score.value) for p in points]]
     axes.errorbar(x, y, yerr=bars, fmt="o", color=colour, elinewidth=1, capsize=2, markersize=4.5, label=name)
@@ -113,11 +113,11 @@ def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
     return [ticks[number] for number in kept]
 
 
-def _decimals(outcome: Outcome) -> int | None:
+def _decimals(outcome: SweepOutcome) -> int | None:
     """Return the number of decimals for the percentages of the axis; None for matplotlib's choice."""
     values = [value for point in outcome.points for value in (point.low, point.high)]
     return 0 if max(values) - min(values) > 0.05 else None
 
 
-def _epsilon(outcome: Outcome, point: Point) -> float:
+def _epsilon(outcome: SweepOutcome, point: SweepPoint) -> float:
     return point.epsilon(outcome.view) or 0.0

@@ -10,7 +10,7 @@ from ...privacy.storage import replace_file
 from ..study import Study
 from ..sweep.axes import describe, show
 from ..sweep.cost import Cost
-from ..sweep.outcome import Outcome, Point
+from ..sweep.outcome import SweepOutcome, SweepPoint
 from ..sweep.progress import in_words
 from .page import Html, element, join, page, rows, section
 from .run_figures import VIEWS
@@ -29,7 +29,7 @@ table + .note { margin-top: 1.2rem; }
 </style>""")
 
 
-def write_report(path: Path, outcome: Outcome, studies: Sequence[Study]) -> None:
+def write_report(path: Path, outcome: SweepOutcome, studies: Sequence[Study]) -> None:
     """Write the report of a sweep over these studies, one per point, to `path`.
 
     Raises:
@@ -53,7 +53,7 @@ def _common(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _header(title: str, outcome: Outcome) -> Iterator[Html]:
+def _header(title: str, outcome: SweepOutcome) -> Iterator[Html]:
     yield element("p", "Sweep report", class_="kind")
     yield element("h1", title)
     if outcome.request.selection is None:
@@ -67,7 +67,7 @@ def _header(title: str, outcome: Outcome) -> Iterator[Html]:
     yield _notice("For study, not for release:", "the runs are seeded, so their noise is no secret.")
 
 
-def _size(outcome: Outcome) -> str:
+def _size(outcome: SweepOutcome) -> str:
     points = 1
     for axis in outcome.request.axes:
         points *= len(axis.values)
@@ -80,7 +80,7 @@ def _notice(start: str, text: str) -> Html:
     return element("p", element("strong", start), f" {text}", class_="notice", role="note")
 
 
-def _headline(outcome: Outcome) -> Html:
+def _headline(outcome: SweepOutcome) -> Html:
     best, cost = outcome.best, outcome.cost
     private = outcome.request.selection is not None
     facts = [
@@ -98,7 +98,7 @@ def _headline(outcome: Outcome) -> Html:
     return element("dl", *cells, class_="headline")
 
 
-def _own(best: Point | None, view: View) -> str:
+def _own(best: SweepPoint | None, view: View) -> str:
     """Return the epsilon of one run of the best point, or the reason why there is none."""
     if best is None:
         return "not measured"
@@ -116,7 +116,7 @@ def _shown(value: str) -> Html:
     return element("dd", value, class_="words" if value.startswith("no") else "figure")
 
 
-def _table_of_points(outcome: Outcome) -> Iterator[Html]:
+def _table_of_points(outcome: SweepOutcome) -> Iterator[Html]:
     yield section(f"{outcome.figure.title} against epsilon", *figures(outcome))
     yield section("All points", *_points(outcome))
     if outcome.failed:
@@ -126,7 +126,7 @@ def _table_of_points(outcome: Outcome) -> Iterator[Html]:
         yield section("Runs that failed", element("table", element("tbody", rows(rows_))))
 
 
-def _points(outcome: Outcome) -> Iterator[Html]:
+def _points(outcome: SweepOutcome) -> Iterator[Html]:
     if not outcome.points:
         yield element("p", "No run was finished and measured.")
         return
@@ -145,7 +145,7 @@ _ABOUT_POINTS = (
 )
 
 
-def _row(outcome: Outcome, keys: Sequence[str], point: Point) -> Html:
+def _row(outcome: SweepOutcome, keys: Sequence[str], point: SweepPoint) -> Html:
     cells = [_text(show(point.values[key])) for key in keys]
     cells += [_number(point.show(value)) for value in (point.score.value, point.low, point.high)]
     cells += [_number("" if point.loss is None else f"{point.loss:.3f}")]
@@ -164,7 +164,7 @@ def _number(text: str) -> tuple[str, Mapping[str, str]]:
     return text, {"class_": "number"}
 
 
-def _outcome_of_selection(outcome: Outcome) -> Iterator[Html]:
+def _outcome_of_selection(outcome: SweepOutcome) -> Iterator[Html]:
     best, selection = outcome.best, outcome.request.selection
     if best is None:
         yield section("The outcome", element("p", "None: the drawn number of tries is zero."))
@@ -179,7 +179,7 @@ def _outcome_of_selection(outcome: Outcome) -> Iterator[Html]:
     )
 
 
-def _cost(outcome: Outcome) -> Iterator[Html]:
+def _cost(outcome: SweepOutcome) -> Iterator[Html]:
     cost, selection = outcome.cost, outcome.request.selection
     if selection is None and not cost.runs:
         yield element("p", "No run has released anything.")
@@ -215,7 +215,7 @@ def _views(what: str, cost: Cost, epsilon: Mapping[View, float | None]) -> Itera
         yield f"{what}, {VIEWS[view]}", figure if epsilon[view] is None else f"epsilon {figure}"
 
 
-def _caveats(outcome: Outcome) -> Iterator[Html]:
+def _caveats(outcome: SweepOutcome) -> Iterator[Html]:
     items = [_TEST_RECORDS, _SEEDED]
     if outcome.request.selection is None:
         items = [_SELECTION_BIAS, *items]
@@ -239,7 +239,7 @@ _SEEDED = (
 )
 
 
-def _asked(outcome: Outcome) -> Iterator[Html]:
+def _asked(outcome: SweepOutcome) -> Iterator[Html]:
     facts = [(axis.key, element("code", ", ".join(map(show, axis.values)))) for axis in outcome.request.axes]
     if outcome.request.selection is None:
         facts.append(("Seeds", Html(", ".join(map(str, range(1, outcome.request.seeds + 1))))))

@@ -13,10 +13,10 @@ from typing import get_args
 from ...privacy import Composed, Event, Ledger, StateError, Unbounded, View
 from ...privacy.accounting.accountant import AccountingError, renyi, spent
 from ..study import Study, mechanism_for
-from .private_selection import Law, selection_epsilon
+from .private_selection import Repetitions, selection_epsilon
 from .request import Run
 
-Spending = Mapping[View, Counter[Event]]
+SpentByView = Mapping[View, Counter[Event]]
 """For each view, the events charged to the unit with the largest cost in one run, and their counts."""
 
 VIEWS: tuple[View, ...] = get_args(View)
@@ -53,14 +53,14 @@ def cost_of_runs(runs: Sequence[Run], studies: Sequence[Study], folder: Path) ->
     """
     spendings = [(run, ledger_spending(studies[run.point], folder / run.folder)) for run in runs]
     begun = [(run, spending) for run, spending in spendings if spending is not None]
-    repeated: dict[int, Spending] = {}
+    repeated: dict[int, SpentByView] = {}
     for run, spending in begun:
         repeated[run.point] = _largest([repeated.get(run.point, _nothing()), spending])
     points = sorted(repeated)
     return _cost(len(begun), [studies[p] for p in points], [s for _, s in begun], [repeated[p] for p in points])
 
 
-def cost_of_selection(law: Law, studies: Sequence[Study]) -> Cost:
+def cost_of_selection(law: Repetitions, studies: Sequence[Study]) -> Cost:
     """Return the cost of the outcome of a private selection among the studies, for any draw.
 
     Private selection does not protect against the server, which sees every run. `once` is the cost of one run of
@@ -74,14 +74,14 @@ def cost_of_selection(law: Law, studies: Sequence[Study]) -> Cost:
     return Cost(0, cost.points, cost.unit, cost.delta, {"server": None, "released": released}, cost.once, reasons)
 
 
-def planned_spending(study: Study) -> Spending:
+def planned_spending(study: Study) -> SpentByView:
     """Return the cost of the whole study for a client that takes part as often as the plan allows."""
     mechanism = mechanism_for(study)
     events: Mapping[View, Event] = {"server": mechanism.server_event, "released": mechanism.round_event}
     return {view: Counter({events[view]: study.participations}) for view in VIEWS}
 
 
-def ledger_spending(study: Study, folder: Path) -> Spending | None:
+def ledger_spending(study: Study, folder: Path) -> SpentByView | None:
     """Return the cost of one run for its most charged client, by the run's ledger.
 
     None without a ledger: the run released nothing. An unreadable ledger counts as all planned rounds.
@@ -102,12 +102,12 @@ def ledger_spending(study: Study, folder: Path) -> Spending | None:
     return {view: _most(clients.values()) for view, clients in counts.items()}
 
 
-def _cost(count: int, studies: Sequence[Study], all_of_them: list[Spending], once: list[Spending]) -> Cost:
+def _cost(count: int, studies: Sequence[Study], all_of_them: list[SpentByView], once: list[SpentByView]) -> Cost:
     units = {study.privacy.unit for study in studies}
     reasons: dict[View, str] = {view: reason for view in VIEWS if (reason := _reason(view, units, studies))}
     delta = min((study.privacy.delta for study in studies), default=1.0)
 
-    def priced(spendings: Sequence[Spending]) -> dict[View, float | None]:
+    def priced(spendings: Sequence[SpentByView]) -> dict[View, float | None]:
         return {view: _price(spendings, view, delta, reasons) for view in VIEWS}
 
     unit = units.pop() if len(units) == 1 else None
@@ -123,7 +123,7 @@ def _reason(view: View, units: set[str], studies: Sequence[Study]) -> str | None
     return TRUSTED if view == "server" and trusted else None
 
 
-def _price(spendings: Iterable[Spending], view: View, delta: float, reasons: Mapping[View, str]) -> float | None:
+def _price(spendings: Iterable[SpentByView], view: View, delta: float, reasons: Mapping[View, str]) -> float | None:
     total = sum((spending[view] for spending in spendings), Counter[Event]())
     if view in reasons:
         return None
@@ -134,11 +134,11 @@ def _price(spendings: Iterable[Spending], view: View, delta: float, reasons: Map
     return figure if math.isfinite(figure) else None
 
 
-def _nothing() -> Spending:
+def _nothing() -> SpentByView:
     return {view: Counter() for view in VIEWS}
 
 
-def _largest(spendings: Sequence[Spending]) -> Spending:
+def _largest(spendings: Sequence[SpentByView]) -> SpentByView:
     return {view: _most(spending[view] for spending in spendings) for view in VIEWS}
 
 
@@ -150,7 +150,7 @@ def _most(counters: Iterable[Counter[Event]]) -> Counter[Event]:
     return most
 
 
-def _curve(planned: Sequence[Spending], view: View) -> Callable[[float], float]:
+def _curve(planned: Sequence[SpentByView], view: View) -> Callable[[float], float]:
     """Return the pointwise maximum of the candidates' Renyi curves."""
     events = [tuple(Composed(event, count) for event, count in spending[view].items()) for spending in planned]
 

@@ -11,15 +11,15 @@ from statistics import fmean
 from typing import Any
 
 from ...privacy import View
-from ...server.evaluation.metrics import FIGURES, HEADLINES, Figure, Score
+from ...server.evaluation.metrics import FIGURES, HEADLINES, QualityFigure, Score
 from .axes import Values
 from .cost import VIEWS, Cost
-from .request import Request
+from .request import SweepRequest
 from .results import Record
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """A point of the grid, and its finished runs that have the compared metric `key`: at least one, one per seed."""
 
     values: Values
@@ -64,16 +64,16 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """A finished sweep: its request, the records of all runs in order, its points, and the cost of the search.
 
     After a private selection, `records` and `points` hold only the selected outcome, or nothing.
     """
 
-    request: Request
+    request: SweepRequest
     folder: Path
     records: tuple[Record, ...]
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     cost: Cost
     seconds: float
 
@@ -83,14 +83,14 @@ class Outcome:
         return [record for record in self.records if not record.finished]
 
     @cached_property
-    def best(self) -> Point | None:
+    def best(self) -> SweepPoint | None:
         """The point with the best mean score; ties go to the smallest epsilon, then to the first point."""
         return max(self.points, key=lambda p: (p.score.merit, -_or_infinite(p.epsilon("released"))), default=None)
 
     @property
-    def figure(self) -> Figure:
+    def figure(self) -> QualityFigure:
         """The metric that compares the points."""
-        return self.best.score.figure if self.best else Figure("quality")
+        return self.best.score.figure if self.best else QualityFigure("quality")
 
     @cached_property
     def view(self) -> View:
@@ -99,9 +99,9 @@ class Outcome:
         return "server" if protected and all(p.epsilon("server") is not None for p in protected) else "released"
 
     @cached_property
-    def front(self) -> list[Point]:
+    def front(self) -> list[SweepPoint]:
         """The Pareto front of score and epsilon, by increasing epsilon."""
-        found: list[Point] = []
+        found: list[SweepPoint] = []
         finite = [p for p in self.points if p.epsilon(self.view) is not None]
         for point in sorted(finite, key=lambda p: (_or_infinite(p.epsilon(self.view)), -p.score.merit)):
             if not found or point.score.merit > found[-1].score.merit:
@@ -109,7 +109,7 @@ class Outcome:
         return found
 
 
-def make_points(records: Sequence[Record]) -> tuple[Point, ...]:
+def make_points(records: Sequence[Record]) -> tuple[SweepPoint, ...]:
     """Return the points that have a finished and measured run, in the order of the records.
 
     All points are compared by one metric, the headline metric of the first such run. Runs without that metric, such
@@ -125,7 +125,7 @@ def make_points(records: Sequence[Record]) -> tuple[Point, ...]:
         if group is None:
             grouped.append((record.values, group := []))
         group.append(record)
-    return tuple(Point(values, tuple(runs), key) for values, runs in grouped if key)
+    return tuple(SweepPoint(values, tuple(runs), key) for values, runs in grouped if key)
 
 
 def winner(records: Sequence[Record]) -> Record | None:
@@ -134,7 +134,7 @@ def winner(records: Sequence[Record]) -> Record | None:
     return max(able, key=lambda pair: pair[1].merit, default=(None, None))[0]
 
 
-def to_json(outcome: Outcome) -> dict[str, Any]:
+def to_json(outcome: SweepOutcome) -> dict[str, Any]:
     """Return the outcome as plain values: the object that `--json` prints."""
     best, cost, selection = outcome.best, outcome.cost, outcome.request.selection
     values: dict[str, Any] = {
@@ -165,7 +165,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
     return values | {"selection": {"law": selection.law, "tries": selection.tries}}
 
 
-def _point(point: Point) -> dict[str, Any]:
+def _point(point: SweepPoint) -> dict[str, Any]:
     return {
         "values": dict(point.values),
         point.key: round(point.score.value, 6),

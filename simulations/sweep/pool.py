@@ -19,7 +19,7 @@ from .results import Record
 COMMAND = (sys.executable, "-P", "-m", "bract.simulations.sweep.worker")
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
 
-Task = dict[str, Any]
+Job = dict[str, Any]
 Message = dict[str, Any]
 """`run`, and either `record` (the fields of a Record), or `round` and `fresh` (False for a resumed run's start)."""
 
@@ -32,9 +32,9 @@ def cores() -> int:
 @dataclass(eq=False)
 class _Worker:
     process: subprocess.Popen[bytes]
-    task: Task | None = None
+    task: Job | None = None
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Job) -> None:
         """Send a task to the worker; a dead worker is noticed when its output ends."""
         self.task = task
         with suppress(BrokenPipeError):
@@ -50,7 +50,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._messages: queue.Queue[tuple[_Worker, Message | None]] = queue.Queue()
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Message]:
+    def make(self, tasks: Sequence[Job]) -> Iterator[Message]:
         """Yield the workers' messages until every task has its record; end the workers then, or on any error.
 
         A worker that dies is replaced, and its run gets a record with the error.
@@ -75,7 +75,7 @@ class Pool:
         finally:
             self._end()
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Job) -> None:
         quiet = None if os.environ.get("BRACT_DEBUG") else subprocess.DEVNULL
         process = subprocess.Popen(
             COMMAND,

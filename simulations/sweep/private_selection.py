@@ -18,7 +18,7 @@ from ...privacy.accounting.accountant import ORDERS
 from ...privacy.errors import PlanError
 from ...privacy.noise.keystream import Keystream
 
-Curve = Callable[[float], float]
+RenyiCurve = Callable[[float], float]
 """Maps an order above 1 to a bound on the Renyi divergence between one try's outputs on neighbouring data, for any
 candidate. If candidates differ, it is the maximum of their curves, which bounds their mixture (van Erven, Harremoes
 2014, theorem 13)."""
@@ -57,7 +57,7 @@ class NegativeBinomial:
             yield number, probability
             probability *= (1 - self.gamma) * (number + self.shape) / (number + 1)
 
-    def renyi(self, one: Curve, order: float, orders: Sequence[float] = ORDERS) -> float:
+    def renyi(self, one: RenyiCurve, order: float, orders: Sequence[float] = ORDERS) -> float:
         """Return the Renyi divergence at `order` of the best try, if `one` is the curve of a single try.
 
         With e = one(a): e + (1 + eta) (1 - 1/b) one(b) + (1 + eta) log(1/gamma) / b + log(mean) / (a - 1), at the
@@ -83,7 +83,7 @@ class Poisson:
             yield number, probability
             probability *= self.mean / (number + 1)
 
-    def renyi(self, one: Curve, order: float, orders: Sequence[float] = ORDERS) -> float:
+    def renyi(self, one: RenyiCurve, order: float, orders: Sequence[float] = ORDERS) -> float:
         """Return the Renyi divergence at `order` of the best try, if `one` is the curve of a single try.
 
         It is one(a) + mean d + log(mean) / (a - 1), where one try is (log(1 + 1 / (a - 1)), d)-DP.
@@ -94,10 +94,10 @@ class Poisson:
         return one(order) + self.mean * delta + math.log(self.mean) / (order - 1)
 
 
-Law = NegativeBinomial | Poisson
+Repetitions = NegativeBinomial | Poisson
 
 
-def make_law(name: str, mean: float) -> Law:
+def make_repetitions(name: str, mean: float) -> Repetitions:
     """Return the distribution with this name or shape, and with `mean` expected tries.
 
     Raises:
@@ -113,7 +113,7 @@ def make_law(name: str, mean: float) -> Law:
     return NegativeBinomial(shape, _gamma(shape, mean))
 
 
-def draw(law: Law, keystream: Keystream) -> int:
+def draw(law: Repetitions, keystream: Keystream) -> int:
     """Draw the number of tries; it is secret.
 
     Guarantee: each number has its probability up to 2^-50. The error costs no privacy: the law holds no secret.
@@ -127,7 +127,7 @@ def draw(law: Law, keystream: Keystream) -> int:
     return number
 
 
-def selection_epsilon(law: Law, one: Curve, delta: float, orders: Sequence[float] = ORDERS) -> float:
+def selection_epsilon(law: Repetitions, one: RenyiCurve, delta: float, orders: Sequence[float] = ORDERS) -> float:
     """Return the epsilon at `delta` of releasing only the best try; `one` is the curve of a single try.
 
     Guarantee: an upper bound, if the number of tries, the candidates tried and all outcomes but the best stay secret,
@@ -139,7 +139,7 @@ def selection_epsilon(law: Law, one: Curve, delta: float, orders: Sequence[float
     return max(0.0, min(figures))
 
 
-def least_delta(one: Curve, epsilon: float, orders: Sequence[float] = ORDERS) -> float:
+def least_delta(one: RenyiCurve, epsilon: float, orders: Sequence[float] = ORDERS) -> float:
     """Return the least delta at which the curve proves `epsilon`.
 
     Reference: Canonne et al. 2020, proposition 12; Bretagnolle, Huber 1979, for the delta of epsilon zero.

@@ -15,14 +15,14 @@ from ...privacy import View
 from ...server.evaluation.metrics import Score, score_of
 from .axes import describe
 from .cost import Cost
-from .outcome import Outcome, Point
+from .outcome import SweepOutcome, SweepPoint
 from .pool import Message
 from .results import Record
 
 OBSERVERS = {"released": "to whoever sees only the released models", "server": "to the server"}
 
 
-class Progress:
+class SweepProgress:
     """Live progress on a terminal: finished and running runs, the best score so far, and the estimated time left."""
 
     def __init__(self, rounds: Mapping[int, int], finished: Sequence[Record], shown: bool) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._began = time.monotonic()
         self._task = self._bar.add_task("sweep", total=sum(rounds.values()), figures="")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> SweepProgress:
         self._bar.start()
         self._show()
         return self
@@ -93,7 +93,7 @@ class Progress:
         self._bar.update(self._task, completed=sum(self._done.values()), figures=self.figures)
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: SweepOutcome) -> str:
     """Return the summary of a sweep: the best point, the cost of the search, and the path of the report."""
     private, best = outcome.request.selection is not None, outcome.best
     lines = [] if private else [_runs(outcome)]
@@ -102,13 +102,13 @@ def summary(outcome: Outcome) -> str:
     return "\n".join([*lines, f"report      {outcome.folder}/report.html"])
 
 
-def _runs(outcome: Outcome) -> str:
+def _runs(outcome: SweepOutcome) -> str:
     finished = len(outcome.records) - len(outcome.failed)
     seconds = sum(record.seconds for record in outcome.records)
     return f"runs        {finished} of {len(outcome.records)} finished, {seconds:.0f} s of training"
 
 
-def _best(best: Point) -> list[str]:
+def _best(best: SweepPoint) -> list[str]:
     seeds = len(best.runs)
     spread = f" ({best.show(best.low)} to {best.show(best.high)} over {seeds} seeds)" if seeds > 1 else ""
     return [
@@ -128,7 +128,7 @@ def _search(cost: Cost) -> list[str]:
     return lines
 
 
-def _selected(outcome: Outcome) -> list[str]:
+def _selected(outcome: SweepOutcome) -> list[str]:
     selection, cost = outcome.request.selection, outcome.cost
     if selection is None:
         return []

@@ -14,7 +14,7 @@ from ...privacy.plan.toml import Tables
 from ...privacy.storage import replace_file
 from ..study import Study, make_study
 from .axes import Axis, Values, describe, points, put
-from .private_selection import Law, draw, make_law
+from .private_selection import Repetitions, draw, make_repetitions
 
 FILE = "sweep.toml"
 NAMED = 3
@@ -32,13 +32,13 @@ class Selection:
     tries: float
     drawn: tuple[tuple[int, int], ...] = ()
 
-    def make_law(self) -> Law:
+    def make_repetitions(self) -> Repetitions:
         """Return the law of the number of tries."""
-        return make_law(self.law, self.tries)
+        return make_repetitions(self.law, self.tries)
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """A plan's tables, the varied keys, and either the number of seeds per point or a private selection."""
 
     name: str
@@ -63,7 +63,7 @@ class Run:
         return f"run-{self.number:03d}"
 
 
-def make_runs(request: Request) -> list[Run]:
+def make_runs(request: SweepRequest) -> list[Run]:
     """Return all runs by point and then by seed, or the drawn tries of a private selection."""
     grid, selection = points(request.axes), request.selection
     each = ((point, seed) for point in range(len(grid)) for seed in range(1, request.seeds + 1))
@@ -71,11 +71,11 @@ def make_runs(request: Request) -> list[Run]:
     return [Run(number, point, seed, grid[point]) for number, (point, seed) in enumerate(chosen, 1)]
 
 
-def draw_tries(request: Request, entropy: Entropy) -> Request:
+def draw_tries(request: SweepRequest, entropy: Entropy) -> SweepRequest:
     """Return the request with the tries of its private selection drawn: their number, points and seeds."""
     if request.selection is None:
         return request
-    law, grid = request.selection.make_law(), len(points(request.axes))
+    law, grid = request.selection.make_repetitions(), len(points(request.axes))
     tries = draw(law, entropy.keystream("tries"))
     pairs = entropy.keystream("candidates").words(2 * tries).reshape(tries, 2)
     # The remainder's bias is 2^-64 times the number of points; every table format keeps integers of 53 bits.
@@ -83,7 +83,7 @@ def draw_tries(request: Request, entropy: Entropy) -> Request:
     return replace(request, selection=replace(request.selection, drawn=drawn))
 
 
-def make_studies(request: Request) -> list[Study]:
+def make_studies(request: SweepRequest) -> list[Study]:
     """Return the resolved study of every point of the grid, in order.
 
     Raises:
@@ -124,7 +124,7 @@ def _places(where: list[Values]) -> str:
     return "; ".join(map(describe, where[:NAMED])) + more
 
 
-def write_request(folder: Path, request: Request) -> None:
+def write_request(folder: Path, request: SweepRequest) -> None:
     """Write the request to the folder; only the owner can read it if it holds a private selection's tries.
 
     Raises:
@@ -133,7 +133,7 @@ def write_request(folder: Path, request: Request) -> None:
     replace_file(folder / FILE, to_toml(request).encode(), private=request.selection is not None)
 
 
-def read_request(folder: Path) -> Request:
+def read_request(folder: Path) -> SweepRequest:
     """Return the request of the sweep in this folder.
 
     Raises:
@@ -158,18 +158,18 @@ def _no_sweep(folder: Path) -> PlanError:
     return PlanError(f"{folder} {what}", "give the folder of a sweep, or start one: bract sweep PLAN --out DIR")
 
 
-def same(request: Request, other: Request) -> bool:
+def same(request: SweepRequest, other: SweepRequest) -> bool:
     """Return whether two requests are equal except for their drawn tries."""
     plain = (replace(r, selection=r.selection and replace(r.selection, drawn=())) for r in (request, other))
     return next(plain) == next(plain)
 
 
-def to_toml(request: Request) -> str:
+def to_toml(request: SweepRequest) -> str:
     """Return the request as TOML text; `from_toml` reads back an equal request."""
     return "# What this sweep was asked for; `bract sweep --resume` goes by it.\n\n" + "\n".join(_tables(request))
 
 
-def _tables(request: Request) -> Iterator[str]:
+def _tables(request: SweepRequest) -> Iterator[str]:
     yield _table("[sweep]", {"name": request.name, "seeds": request.seeds})
     for axis in request.axes:
         yield _table("[[over]]", {"key": axis.key, "values": axis.values})
@@ -188,7 +188,7 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def from_toml(text: str) -> Request:
+def from_toml(text: str) -> SweepRequest:
     """Return the request in TOML text.
 
     Raises:
@@ -197,7 +197,9 @@ def from_toml(text: str) -> Request:
     found = tomllib.loads(text)
     sweep, select = found["sweep"], found.get("select")
     axes = tuple(Axis(str(axis["key"]), tuple(axis["values"])) for axis in found.get("over", []))
-    request = Request(str(sweep["name"]), found.get("plan", {}), axes, int(sweep["seeds"]), select and _drawn(select))
+    request = SweepRequest(
+        str(sweep["name"]), found.get("plan", {}), axes, int(sweep["seeds"]), select and _drawn(select)
+    )
     make_runs(request)  # raises IndexError if a drawn point is not in the grid
     return request
 

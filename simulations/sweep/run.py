@@ -15,13 +15,13 @@ from ..report.sweep_report import write_report
 from ..same_data import forget_data, name_of
 from ..study import Study
 from .cost import Cost, cost_of_runs, cost_of_selection
-from .outcome import Outcome, make_points, winner
-from .pool import Pool, Task
-from .progress import Progress
+from .outcome import SweepOutcome, make_points, winner
+from .pool import Job, Pool
+from .progress import SweepProgress
 from .request import (
     FILE,
-    Request,
     Run,
+    SweepRequest,
     draw_tries,
     make_runs,
     make_studies,
@@ -44,7 +44,7 @@ class RunsFailed(BractError):
     """The sweep has ended, but some of its runs failed."""
 
 
-def sweep(request: Request, folder: Path, jobs: int, shown: bool = True) -> Outcome:
+def sweep(request: SweepRequest, folder: Path, jobs: int, shown: bool = True) -> SweepOutcome:
     """Make the request's unfinished runs in `folder`, and write tables and report there.
 
     A failed run is recorded and does not stop the others; a resumed sweep tries it again.
@@ -65,7 +65,7 @@ def sweep(request: Request, folder: Path, jobs: int, shown: bool = True) -> Outc
         raise Interrupted("interrupted", hint if begun else "no run had started") from None
 
 
-def check_failures(outcome: Outcome) -> None:
+def check_failures(outcome: SweepOutcome) -> None:
     """Raise RunsFailed if any run failed.
 
     Raises:
@@ -81,7 +81,7 @@ def check_failures(outcome: Outcome) -> None:
         )
 
 
-def _sweep(request: Request, studies: Sequence[Study], folder: Path, jobs: int, shown: bool) -> Outcome:
+def _sweep(request: SweepRequest, studies: Sequence[Study], folder: Path, jobs: int, shown: bool) -> SweepOutcome:
     began = time.monotonic()
     runs = make_runs(request)
     final = request.selection is not None  # repeating a failed try could change an outcome that is already released
@@ -103,7 +103,7 @@ def _records(
     found = {number: record for number, record in on_disk.items() if record and (record.finished or final)}
     left = [run for run in runs if run.number not in found]
     rounds = {run.number: studies[run.point].cohort.rounds for run in runs}
-    with Progress(rounds, list(found.values()), shown) as progress:
+    with SweepProgress(rounds, list(found.values()), shown) as progress:
         for message in Pool(jobs).make([_task(run, studies[run.point], folder) for run in _by_data(left, studies)]):
             progress.update(message)
             if "record" in message:
@@ -117,7 +117,7 @@ def _settled(record: Record) -> Record:
     return kept if kept and kept.finished else record
 
 
-def _task(run: Run, study: Study, folder: Path) -> Task:
+def _task(run: Run, study: Study, folder: Path) -> Job:
     plan = seeded(study, run.seed).to_toml()
     place = str(folder / run.folder)
     return {"run": run.number, "seed": run.seed, "values": dict(run.values), "folder": place, "plan": plan}
@@ -132,16 +132,16 @@ def _by_data(runs: Sequence[Run], studies: Sequence[Study]) -> list[Run]:
 
 
 def _outcome(
-    request: Request,
+    request: SweepRequest,
     runs: Sequence[Run],
     studies: Sequence[Study],
     folder: Path,
     records: list[Record],
     seconds: float,
-) -> Outcome:
+) -> SweepOutcome:
     if request.selection is None:
         cost: Cost = cost_of_runs(runs, studies, folder)
-        return Outcome(request, folder, tuple(records), make_points(records), cost, seconds)
+        return SweepOutcome(request, folder, tuple(records), make_points(records), cost, seconds)
     best = winner(records)
     if best is None and records:
         raise RunsFailed(
@@ -149,12 +149,12 @@ def _outcome(
             f"{records[0].hint or 'correct that'}; then start again with another --out",
         )
     chosen = (best,) if best else ()
-    cost = cost_of_selection(request.selection.make_law(), studies)
-    return Outcome(request, folder, chosen, make_points(chosen), cost, seconds)
+    cost = cost_of_selection(request.selection.make_repetitions(), studies)
+    return SweepOutcome(request, folder, chosen, make_points(chosen), cost, seconds)
 
 
 @contextmanager
-def _opened(folder: Path, request: Request) -> Iterator[Request]:
+def _opened(folder: Path, request: SweepRequest) -> Iterator[SweepRequest]:
     """Lock the folder and yield the request stored there, with its drawn tries; store it first in a new folder."""
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"{folder} is a file, a sweep takes a folder", "name a folder that does not exist yet")
@@ -183,7 +183,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise StateError(f"another process sweeps in {folder}", "wait for it to end, or stop it") from None
 
 
-def _kept(folder: Path, request: Request) -> Request:
+def _kept(folder: Path, request: SweepRequest) -> SweepRequest:
     if not (folder / FILE).exists():
         drawn = draw_tries(request, SystemEntropy())
         write_request(folder, drawn)

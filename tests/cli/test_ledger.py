@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bract.cli.main import run
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.terms import Terms
 from bract.privacy import Budget, Composed, Entry, Event, Gaussian, Ledger, Plan, Unbounded, make_plan
 from bract.privacy.accounting.accountant import epsilon
@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """The state folder of a device that took part in two rounds."""
-    spending = Spending(tmp_path / "state", Terms(clear_updates=True))
+    spending = OwnerLedger(tmp_path / "state", Terms(clear_updates=True))
     plan = make_plan({"privacy": {"noise": "local", "noise_multiplier": 20.0}, "data": {"clients": 11}}, Plan)
     for number in (1, 2):
         spending.charge(plan, 7, number)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon
@@ -39,7 +39,7 @@ def make(unit: str, noise: str, shares: str = "floor") -> Plan:
 
 def charged(plan: Plan, folder: Path) -> Event:
     """The event that a device writes to its ledger for one round."""
-    spending = Spending(folder, Terms(clear_updates=True, trusted_server=True))
+    spending = OwnerLedger(folder, Terms(clear_updates=True, trusted_server=True))
     spending.charge(plan, 1, 1)
     [entry] = read_ledger(folder / FILE).entries
     return entry.server

@@ -24,7 +24,7 @@ from bract.client import local_sgd as updates
 from bract.client import train
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.records import Records, fitting
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution, try_training
@@ -122,7 +122,7 @@ def watch(tmp_path: Path, message: Call, context: Call, offer: Call) -> Watch:
 
     def play(plan: Plan, records: Records, **said: Any) -> Seen:
         folder = tmp_path / str(next(folders))
-        device = Device(records, TERMS, spending=Spending(folder, TERMS))
+        device = Device(records, TERMS, spending=OwnerLedger(folder, TERMS))
         node, passes = context(), list[tuple[str, Shape]]()
         with passing(passes):
             reply = make_app(lambda _: device)(message(offer(plan, **said)), node)

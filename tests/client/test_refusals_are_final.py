@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Context, Message
 from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.disk import step_journal as journal_file
-from bract.client.disk.device_ledger import Spending
+from bract.client.disk.device_ledger import OwnerLedger
 from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
 from bract.client.terms import Terms
@@ -47,7 +47,7 @@ class Owner:
             identity=self.identity,
             roster=roster_of([self.identity]),
             journal=DiskJournal(self.folder),
-            spending=Spending(self.folder, self.terms),
+            spending=OwnerLedger(self.folder, self.terms),
         )
         content = self.offer(plan, number)
         if sections:

@@ -41,7 +41,7 @@ from bract.privacy.messages import (
     model_digest,
 )
 from bract.privacy.secagg.bitset import to_bits
-from bract.privacy.secagg.consent import consent, pack_consents, vouch
+from bract.privacy.secagg.consent import consent, pack_consents, sign_context
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.privacy.secagg.keys import (
     Card,
@@ -57,7 +57,7 @@ from bract.privacy.secagg.keys import (
 from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine, is_share
-from bract.privacy.secagg.shares import Held, box_bytes, seal, unseal
+from bract.privacy.secagg.shares import SecretShares, box_bytes, seal, unseal
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 BITS = np.uint64
@@ -296,7 +296,7 @@ class World:
     def sealed(self, card: Card, receiver: Card, table: Table) -> Sealing | None:
         """What the owner of a card sealed for the receiver, last; a colluder seals whatever it is asked to."""
         if card in self._secrets:
-            box = seal(self._secrets[card], card, receiver, Held(bytes(33), bytes(33)), table.session.digest)
+            box = seal(self._secrets[card], card, receiver, SecretShares(bytes(33), bytes(33)), table.session.digest)
             return Sealing(table, card, {receiver: box})
         made = [sealing for sealing in self._sealings.get(card, []) if receiver in sealing.boxes]
         return made[-1] if made else None
@@ -402,7 +402,8 @@ class World:
         """
         lists = sent.plan.malicious
         signed = {
-            i.public: consent(i, sent.context, bits) if lists else vouch(i, sent.context) for i in self.colluders
+            i.public: consent(i, sent.context, bits) if lists else sign_context(i, sent.context)
+            for i in self.colluders
         }
         signed |= self._signed.get((sent.context, bits if lists else b""), {})
         cards = sent.table.cards

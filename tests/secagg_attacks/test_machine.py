@@ -98,7 +98,7 @@ def let_any_stranger_in(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_survivors_be_of_other_members(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(secagg, "check_vouched", lambda data, cards, survivors, context: None)
+    patch.setattr(secagg, "check_context_signatures", lambda data, cards, survivors, context: None)
 
 
 SABOTAGES = [

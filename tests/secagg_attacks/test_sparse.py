@@ -16,7 +16,7 @@ from scenes import plan_of, records_of, some_vector, terms_of, world_of
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import Plan
@@ -30,8 +30,8 @@ from bract.privacy.secagg.identity import roster_of
 from bract.privacy.secagg.keys import Keypair, commitment, own_key
 from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.roster_view import Cohort
-from bract.privacy.secagg.unmask import Opening, TooFewShares
+from bract.privacy.secagg.seating import SeatedCohort
+from bract.privacy.secagg.unmask import Reconstruction, TooFewShares
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
 ONE = (0, 1, 1)
@@ -43,7 +43,7 @@ class SparseServer:
     """A server that leads devices through a round as it should, up to the list of survivors."""
 
     world: World
-    cohort: Cohort
+    cohort: SeatedCohort
     words: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray])
     clear: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray])
     opened: dict[int, bytes] = field(default_factory=dict[int, bytes])
@@ -84,7 +84,7 @@ class SparseServer:
         Raises:
             TooFewShares: they opened too little.
         """
-        cohort, opening = self.cohort, Opening(self.cohort, opened)
+        cohort, opening = self.cohort, Reconstruction(self.cohort, opened)
         context, card = cohort.context(model_digest(self.world.parameters, 1.0)), cohort.cards[victim]
         own = opening.secret(victim, "own", lambda secret: commitment(secret) == card.commitment)
         masks = [Mask(own_key(own, card.identity, context), -1)]
@@ -108,7 +108,7 @@ def sparse_server(patch: pytest.MonkeyPatch, size: int, **shares: float) -> Spar
         patch.setattr(module, "COMPLETE", 32)
     world = world_of(plan_of(size, "semi-honest", **shares), honest=size)
     table = world.seat(ONE, world.honest, colluders=0)
-    server = SparseServer(world, Cohort(table.session, table.cards))
+    server = SparseServer(world, SeatedCohort(table.session, table.cards))
     assert not server.cohort.graph.complete
     server.train()
     return server
@@ -155,7 +155,7 @@ def beyond(folder: Path, terms: Terms, offered: Plan) -> tuple[World, Honest, li
         identity=device.identity,
         roster=roster_of([device.identity, *world.colluders]),
         journal=device.journal,
-        spending=Spending(folder, terms),
+        spending=OwnerLedger(folder, terms),
     )
     device.app = make_app(lambda _: made)
     return world, device, trained

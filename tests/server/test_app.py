@@ -24,7 +24,7 @@ from bract.server import app as app_file
 from bract.server.app import main
 from bract.server.model_file import load_model
 from bract.server.state import read_checkpoint
-from bract.server.training import Training
+from bract.server.training import TrainingRun
 from bract.simulations.local_grid import LocalGrid
 
 Make = Callable[..., Plan]
@@ -287,9 +287,9 @@ def test_run_and_roster_reach_the_training(
     counter: Any, secure: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys are bound to Flower's number of the run, so that none of another run's fits."""
-    given: list[Training] = []
+    given: list[TrainingRun] = []
 
-    def watched(grid: Any, training: Training) -> Any:
+    def watched(grid: Any, training: TrainingRun) -> Any:
         given.append(training)
         raise RuntimeError
 

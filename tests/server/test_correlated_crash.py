@@ -21,7 +21,7 @@ from bract.server import rounds
 from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint, write_checkpoint
-from bract.server.training import Outcome, Silent, Training
+from bract.server.training import NullObserver, Outcome, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -71,7 +71,7 @@ def plan(make: Make) -> Plan:
 
 def trained(plan: Plan, folder: Path, app: App, entropy: Any = None, **parts: Any) -> Outcome:
     return train(
-        LocalGrid(app, CLIENTS), Training(mechanism_of(plan), folder, entropy=entropy or SystemEntropy(), **parts)
+        LocalGrid(app, CLIENTS), TrainingRun(mechanism_of(plan), folder, entropy=entropy or SystemEntropy(), **parts)
     )
 
 
@@ -278,7 +278,7 @@ class TestTheCheckpoint:
     def test_of_a_whole_training_is_so_from_the_first_on(self, plan: Plan, counter: App, tmp_path: Path) -> None:
         modes: list[int] = []
 
-        class Looking(Silent):
+        class Looking(NullObserver):
             def started(self, state: ServerState, ledger: Ledger) -> None:
                 modes.append((tmp_path / "checkpoint.bract").stat().st_mode & 0o777)
 

@@ -22,11 +22,11 @@ from bract.privacy.mechanisms.correlation import Correlation
 from bract.privacy.mechanisms.factorisation import deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer
 from bract.server import rounds
-from bract.server.cohort import Past
+from bract.server.cohort import Participations
 from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import read_checkpoint
-from bract.server.training import Silent, Training
+from bract.server.training import NullObserver, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -52,8 +52,8 @@ def banded(make: Make) -> Make:
     return plan
 
 
-def training(plan: Plan, folder: Path, **parts: Any) -> Training:
-    return Training(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, **parts: Any) -> TrainingRun:
+    return TrainingRun(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def banded_of(plan: Plan) -> Banded:
@@ -76,7 +76,7 @@ def least_gap(folder: Path) -> int:
     return min(b - a for numbers in seen.values() for a, b in pairwise(numbers))
 
 
-class Keeping(Silent):
+class Keeping(NullObserver):
     """Keeps the model after every round, as the checkpoint has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -259,7 +259,7 @@ def test_devices_that_all_rest_end_the_round_with_a_word_on_resting_and_more_of_
 def test_why_a_round_has_no_cohort_is_told_apart(banded: Make) -> None:
     plan = banded(cohort={"minimum": 2})
     clients, often = [str(number) for number in range(CLIENTS)], plan.participations
-    new, done = Past(Counter()), Past(Counter(dict.fromkeys("012", often)))
+    new, done = Participations(Counter()), Participations(Counter(dict.fromkeys("012", often)))
     for past, connected, kind, says in [
         (new, 1, RoundError, "1 devices are connected, the round needs 2"),
         (done, 4, BudgetError, "every available client took part as often as planned"),

@@ -14,13 +14,13 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan, RoundError, mechanism_of
 from bract.privacy.ledger.statement import read_ledger
 from bract.server.rounds import train
-from bract.server.training import Training
+from bract.server.training import TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, RUN_ID, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -46,7 +46,7 @@ def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
     def open_device(context: Context) -> Device:
         place = context.node_id - FIRST_NODE
         terms = Terms(max_epsilon=limits[place], clear_updates=True)
-        return Device(records, terms, spending=Spending(folder / str(place), terms))
+        return Device(records, terms, spending=OwnerLedger(folder / str(place), terms))
 
     grid = LocalGrid(make_app(open_device), CLIENTS)
     TaskIdentity.run_id = run
@@ -54,7 +54,7 @@ def devices(folder: Path, limits: list[float], run: int) -> LocalGrid:
 
 
 def go(plan: Plan, grid: LocalGrid, folder: Path, seed: int) -> Any:
-    return train(grid, Training(mechanism_of(plan), folder, entropy=SeededEntropy(seed)))
+    return train(grid, TrainingRun(mechanism_of(plan), folder, entropy=SeededEntropy(seed)))
 
 
 def twin(plan: Plan) -> Plan:

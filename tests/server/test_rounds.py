@@ -24,7 +24,7 @@ from bract.server.evaluation.evaluate import Quality, make_evaluate
 from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
-from bract.server.training import Silent, Training
+from bract.server.training import NullObserver, TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -35,8 +35,8 @@ COUNT, CLIENTS = 15, 4
 NOISES = ["central", "local"]
 
 
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
-    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
+    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
@@ -172,7 +172,9 @@ class TestATraining:
 
     def test_without_a_seed_is_never_the_same_twice(self, make: Make, counter: App, tmp_path: Path) -> None:
         plan = make(cohort={"rounds": 1})
-        models = [train(grid(counter), Training(mechanism_of(plan), tmp_path / str(n))).state.model for n in range(2)]
+        models = [
+            train(grid(counter), TrainingRun(mechanism_of(plan), tmp_path / str(n))).state.model for n in range(2)
+        ]
         assert not np.array_equal(*models)
 
     def test_deals_the_cohorts_round_robin(self, make: Make, counter: App, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ class TestATraining:
     ) -> None:
         told: list[str] = []
 
-        class Watching(Silent):
+        class Watching(NullObserver):
             def started(self, state: ServerState, ledger: Ledger) -> None:
                 told.append(f"from {state.round}")
 
@@ -236,7 +238,7 @@ class TestATraining:
         )
         evaluate = make_evaluate(plan, features, labels)
         outcome = train(
-            grid(app), Training(mechanism_of(plan), tmp_path, evaluate=evaluate, entropy=SeededEntropy(1))
+            grid(app), TrainingRun(mechanism_of(plan), tmp_path, evaluate=evaluate, entropy=SeededEntropy(1))
         )
         assert outcome.records[-1].figures["accuracy"] > 0.8
 

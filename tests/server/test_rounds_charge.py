@@ -14,7 +14,7 @@ from flwr.app import Context, Message
 from bract.privacy import Budget, Ledger, Mechanism, Plan, RoundError, StorageError, Sum, mechanism_of
 from bract.privacy.plan.plan import Cohort, Data, Model, Privacy
 from bract.server.rounds import train
-from bract.server.training import Training
+from bract.server.training import TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -25,8 +25,8 @@ CLIENTS = 4
 NOISES = ["central", "local"]
 
 
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
-    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
+    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:

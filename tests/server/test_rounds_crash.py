@@ -19,7 +19,7 @@ from bract.server.aggregation import plain as plain_sum
 from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
-from bract.server.training import Silent, Training
+from bract.server.training import NullObserver, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -29,8 +29,8 @@ CLIENTS = 4
 NOISES = ["central", "local"]
 
 
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
-    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
+    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
@@ -158,7 +158,7 @@ class TestACrash:
         plan = make(privacy={"noise": noise})
         crashed(place, plan, tmp_path, counter, 2, entropy=SystemEntropy())
         assert charged_rounds(tmp_path) == [1, 2]
-        outcome = train(grid(counter), Training(mechanism_of(plan), tmp_path))
+        outcome = train(grid(counter), TrainingRun(mechanism_of(plan), tmp_path))
         assert charged_rounds(tmp_path) == [1, 2, 2]
         assert outcome.state.round == 2  # the third release was paid for by the one that was lost
         assert outcome.stopped is not None
@@ -176,12 +176,12 @@ class TestACrash:
             return counter(message, context)
 
         assert first is not None
-        train(grid(watching), Training(mechanism_of(make()), tmp_path))
+        train(grid(watching), TrainingRun(mechanism_of(make()), tmp_path))
         assert offered[0] == first.parameters.astype("<f4").tobytes()
 
     def test_before_the_charge_costs_nothing(self, make: Make, counter: App, tmp_path: Path) -> None:
         crashed("before spend", make(), tmp_path, counter, 2, entropy=SystemEntropy())
-        outcome = train(grid(counter), Training(mechanism_of(make()), tmp_path))
+        outcome = train(grid(counter), TrainingRun(mechanism_of(make()), tmp_path))
         assert charged_rounds(tmp_path) == [1, 2, 3]
         assert outcome.stopped is None
 
@@ -222,7 +222,7 @@ class TestResuming:
         crashed("amid exchange", make(), tmp_path, counter, 3)
         told: list[tuple[int, int]] = []
 
-        class Watching(Silent):
+        class Watching(NullObserver):
             def started(self, state: ServerState, ledger: Ledger) -> None:
                 told.append((state.round, len(ledger.entries)))
 

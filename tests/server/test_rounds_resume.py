@@ -14,7 +14,7 @@ from flwr.app import Context, Message
 
 from bract.privacy import Ledger, Mechanism, Plan, StateError, SystemEntropy, mechanism_of
 from bract.server.rounds import train
-from bract.server.training import Outcome, Training
+from bract.server.training import Outcome, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -24,8 +24,8 @@ Call = Callable[..., Any]
 CLIENTS = 4
 
 
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> Training:
-    return Training(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
+def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
+    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
 
 
 def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:

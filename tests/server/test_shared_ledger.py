@@ -15,7 +15,7 @@ from bract.privacy.ledger.ledger import PopulationLedger, new_population
 from bract.privacy.ledger.statement import read_ledger
 from bract.server.app import main
 from bract.server.rounds import train
-from bract.server.training import Silent, Training
+from bract.server.training import NullObserver, TrainingRun
 from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -30,17 +30,17 @@ def shared(tmp_path: Path) -> Path:
     return tmp_path / "shared.jsonl"
 
 
-def training(plan: Plan, folder: Path, shared: Path | None = None, **parts: Any) -> Training:
+def training(plan: Plan, folder: Path, shared: Path | None = None, **parts: Any) -> TrainingRun:
     folder.mkdir(exist_ok=True)
-    return Training(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5), "shared_ledger": shared} | parts))
+    return TrainingRun(mechanism_of(plan), folder, **({"entropy": SeededEntropy(5), "shared_ledger": shared} | parts))
 
 
-def spend(run: Training, number: int = 1) -> None:
+def spend(run: TrainingRun, number: int = 1) -> None:
     with run.open_ledger() as ledger:
         ledger.spend(Entry(number, f"r{number}", ("1", "2"), Gaussian(5.0), Gaussian(5.0)))
 
 
-def count(run: Training) -> int:
+def count(run: TrainingRun) -> int:
     with run.open_ledger() as ledger:
         return len(ledger.entries)
 
@@ -145,7 +145,7 @@ class TestTwoTrainings:
         class Cut(Exception):
             pass
 
-        class Cutting(Silent):
+        class Cutting(NullObserver):
             def finished_round(self, record: Any) -> None:
                 if record.round == 2:
                     raise Cut

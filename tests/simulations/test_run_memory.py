@@ -20,7 +20,7 @@ from bract.privacy.secagg.keys import Card, PublicKeys, read_card
 from bract.privacy.secagg.unmask import TooFewShares
 from bract.server import rounds
 from bract.server.round_log import RoundRecord
-from bract.server.training import Silent
+from bract.server.training import NullObserver
 from bract.simulations.run import simulate
 from bract.simulations.study import Study, make_study
 
@@ -36,7 +36,7 @@ def journals() -> list[MemoryJournal]:
     return [found for found in gc.get_objects() if type(found) is MemoryJournal]
 
 
-class Counting(Silent):
+class Counting(NullObserver):
     """Counts what is kept after each round."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def test_a_run_that_its_budget_ends_keeps_nothing_of_its_last_round(
         stopped.append(made.stopped)
         return made
 
-    class Spent(Silent):
+    class Spent(NullObserver):
         def started(self, state: object, ledger: object) -> None:
             spend = ledger.spend
 

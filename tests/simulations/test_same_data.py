@@ -12,13 +12,13 @@ import pytest
 
 from bract.privacy import DataError, override, read_tables
 from bract.server.round_log import RoundRecord
-from bract.server.training import Silent
+from bract.server.training import NullObserver
 from bract.simulations.run import simulate
 from bract.simulations.same_data import FILE
 from bract.simulations.study import make_study, read_run
 from bract.simulations.sweep import run as module
 from bract.simulations.sweep.axes import Axis
-from bract.simulations.sweep.request import Request
+from bract.simulations.sweep.request import SweepRequest
 from bract.simulations.sweep.results import read_record, write_record
 from bract.simulations.sweep.run import sweep
 
@@ -29,7 +29,7 @@ class Cut(Exception):
     pass
 
 
-class Cutting(Silent):
+class Cutting(NullObserver):
     def finished_round(self, record: RoundRecord) -> None:
         raise Cut
 
@@ -96,7 +96,7 @@ def test_runs_of_a_sweep_are_not_made_over_data_that_were_swapped(
 ) -> None:
     """One of two runs fails, so that the sweep is gone on with; the data have changed by then."""
     tables = override(read_tables(tiny_plan), ["cohort.rounds=1", "model.name=logistic"])
-    request = Request("tiny", tables, (Axis("training.learning_rate", (0.5, 1.0)),))
+    request = SweepRequest("tiny", tables, (Axis("training.learning_rate", (0.5, 1.0)),))
     out = tmp_path / "sweep"
     first = sweep_with_a_failure(request, out)
     assert first == [None, "the disk failed"]
@@ -108,7 +108,7 @@ def test_runs_of_a_sweep_are_not_made_over_data_that_were_swapped(
     assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
 
 
-def sweep_with_a_failure(request: Request, out: Path) -> list[str | None]:
+def sweep_with_a_failure(request: SweepRequest, out: Path) -> list[str | None]:
     """Make the sweep, then have its second run forget that it was finished."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "forget_data", lambda path: None)

@@ -13,8 +13,8 @@ from flwr.app import Message, RecordDict
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending, charged_event
-from bract.client.disk.step_journal import Repeated
+from bract.client.disk.device_ledger import FILE, OwnerLedger, charged_event
+from bract.client.disk.step_journal import RepeatedStep
 from bract.client.records import Records
 from bract.client.secure_round import BudgetSpent
 from bract.client.terms import Terms
@@ -64,7 +64,7 @@ class Owner:
             self.records,
             self.terms,
             contribute=self._watched,
-            spending=Spending(self.folder, self.terms),
+            spending=OwnerLedger(self.folder, self.terms),
         )
         content = self.message(self.offered(plan, number))
         content.metadata.__dict__["_run_id"] = run
@@ -121,7 +121,7 @@ class TestTheLimit:
         assert said(device.answer(twin(dear, 2), 1, run=2)) is Code.REFUSED
         assert is_update(device.answer(cheap, 1, run=3))
         together = spent(((charged_event(dear), 2), (charged_event(cheap), 1)), device.terms.max_delta)
-        with Spending(device.folder, device.terms)._open() as ledger:
+        with OwnerLedger(device.folder, device.terms)._open() as ledger:
             assert ledger.spent("server") == pytest.approx(together, rel=1e-9)
 
     def test_follows_the_owners_terms_of_the_day(self, dear: Plan, owner: Call, said: Call, is_update: Call) -> None:
@@ -275,14 +275,14 @@ class TestSpending:
     def test_refuses_by_check_what_it_would_by_charge_and_writes_nothing_by_it(
         self, dear: Plan, tmp_path: Path
     ) -> None:
-        spending = Spending(tmp_path / "a" / "b", terms_for(dear, 2))
+        spending = OwnerLedger(tmp_path / "a" / "b", terms_for(dear, 2))
         spending.check(dear, 1, 1)
         before = (spending.folder / FILE).read_bytes()
         spending.check(dear, 1, 1)
         assert (spending.folder / FILE).read_bytes() == before
         spending.charge(dear, 1, 1)
         for refused in (spending.check, spending.charge):
-            with pytest.raises(Repeated):
+            with pytest.raises(RepeatedStep):
                 refused(dear, 1, 1)
         spending.charge(dear, 1, 2)
         for refused in (spending.check, spending.charge):
@@ -295,7 +295,7 @@ class TestSpending:
         self, dear: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("bract.client.disk.device_ledger.WAIT_SECONDS", 0.1)
-        spending = Spending(tmp_path, Terms())
+        spending = OwnerLedger(tmp_path, Terms())
         with spending._open(), pytest.raises(StateError, match="in use"):
             spending.charge(dear, 1, 1)
         spending.charge(dear, 1, 1)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bract.client.disk import step_journal as journal_file
-from bract.client.disk.step_journal import FILE, HEADER, DiskJournal, Journal, MemoryJournal, Repeated
+from bract.client.disk.step_journal import FILE, HEADER, DiskJournal, Journal, MemoryJournal, RepeatedStep
 from bract.client.terms import Refused, Terms
 from bract.privacy import PlanError, StateError, StorageError
 from bract.privacy.ledger.hash_chain import read_lines
@@ -54,7 +54,7 @@ def test_a_step_is_noted_once_and_refused_ever_after(opened: Open, tmp_path: Pat
     journal = opened(tmp_path)
     journal.first([step(1)])
     for number in (2, 3):
-        with pytest.raises(Repeated):
+        with pytest.raises(RepeatedStep):
             journal.first([step(1)])
         journal.first([step(number)])
     assert [journal.has(step(number)) for number in (1, 2, 3, 4)] == [True, True, True, False]
@@ -70,7 +70,7 @@ def test_of_any_steps_each_is_done_once(
     for one in wanted:
         try:
             journal.first([one])
-        except Repeated:
+        except RepeatedStep:
             assert one in done
         else:
             done.append(one)
@@ -82,7 +82,7 @@ def test_of_several_steps_the_first_that_is_new_is_noted(opened: Open, tmp_path:
     journal = opened(tmp_path)
     for _ in range(3):
         journal.first(step(number) for number in (1, 2, 3))
-    with pytest.raises(Repeated):
+    with pytest.raises(RepeatedStep):
         journal.first(step(number) for number in (1, 2, 3))
     journal.first([step(3), step(4)])
 
@@ -91,7 +91,7 @@ def test_of_several_steps_the_first_that_is_new_is_noted(opened: Open, tmp_path:
 def test_a_step_answers_one_request_and_that_one_again(opened: Open, tmp_path: Path) -> None:
     journal = opened(tmp_path)
     for request in (2, 3, 2, 3):
-        with nullcontext() if request == 2 else pytest.raises(Repeated):
+        with nullcontext() if request == 2 else pytest.raises(RepeatedStep):
             journal.answer(step(1), step(request))
     journal.answer(step(4), step(3))
 
@@ -99,7 +99,7 @@ def test_a_step_answers_one_request_and_that_one_again(opened: Open, tmp_path: P
 def test_a_step_that_was_answered_stays_so_across_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         DiskJournal(tmp_path).answer(step(1), step(2))
-    with pytest.raises(Repeated):
+    with pytest.raises(RepeatedStep):
         DiskJournal(tmp_path).answer(step(1), step(3))
     assert lines(tmp_path) == [{"answered": step(1).hex(), "request": step(2).hex()}]
 
@@ -111,7 +111,7 @@ def test_what_was_noted_is_known_to_the_next_process(tmp_path: Path) -> None:
     )
     first = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert first.returncode == 0
-    with pytest.raises(Repeated):
+    with pytest.raises(RepeatedStep):
         DiskJournal(tmp_path).first([step(7)])
 
 
@@ -271,10 +271,10 @@ class TestAJournalThatIsNotWhole:
         for torn in (1, 40, len(line) - 1):
             path.write_bytes(before + line[:torn])
             for number in (1, 2):
-                with pytest.raises(Repeated):
+                with pytest.raises(RepeatedStep):
                     DiskJournal(folder).first([step(number)])
             DiskJournal(folder).first([step(3)])
-            with pytest.raises(Repeated):
+            with pytest.raises(RepeatedStep):
                 DiskJournal(folder).first([step(3)])
 
     def test_is_refused_by_its_line_whatever_byte_was_lost_or_changed(self, folder: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_process_that_is_killed_at_any_point_leaves_a_journal_that_goes_on(tmp
             process.send_signal(signal.SIGKILL)
             done += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     for number in done:
-        with pytest.raises(Repeated):
+        with pytest.raises(RepeatedStep):
             DiskJournal(tmp_path).first([step(number)])
     DiskJournal(tmp_path).first([step(9999)])
 

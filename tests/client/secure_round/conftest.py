@@ -25,7 +25,7 @@ from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import pack_consents
 from bract.privacy.secagg.identity import Identity, Roster, new_identity, roster_of
 from bract.privacy.secagg.keys import RoundSecrets, new_secrets, read_card
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.session import Session, make_session
 from bract.privacy.secagg.unmask import unmask
 from bract.privacy.server_view import ANSWER, UPDATE, Code
@@ -57,7 +57,7 @@ class Lab:
     parameters: np.ndarray
     message: Call
     number: int = 1
-    cohort: Cohort | None = None
+    cohort: SeatedCohort | None = None
     replies: list[Message] = field(default_factory=list)
     sent: dict[int, np.ndarray] = field(default_factory=dict)
     vouched: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Lab:
 
     def seat(self, cards: Iterable[bytes]) -> None:
         """Take these cards for the round's."""
-        self.cohort = Cohort(self.session, tuple(read_card(card, self.session.hybrid) for card in cards))
+        self.cohort = SeatedCohort(self.session, tuple(read_card(card, self.session.hybrid) for card in cards))
 
     def seating(self, place: int) -> bytes:
         """What the device is told of the others."""
@@ -141,7 +141,7 @@ class Lab:
         places = self.everyone if who is None else who
         return {p: words_of(self.tell(p, TRAIN, cohort=self.invitation(p))) for p in places}
 
-    def vouches(self, places: Iterable[int]) -> dict[str, bytes]:
+    def context_signatures(self, places: Iterable[int]) -> dict[str, bytes]:
         """The section that holds what these devices signed when they masked, in semi-honest mode."""
         if self.plan.malicious:
             return {}
@@ -162,7 +162,7 @@ class Lab:
         """The shares that these devices, or all survivors, open."""
         alive = list(survivors)
         bits, places = self.bits(alive), alive if who is None else who
-        more = self.vouches(alive) | more
+        more = self.context_signatures(alive) | more
         return {p: self.section(self.tell(p, UNMASK, survivors=bits, **more), "opened") for p in places}
 
     def until(self, stage: str) -> dict[int, np.ndarray]:

@@ -12,7 +12,7 @@ import pytest
 from bract.privacy.messages import KEYS, SHARES
 from bract.privacy.secagg.identity import Identity, Roster, certify, new_identity
 from bract.privacy.secagg.keys import Card, make_card, new_secrets, read_card
-from bract.privacy.secagg.roster_view import Cohort, Seating
+from bract.privacy.secagg.seating import SeatedCohort, Seating
 from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
@@ -27,7 +27,7 @@ def told(server: Any, cards: Sequence[Card]) -> bytes:
     """What the victim is told if these are the cards of the cohort."""
     order = tuple(sorted(cards, key=lambda card: card.identity))
     mine = server.members[VICTIM].identity.public
-    return Cohort(server.session, order).seating([card.identity for card in order].index(mine)).to_bytes()
+    return SeatedCohort(server.session, order).seating([card.identity for card in order].index(mine)).to_bytes()
 
 
 def instead(server: Any, card: Card, place: int = OTHER) -> bytes:

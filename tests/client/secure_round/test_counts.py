@@ -10,7 +10,7 @@ import pytest
 
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine
 from bract.privacy.secagg.unmask import TooFewShares
 from bract.privacy.server_view import Code
@@ -68,10 +68,10 @@ class TestFewerThanTheLeast:
         tables["aggregation"] = {"protocol": "secagg", **tables["aggregation"]}
         server = lab(6, **tables)
         server.keys()
-        enough = Cohort(server.session, server.cohort.cards[:5])
+        enough = SeatedCohort(server.session, server.cohort.cards[:5])
         server.section(server.tell(0, SHARES, cards=enough.seating(0).to_bytes()), "sealed")
         server.keys()
-        few = Cohort(server.session, server.cohort.cards[:4])
+        few = SeatedCohort(server.session, server.cohort.cards[:4])
         assert said(server.tell(0, SHARES, cards=few.seating(0).to_bytes())) is Code.REFUSED
         assert said(server.tell(0, KEYS)) is Code.REFUSED
 

@@ -59,7 +59,7 @@ def stages(lab: Call, request: pytest.FixtureRequest) -> dict[str, Stage]:
     replies = [server.tell(p, TRAIN, cohort=server.invitation(p), keys=b"") for p in EVERY]
     bits = server.bits(EVERY)
     found[CONSENT] = Stage(server, CONSENT, {"survivors": bits})
-    signed = {"signatures": server.consent(EVERY)} if server.plan.malicious else server.vouches(EVERY)
+    signed = {"signatures": server.consent(EVERY)} if server.plan.malicious else server.context_signatures(EVERY)
     server.number = 2
     server.seat([server.section(reply, "card") for reply in replies])
     cards = server.seating(PLACE)

@@ -18,7 +18,7 @@ def test_a_device_that_refused_the_next_round_still_ends_the_one_that_is_paid_fo
     member.journal.refuse(1)
     assert said(server.tell(0, KEYS)) is Code.REFUSED
     assert server.section(
-        server.tell(0, UNMASK, survivors=server.bits(range(3)), **server.vouches(range(3))), "opened"
+        server.tell(0, UNMASK, survivors=server.bits(range(3)), **server.context_signatures(range(3))), "opened"
     )
     assert said(server.tell(0, CONSENT, survivors=server.bits(range(3)))) is Code.LOST
 

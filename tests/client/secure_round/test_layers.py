@@ -41,7 +41,7 @@ def test_a_device_gives_up_the_last_seeds_and_keeps_one_for_each_dropout(server:
     server.train(alive)
     seeds = seeds_of(server, 5)
     assert len(seeds) == 3 * SEED_BYTES
-    reply = server.tell(5, UNMASK, survivors=server.bits(alive), **server.vouches(alive))
+    reply = server.tell(5, UNMASK, survivors=server.bits(alive), **server.context_signatures(alive))
     sections = reply.content.config_records[SECAGG]
     assert bytes(sections.get("layers", b"")) == seeds[(3 - given) * SEED_BYTES :]
 
@@ -54,7 +54,7 @@ def test_a_device_gives_seeds_up_once_and_forgets_the_others(server: Any, code: 
     assert code(reply) is Code.MALFORMED
     kept = server.members[5].context.state["bract.secagg.1"]["layers"]
     again = range(1, DEVICES)
-    given = server.tell(5, UNMASK, survivors=server.bits(again), **server.vouches(again))
+    given = server.tell(5, UNMASK, survivors=server.bits(again), **server.context_signatures(again))
     assert kept == server.section(given, "layers")
     assert len(kept) < len(seeds)
 

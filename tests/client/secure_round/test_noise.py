@@ -19,7 +19,7 @@ from bract.privacy.messages import KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import contribution, make_card, own_key, read_card
 from bract.privacy.secagg.masking import Peer, pair_masks
 from bract.privacy.secagg.masks import Mask, add_masks
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
@@ -93,7 +93,7 @@ class TestOneRound:
             contexts[p] = server.cohort.context(digest_of(parameters))
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts))
-        bits, signed = server.bits(range(5)), server.vouches(range(5))
+        bits, signed = server.bits(range(5)), server.context_signatures(range(5))
         assert all(said(server.tell(p, UNMASK, survivors=bits, **signed)) is Code.MALFORMED for p in range(5))
 
     def test_of_two_sets_of_members_decodes_to_noise(
@@ -102,7 +102,7 @@ class TestOneRound:
         """The last device works with the server; half of the others are told that it is in the round."""
         server = lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
         server.until("shares")
-        full, fewer = server.cohort, Cohort(server.session, server.cohort.cards, dict(server.cohort.boxes))
+        full, fewer = server.cohort, SeatedCohort(server.session, server.cohort.cards, dict(server.cohort.boxes))
         del fewer.boxes[5]
         sent, contexts = {}, {}
         for p in range(5):
@@ -130,7 +130,7 @@ class TestOneRound:
         """Positions 0 to 3 are in both; half of them are told that 4 is the last, half that 5 is: two colluders."""
         server = lab(6, cohort={"size": 5}, aggregation={"protocol": "secagg", "key_exchange": exchange})
         cards = [read_card(server.section(server.tell(p, KEYS), "card"), exchange == "hybrid") for p in range(6)]
-        one, other = (Cohort(server.session, (*cards[:4], last)) for last in cards[4:])
+        one, other = (SeatedCohort(server.session, (*cards[:4], last)) for last in cards[4:])
         views = {0: one, 1: one, 2: other, 3: other, 4: one, 5: other}
         for p, cohort in views.items():
             place = min(p, 4)

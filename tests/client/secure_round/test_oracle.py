@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, Spending
+from bract.client.disk.device_ledger import FILE, OwnerLedger
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import NETWORKS, Network
@@ -46,7 +46,7 @@ def giving(server: Any, records: Records, folder: Path) -> None:
         identity=first.identity,
         roster=roster_of(member.identity for member in server.members),
         journal=first.journal,
-        spending=Spending(folder, TERMS),
+        spending=OwnerLedger(folder, TERMS),
     )
     first.app = make_app(lambda _: device)
 

@@ -11,7 +11,7 @@ import pytest
 
 from bract.privacy.encoding.quantization import quantize
 from bract.privacy.messages import SHARES, TRAIN
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
@@ -47,9 +47,9 @@ def test_saturated_vectors_of_both_signs_do_not_touch_each_others_lanes(lab: Cal
 def test_a_cohort_larger_than_the_ring_was_made_for_is_refused(lab: Call, said: Call) -> None:
     server = lab(4, cohort={"size": 3})
     server.keys()
-    larger = Cohort(replace(server.session, planned=4), server.cohort.cards)
+    larger = SeatedCohort(replace(server.session, planned=4), server.cohort.cards)
     assert said(server.tell(0, SHARES, cards=larger.seating(0).to_bytes())) is Code.MALFORMED
-    fitting = Cohort(server.session, server.cohort.cards[:3])
+    fitting = SeatedCohort(server.session, server.cohort.cards[:3])
     server.section(server.tell(0, SHARES, cards=fitting.seating(0).to_bytes()), "sealed")
 
 

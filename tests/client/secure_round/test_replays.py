@@ -26,7 +26,7 @@ def asked(server: Any, kind: str, place: int = 0) -> dict[str, bytes]:
         SHARES: lambda: {"cards": server.seating(place)},
         TRAIN: lambda: {"cohort": server.invitation(place)},
         CONSENT: lambda: {"survivors": server.bits(EVERY)},
-        UNMASK: lambda: {"survivors": server.bits(EVERY)} | server.vouches(EVERY),
+        UNMASK: lambda: {"survivors": server.bits(EVERY)} | server.context_signatures(EVERY),
     }
     return sections[kind]()
 
@@ -77,7 +77,9 @@ class TestARound:
         signed = {"signatures": server.consent(EVERY)} if mode else {}
         opened = server.unmask(EVERY, **signed)
         for alive in (range(4), EVERY, range(4), EVERY):
-            reply = server.tell(0, UNMASK, survivors=server.bits(alive), **(signed or server.vouches(alive)))
+            reply = server.tell(
+                0, UNMASK, survivors=server.bits(alive), **(signed or server.context_signatures(alive))
+            )
             if alive == EVERY:
                 assert server.section(reply, "opened") == opened[0]
             else:
@@ -245,7 +247,7 @@ class TestADeviceStartedAnew:
         first = server.section(server.tell(0, kind, **asked(server, kind)), name)
         for alive in (range(4), EVERY, range(4)):
             member.context.state = recorddict_from_proto(earlier)
-            more = server.vouches(alive) if kind == UNMASK else {}
+            more = server.context_signatures(alive) if kind == UNMASK else {}
             reply = server.tell(0, kind, survivors=server.bits(alive), **more)
             if alive == EVERY:
                 assert server.section(reply, name) == first
@@ -263,7 +265,7 @@ class TestADeviceStartedAnew:
         earlier = recorddict_to_proto(member.context.state)
         first = server.section(server.tell(0, kind, **asked(server, kind)), name)
         member.context.state = recorddict_from_proto(earlier)
-        more = server.vouches(range(4)) if kind == UNMASK else {}
+        more = server.context_signatures(range(4)) if kind == UNMASK else {}
         assert said(server.tell(0, kind, survivors=server.bits(range(4)), **more)) is Code.MALFORMED
         assert server.section(server.tell(0, kind, **asked(server, kind)), name) == first
 

@@ -15,7 +15,7 @@ from bract.privacy.secagg.keys import Keypair, RoundSecrets, make_card, new_secr
 from bract.privacy.secagg.masking import Peer
 from bract.privacy.secagg.masks import Mask
 from bract.privacy.secagg.session import make_session
-from bract.privacy.secagg.shares import Held, Parcel, split_secrets
+from bract.privacy.secagg.shares import BoxContent, SecretShares, split_secrets
 
 Call = Callable[..., Any]
 
@@ -42,7 +42,7 @@ def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[o
         own,
         own.mask,
         held,
-        Parcel(held, own.own),
+        BoxContent(held, own.own),
         Peer(card, own.own),
         Mask(own.own),
         seat,
@@ -56,7 +56,7 @@ def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[o
 
 def test_what_carries_a_secret_does_not_show_it(lab: Call, sample: Call, context: Call) -> None:
     secrets, things = carriers(sample, lab(3).plan, context())
-    kinds = {Identity, RoundSecrets, Keypair, Held, Parcel, Peer, Mask, Seat, SecureRound, Device}
+    kinds = {Identity, RoundSecrets, Keypair, SecretShares, BoxContent, Peer, Mask, Seat, SecureRound, Device}
     assert {type(thing) for thing in things} == kinds
     for thing in things:
         for text in (repr(thing), str(thing), f"{thing}", repr([thing]), f"{thing!r:>9}"):

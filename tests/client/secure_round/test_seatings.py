@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from bract.client.disk.step_journal import Repeated
+from bract.client.disk.step_journal import RepeatedStep
 from bract.client.secure_round import SecureRound
 from bract.client.terms import Terms
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
-from bract.privacy.secagg.consent import consent, pack_consents, vouch
+from bract.privacy.secagg.consent import consent, pack_consents, sign_context
 from bract.privacy.secagg.graph import Graph
 from bract.privacy.secagg.identity import Roster
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets, read_card
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.session import Session, make_session
-from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import SecretShares, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
 from bract.privacy.server_view import Code
 
@@ -55,7 +55,7 @@ class Table:
     honest: Sequence[int]
     colluding: Sequence[int] = COLLUDING
     secrets: dict[int, RoundSecrets] = field(default_factory=dict[int, RoundSecrets])
-    held: dict[int, list[Held]] = field(default_factory=dict[int, list[Held]])
+    held: dict[int, list[SecretShares]] = field(default_factory=dict[int, list[SecretShares]])
     cohort: Any = None
     words: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray])
     vouched: dict[int, bytes] = field(default_factory=dict[int, bytes])
@@ -86,7 +86,7 @@ class Table:
             self.secrets[place] = new_secrets()
             identity = self.server.members[place].identity
             cards[place] = make_card(self.secrets[place], identity, session.digest, session.hybrid)
-        self.cohort = Cohort(_seating(session, len(cards)), tuple(cards[place] for place in self.places))
+        self.cohort = SeatedCohort(_seating(session, len(cards)), tuple(cards[place] for place in self.places))
         for at, place in enumerate(self.places):
             if place in self.honest:
                 sealed = self.ask(place, SHARES, "sealed", cards=self.cohort.seating(at).to_bytes())
@@ -97,7 +97,7 @@ class Table:
             self.cohort.boxes[at] = sealed
         return True
 
-    def shares(self, at: int, own: RoundSecrets) -> list[Held]:
+    def shares(self, at: int, own: RoundSecrets) -> list[SecretShares]:
         return split_secrets(own, self.cohort.graph.threshold, range(len(self.places)))
 
     def sealed(self, at: int, own: RoundSecrets) -> bytes:
@@ -120,7 +120,9 @@ class Table:
                 if not self.server.plan.malicious:
                     self.vouched[at] = self.server.section(reply, "signature")
                 continue
-            self.vouched[at] = vouch(self.server.members[place].identity, self.cohort.context(self.server.model))
+            self.vouched[at] = sign_context(
+                self.server.members[place].identity, self.cohort.context(self.server.model)
+            )
             words = ring.encode(np.zeros(size, dtype=np.int64))
             context = self.cohort.context(self.server.model)
             peers = [Peer(card) for card in self.cohort.cards if card != self.cohort.cards[at]]
@@ -255,7 +257,7 @@ def test_cards_that_were_shown_before_a_device_masked_bring_no_shares_after(lab:
     server.members[place].context = late
     cards = [*first.cohort.cards]
     cards[first.places.index(place)] = read_card(card, False)
-    second = Cohort(first.cohort.session, tuple(cards))
+    second = SeatedCohort(first.cohort.session, tuple(cards))
     sections = {"cards": second.seating(first.places.index(place)).to_bytes()}
     reply = server.tell(place, SHARES, **sections)
     assert str(reply.content.config_records["answer"]["code"]) == Code.MALFORMED
@@ -281,7 +283,7 @@ def test_masking_is_noted_for_a_round_whatever_its_plan(lab: Call, planned: Call
     for number, masked in ((1, True), (2, False)):
         session = make_session(other, server.session.run, number)
         secure = SecureRound(session, other, member.identity, Roster(), member.journal, RecordDict())
-        with pytest.raises(Repeated) if masked else nullcontext():
+        with pytest.raises(RepeatedStep) if masked else nullcontext():
             secure.keys()
 
 

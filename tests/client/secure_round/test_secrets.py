@@ -16,8 +16,8 @@ from bract.client import secure_round as secagg
 from bract.client.run_history import HISTORY
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import RoundSecrets
-from bract.privacy.secagg.roster_view import Cohort
-from bract.privacy.secagg.shares import Held
+from bract.privacy.secagg.seating import SeatedCohort
+from bract.privacy.secagg.shares import SecretShares
 from bract.privacy.server_view import Code
 
 Call = Callable[..., Any]
@@ -41,7 +41,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bytes]]:
         found["masks"] += [mask.key for mask in made]
         return made
 
-    def shares(*given: Any) -> list[Held]:
+    def shares(*given: Any) -> list[SecretShares]:
         made = split(*given)
         found["shares"] += [part for held in made for part in (held.own, held.mask)]
         return made
@@ -74,7 +74,7 @@ def memory(server: Any, place: int = 0) -> bytes:
     return recorddict_to_proto(server.members[place].context.state).SerializeToString()
 
 
-def next_round(server: Any) -> Cohort:
+def next_round(server: Any) -> SeatedCohort:
     """Train in a round under way with all; they give their cards for the next round with it, as in steady state."""
     replies = [server.tell(p, TRAIN, cohort=server.invitation(p), keys=b"") for p in EVERY]
     coming = [server.section(reply, "card") for reply in replies]
@@ -137,7 +137,7 @@ class TestTheDevicesMemory:
         server.cohort = this
         signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
         for p in EVERY:
-            more = server.vouches(EVERY) | signed | {"cards": coming.seating(p).to_bytes()}
+            more = server.context_signatures(EVERY) | signed | {"cards": coming.seating(p).to_bytes()}
             reply = server.tell(p, UNMASK, survivors=server.bits(EVERY), **more)
             coming.boxes[p] = server.section(reply, "sealed")
             assert len(server.section(reply, "opened")) == 33 * 4

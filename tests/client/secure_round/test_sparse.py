@@ -1,4 +1,4 @@
-"""Devices in a sparse graph: what they vouch for, and what they do not, for no device knows all the others' cards.
+"""Devices in a sparse graph: what they sign, and what they do not, for no device knows all the others' cards.
 
 A complete graph's limit is lowered here, so that forty devices have a sparse graph.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bract.client import app as client_app
-from bract.client.disk.device_ledger import FILE, Spending, charged_event
+from bract.client.disk.device_ledger import FILE, OwnerLedger, charged_event
 from bract.client.terms import Terms
 from bract.privacy import Composed
 from bract.privacy.accounting.accountant import epsilon
@@ -28,7 +28,7 @@ def terms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Terms]:
 
     def with_ledger(*arguments: Any) -> client_app.Visit:
         met = visit(*arguments)
-        spending = Spending(tmp_path / met.device.identity.public.hex(), held[0])
+        spending = OwnerLedger(tmp_path / met.device.identity.public.hex(), held[0])
         return replace(met, device=replace(met.device, spending=spending))
 
     monkeypatch.setattr(client_app, "_visit", with_ledger)

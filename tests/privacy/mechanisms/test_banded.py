@@ -18,7 +18,7 @@ from scipy.stats import chi2, norm
 from bract.privacy import Composed, Gaussian, Keystream
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.mechanisms.central import correlated_gaussian
-from bract.privacy.mechanisms.correlation import Correlation, check_separation, resting
+from bract.privacy.mechanisms.correlation import Correlation, check_separation, too_recent
 from bract.privacy.mechanisms.factorisation import (
     LEAST_BITS,
     MOST_BITS,
@@ -265,7 +265,7 @@ def test_cohorts_that_let_clients_rest_are_full_and_never_too_near(
     limit = -(-rounds * size // len(clients))
     past: list[tuple[int, list[int]]] = []
     for number in range(1, rounds + 1):
-        out = resting(past, number, bands)
+        out = too_recent(past, number, bands)
         counts = Counter(client for _, cohort in past for client in cohort)
         cohort = choose_cohort([c for c in clients if c not in out], counts, size, limit, stream)
         assert len(cohort) == size

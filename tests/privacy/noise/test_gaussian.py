@@ -21,7 +21,7 @@ from bract.privacy.noise.gaussian import (
     CELL_BITS,
     LEAST_STD,
     MOST_STD,
-    Law,
+    DiscreteGaussian,
     envelope,
     fill_gaps,
     gaussian,
@@ -82,7 +82,7 @@ def test_all_that_a_cell_holds_weighs_no_more_than_the_envelope(std: float, data
             assert lower[j] - error < weight < upper[j] + error
 
 
-def accepted_share(law: Law, x: int) -> mpf:
+def accepted_share(law: DiscreteGaussian, x: int) -> mpf:
     """P[x is proposed and accepted], by search of the last u that accepts it in its cell's stretch."""
     reached = ((x + (1 << law.shift - 1)) >> law.shift) - law.table.least
     start, end = (0, *law.table.thresholds, 1 << BITS)[reached : reached + 2]
@@ -93,7 +93,7 @@ def accepted_share(law: Law, x: int) -> mpf:
     return mpf(least - start) / 2 ** (BITS + law.shift)
 
 
-def deviation(law: Law) -> mpf:
+def deviation(law: DiscreteGaussian) -> mpf:
     """How far acceptance is from a rounded Gaussian number's law at some numbers, absolutely, times all of them."""
     half, unit = 1 << law.shift - 1, mpf(law.std) * mp.sqrt(2 * mp.pi) / law.total * mpf(2) ** (192 - law.shift)
     places = [
@@ -114,7 +114,7 @@ def test_an_envelope_that_is_too_low_would_be_seen(monkeypatch: pytest.MonkeyPat
     assert deviation(tabulate.__wrapped__(512.5)) > 1e-4
 
 
-def settled_falsely(law: Law) -> list[int]:
+def settled_falsely(law: DiscreteGaussian) -> list[int]:
     """Cells' numbers, every seventh, that the table gives for some u which does not accept all of them, exactly."""
     settled, least, half, found = law.table.settled, law.table.least, 1 << law.shift - 1, list[int]()
     for j in range(-2000, 2001, 7):
@@ -229,7 +229,7 @@ def test_accepted_numbers_at_the_end_take_the_places_of_rejected_ones(kept: list
 def test_places_that_stay_open_are_filled_by_more_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = list[int]()
 
-    def fewer(law: Law, count: int, stream: Keystream) -> tuple[np.ndarray, np.ndarray]:
+    def fewer(law: DiscreteGaussian, count: int, stream: Keystream) -> tuple[np.ndarray, np.ndarray]:
         numbers, _ = propose(law, count, stream)
         refused.extend(numbers[: count // 2].tolist())
         return numbers, np.arange(count // 2)

@@ -16,9 +16,9 @@ from bract.privacy.secagg.identity import Identity, new_identity
 from bract.privacy.secagg.keys import RoundSecrets, make_card, new_secrets
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
-from bract.privacy.secagg.roster_view import Cohort, read_seating
+from bract.privacy.secagg.seating import SeatedCohort, read_seating
 from bract.privacy.secagg.session import Session
-from bract.privacy.secagg.shares import Held, hashes, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import SecretShares, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
 
 
@@ -29,9 +29,9 @@ class Party:
     session: Session
     identities: Sequence[Identity]
     secrets: Sequence[RoundSecrets]
-    cohort: Cohort
+    cohort: SeatedCohort
 
-    def share(self, position: int) -> Held:
+    def share(self, position: int) -> SecretShares:
         """Let a device share its keys; return what it holds of its own."""
         session, cards = self.session, self.cohort.cards
         view = read_seating(self.cohort.seating(position).to_bytes(), session)
@@ -61,7 +61,7 @@ class Walk:
     model: bytes = bytes(32)
 
     @property
-    def cohort(self) -> Cohort:
+    def cohort(self) -> SeatedCohort:
         return self.party.cohort
 
     def unmask(self) -> np.ndarray:
@@ -84,7 +84,7 @@ def make_party(
     identities = sorted((new_identity() for _ in range(devices)), key=lambda identity: identity.public)
     secrets = [new_secrets() for _ in identities]
     cards = [make_card(s, i, session.digest, hybrid) for s, i in zip(secrets, identities, strict=True)]
-    return Party(session, identities, secrets, Cohort(session, tuple(cards)))
+    return Party(session, identities, secrets, SeatedCohort(session, tuple(cards)))
 
 
 def take_walk(

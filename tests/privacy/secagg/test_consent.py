@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from bract.privacy.messages import Malformed
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.secagg.consent import (
-    check_vouched,
+    check_context_signatures,
     consent,
     consents,
     count_consents,
     pack_consents,
-    vouch,
-    vouches,
+    sign_context,
+    signed_context,
 )
 
 Make = Callable[..., Any]
@@ -118,29 +118,29 @@ class TestSurvivors:
     """In semi-honest mode each survivor must have signed the context that whoever opens its shares masked for."""
 
     def check(self, five: Any, signed: dict[int, bytes], survivors: tuple[int, ...] = (0, 1, 3)) -> None:
-        check_vouched(pack_consents(signed), dict(enumerate(five.cohort.cards)), survivors, CONTEXT)
+        check_context_signatures(pack_consents(signed), dict(enumerate(five.cohort.cards)), survivors, CONTEXT)
 
     def test_of_this_context_pass(self, five: Any) -> None:
-        self.check(five, {p: vouch(five.identities[p], CONTEXT) for p in (0, 1, 3)})
+        self.check(five, {p: sign_context(five.identities[p], CONTEXT) for p in (0, 1, 3)})
 
     @pytest.mark.parametrize("places", [(0, 1), (0, 1, 2, 3), (0, 1, 2), ()])
     def test_are_just_those_that_signed(self, five: Any, places: tuple[int, ...]) -> None:
         with pytest.raises(Malformed):
-            self.check(five, {p: vouch(five.identities[p], CONTEXT) for p in places})
+            self.check(five, {p: sign_context(five.identities[p], CONTEXT) for p in places})
 
     @pytest.mark.parametrize("context", [b"\x02" * 32, b"", CONTEXT + LIST])
     def test_of_another_context_are_refused(self, five: Any, context: bytes) -> None:
-        signed = {p: vouch(five.identities[p], CONTEXT) for p in (0, 1)}
+        signed = {p: sign_context(five.identities[p], CONTEXT) for p in (0, 1)}
         with pytest.raises(Malformed):
-            self.check(five, signed | {3: vouch(five.identities[3], context)})
+            self.check(five, signed | {3: sign_context(five.identities[3], context)})
 
     def test_sign_themselves(self, five: Any) -> None:
-        signed = {p: vouch(five.identities[p], CONTEXT) for p in (0, 1, 3)}
+        signed = {p: sign_context(five.identities[p], CONTEXT) for p in (0, 1, 3)}
         with pytest.raises(Malformed):
             self.check(five, signed | {3: signed[1]})
 
     def test_that_consent_to_a_list_have_not_signed_what_they_masked_for(self, five: Any) -> None:
         card = five.cohort.cards[0]
-        assert vouches(card, vouch(five.identities[0], CONTEXT), CONTEXT)
-        assert not vouches(card, consent(five.identities[0], CONTEXT, b""), CONTEXT)
-        assert not consents(card, vouch(five.identities[0], CONTEXT), CONTEXT, b"")
+        assert signed_context(card, sign_context(five.identities[0], CONTEXT), CONTEXT)
+        assert not signed_context(card, consent(five.identities[0], CONTEXT, b""), CONTEXT)
+        assert not consents(card, sign_context(five.identities[0], CONTEXT), CONTEXT, b"")

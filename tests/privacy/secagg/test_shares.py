@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from bract.privacy.messages import Malformed
 from bract.privacy.secagg.keys import CIPHERTEXT_BYTES, Card, RoundSecrets, contribution
 from bract.privacy.secagg.shamir import PRIME, SHARE_BYTES, combine
-from bract.privacy.secagg.shares import Held, Parcel, box_bytes, seal, split_secrets, unseal, unwrap
+from bract.privacy.secagg.shares import BoxContent, SecretShares, box_bytes, seal, split_secrets, unseal, unwrap
 
 Make = Callable[..., Any]
-HELD = Held(b"\x00" * 33, b"\x00" + b"\xff" * 32)
+HELD = SecretShares(b"\x00" * 33, b"\x00" + b"\xff" * 32)
 WAYS = pytest.mark.parametrize("way", [(0, 1), (1, 0)], ids=["upward", "downward"])
 BOTH = pytest.mark.parametrize("hybrid", [False, True])
 
@@ -105,7 +105,7 @@ def test_a_box_of_something_that_is_no_share_is_malformed(parties: Any, bad: byt
 def test_a_box_holds_shares_of_the_right_length_alone(parties: Any) -> None:
     mine, theirs, sender, receiver, session = ends(parties[False], (0, 1))
     with pytest.raises(Malformed):
-        unseal(theirs, sender, receiver, seal(mine, sender, receiver, Held(b"", b""), session), session)
+        unseal(theirs, sender, receiver, seal(mine, sender, receiver, SecretShares(b"", b""), session), session)
 
 
 def test_what_a_device_gives_to_the_masks_opens_by_the_mask_keys_of_the_receiver_alone(parties: Any) -> None:
@@ -149,8 +149,8 @@ def test_the_channel_secret_is_never_shared(parties: Any, monkeypatch: pytest.Mo
 
 
 def test_shares_print_nothing(holds_secret: Callable[[Any, list[bytes]], bool]) -> None:
-    held = Held(b"abcdefgh" * 4 + b"i", b"qrstuvwx" * 4 + b"y")
-    parcel = Parcel(held, b"12345678" * 4)
-    assert (repr(held), repr(parcel)) == ("Held(secret)", "Parcel(secret)")
+    held = SecretShares(b"abcdefgh" * 4 + b"i", b"qrstuvwx" * 4 + b"y")
+    parcel = BoxContent(held, b"12345678" * 4)
+    assert (repr(held), repr(parcel)) == ("SecretShares(secret)", "BoxContent(secret)")
     hidden = [held.own, held.mask, parcel.contribution]
     assert not any(holds_secret(thing, hidden) for thing in (held, parcel, [held], {0: parcel}))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bract.privacy.plan.thresholds import most_colluders
 from bract.privacy.secagg.graph import choose_graph
 from bract.privacy.secagg.shamir import SHARE_BYTES, combine
-from bract.privacy.secagg.shares import Held, hashes, seal
+from bract.privacy.secagg.shares import SecretShares, hashes, seal
 from bract.privacy.secagg.unmask import TooFewShares
 
 Make = Callable[..., Any]
@@ -222,9 +222,9 @@ def test_who_deals_shares_of_no_secret_is_known_by_its_hashes(party: Make, walk:
     assert caught.value.dealer == 3
 
 
-def _deal_nothing(group: Any) -> Held:
+def _deal_nothing(group: Any) -> SecretShares:
     own, session, cards = group.secrets[3], group.session.digest, group.cohort.cards
-    held = [Held(bytes(1) + token_bytes(32), bytes(1) + token_bytes(32)) for _ in cards]
+    held = [SecretShares(bytes(1) + token_bytes(32), bytes(1) + token_bytes(32)) for _ in cards]
     boxes = [seal(own, cards[3], card, held[p], session) for p, card in enumerate(cards) if p != 3]
     group.cohort.boxes[3] = b"".join((*boxes, hashes(held[3], cards[3], cards[3], session)))
     return held[3]

@@ -13,7 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bract.privacy.encoding.ring import Ring
 from bract.privacy.plan.thresholds import most_colluders
 from bract.privacy.secagg.bitset import from_bits
-from bract.privacy.secagg.consent import check_vouched, consent, count_consents, pack_consents, vouch
+from bract.privacy.secagg.consent import (
+    check_context_signatures,
+    consent,
+    count_consents,
+    pack_consents,
+    sign_context,
+)
 from bract.privacy.secagg.identity import Identity, roster_of
 from bract.privacy.secagg.keys import (
     Keypair,
@@ -30,9 +36,9 @@ from bract.privacy.secagg.keys import (
 )
 from bract.privacy.secagg.masking import Peer, masks_of
 from bract.privacy.secagg.masks import add_masks
-from bract.privacy.secagg.roster_view import Cohort
+from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.session import Session
-from bract.privacy.secagg.shares import Held, Parcel, hashes, seal, split_secrets, unseal
+from bract.privacy.secagg.shares import BoxContent, SecretShares, hashes, seal, split_secrets, unseal
 from bract.privacy.secagg.unmask import unmask
 
 PATH = Path(__file__).parents[2] / "vectors" / "secagg.json"
@@ -60,17 +66,17 @@ class Vectors:
         self.boxes = {(i, b["to"]): of(b["box"]) for i in self.everyone for b in case["sealed"][i]}
         kept = [of(text) for text in case["kept_hashes"]]
         sealed = {i: b"".join(of(b["box"]) for b in case["sealed"][i]) + kept[i] for i in self.everyone}
-        self.cohort = Cohort(self.session, tuple(self.cards), sealed)
+        self.cohort = SeatedCohort(self.session, tuple(self.cards), sealed)
         self.survivors = from_bits(of(case["survivors"]), len(self.cards))
 
-    def held(self, owner: int, monkeypatch: pytest.MonkeyPatch) -> list[Held]:
+    def held(self, owner: int, monkeypatch: pytest.MonkeyPatch) -> list[SecretShares]:
         """What each device is to hold of the owner's secrets, with the coefficients of the vectors."""
         drawn = self.case["coefficients"][owner]
         queue = iter([int(c, 16) for use in ("own", "mask") for c in reversed(drawn[use])])
         monkeypatch.setattr("bract.privacy.secagg.shamir.secrets.randbelow", lambda limit: next(queue))
         return split_secrets(self.secrets[owner], self.cohort.graph.threshold, self.everyone)
 
-    def parcel(self, sender: int, receiver: int) -> Parcel:
+    def parcel(self, sender: int, receiver: int) -> BoxContent:
         cards, box = self.cards, self.boxes[sender, receiver]
         return unseal(self.secrets[receiver], cards[sender], cards[receiver], box, self.session.digest)
 
@@ -173,9 +179,9 @@ def test_consents(vectors: Vectors) -> None:
 
 def test_signatures_of_what_was_masked_for(vectors: Vectors) -> None:
     context = of(vectors.case["context"])
-    signed = {p: vouch(vectors.identities[p], context) for p in vectors.survivors}
+    signed = {p: sign_context(vectors.identities[p], context) for p in vectors.survivors}
     assert pack_consents(signed).hex() == vectors.case["vouched"]
-    check_vouched(of(vectors.case["vouched"]), dict(enumerate(vectors.cards)), vectors.survivors, context)
+    check_context_signatures(of(vectors.case["vouched"]), dict(enumerate(vectors.cards)), vectors.survivors, context)
 
 
 def test_the_masks_come_off_the_sum(vectors: Vectors) -> None:

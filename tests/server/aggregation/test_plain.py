@@ -11,7 +11,7 @@ from flwr.app import Context, Message
 
 from bract.privacy import BudgetError, Plan, RoundError, mechanism_of
 from bract.privacy.messages import OFFER, PARAMETERS, TRAIN, read_offer
-from bract.server.aggregation.base import Call, Collected, Link
+from bract.server.aggregation.base import DeviceLink, RoundInput, RoundSum
 from bract.server.aggregation.plain import PlainSum
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.study import Study, make_study
@@ -43,13 +43,15 @@ class Round:
         self.seen.append(list(nodes))
 
     def collector(self) -> PlainSum:
-        return PlainSum(Link(self.grid, self.mechanism, lambda: self.seen.append("answer")))
+        return PlainSum(DeviceLink(self.grid, self.mechanism, lambda: self.seen.append("answer")))
 
-    def collect(self, cohort: Sequence[int] = NODES, **parts: Any) -> Collected:
+    def collect(self, cohort: Sequence[int] = NODES, **parts: Any) -> RoundSum:
         def following(nodes: Sequence[int]) -> Sequence[int]:
             raise AssertionError("nothing has to be prepared")
 
-        call = Call(2, np.zeros(COUNT, dtype=np.float32), **{"charge": self.charge, "following": following, **parts})
+        call = RoundInput(
+            2, np.zeros(COUNT, dtype=np.float32), **{"charge": self.charge, "following": following, **parts}
+        )
         return self.collector().collect(call, cohort)
 
 

@@ -25,7 +25,7 @@ from bract.privacy.messages import OFFER, SECAGG
 from bract.privacy.secagg.identity import Identity, Roster, new_identity, roster_of
 from bract.privacy.server_view import ANSWER
 from bract.server import exchange
-from bract.server.aggregation.base import Call, Collected, Link
+from bract.server.aggregation.base import DeviceLink, RoundInput, RoundSum
 from bract.server.aggregation.secure import SecureSum
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 
@@ -107,12 +107,12 @@ class Federation:
 
     def play(
         self, number: int = 1, cohort: Sequence[int] | None = None, following: Sequence[int] | None = None
-    ) -> Collected:
+    ) -> RoundSum:
         """Collect a round's sum; after it come `following`, all nodes unless given."""
         coming = self.nodes if following is None else following
         ready = self.collector.prepared(number)
         asked = ready or (self.nodes if cohort is None else cohort)
-        return self.collector.collect(Call(number, self.parameters, self.charge, lambda _: coming), asked)
+        return self.collector.collect(RoundInput(number, self.parameters, self.charge, lambda _: coming), asked)
 
     def true(self, nodes: Iterable[int]) -> np.ndarray:
         """The sum of what these nodes hide."""
@@ -152,7 +152,7 @@ def federation() -> Callable[..., Federation]:
         roster = roster_of(identities.values())
         app = make_app(_opening(federation, roster))
         grid = WatchedGrid(app, devices, federation.work, federation.seen)
-        link = Link(grid, mechanism_of(plan), lambda: None)
+        link = DeviceLink(grid, mechanism_of(plan), lambda: None)
         federation.collector = SecureSum(link, grid.run.run_id, roster if rostered else None)
         return federation
 

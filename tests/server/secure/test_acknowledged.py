@@ -15,7 +15,7 @@ from bract.privacy import RoundError
 from bract.privacy.messages import BOXES, SECAGG, SHARES, TRAIN
 from bract.privacy.secagg.bitset import to_bits
 from bract.privacy.server_view import ANSWER
-from bract.server.answers import Unfinished
+from bract.server.answers import RoundFailed
 
 Call = Callable[..., Any]
 BOX = 82 + 64
@@ -44,13 +44,13 @@ def played(server: Any, numbers: Iterable[int]) -> list[Any]:
             found = server.play(number)
             assert np.array_equal(found.total.vector, server.true(found.survivors))
             results.append(found)
-        except Unfinished as fault:
+        except RoundFailed as fault:
             results.append(fault)
     return results
 
 
 def paid_and_lost(results: Iterable[Any]) -> int:
-    return sum(isinstance(result, Unfinished) and result.lost for result in results)
+    return sum(isinstance(result, RoundFailed) and result.lost for result in results)
 
 
 def lasting(federation: Call, devices: int = 10, **more: Any) -> Any:
@@ -107,7 +107,7 @@ def test_one_who_names_many_evicts_none_and_loses_one_round(
     server.tamper[TRAIN, server.nodes[0], 1] = accusing(server, victims)
     results = played(server, range(1, 25))
     assert paid_and_lost(results) <= silent
-    summed = Counter(node for result in results if not isinstance(result, Unfinished) for node in result.survivors)
+    summed = Counter(node for result in results if not isinstance(result, RoundFailed) for node in result.survivors)
     assert min(summed[node] for node in server.nodes[1:]) >= 15
 
 
@@ -181,7 +181,7 @@ def test_too_few_who_acknowledge_lose_no_round(federation: Call) -> None:
         RoundError, match="6 of 10 devices sent a confirmation of their boxes, the round needs 7"
     ) as caught:
         server.play(3)
-    assert isinstance(caught.value, Unfinished)
+    assert isinstance(caught.value, RoundFailed)
     assert not caught.value.lost
     for node in server.nodes[:4]:
         del server.tamper[BOXES, node, 3]

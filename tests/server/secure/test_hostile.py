@@ -19,7 +19,7 @@ from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.identity import new_identity
 from bract.privacy.secagg.keys import PublicKeys, commitment, make_card, new_secrets, read_card
 from bract.privacy.secagg.session import make_session
-from bract.privacy.secagg.shares import Held
+from bract.privacy.secagg.shares import SecretShares
 from bract.privacy.server_view import ANSWER, UPDATE
 
 Call = Callable[..., Any]
@@ -173,10 +173,10 @@ class TestSealedBoxes:
         server = federation(6)
         dealer, dealt = server.identities[server.nodes[place]], secagg.split_secrets
 
-        def deal(own: Any, threshold: int, places: Any) -> list[Held]:
+        def deal(own: Any, threshold: int, places: Any) -> list[SecretShares]:
             held = dealt(own, threshold, places)
             if commitment(own.own) == dealers[0]:
-                held[0] = Held(bytes(33), held[0].mask)
+                held[0] = SecretShares(bytes(33), held[0].mask)
             return held
 
         dealers: list[bytes] = []

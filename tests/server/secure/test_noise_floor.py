@@ -31,7 +31,7 @@ from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import ServerState
-from bract.server.training import Outcome, Silent, Training
+from bract.server.training import NullObserver, Outcome, TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
@@ -127,7 +127,7 @@ class Fleet:
 
         fleet = self
 
-        class Keeping(Silent):
+        class Keeping(NullObserver):
             def started(self, state: ServerState, ledger: Ledger) -> None:
                 fleet.kept[state.round] = fleet.files()
 
@@ -140,7 +140,7 @@ class Fleet:
                 return super().release(total, round, *rest)
 
         grid = Answering(make_app(open_device), DEVICES, executor)
-        return train(grid, Training(Noting(self.plan), self.folder, observer=Keeping(), roster=roster))
+        return train(grid, TrainingRun(Noting(self.plan), self.folder, observer=Keeping(), roster=roster))
 
 
 @pytest.fixture

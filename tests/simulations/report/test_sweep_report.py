@@ -14,8 +14,8 @@ from bract.simulations.report.sweep_report import write_report
 from bract.simulations.study import Study, make_study
 from bract.simulations.sweep.axes import Axis
 from bract.simulations.sweep.cost import TRUSTED, WATCHING, Cost
-from bract.simulations.sweep.outcome import Outcome, make_points
-from bract.simulations.sweep.request import Request, Selection
+from bract.simulations.sweep.outcome import SweepOutcome, make_points
+from bract.simulations.sweep.request import Selection, SweepRequest
 from bract.simulations.sweep.results import Record
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -84,9 +84,11 @@ BROKEN = Record(
 
 def page_of(path: Path, records: tuple[Record, ...] = RECORDS, cost: Cost = COST, **asked: object) -> Page:
     tables = {"data": {"path": "</td><script>alert(1)</script>"}}
-    request = replace(Request("tiny", tables, AXES, 2), **asked)
+    request = replace(SweepRequest("tiny", tables, AXES, 2), **asked)
     write_report(
-        path / "report.html", Outcome(request, Path("out"), records, make_points(records), cost, 9.0), studies_of()
+        path / "report.html",
+        SweepOutcome(request, Path("out"), records, make_points(records), cost, 9.0),
+        studies_of(),
     )
     return Page((path / "report.html").read_text("utf-8"))
 

@@ -15,8 +15,8 @@ from bract.privacy import PlanError, StateError, SystemEntropy, read_tables
 from bract.simulations.seeded import SeededEntropy
 from bract.simulations.sweep.axes import Axis, describe, points, put, read_axes, read_axis, split
 from bract.simulations.sweep.request import (
-    Request,
     Selection,
+    SweepRequest,
     draw_tries,
     from_toml,
     make_runs,
@@ -85,7 +85,7 @@ def test_the_first_axis_varies_slowest_and_seeds_fastest() -> None:
         (2.5, "iid"),
         (2.5, "natural"),
     ]
-    runs = make_runs(Request("p", {}, AXES, seeds=3))
+    runs = make_runs(SweepRequest("p", {}, AXES, seeds=3))
     assert [run.number for run in runs] == list(range(1, 13))
     assert [run.seed for run in runs] == [1, 2, 3] * 4
     assert [run.point for run in runs] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
@@ -94,7 +94,7 @@ def test_the_first_axis_varies_slowest_and_seeds_fastest() -> None:
 
 
 def test_without_an_axis_there_is_one_point() -> None:
-    assert [run.values for run in make_runs(Request("p", {}, (), seeds=2))] == [{}, {}]
+    assert [run.values for run in make_runs(SweepRequest("p", {}, (), seeds=2))] == [{}, {}]
     assert describe({}) == "the plan as it is"
 
 
@@ -106,7 +106,7 @@ def test_values_are_put_into_the_tables_and_nothing_else_changes() -> None:
 
 
 def test_a_seed_changes_nothing_but_the_seed(tiny_plan: Path) -> None:
-    [study] = make_studies(Request("p", read_tables(tiny_plan), ()))
+    [study] = make_studies(SweepRequest("p", read_tables(tiny_plan), ()))
     other = seeded(study, 12)
     assert (other.simulation.seed, study.simulation.seed) == (12, 7)
     assert other.digest == study.digest
@@ -115,7 +115,7 @@ def test_a_seed_changes_nothing_but_the_seed(tiny_plan: Path) -> None:
 def test_all_faults_of_all_points_are_told_with_where_they_are(tiny_plan: Path) -> None:
     axes = read_axes(["privacy.epsilon=0,8", "cohort.size=5,9"])
     with pytest.raises(PlanError) as fault:
-        make_studies(Request("tiny", read_tables(tiny_plan), axes))
+        make_studies(SweepRequest("tiny", read_tables(tiny_plan), axes))
     assert fault.value.what.startswith("3 of 4 points of the grid refused: ")
     assert "must be greater than 0, not 0 (at privacy.epsilon=0, cohort.size=5)" in fault.value.what
     assert "only 5 (at privacy.epsilon=8, cohort.size=9)" in fault.value.what
@@ -125,16 +125,16 @@ def test_all_faults_of_all_points_are_told_with_where_they_are(tiny_plan: Path) 
 def test_a_fault_of_every_point_is_told_once(tiny_plan: Path) -> None:
     axes = read_axes(["cohort.sise=1,2", "privacy.epsilon=1,2"])
     with pytest.raises(PlanError) as fault:
-        make_studies(Request("tiny", read_tables(tiny_plan), axes))
+        make_studies(SweepRequest("tiny", read_tables(tiny_plan), axes))
     assert fault.value.what.startswith("every point of the grid refused: ")
     assert fault.value.what.count("cohort.size") == 1
     with pytest.raises(PlanError, match=r"^error: tiny has a fault"):
-        make_studies(Request("tiny", {"cohort": {"sise": 3}}, ()))
+        make_studies(SweepRequest("tiny", {"cohort": {"sise": 3}}, ()))
 
 
 def test_a_request_reads_back_equal(tmp_path: Path) -> None:
     tables = {"data": {"path": 'odd "\\\x7f\n', "shape": [1, 2]}, "privacy": {"delta": 1e-5, "epsilon": 1e300}}
-    plain = Request("näme", tables, (*AXES, Axis("data.shape", ([1, 2], [2, 1]))), seeds=3)
+    plain = SweepRequest("näme", tables, (*AXES, Axis("data.shape", ([1, 2], [2, 1]))), seeds=3)
     private = replace(plain, seeds=1, selection=Selection("geometric", 4.0, ((0, 5), (7, 2**53 - 1))))
     for request in (plain, private):
         assert from_toml(to_toml(request)) == request
@@ -152,13 +152,13 @@ def test_a_damaged_request_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_a_draw_of_a_point_that_there_is_not_is_damage(tmp_path: Path) -> None:
-    write_request(tmp_path, Request("p", {}, AXES, selection=Selection("geometric", 4.0, ((4, 1),))))
+    write_request(tmp_path, SweepRequest("p", {}, AXES, selection=Selection("geometric", 4.0, ((4, 1),))))
     with pytest.raises(StateError):
         read_request(tmp_path)
 
 
 def test_what_was_drawn_does_not_make_another_request() -> None:
-    plain = Request("p", {}, AXES)
+    plain = SweepRequest("p", {}, AXES)
     asked = replace(plain, selection=Selection("geometric", 4.0))
     drawn = draw_tries(asked, SystemEntropy())
     assert drawn != asked
@@ -170,7 +170,7 @@ def test_what_was_drawn_does_not_make_another_request() -> None:
 
 def test_tries_are_drawn_evenly_and_never_with_the_same_seed() -> None:
     """Chi-square over some 8,000 tries of fixed keys; it goes off by chance once in a million keys."""
-    asked = Request("p", {}, AXES, selection=Selection("geometric", 4.0))
+    asked = SweepRequest("p", {}, AXES, selection=Selection("geometric", 4.0))
     pairs = [pair for key in range(2000) for pair in draw_tries(asked, SeededEntropy(key)).selection.drawn]
     seen = Counter(point for point, _ in pairs)
     assert set(seen) == {0, 1, 2, 3}

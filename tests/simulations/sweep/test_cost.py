@@ -11,7 +11,7 @@ from bract.privacy import Composed, Entry, Gaussian, Ledger
 from bract.privacy.accounting.accountant import ORDERS, renyi, spent
 from bract.simulations.study import Study, make_study, mechanism_for
 from bract.simulations.sweep.cost import MIXED, TRUSTED, UNPROTECTED, WATCHING, cost_of_runs, cost_of_selection
-from bract.simulations.sweep.private_selection import make_law, selection_epsilon
+from bract.simulations.sweep.private_selection import make_repetitions, selection_epsilon
 from bract.simulations.sweep.request import Run
 
 ROUNDS, CLIENTS = 4, 5
@@ -135,14 +135,14 @@ def test_a_run_that_protects_nothing_leaves_no_figure(tmp_path: Path) -> None:
 def test_costs_of_different_units_are_not_added_up() -> None:
     other = study_of(6.0)
     other = other.model_copy(update={"privacy": other.privacy.model_copy(update={"unit": "client"})})
-    cost = cost_of_selection(make_law("geometric", 4), [study_of(6.0), other])
+    cost = cost_of_selection(make_repetitions("geometric", 4), [study_of(6.0), other])
     assert cost.unit is None
     assert set(cost.reasons.values()) >= {MIXED}
     assert cost.epsilon == {"server": None, "released": None}
 
 
 def test_private_selection_charges_a_try_as_the_dearest_one() -> None:
-    studies, law = [study_of(20.0), study_of(8.0)], make_law("geometric", 4)
+    studies, law = [study_of(20.0), study_of(8.0)], make_repetitions("geometric", 4)
     cost = cost_of_selection(law, studies)
 
     def dearest(order: float) -> float:
@@ -157,12 +157,12 @@ def test_private_selection_charges_a_try_as_the_dearest_one() -> None:
 
 def test_private_selection_among_many_costs_less_than_all_of_them() -> None:
     studies = [study_of(20.0 + n / 10) for n in range(20)]
-    cost = cost_of_selection(make_law("logarithmic", 20), studies)
+    cost = cost_of_selection(make_repetitions("logarithmic", 20), studies)
     assert cost.epsilon["released"] < 0.8 * cost.once["released"]
 
 
 def test_private_selection_where_a_candidate_protects_nothing_has_no_figure() -> None:
-    cost = cost_of_selection(make_law("poisson", 4), [study_of(20.0), study_of(20.0, unit="none")])
+    cost = cost_of_selection(make_repetitions("poisson", 4), [study_of(20.0), study_of(20.0, unit="none")])
     assert cost.epsilon["released"] is None
     assert cost.reasons["released"] == UNPROTECTED
 

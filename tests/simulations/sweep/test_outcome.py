@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from bract.privacy import StateError
 from bract.simulations.sweep.axes import Axis
 from bract.simulations.sweep.cost import Cost, cost_of_runs
-from bract.simulations.sweep.outcome import Outcome, make_points, to_json, winner
-from bract.simulations.sweep.progress import Progress, summary
-from bract.simulations.sweep.request import Request, Selection
+from bract.simulations.sweep.outcome import SweepOutcome, make_points, to_json, winner
+from bract.simulations.sweep.progress import SweepProgress, summary
+from bract.simulations.sweep.request import Selection, SweepRequest
 from bract.simulations.sweep.results import Record, read_record, record_of, write_record
 from bract.simulations.sweep.run import RunsFailed, check_failures
 from bract.simulations.sweep.tables import write_tables
@@ -39,9 +39,9 @@ def record_at(
 FAILED = Record(9, 1, {"privacy.epsilon": 4}, "out/run-009", error="no data, none", hint="find some")
 
 
-def outcome_of(*records: Record, selection: Selection | None = None) -> Outcome:
-    request = Request("tiny", {}, (Axis("privacy.epsilon", (1, 2)),), 2, selection)
-    return Outcome(request, Path("out"), records, make_points(records), COST, 12.0)
+def outcome_of(*records: Record, selection: Selection | None = None) -> SweepOutcome:
+    request = SweepRequest("tiny", {}, (Axis("privacy.epsilon", (1, 2)),), 2, selection)
+    return SweepOutcome(request, Path("out"), records, make_points(records), COST, 12.0)
 
 
 def test_points_are_means_over_the_seeds_of_what_was_measured() -> None:
@@ -100,7 +100,7 @@ def test_where_smaller_is_better_the_smaller_wins() -> None:
     assert (best["mse"], best["figures"]["psnr"]) == (0.125, 8.0)
     assert "accuracy" not in best
     assert "best        reconstruction error 0.125 on test records" in summary(outcome)
-    with Progress({n: 1 for n in range(5)}, records[:2], shown=False) as progress:
+    with SweepProgress({n: 1 for n in range(5)}, records[:2], shown=False) as progress:
         progress.update({"run": 3, "record": {"error": None, "figures": records[2].figures}})
         assert "best 0.25" in progress.figures
 
@@ -198,7 +198,7 @@ def test_failures_are_an_error_that_names_the_first() -> None:
 
 
 def test_progress_counts_runs_and_judges_time_by_fresh_rounds(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress({1: 10, 2: 10, 3: 10}, [record_at(1, 0.5)], shown=True) as progress:
+    with SweepProgress({1: 10, 2: 10, 3: 10}, [record_at(1, 0.5)], shown=True) as progress:
         assert progress.figures.startswith("1/3 runs  0 running  best 50.0%")
         progress.update({"run": 2, "round": 5, "fresh": False})
         assert "1 running" in progress.figures

@@ -18,12 +18,12 @@ from scipy.stats import chisquare, norm
 from bract.privacy import Keystream, PlanError
 from bract.privacy.accounting.accountant import ORDERS
 from bract.simulations.sweep.private_selection import (
-    Law,
     NegativeBinomial,
     Poisson,
+    Repetitions,
     draw,
     least_delta,
-    make_law,
+    make_repetitions,
     selection_epsilon,
 )
 
@@ -35,7 +35,7 @@ def gaussian(noise_multiplier: float):
     return lambda order: order / (2 * noise_multiplier**2)
 
 
-def likely(law: Law) -> list[tuple[int, float]]:
+def likely(law: Repetitions) -> list[tuple[int, float]]:
     """All numbers of tries that are not absurdly unlikely."""
     return list(takewhile(lambda pair: pair[0] < law.mean or pair[1] > 1e-18, law.probabilities()))
 
@@ -46,7 +46,7 @@ def divergence(p: np.ndarray, q: np.ndarray, order: float) -> float:
     return max(0.0, math.log(max(one, other)) / (order - 1))
 
 
-def best_of(law: Law, chances: np.ndarray) -> np.ndarray:
+def best_of(law: Repetitions, chances: np.ndarray) -> np.ndarray:
     """The chances of no outcome, and of each outcome to be the best of the tries; later outcomes are better."""
     below = np.concatenate([[0.0], np.cumsum(chances)])
     below[-1] = 1.0
@@ -58,7 +58,7 @@ def best_of(law: Law, chances: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("mean", [1.5, 4.0, 40.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_law_has_the_mean_that_was_asked_for(name: str, mean: float) -> None:
-    law = make_law(name, mean)
+    law = make_repetitions(name, mean)
     pairs = likely(law)
     assert sum(probability for _, probability in pairs) == pytest.approx(1, abs=1e-9)
     assert sum(number * probability for number, probability in pairs) == pytest.approx(mean, rel=1e-6)
@@ -66,14 +66,14 @@ def test_a_law_has_the_mean_that_was_asked_for(name: str, mean: float) -> None:
 
 
 def test_the_geometric_law_is_that_of_liu_and_talwar() -> None:
-    law = make_law("geometric", 5)
+    law = make_repetitions("geometric", 5)
     assert isinstance(law, NegativeBinomial)
     assert law.gamma == pytest.approx(0.2)
     assert [p for _, p in likely(law)[:4]] == pytest.approx([0.2, 0.16, 0.128, 0.1024])
 
 
 def test_the_logarithmic_law_is_the_limit_of_its_neighbours() -> None:
-    law, near = make_law("logarithmic", 6), make_law("1e-9", 6)
+    law, near = make_repetitions("logarithmic", 6), make_repetitions("1e-9", 6)
     for (_, one), (_, other) in zip(likely(law)[:50], likely(near)[:50], strict=True):
         assert one == pytest.approx(other, rel=1e-6)
     assert law.renyi(gaussian(3), 8) == pytest.approx(near.renyi(gaussian(3), 8), rel=1e-6)
@@ -94,7 +94,7 @@ def test_the_best_of_the_tries_costs_at_most_the_bound(
     p: np.ndarray, q: np.ndarray, name: str, mean: float, order: int
 ) -> None:
     """One try has three outcomes, so the chances of every outcome of the selection are known exactly."""
-    law = make_law(name, mean)
+    law = make_repetitions(name, mean)
     exact = divergence(best_of(law, p), best_of(law, q), order)
     assert exact <= law.renyi(lambda a: divergence(p, q, a), order, WHOLE) + 1e-9
 
@@ -103,7 +103,7 @@ def test_the_best_of_the_tries_costs_at_most_the_bound(
 def test_the_best_of_the_tries_costs_more_than_one_try(name: str) -> None:
     """So a bound that forgot the selection would be seen: the rare best outcome tells neighbours apart better."""
     p, q = np.array([0.5, 0.49, 0.01]), np.array([0.5, 0.48, 0.02])
-    law = make_law(name, 12)
+    law = make_repetitions(name, 12)
     assert divergence(best_of(law, p), best_of(law, q), 8) > 1.2 * divergence(p, q, 8)
 
 
@@ -116,7 +116,7 @@ def test_epsilon_is_that_of_dp_accounting(name: str, shape: float, noise_multipl
     accountant = RdpAccountant(ORDERS)
     accountant.compose(RepeatAndSelectDpEvent(GaussianDpEvent(noise_multiplier), mean, shape))
     ours, theirs = (
-        selection_epsilon(make_law(name, mean), gaussian(noise_multiplier), 1e-5),
+        selection_epsilon(make_repetitions(name, mean), gaussian(noise_multiplier), 1e-5),
         accountant.get_epsilon(1e-5),
     )
     assert ours <= theirs * (1 + 1e-9)
@@ -150,13 +150,13 @@ def test_no_curve_proves_a_delta_above_one() -> None:
 
 def test_where_nothing_protects_a_try_nothing_protects_the_best() -> None:
     for name in NAMES:
-        assert selection_epsilon(make_law(name, 4), lambda order: math.inf, 1e-5) == math.inf
+        assert selection_epsilon(make_repetitions(name, 4), lambda order: math.inf, 1e-5) == math.inf
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_drawn_numbers_follow_the_law(name: str) -> None:
     """Chi-square over 4,000 draws from a fixed key; it goes off by chance once in a million keys."""
-    law, keystream = make_law(name, 4), Keystream(bytes(31) + b"\x05")
+    law, keystream = make_repetitions(name, 4), Keystream(bytes(31) + b"\x05")
     drawn = Counter(min(draw(law, keystream), 12) for _ in range(4000))
     probability = {number: p for number, p in likely(law) if number < 12}
     probability[12] = 1 - sum(probability.values())
@@ -171,7 +171,7 @@ def test_a_draw_ends_where_chances_no_longer_add_up() -> None:
             return np.ones(count)
 
     for name in NAMES:
-        assert draw(make_law(name, 4), Highest(bytes(32))) < 10_000
+        assert draw(make_repetitions(name, 4), Highest(bytes(32))) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_a_draw_ends_where_chances_no_longer_add_up() -> None:
 )
 def test_a_law_that_there_is_not_is_refused(name: str, mean: float) -> None:
     with pytest.raises(PlanError):
-        make_law(name, mean)
+        make_repetitions(name, mean)

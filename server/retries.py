@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .answers import Unfinished
+from .answers import RoundFailed
 from .exchange import wait
 
 
-class Tries:
+class Retries:
     """The failed tries since the last released round.
 
     `refusing` are the nodes that refused in any of these tries; they are not asked again. `wrong` are the nodes that
@@ -27,11 +27,11 @@ class Tries:
         self.refusing.clear()
         self.wrong.clear()
 
-    def failed(self, fault: Unfinished, round: int, last: int) -> None:
+    def failed(self, fault: RoundFailed, round: int, last: int) -> None:
         """Report the failure of a round, one of `last` planned rounds, and wait until the next try.
 
         Raises:
-            Unfinished: no tries are left, or all nodes that were asked refuse.
+            RoundFailed: no tries are left, or all nodes that were asked refuse.
         """
         self.refusing |= fault.answers.refusing
         self.wrong |= fault.answers.wrong

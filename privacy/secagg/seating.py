@@ -73,7 +73,7 @@ def read_seating(data: bytes, session: Session) -> Seating:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class SeatedCohort:
     """The server's view of a round: all cards in the order of their identities, and the boxes that devices sealed.
 
     `boxes` maps the position of a sender to the concatenation of its boxes with their hashes, in the order of its

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from ...privacy.messages import Malformed
 from ...privacy.secagg.bitset import from_bits
-from ...privacy.secagg.roster_view import Cohort
+from ...privacy.secagg.seating import SeatedCohort
 
 
 @dataclass(repr=False)
-class Sealers:
+class Accusations:
     """The accusations in a run, by identity: the accuser says that the sender's box does not open.
 
     At most `colluders` devices lie. A device is left out of all rounds once more than `colluders` others accused it.
@@ -21,7 +21,7 @@ class Sealers:
     """
 
     colluders: int
-    _namers: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set[bytes]))
+    _accusers: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set[bytes]))
     _caught: set[bytes] = field(default_factory=set[bytes])
     _sat_out: Counter[bytes] = field(default_factory=Counter[bytes])
     _silent: Counter[bytes] = field(default_factory=Counter[bytes])
@@ -29,9 +29,9 @@ class Sealers:
     @property
     def disputed(self) -> bool:
         """Whether there is an accusation; boxes are then acknowledged before devices train."""
-        return bool(self._namers)
+        return bool(self._accusers)
 
-    def take(self, cohort: Cohort, namer: int, senders: bytes) -> set[int]:
+    def note(self, cohort: SeatedCohort, accuser: int, senders: bytes) -> set[int]:
         """Record a member's accusation of the `senders`, a set as bits, and return their positions.
 
         It is ignored unless all of them are neighbours of the member that sealed boxes.
@@ -40,25 +40,25 @@ class Sealers:
             named = set(from_bits(senders, len(cohort.cards)))
         except Malformed:
             return set()
-        if not named <= set(cohort.neighbours(namer)) & set(cohort.boxes):
+        if not named <= set(cohort.neighbours(accuser)) & set(cohort.boxes):
             return set()
         for sender in named:
-            self._namers[cohort.cards[sender].identity].add(cohort.cards[namer].identity)
+            self._accusers[cohort.cards[sender].identity].add(cohort.cards[accuser].identity)
         return named
 
-    def catch(self, identity: bytes) -> None:
+    def note_liar(self, identity: bytes) -> None:
         """Record a proven liar: its shares match their hashes but not its secret, or it disputes accepted boxes."""
         self._caught.add(identity)
 
-    def note_silent(self, cohort: Cohort, positions: Iterable[int]) -> None:
+    def note_silent(self, cohort: SeatedCohort, positions: Iterable[int]) -> None:
         """Record members that sent neither a vector nor an accusation."""
         self._silent.update(cohort.cards[position].identity for position in positions)
 
     def left_out(self, identity: bytes) -> bool:
         """Whether the device is left out of all further rounds."""
-        return identity in self._caught or len(self._namers.get(identity, ())) > self.colluders
+        return identity in self._caught or len(self._accusers.get(identity, ())) > self.colluders
 
-    def sit_out(self, cohort: Cohort, named: Mapping[int, set[int]], least: int) -> set[int]:
+    def choose_left_out(self, cohort: SeatedCohort, named: Mapping[int, set[int]], least: int) -> set[int]:
         """Return the positions to leave out of a round: those left out of all rounds, and one of each disputing pair.
 
         `named` maps each member that answered to the members it accuses. One of each disputing pair lies, and nobody
@@ -70,10 +70,10 @@ class Sealers:
         names = {position: cohort.cards[position].identity for position in named}
         out = {position for position in named if self.left_out(names[position])}
         rivals: dict[int, set[int]] = {position: set() for position in named.keys() - out}
-        for namer in rivals:
-            for sender in named[namer] & rivals.keys():
-                rivals[namer].add(sender)
-                rivals[sender].add(namer)
+        for accuser in rivals:
+            for sender in named[accuser] & rivals.keys():
+                rivals[accuser].add(sender)
+                rivals[sender].add(accuser)
         silent, turns = ({p: counter[name] for p, name in names.items()} for counter in (self._silent, self._sat_out))
         chosen = _opponents(rivals, lambda p, count, _: (count / (1 + turns[p]),))
         doubtful = {position for position in rivals if silent[position]}

@@ -13,13 +13,13 @@ from pathlib import Path
 from ..privacy import Entry, Ledger, Plan, StateError
 from ..privacy.ledger.entries import NAME
 from ..privacy.storage import replace_file, storage
-from .training import Training
+from .training import TrainingRun
 
 FILE = "begun.json"
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedRound:
     """A round that has begun, the names of the clients in its cohort, and the head of the ledger at its start."""
 
     round: int
@@ -27,19 +27,19 @@ class Begun:
     head: str
 
 
-def note_begun(training: Training, begun: Begun) -> None:
+def record_start(training: TrainingRun, started: StartedRound) -> None:
     """Write the note of a round; when this returns, it is on disk. A simulation needs none, as it repeats rounds."""
     if _counted(training.plan):
-        replace_file(training.folder / FILE, json.dumps(asdict(begun)).encode())
+        replace_file(training.folder / FILE, json.dumps(asdict(started)).encode())
 
 
-def forget_begun(training: Training) -> None:
+def forget_start(training: TrainingRun) -> None:
     """Delete the note of a round in which nobody took part."""
     with storage(training.folder / FILE):
         (training.folder / FILE).unlink(missing_ok=True)
 
 
-def settle_begun(training: Training, ledger: Ledger) -> Begun | None:
+def settle_interrupted(training: TrainingRun, ledger: Ledger) -> StartedRound | None:
     """Charge the round that a crash interrupted before it was charged, and return it, or None if there is none.
 
     Every device of its cohort may have taken part, so all are charged as in a lost round. The round is then repeated,
@@ -50,21 +50,21 @@ def settle_begun(training: Training, ledger: Ledger) -> Begun | None:
         StateError: the note is damaged, or the ledger is older than the note.
     """
     plan, path = training.plan, training.folder / FILE
-    begun = _read(path) if _counted(plan) and path.exists() else None
-    if begun is None:
+    started = _read(path) if _counted(plan) and path.exists() else None
+    if started is None:
         return None
-    if not ledger.knows(begun.head):
+    if not ledger.knows(started.head):
         raise StateError(
             f"{ledger.path} has lost entries that {path} knows of",
             "restore the ledger from a copy; without it nothing more may be released from these data",
         )
-    if ledger.since(begun.head):
+    if ledger.since(started.head):
         return None
-    name = training.entropy.keystream("lost", begun.round, begun.head).bytes(16).hex()
+    name = training.entropy.keystream("lost", started.round, started.head).bytes(16).hex()
     ledger.spend(
-        Entry(begun.round, name, begun.clients, training.mechanism.server_event, training.mechanism.round_event)
+        Entry(started.round, name, started.clients, training.mechanism.server_event, training.mechanism.round_event)
     )
-    return begun
+    return started
 
 
 def _counted(plan: Plan) -> bool:
@@ -72,13 +72,13 @@ def _counted(plan: Plan) -> bool:
     return plan.study.id is not None
 
 
-def _read(path: Path) -> Begun:
+def _read(path: Path) -> StartedRound:
     try:
         noted = json.loads(path.read_bytes())
-        begun = Begun(int(noted["round"]), tuple(map(str, noted["clients"])), str(noted["head"]))
-        if len(set(begun.clients)) < len(begun.clients) or not all(map(NAME.fullmatch, begun.clients)):
+        started = StartedRound(int(noted["round"]), tuple(map(str, noted["clients"])), str(noted["head"]))
+        if len(set(started.clients)) < len(started.clients) or not all(map(NAME.fullmatch, started.clients)):
             raise ValueError("not the names of a cohort")
-        return begun
+        return started
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise StateError(
             f"{path} is damaged", "restore it from a copy, or start again with another folder"

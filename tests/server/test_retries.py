@@ -18,12 +18,12 @@ from bract.privacy import Ledger, Plan, RoundError, SystemEntropy, mechanism_of
 from bract.privacy.mechanisms.correlation import Correlation
 from bract.privacy.messages import OFFER
 from bract.privacy.server_view import ANSWER
-from bract.server import rounds, tries
-from bract.server.answers import Unfinished
+from bract.server import retries, rounds
+from bract.server.answers import RoundFailed
 from bract.server.round_log import Metrics, RoundRecord
 from bract.server.rounds import train
 from bract.server.state import read_checkpoint
-from bract.server.training import Outcome, Silent, Training
+from bract.server.training import NullObserver, Outcome, TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
 
 Make = Callable[..., Plan]
@@ -35,7 +35,7 @@ PAUSES = (1.0, 2.0, 4.0)
 NOISES = ["central", "local"]
 
 
-class Hearing(Silent):
+class Hearing(NullObserver):
     """Keeps what an operator would read."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Fleet:
         self.trained: set[tuple[int, int]] = set()
         self.waited: list[float] = []
         self.hearing = Hearing()
-        monkeypatch.setattr(tries, "wait", self.waited.append)
+        monkeypatch.setattr(retries, "wait", self.waited.append)
         monkeypatch.setattr("bract.server.exchange.POLL_SECONDS", 0.0)
 
     def fail(self, number: int, nodes: list[int], *codes: str) -> None:
@@ -87,7 +87,9 @@ class Fleet:
         return LocalGrid(self.app, clients, self.work)
 
     def train(self, plan: Plan, folder: Path, pauses: tuple[float, ...] = PAUSES, **parts: Any) -> Outcome:
-        return train(self.grid(), Training(mechanism_of(plan), folder, observer=self.hearing, pauses=pauses, **parts))
+        return train(
+            self.grid(), TrainingRun(mechanism_of(plan), folder, observer=self.hearing, pauses=pauses, **parts)
+        )
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ class TestARoundThatNobodyTookPartIn:
                 return NODES[: 2 + len(fleet.waited)]
 
         grid = Filling(fleet.app, CLIENTS, fleet.work)
-        outcome = train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        outcome = train(grid, TrainingRun(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert outcome.releases == 3
         assert fleet.waited == [1.0]
         assert fleet.hearing.lines[0] == "round 1: 2 devices are connected, the round needs 3"
@@ -132,7 +134,7 @@ class TestARoundThatNobodyTookPartIn:
         self, fleet: Fleet, plan: Plan, tmp_path: Path
     ) -> None:
         fleet.fail(2, NODES, *["lost"] * 9)
-        with pytest.raises(Unfinished, match=r"0 of 4 devices .* \(4 said lost\)"):
+        with pytest.raises(RoundFailed, match=r"0 of 4 devices .* \(4 said lost\)"):
             fleet.train(plan, tmp_path)
         assert fleet.waited == list(PAUSES)
         assert Counter(fleet.asked)[2, NODES[0]] == len(PAUSES) + 1
@@ -148,7 +150,7 @@ class TestARoundThatNobodyTookPartIn:
     @pytest.mark.parametrize("code", ["refused", "plan", "data", "roster"])
     def test_because_all_refuse_is_not_tried_again(self, fleet: Fleet, plan: Plan, tmp_path: Path, code: str) -> None:
         fleet.fail(2, NODES, *[code] * 9)
-        with pytest.raises(Unfinished, match=f"4 said {code}"):
+        with pytest.raises(RoundFailed, match=f"4 said {code}"):
             fleet.train(plan, tmp_path)
         assert fleet.waited == []
 
@@ -160,8 +162,8 @@ class TestARoundThatNobodyTookPartIn:
                 return Message(RecordDict({ANSWER: ConfigRecord({"code": "refused"})}), reply_to=message)
 
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
-        with pytest.raises(Unfinished, match=r"^error: 0 devices showed a name, .* needs 3 \(4 said refused\)"):
-            train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        with pytest.raises(RoundFailed, match=r"^error: 0 devices showed a name, .* needs 3 \(4 said refused\)"):
+            train(grid, TrainingRun(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert fleet.waited == []
         assert entries(tmp_path) == []
 
@@ -175,7 +177,7 @@ class TestARoundThatNobodyTookPartIn:
                 return super()._named(message)
 
         grid = Refusing(fleet.app, CLIENTS, fleet.work)
-        outcome = train(grid, Training(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
+        outcome = train(grid, TrainingRun(mechanism_of(plan), tmp_path, observer=fleet.hearing, pauses=PAUSES))
         assert outcome.releases == 3
         assert fleet.hearing.lines[0] == "round 1: 2 devices showed a name, the round needs 3 (2 said refused)"
 
@@ -232,14 +234,14 @@ class TestARoundThatSomeTookPartIn:
 
     def test_does_not_charge_the_devices_that_refused(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(2, NODES[:2], "refused")
-        with pytest.raises(Unfinished):
+        with pytest.raises(RoundFailed):
             fleet.train(plan, tmp_path)
         assert entries(tmp_path)[1]["clients"] == NAMES[2:]
 
     def test_is_lost_even_where_it_ends_the_run(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         """The devices know what they did: a run that goes on in the folder must not ask for the round again."""
         fleet.fail(2, NODES[:2], "late")
-        with pytest.raises(Unfinished):
+        with pytest.raises(RoundFailed):
             fleet.train(plan, tmp_path, pauses=())
         outcome = fleet.train(plan, tmp_path, pauses=())
         assert [record.round for record in outcome.records if record.lost] == [2]
@@ -300,7 +302,7 @@ class TestADeviceThat:
     def test_refuses_is_said_to_be_why_too_few_are_left(self, fleet: Fleet, plan: Plan, tmp_path: Path) -> None:
         fleet.fail(1, NODES[:2], "refused")
         fleet.fail(1, NODES[2:], "lost")
-        with pytest.raises(Unfinished, match="of 4 connected devices 2 refuse, the round needs 3"):
+        with pytest.raises(RoundFailed, match="of 4 connected devices 2 refuse, the round needs 3"):
             fleet.train(plan, tmp_path)
 
 
@@ -311,7 +313,7 @@ CRASHES = {
     "after the record": (Metrics, "write", True),
     "before the checkpoint": (rounds, "write_checkpoint", False),
     "after the checkpoint": (rounds, "write_checkpoint", True),
-    "while it waits": (tries, "wait", False),
+    "while it waits": (retries, "wait", False),
 }
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bract.privacy.messages import Malformed
 from bract.privacy.secagg.bitset import from_bits
 from bract.privacy.secagg.keys import card_bytes
-from bract.privacy.secagg.roster_view import HEAD, Cohort, read_seating
+from bract.privacy.secagg.seating import HEAD, SeatedCohort, read_seating
 from bract.privacy.secagg.session import Session
 
 Make = Callable[..., Any]
@@ -197,4 +197,4 @@ def test_a_context_changes_with_cards_members_and_model(party: Make) -> None:
 
 def test_a_cohort_of_one_has_no_graph(parties: Any) -> None:
     with pytest.raises(ValueError, match="too few"):
-        _ = Cohort(parties[False].session, parties[False].cohort.cards[:1]).graph
+        _ = SeatedCohort(parties[False].session, parties[False].cohort.cards[:1]).graph

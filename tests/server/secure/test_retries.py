@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from bract.privacy.messages import CONSENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.server.aggregation import base as sums
-from bract.server.answers import Unfinished
+from bract.server.answers import RoundFailed
 
 Call = Callable[..., Any]
 MALICIOUS = {"protocol": "secagg", "deadline": 0.01, "mode": "malicious-server"}
@@ -144,7 +144,7 @@ def test_a_round_whose_answers_do_not_come_is_lost_after_a_bounded_number_of_tri
     server = federation(6, aggregation=MALICIOUS)
     asked = watch(server)
     server.silence(kind, server.nodes[:3])
-    with pytest.raises(Unfinished) as caught:
+    with pytest.raises(RoundFailed) as caught:
         server.play()
     assert caught.value.lost
     assert caught.value.paid == paid == bool(server.charges)
@@ -176,7 +176,7 @@ def test_a_round_that_fails_before_anyone_masked_is_not_lost(federation: Call, w
     server = federation(6)
     watch(server)
     lose(server, kind, server.nodes[:3], 1)
-    with pytest.raises(Unfinished) as caught:
+    with pytest.raises(RoundFailed) as caught:
         server.play()
     assert not caught.value.lost
     assert server.charges == []
@@ -193,7 +193,7 @@ def test_a_round_is_lost_if_anyone_may_have_masked(
         server.silence(TRAIN, server.nodes)
     else:
         server.tamper |= {(TRAIN, node, 0): code_only(code) for node in server.nodes}
-    with pytest.raises(Unfinished) as caught:
+    with pytest.raises(RoundFailed) as caught:
         server.play()
     assert caught.value.lost == lost
     assert list(caught.value.took_part) == (server.nodes if lost else [])
@@ -203,7 +203,7 @@ def test_a_device_that_masked_in_a_lost_round_is_in_the_next_one(federation: Cal
     server = federation(6)
     watch(server)
     lose(server, TRAIN, server.nodes[:3], 1)
-    with pytest.raises(Unfinished):
+    with pytest.raises(RoundFailed):
         server.play(1)
     found = server.play(2)
     assert found.survivors == server.nodes

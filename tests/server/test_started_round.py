@@ -9,108 +9,108 @@ from pathlib import Path
 import pytest
 
 from bract.privacy import BudgetError, Entry, Plan, StateError, StorageError, mechanism_of
-from bract.server.begun import FILE, Begun, forget_begun, note_begun, settle_begun
-from bract.server.training import Training
+from bract.server.started_round import FILE, StartedRound, forget_start, record_start, settle_interrupted
+from bract.server.training import TrainingRun
 
 COHORT = ("a", "b")
 
 
 @pytest.fixture
-def training(make: Callable[..., Plan], tmp_path: Path) -> Training:
-    return Training(mechanism_of(make().named("ab" * 16)), tmp_path)
+def training(make: Callable[..., Plan], tmp_path: Path) -> TrainingRun:
+    return TrainingRun(mechanism_of(make().named("ab" * 16)), tmp_path)
 
 
-def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: Training) -> None:
+def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
-        assert settle_begun(training, ledger) is None
-        note_begun(training, Begun(1, COHORT, ledger.head))
-        begun = settle_begun(training, ledger)
+        assert settle_interrupted(training, ledger) is None
+        record_start(training, StartedRound(1, COHORT, ledger.head))
+        begun = settle_interrupted(training, ledger)
         assert begun is not None
         assert (begun.round, begun.clients) == (1, COHORT)
-        assert settle_begun(training, ledger) is None
+        assert settle_interrupted(training, ledger) is None
         assert dict(ledger.participations()) == {"a": 1, "b": 1}
 
 
 def test_the_charge_is_what_a_round_of_the_plan_costs(make: Callable[..., Plan], tmp_path: Path) -> None:
     mechanism = mechanism_of(make(privacy={"noise": "central"}).named("ab" * 16))
-    training = Training(mechanism, tmp_path)
+    training = TrainingRun(mechanism, tmp_path)
     assert mechanism.server_event != mechanism.round_event
     with training.open_ledger() as ledger:
         for number in (1, 2):
-            note_begun(training, Begun(number, COHORT, ledger.head))
-            settle_begun(training, ledger)
+            record_start(training, StartedRound(number, COHORT, ledger.head))
+            settle_interrupted(training, ledger)
         found = [(entry.round, entry.clients, entry.server, entry.released) for entry in ledger.entries]
         assert found == [(number, COHORT, mechanism.server_event, mechanism.round_event) for number in (1, 2)]
 
 
-def test_rounds_of_one_number_are_charged_apart(training: Training) -> None:
+def test_rounds_of_one_number_are_charged_apart(training: TrainingRun) -> None:
     """Cut off, charged, made again and cut off again: the ledger takes one name for one release, paid for once."""
     with training.open_ledger() as ledger:
         for _ in range(2):
-            note_begun(training, Begun(1, COHORT, ledger.head))
-            assert settle_begun(training, ledger) is not None
+            record_start(training, StartedRound(1, COHORT, ledger.head))
+            assert settle_interrupted(training, ledger) is not None
         assert len({entry.release for entry in ledger.entries}) == 2
 
 
-def test_a_round_that_was_charged_is_not_charged_by_its_note(training: Training) -> None:
+def test_a_round_that_was_charged_is_not_charged_by_its_note(training: TrainingRun) -> None:
     mechanism = training.mechanism
     with training.open_ledger() as ledger:
-        note_begun(training, Begun(1, COHORT, ledger.head))
+        record_start(training, StartedRound(1, COHORT, ledger.head))
         ledger.spend(Entry(1, "made", COHORT, mechanism.server_event, mechanism.round_event))
-        assert settle_begun(training, ledger) is None
+        assert settle_interrupted(training, ledger) is None
         assert len(ledger.entries) == 1
 
 
-def test_a_round_in_which_nobody_took_part_costs_nothing(training: Training) -> None:
+def test_a_round_in_which_nobody_took_part_costs_nothing(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
-        forget_begun(training)
-        note_begun(training, Begun(1, COHORT, ledger.head))
-        forget_begun(training)
-        assert settle_begun(training, ledger) is None
+        forget_start(training)
+        record_start(training, StartedRound(1, COHORT, ledger.head))
+        forget_start(training)
+        assert settle_interrupted(training, ledger) is None
         assert not ledger.entries
 
 
-def test_a_simulation_makes_its_rounds_again_and_notes_none(training: Training) -> None:
+def test_a_simulation_makes_its_rounds_again_and_notes_none(training: TrainingRun) -> None:
     simulated = replace(training, mechanism=mechanism_of(training.plan.named(None)))
     with simulated.open_ledger() as ledger:
-        note_begun(simulated, Begun(1, COHORT, ledger.head))
+        record_start(simulated, StartedRound(1, COHORT, ledger.head))
         assert not (simulated.folder / FILE).exists()
 
 
-def test_a_simulation_charges_nothing_by_a_note(training: Training) -> None:
+def test_a_simulation_charges_nothing_by_a_note(training: TrainingRun) -> None:
     simulated = replace(training, mechanism=mechanism_of(training.plan.named(None)))
     with simulated.open_ledger() as ledger:
-        note_begun(training, Begun(1, COHORT, ledger.head))
-        assert settle_begun(simulated, ledger) is None
+        record_start(training, StartedRound(1, COHORT, ledger.head))
+        assert settle_interrupted(simulated, ledger) is None
         assert not ledger.entries
 
 
-def test_a_note_that_cannot_be_written_leaves_the_last_one_whole(training: Training) -> None:
+def test_a_note_that_cannot_be_written_leaves_the_last_one_whole(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
-        note_begun(training, Begun(1, COHORT, ledger.head))
+        record_start(training, StartedRound(1, COHORT, ledger.head))
         before = (training.folder / FILE).read_bytes()
         (training.folder / f"{FILE}.draft").mkdir()
         with pytest.raises(StorageError, match=r"begun\.json"):
-            note_begun(training, Begun(2, COHORT, ledger.head))
+            record_start(training, StartedRound(2, COHORT, ledger.head))
         assert (training.folder / FILE).read_bytes() == before
 
 
-def test_a_note_that_cannot_be_read_or_dropped_is_named(training: Training) -> None:
+def test_a_note_that_cannot_be_read_or_dropped_is_named(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
         (training.folder / FILE).mkdir()
         with pytest.raises(StateError, match=r"begun\.json is damaged"):
-            settle_begun(training, ledger)
+            settle_interrupted(training, ledger)
     with pytest.raises(StorageError, match=r"begun\.json"):
-        forget_begun(training)
+        forget_start(training)
 
 
-def test_a_round_beyond_the_budget_is_told_and_not_charged(training: Training) -> None:
+def test_a_round_beyond_the_budget_is_told_and_not_charged(training: TrainingRun) -> None:
     plan = training.plan
     poor = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": 1e-6})})
     with replace(training, mechanism=mechanism_of(poor)).open_ledger() as ledger:
-        note_begun(training, Begun(1, COHORT, ledger.head))
+        record_start(training, StartedRound(1, COHORT, ledger.head))
         with pytest.raises(BudgetError):
-            settle_begun(training, ledger)
+            settle_interrupted(training, ledger)
         assert not ledger.entries
 
 
@@ -129,15 +129,15 @@ def test_a_round_beyond_the_budget_is_told_and_not_charged(training: Training) -
         b'{"round": 1, "clients": ["a", ""], "head": "HEAD"}',
     ],
 )
-def test_a_damaged_note_is_refused_by_name(training: Training, content: bytes) -> None:
+def test_a_damaged_note_is_refused_by_name(training: TrainingRun, content: bytes) -> None:
     with training.open_ledger() as ledger:
         (training.folder / FILE).write_bytes(content.replace(b"HEAD", ledger.head.encode()))
         with pytest.raises(StateError, match=r"begun.json is damaged"):
-            settle_begun(training, ledger)
+            settle_interrupted(training, ledger)
 
 
-def test_a_ledger_that_lost_what_a_note_knows_of_is_refused(training: Training) -> None:
+def test_a_ledger_that_lost_what_a_note_knows_of_is_refused(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
-        note_begun(training, Begun(1, COHORT, 64 * "0"))
+        record_start(training, StartedRound(1, COHORT, 64 * "0"))
         with pytest.raises(StateError, match="has lost entries"):
-            settle_begun(training, ledger)
+            settle_interrupted(training, ledger)
