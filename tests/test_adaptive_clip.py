@@ -101,9 +101,8 @@ def test_the_server_learns_the_share_within_the_clip_norm(noise: str, inside: in
 
 
 @given(inside=st.floats(-3, 4), scale=st.floats(1e-3, 1e3))
-def test_the_clip_norm_grows_where_too_few_are_within_it_and_shrinks_where_too_many_are(
-    inside: float, scale: float
-) -> None:
+def test_the_clip_norm_follows_how_many_are_within_it(inside: float, scale: float) -> None:
+    """It grows where too few are within it, and shrinks where too many are."""
     plan = plan_of("central")
     after = next_scale(plan, scale, Release(np.zeros(1), inside))
     assert (after > scale) == (inside < 0.5)
@@ -143,7 +142,8 @@ def norms(folder: Path) -> list[float]:
     return [json.loads(line)["clip_norm"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_training_starts_from_the_plans_clip_norm_and_lets_it_grow(tiny_plan: Path, tmp_path: Path) -> None:
+def test_a_training_starts_from_the_plans_clip_norm(tiny_plan: Path, tmp_path: Path) -> None:
+    """It lets it grow."""
     simulate(adapting(tiny_plan), tmp_path / "run")
     found = norms(tmp_path / "run")
     assert found[0] == 0.01

@@ -115,7 +115,8 @@ def test_the_documented_protocol_is_the_one_that_is_spoken() -> None:
     assert f"`{VERSION.decode()}`" in PAGES["secure-aggregation.md"]
 
 
-def test_the_table_of_colluders_and_least_sums_is_what_plans_have() -> None:
+def test_the_table_of_colluders_is_what_plans_have() -> None:
+    """And that of the least sums."""
     rows = {
         cells[0]: [int(cell.replace(",", "")) for cell in cells[1:]]
         for line in PAGES["secure-aggregation.md"].splitlines()

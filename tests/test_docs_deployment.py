@@ -40,7 +40,8 @@ def test_the_documented_terms_accept_the_documented_plan() -> None:
     assert plan.privacy.delta <= terms.max_delta
 
 
-def test_the_documented_superlink_can_be_reached_and_outlives_a_crash() -> None:
+def test_the_documented_superlink_outlives_a_crash() -> None:
+    """It can be reached."""
     start = DOCS.index("    flower-superlink ")
     command = DOCS[start : DOCS.index("\n\n", start)]
     for option in ("--host 0.0.0.0", "--database", "--ssl-certfile"):
@@ -64,7 +65,7 @@ def test_three_devices_take_part_as_the_page_says(colluders: float | None, chang
     Terms.model_validate(safe | change).check(mechanism_of(make_plan(tables, Plan, count=count_parameters)))
 
 
-def test_a_run_with_a_shared_ledger_is_given_the_roster_that_it_needs() -> None:
+def test_a_run_with_a_shared_ledger_gets_the_roster_it_needs() -> None:
     shared = [line for line in DOCS.splitlines() if 'ledger="' in line]
     assert shared
     assert all('roster="' in line for line in shared)

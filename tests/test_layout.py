@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import get_args
@@ -233,6 +234,21 @@ def test_no_file_of_code_is_over_400_lines() -> None:
     assert {str(path): lines for path in files if (lines := len(path.read_text().splitlines())) > 400} == {}
 
 
+def every_test(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from every_test(node.body)
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+def test_a_tests_name_has_at_most_60_characters() -> None:
+    """The name says what holds, the docstring has the detail."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        names = [node.name for node in every_test(ast.parse(path.read_text()).body)]
+        assert [name for name in names if len(name) > 60] == [], path
+
+
 def test_the_package_list_is_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {f"bract.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in sources()}
@@ -288,7 +304,7 @@ def test_clipping_loads_neither_plan_nor_pydantic() -> None:
     assert not found & {"pydantic", "flwr", "cryptography"}
 
 
-def test_lazy_names_of_privacy_are_those_of_its_type_checked_imports() -> None:
+def test_lazy_names_of_privacy_are_its_type_checked_imports() -> None:
     tree = ast.parse((ROOT / "privacy" / "__init__.py").read_text())
     typed = {n.module: {a.name for a in n.names} for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level}
     assert {module: set(names) for module, names in privacy._MODULES.items()} == typed

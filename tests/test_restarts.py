@@ -180,7 +180,7 @@ def deployment(tmp_path: Path) -> Callable[[str], Deployment]:
 
 @pytest.mark.parametrize("unit", ["client", "record"])
 @pytest.mark.parametrize("crash", [1, 4, 6])
-def test_after_a_crash_between_rounds_the_servers_total_is_that_of_the_worst_device(
+def test_a_crash_between_rounds_leaves_the_worst_total(
     deployment: Callable[[str], Deployment], unit: str, crash: int
 ) -> None:
     """Both count on from what is on their disks: the crash comes when the round is in the checkpoint."""
@@ -195,9 +195,10 @@ def test_after_a_crash_between_rounds_the_servers_total_is_that_of_the_worst_dev
     assert run.spent <= EPSILON * (1 + 1e-9)
 
 
-def test_a_server_that_is_started_again_and_again_gets_no_device_to_take_part_more_often(
+def test_a_restarted_server_gets_no_device_in_more_often(
     deployment: Callable[[str], Deployment],
 ) -> None:
+    """However often it is started again."""
     run = deployment("client")
     for number in range(1, 12):
         try:
@@ -215,7 +216,7 @@ SECURE = [(noise, True) for noise in ("local", "central", "distributed")]
 
 @pytest.mark.parametrize(("noise", "secure"), [("local", False), ("central", False), *SECURE])
 @pytest.mark.parametrize("cut", ["after a round", "amid answers"])
-def test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_does(
+def test_after_a_crash_the_server_counts_no_device_too_rarely(
     deployment: Callable[..., Deployment], noise: str, secure: bool, cut: str
 ) -> None:
     """A device that answered has paid; a server that went down before it paid itself must not forget it."""
@@ -233,9 +234,10 @@ def test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_d
     assert all(figure is None or figure <= EPSILON * (1 + 1e-9) for figure in outcome.epsilon.values())
 
 
-def test_a_round_that_a_crash_cut_off_between_charge_and_opening_is_charged_once(
+def test_a_round_cut_off_after_its_charge_is_charged_once(
     deployment: Callable[..., Deployment],
 ) -> None:
+    """Between charge and opening."""
     run = deployment("client", "distributed", True)
     with pytest.raises(Crash):
         run.start(run=11, breaks=UNMASK)

@@ -107,13 +107,13 @@ def test_it_answers_as_the_library_answers(capsys: pytest.CaptureFixture[str]) -
     assert found["rounds_for"]["epsilon"] <= 3 < found["rounds_for"]["dearer_epsilon"]
 
 
-def test_rounds_are_bought_at_the_plans_noise_unless_another_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_are_bought_at_the_plans_noise_or_a_given_one(capsys: pytest.CaptureFixture[str]) -> None:
     own = answered(capsys, "digits-distributed-eps8", "--rounds-for", 8)
     assert own["answers"]["rounds_for"]["noise_multiplier"] == own["noise_multiplier"]
     assert own["answers"]["rounds_for"]["rounds"] == own["rounds"]
 
 
-def test_over_dropouts_the_server_learns_most_when_fewest_are_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_over_dropouts_the_server_learns_most_from_the_fewest(capsys: pytest.CaptureFixture[str]) -> None:
     found = answered(capsys, "fashion-distributed-eps3")
     points = found["curves"]["dropouts"]
     assert [point["dropouts"] for point in points] == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05])
@@ -182,7 +182,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_a_network_that_is_not_known_has_no_forecast_until_its_size_is_given(
+def test_an_unknown_network_has_no_forecast_without_its_size(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plan = ["digits-central-eps8", *words("model.name=mine")]

@@ -80,7 +80,7 @@ def test_a_partition_is_not_taken_for_a_run_to_go_on_with(tiny_plan: Path, tmp_p
     assert content(out) == before
 
 
-def test_a_deployments_folder_is_not_gone_on_with_by_a_simulation(
+def test_a_simulation_does_not_go_on_with_a_deployments_folder(
     tiny_plan: Path, tmp_path: Path, refused: Refused
 ) -> None:
     """Its ledger and its checkpoint are those of real devices."""
@@ -140,9 +140,10 @@ def relative(plan: Path) -> Path:
     return moved
 
 
-def test_data_are_found_from_the_plans_folder_and_again_from_anywhere(
+def test_data_are_found_from_the_plans_folder(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are found again from any other folder."""
     plan, out = relative(tiny_plan), tmp_path / "run"
     monkeypatch.chdir(tmp_path)
     assert run(["simulate", str(plan.relative_to(tmp_path)), "--out", str(out), "--quiet"]) == 0
@@ -208,7 +209,7 @@ def test_a_broken_installation_is_said_in_two_lines(monkeypatch: pytest.MonkeyPa
     refused("budget", code=2)
 
 
-def test_a_partition_on_a_full_disk_says_what_to_do_with_its_part(
+def test_a_partition_on_a_full_disk_says_what_to_do_with_it(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     def full(descriptor: int, data: bytes) -> int:

@@ -134,7 +134,8 @@ class TestShow:
             pass
         assert "budget      without a bound at delta 1e-05" in said(capsys, "show", path)
 
-    def test_says_of_a_population_what_each_run_of_each_plan_had_of_it(self, path: Path, capsys: Capture) -> None:
+    def test_says_of_a_population_what_each_run_of_each_plan_had(self, path: Path, capsys: Capture) -> None:
+        """Of each client's budget, run by run."""
         new_population(path, BUDGET)
         origins = [Origin("a" * 64, "first"), Origin("a" * 64, "second"), Origin("b" * 64, "third")]
         for count, origin in enumerate(origins, 1):
@@ -163,9 +164,8 @@ class TestShow:
         assert "in the view that each plan's budget limits" in text
         assert "give them with --terms" in said(capsys, "show", state / FILE)
 
-    def test_reads_a_ledger_that_is_being_spent_into_and_leaves_a_torn_line(
-        self, path: Path, capsys: Capture
-    ) -> None:
+    def test_reads_a_ledger_in_use_and_leaves_a_torn_line(self, path: Path, capsys: Capture) -> None:
+        """Another process spends into it meanwhile."""
         with Ledger(path, BUDGET, "a" * 64) as ledger:
             ledger.spend(entry(1))
             assert read(capsys, path)["entries"] == 1
@@ -191,9 +191,7 @@ class TestShow:
         assert "damaged at line 1" in refused(capsys, 4, "show", path)
 
 
-def test_terms_for_a_ledger_that_is_no_devices_are_not_passed_over(
-    path: Path, tmp_path: Path, capsys: Capture
-) -> None:
+def test_terms_for_a_ledger_of_no_device_are_not_passed_over(path: Path, tmp_path: Path, capsys: Capture) -> None:
     with Ledger(path, BUDGET, "a" * 64):
         pass
     (tmp_path / "terms.toml").write_text("max_epsilon = 1.0\n")

@@ -70,7 +70,7 @@ def test_a_signal_while_python_imports_leaves_no_traceback(
 
 @pytest.mark.full
 @pytest.mark.parametrize("number", CODES)
-def test_a_run_that_is_stopped_names_the_command_that_goes_on_with_it(
+def test_a_stopped_run_names_the_command_that_goes_on_with_it(
     number: signal.Signals, tiny_plan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "one run"
@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_names_the_command_that_goes_on_with_it(
 
 
 @pytest.mark.full
-def test_a_partition_that_is_stopped_says_that_its_folder_is_not_whole(
+def test_a_stopped_partition_says_that_its_folder_is_not_whole(
     tiny_plan: Path, tmp_path: Path, tiny_data: Path
 ) -> None:
     import numpy as np

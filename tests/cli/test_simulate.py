@@ -287,7 +287,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     assert "pandas is not installed" in refused(capsys, ["simulate", tiny_plan], 2)
 
 
-def test_an_unforeseen_fault_tells_its_kind_and_nothing_of_the_data(
+def test_an_unforeseen_fault_tells_its_kind_and_no_data(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*arguments: object) -> None:

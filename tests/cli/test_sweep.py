@@ -97,9 +97,8 @@ def running(out: Path) -> list[Path]:
     return [path for path in metrics if path.stat().st_size and not (path.parent / "result.json").exists()]
 
 
-def test_twelve_runs_use_all_cores_and_go_on_after_ctrl_c_without_repeating_one(
-    tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_twelve_runs_use_all_cores_and_go_on_after_ctrl_c(tiny_plan: Path, tmp_path: Path) -> None:
+    """No run is repeated."""
     out = tmp_path / "sweep"
     command = [*BRACT, *words(["sweep", tiny_plan, *GRID, "--seeds", 3, "--set", "cohort.rounds=25", "--out", out])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -198,9 +197,10 @@ def test_a_sweep_writes_all_that_it_promises(
     assert "result.json is damaged" in refused(capsys, ["sweep", "--resume", out], 4)
 
 
-def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
+def test_a_run_that_fails_is_told_and_tried_again(
     tiny_plan: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The other runs go on meanwhile."""
     out, late = tmp_path / "sweep", tmp_path / "late.npz"
     paths = f"data.path={late},{tiny_data}"
     assert run(words(["sweep", tiny_plan, "--over", paths, "--out", out, "--quiet"])) == 1
@@ -217,9 +217,10 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
     assert [record["error"] for record in records(out)] == [None, None]
 
 
-def test_private_selection_shows_one_outcome_and_keeps_what_was_drawn(
+def test_private_selection_shows_one_outcome_and_keeps_all(
     tiny_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was drawn is kept."""
     from bract.simulations.seeded import SeededEntropy
 
     monkeypatch.setattr("bract.simulations.sweep.run.SystemEntropy", lambda: SeededEntropy(2))

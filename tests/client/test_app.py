@@ -27,9 +27,10 @@ COUNT, NODE = 51, 2
 
 class TestAnUpdate:
     @pytest.mark.parametrize("noise", ["local", "central"])
-    def test_goes_out_as_an_answer_and_one_vector_of_words_and_nothing_else(
+    def test_goes_out_as_an_answer_and_one_vector_of_words(
         self, make: Make, node: Call, noise: str, offer: Call
     ) -> None:
+        """Nothing else goes out."""
         plan = make(privacy={"noise": noise})
         reply = node(terms=Terms(trusted_server=True, clear_updates=True)).answer(offer(plan))
         content = reply.content
@@ -42,7 +43,7 @@ class TestAnUpdate:
         assert (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("uint64", (words,), RAW, 8 * words)
         assert not reply.has_error()
 
-    def test_is_what_the_mechanism_made_with_keys_of_this_node_and_round(
+    def test_is_the_mechanisms_with_keys_of_this_node_and_round(
         self, make: Make, sample: Sample, node: Call, offer: Call, vector: Call
     ) -> None:
         plan, records, entropy = make(training={"local_steps": 2}), sample(12), SeededEntropy(3)
@@ -130,9 +131,10 @@ class TestOtherKindsOfMessages:
         assert member.counted == 1
 
     @pytest.mark.parametrize("kind", [KEYS, SHARES, BOXES, CONSENT, UNMASK])
-    def test_of_secure_aggregation_are_malformed_where_the_plan_has_none(
+    def test_of_secure_aggregation_are_malformed_without_it(
         self, make: Make, node: Call, kind: str, offer: Call, message: Call, said: Call
     ) -> None:
+        """The plan has no secure aggregation."""
         member = node()
         for name in ("cards", "survivors", None):
             content = offer(make())
@@ -141,7 +143,8 @@ class TestOtherKindsOfMessages:
         assert not member.ran
         assert member.counted == 0
 
-    def test_the_app_knows_no_message_but_the_offer_who_it_is_and_those_of_secure_aggregation(self) -> None:
+    def test_are_the_offer_the_name_and_secure_aggregations(self) -> None:
+        """The app knows no other message."""
         known = {"train.default", WHO, KEYS, SHARES, BOXES, CONSENT, UNMASK}
         assert set(client_app.app._registered_funcs) == known
         assert not client_app.app._mods

@@ -66,20 +66,21 @@ SECURE = {"aggregation": {"protocol": "secagg"}, "cohort": {"size": 2, "rounds":
 class TestTheDeployedApp:
     """The app as Flower loads it, with nothing but the node's own settings."""
 
-    def test_answers_with_no_update_in_the_clear_under_the_default_terms(
+    def test_sends_no_update_in_the_clear_under_default_terms(
         self, make: Make, shard: Path, offer: Call, message: Call, context: Call, said: Call
     ) -> None:
         assert said(client_app.app(message(offer(make())), context(data=str(shard)))) is Code.REFUSED
 
-    def test_answers_with_an_update_in_the_clear_under_terms_that_say_so(
+    def test_sends_an_update_in_the_clear_if_the_terms_say_so(
         self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, is_update: Call
     ) -> None:
         reply = client_app.app(message(offer(make())), context(data=str(shard), terms=str(clear)))
         assert is_update(reply)
 
-    def test_shows_its_card_under_the_default_terms_if_it_has_an_identity_a_roster_and_a_folder(
+    def test_shows_its_card_under_default_terms(
         self, make: Make, shard: Path, member: dict[str, str], offer: Call, message: Call, context: Call
     ) -> None:
+        """It needs an identity, a roster and a folder."""
         content = offer(make(**SECURE))
         reply = client_app.app(message(content, KEYS), context(data=str(shard), **member)).content
         assert reply.config_records[ANSWER]["code"] == "ok"
@@ -103,7 +104,7 @@ class TestTheDeployedApp:
         content = message(offer(make(**SECURE)), KEYS)
         assert said(client_app.app(content, context(data=str(shard), **(member | {missing: ""})))) is Code.PLAN
 
-    def test_answers_nothing_without_a_folder_for_its_ledger_and_says_so_in_its_log(
+    def test_answers_nothing_without_a_folder_for_its_ledger(
         self,
         make: Make,
         shard: Path,
@@ -114,13 +115,14 @@ class TestTheDeployedApp:
         said: Call,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
+        """Its log says so."""
         settings = {"data": str(shard), "terms": str(clear), "state": ""}
         assert said(client_app.app(message(offer(make())), context(**settings))) is Code.PLAN
         assert "the node has no state" in caplog.text
         assert "--node-config" in caplog.text
 
     @pytest.mark.parametrize("kind", ["train", KEYS])
-    def test_answers_nothing_without_terms_and_names_the_command_that_writes_them(
+    def test_answers_nothing_without_terms(
         self,
         make: Make,
         shard: Path,
@@ -132,6 +134,7 @@ class TestTheDeployedApp:
         said: Call,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
+        """It names the command that writes them."""
         content = offer(make(**SECURE))
         reply = client_app.app(message(content, kind), context(data=str(shard), **(member | {"terms": ""})))
         assert said(reply) is Code.PLAN
@@ -164,7 +167,7 @@ class TestTheDeployedApp:
         (tmp_path / name).chmod(kept)
         assert is_update(answer())
 
-    def test_answers_in_a_folder_where_all_may_put_files_but_nobody_anothers(
+    def test_answers_in_a_folder_where_all_may_put_files(
         self,
         make: Make,
         shard: Path,
@@ -175,11 +178,12 @@ class TestTheDeployedApp:
         context: Call,
         is_update: Call,
     ) -> None:
+        """But nobody may change another's."""
         tmp_path.chmod(0o1777)
         assert is_update(client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member)))
 
     @pytest.mark.parametrize("kind", [KEYS, "train"])
-    def test_takes_no_part_while_its_own_identity_is_not_on_its_roster(
+    def test_takes_no_part_if_its_identity_is_not_on_its_roster(
         self,
         make: Make,
         shard: Path,
@@ -207,7 +211,7 @@ class TestTheDeployedApp:
         assert said(client_app.app(message(offer(make())), context(**settings))) is Code.FAILED
 
     @pytest.mark.parametrize("damaged", ["identity", "roster"])
-    def test_takes_no_part_while_its_identity_or_its_roster_cannot_be_read(
+    def test_takes_no_part_if_identity_or_roster_is_unreadable(
         self,
         make: Make,
         shard: Path,

@@ -108,7 +108,7 @@ def offers(draw: st.DrawFn, text: str, right: bytes) -> RecordDict:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_is_offered_the_app_answers_and_with_an_update_only_to_a_valid_offer(
+def test_only_a_valid_offer_is_answered_with_an_update(
     make: Make,
     sample: Sample,
     data: st.DataObject,
@@ -118,6 +118,7 @@ def test_whatever_is_offered_the_app_answers_and_with_an_update_only_to_a_valid_
     said: Call,
     is_update: Call,
 ) -> None:
+    """Whatever is offered, the app answers."""
     plan, terms = make(), Terms(clear_updates=True)
     assert plan.cohort.rounds == ROUNDS
     content = data.draw(offers(plan.offered(), vector(plan).astype("<f4").tobytes()))

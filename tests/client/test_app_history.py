@@ -99,9 +99,10 @@ class TestTheCountOfRounds:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.integers(1, 6), max_size=12))
-def test_whatever_rounds_are_offered_each_is_taken_part_in_once_and_no_more_than_the_plan_says(
+def test_each_round_is_taken_part_in_once_as_the_plan_says(
     make: Make, sample: Sample, numbers: list[int], offer: Call, message: Call, context: Call, is_update: Call
 ) -> None:
+    """Whatever rounds are offered, and in no more rounds than the plan says."""
     plan, device, state = make(), Device(sample(3), Terms(clear_updates=True)), context()
     app = make_app(lambda _: device)
     taken = [number for number in numbers if is_update(app(message(offer(plan, number)), state))]

@@ -55,9 +55,7 @@ def shared(event: Event) -> Skellam:
 
 @pytest.mark.parametrize("shares", ["floor", "xnoise"])
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring(
-    unit: str, shares: str, tmp_path: Path
-) -> None:
+def test_a_device_charges_the_noise_of_the_fewest_survivors(unit: str, shares: str, tmp_path: Path) -> None:
     """From first principles: a fixed share each, of those who neither dropped out nor tell the server theirs."""
     plan = make(unit, "distributed", shares)
     mechanism = mechanism_of(plan)
@@ -73,9 +71,8 @@ def test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring(
 
 
 @pytest.mark.parametrize(("unit", "noise"), CELLS)
-def test_the_rounds_that_a_plan_allows_a_device_cost_it_the_epsilon_that_the_plan_claims(
-    unit: str, noise: str, tmp_path: Path
-) -> None:
+def test_the_rounds_of_a_device_cost_the_planned_epsilon(unit: str, noise: str, tmp_path: Path) -> None:
+    """The rounds that a plan allows it cost the epsilon that the plan claims."""
     plan = make(unit, noise)
     cost = mechanism_of(plan).cost()
     assert plan.participations == 3

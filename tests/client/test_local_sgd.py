@@ -76,9 +76,10 @@ def test_the_change_is_that_of_sgd_by_hand(plan: Make, sample: Sample, vector: S
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 13), size=st.integers(1, 15), epochs=st.integers(1, 3))
-def test_batches_hold_every_record_once_an_epoch_in_an_order_of_its_own(
+def test_batches_hold_every_record_once_an_epoch(
     plan: Make, sample: Sample, vector: Start, count: int, size: int, epochs: int
 ) -> None:
+    """In an order of their own in each epoch."""
     each = math.ceil(count / size)
     which = plan(local_steps=each * epochs, batch_size=size)
     records = sample(count)
@@ -134,7 +135,7 @@ def test_many_steps_of_a_hair_are_not_lost_to_float32(plan: Make, sample: Sample
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_record_that_is_not_finite_spoils_this_devices_change_alone_and_loudly(
+def test_a_record_that_is_not_finite_spoils_this_change_alone(
     plan: Make, sample: Sample, vector: Start, poison: float
 ) -> None:
     """The clip makes zeros of it."""
@@ -143,9 +144,8 @@ def test_a_record_that_is_not_finite_spoils_this_devices_change_alone_and_loudly
     assert not np.isfinite(local_change(which, vector(which), records, draw).vector).all()
 
 
-def test_a_gradient_sum_is_that_of_plain_autograd_and_zeros_without_records(
-    plan: Make, sample: Sample, vector: Start
-) -> None:
+def test_a_gradient_sum_is_plain_autograds(plan: Make, sample: Sample, vector: Start) -> None:
+    """It is zero without records."""
     which, records = plan(), sample(7)
     model = build("tiny", which.data.shape, which.data.classes)
     load_flat(model, vector(which))

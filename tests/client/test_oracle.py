@@ -197,9 +197,7 @@ class TestOneRecordMore:
 
     @pytest.mark.parametrize("count", [0, 1, 7])
     @pytest.mark.parametrize("cell", ["record-central", "client-central"])
-    def test_of_another_shape_or_kind_is_refused_by_what_the_file_is_and_not_by_what_is_in_it(
-        self, watch: Watch, cell: str, count: int
-    ) -> None:
+    def test_of_another_shape_or_kind_is_refused_by_its_file(self, watch: Watch, cell: str, count: int) -> None:
         """The first of the ways: the file's shape was looked at only where records with known labels were left."""
         plan = warmed(planned(("mlp", (2, 2)), 3, cell=cell))
         for label in (0, 99):
@@ -224,9 +222,7 @@ class TestOneRecordMore:
         assert none == some
         assert none.code == "ok"
 
-    def test_does_not_decide_whether_a_wrong_number_of_parameters_is_noticed(
-        self, watch: Watch, packed: Call
-    ) -> None:
+    def test_does_not_decide_if_a_wrong_length_is_noticed(self, watch: Watch, packed: Call) -> None:
         """The fourth: a client's training loaded the parameters only if there were records."""
         plan = planned(("logistic", (4,)), 3, cell="client-central", model={"parameters": 5})
         for records in (people(plan, 0), people(plan, 4)):
@@ -240,7 +236,7 @@ class TestOneRecordMore:
             assert (seen.code, seen.charges, seen.passes) == ("malformed", [], [])
 
     @pytest.mark.parametrize("cell", ["record-central", "record-local", "client-central"])
-    def test_makes_no_pass_more_though_its_sample_fills_a_pass_the_better(self, watch: Watch, cell: str) -> None:
+    def test_makes_no_pass_more_though_it_fills_a_pass_the_better(self, watch: Watch, cell: str) -> None:
         """Also where there are several passes: their number is that of the file's size, not of the sample's.
 
         About half of the samples are of 32 records or fewer, which would fit one pass.
@@ -345,7 +341,7 @@ def test_a_fault_in_the_noise_sends_nothing(watch: Watch, monkeypatch: pytest.Mo
     assert [(each.code, each.words) for each in seen] == [("failed", 0)] * 2
 
 
-def test_a_plan_that_cannot_be_trained_is_refused_before_a_record_is_looked_at(
+def test_an_untrainable_plan_is_refused_before_a_record_is_read(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(("rnn", (3, 2)), 3, "opacus")
@@ -357,7 +353,7 @@ def test_a_plan_that_cannot_be_trained_is_refused_before_a_record_is_looked_at(
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((10**7,), 1000), ((10**7,) * 8, 10**7)])
-def test_a_network_that_would_take_a_devices_memory_is_never_built(
+def test_a_network_that_would_take_all_memory_is_never_built(
     shape: Shape, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "build", None)

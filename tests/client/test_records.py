@@ -66,12 +66,13 @@ def test_records_as_the_plan_says_are_accepted(make: Make, sample: Sample) -> No
     check_records(sample(30), make())
 
 
-def test_no_records_at_all_are_accepted_as_one_may_join_or_leave_unseen(make: Make, sample: Sample) -> None:
+def test_no_records_at_all_are_accepted(make: Make, sample: Sample) -> None:
+    """One may join or leave unseen."""
     check_records(sample(5).select(np.zeros(5, dtype=np.bool_)), make())
 
 
 @pytest.mark.parametrize("label", [3, -1, -100])
-def test_the_owner_is_told_in_the_log_how_many_records_count_for_nothing(
+def test_the_owners_log_says_how_many_records_do_not_count(
     make: Make, sample: Sample, caplog: pytest.LogCaptureFixture, label: int
 ) -> None:
     records = sample(5)
@@ -92,7 +93,7 @@ def test_records_of_another_shape_than_the_plans_are_refused(make: Make, shape: 
 
 
 @pytest.mark.parametrize("label", [-1, 3, 255, 2**40])
-def test_a_label_outside_the_plans_classes_is_refused_and_not_told(make: Make, sample: Sample, label: int) -> None:
+def test_a_label_outside_the_classes_is_refused_and_not_told(make: Make, sample: Sample, label: int) -> None:
     records = sample(5)
     records.labels[2] = label
     what = refusal(lambda: check_records(records, make()))
@@ -212,7 +213,7 @@ def test_unequal_lengths_are_refused(tmp_path: Path, lengths: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_a_record_that_is_not_finite_does_not_cost_the_others_their_part(tmp_path: Path, poison: float) -> None:
+def test_a_record_that_is_not_finite_costs_the_others_nothing(tmp_path: Path, poison: float) -> None:
     x = np.zeros((4, 1, 2, 2))
     x[1, 0, 1, 0] = poison
     path = write(tmp_path / "r.npz", x=x, y=np.zeros(4, dtype=int))

@@ -73,9 +73,8 @@ def secure(make: Make) -> Make:
     )
 
 
-def test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart(
-    make: Make, owner: Call, said: Call, is_update: Call
-) -> None:
+def test_a_refused_run_stays_refused_after_a_restart(make: Make, owner: Call, said: Call, is_update: Call) -> None:
+    """Whatever the plan then says."""
     device = owner(max_epsilon=8.0)
     greedy, modest = make(privacy={"epsilon": 9.0}), make()
     assert said(device.answer(greedy)) is Code.REFUSED
@@ -85,9 +84,10 @@ def test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also
 
 
 @pytest.mark.parametrize("kind", [WHO, KEYS, SHARES, TRAIN])
-def test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply(
+def test_terms_and_spending_refuse_with_one_reply(
     secure: Make, make: Make, owner: Call, said: Call, kind: str
 ) -> None:
+    """A server cannot tell the terms from what was spent elsewhere."""
     plan, device = secure(privacy={"epsilon": 2.0, "noise_multiplier": None}), owner(max_epsilon=2.0)
     over = secure(privacy={"epsilon": 2.5, "noise_multiplier": None})
     spending = make(privacy={"epsilon": 2.0, "noise_multiplier": None})
@@ -101,9 +101,7 @@ def test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_re
 
 
 @pytest.mark.parametrize("kind", [CONSENT, UNMASK])
-def test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms(
-    secure: Make, owner: Call, said: Call, kind: str
-) -> None:
+def test_a_message_of_a_round_never_begun_tells_no_terms(secure: Make, owner: Call, said: Call, kind: str) -> None:
     """Refusals to such a message are final for no run and count for no day: asked of ever new plans, they would give
     the terms away, and so tell which refusals of other messages are for what was spent."""
     device = owner(max_epsilon=2.0)
@@ -115,7 +113,7 @@ def test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms(
         assert said(device.answer(over, run=run, kind=kind, survivors=b"")) is Code.LOST
 
 
-def test_a_device_that_took_part_shows_who_it_is_though_nothing_is_left(make: Make, owner: Call, said: Call) -> None:
+def test_who_took_part_shows_who_it_is_though_nothing_is_left(make: Make, owner: Call, said: Call) -> None:
     plan = make(privacy={"epsilon": 2.0, "noise_multiplier": None})
     device = owner(max_epsilon=2.0)
     for number in range(1, plan.participations + 1):
@@ -145,9 +143,7 @@ def test_a_server_learns_of_few_refusals_a_day(
     assert is_update(device.answer(make(cohort={"rounds": 3}), run=4))
 
 
-def test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted(
-    secure: Make, owner: Call, said: Call
-) -> None:
+def test_plans_that_are_accepted_do_not_measure_what_was_spent(secure: Make, owner: Call, said: Call) -> None:
     """Each plan asks for a little more, up to what is left; a card is not charged."""
     device = owner(max_epsilon=8.0, max_plans_a_day=4)
     plans = [secure(privacy={"epsilon": 2.0 + step / 100, "noise_multiplier": None}) for step in range(8)]
@@ -165,9 +161,7 @@ def test_a_second_plan_in_one_run_is_refused_after_a_restart(
     assert is_update(device.answer(make(), number=2))
 
 
-def test_a_run_is_the_messages_own_though_flower_keeps_the_context_of_a_series(
-    make: Make, owner: Call, is_update: Call
-) -> None:
+def test_a_run_is_the_messages_own(make: Make, owner: Call, is_update: Call) -> None:
     """The context names the first run of a series: here run 1 for every message."""
     device = owner()
     for run, rounds in ((11, 4), (12, 3)):

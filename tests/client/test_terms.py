@@ -55,14 +55,16 @@ def test_without_a_word_from_the_owner_the_server_is_not_trusted(make: Make) -> 
         assert "do not trust it" in refusal(Terms(clear_updates=True), plan)
 
 
-def test_without_a_word_from_the_owner_no_update_leaves_without_masks(make: Make) -> None:
+def test_without_a_word_no_update_leaves_without_masks(make: Make) -> None:
+    """The owner said nothing of it."""
     for noise in ("local", "central"):
         plan = make(privacy={"noise": noise})
         words = refusal(Terms(trusted_server=True), plan)
         assert words == "the plan sends updates without masks, these terms do not allow it"
 
 
-def test_without_a_word_from_the_owner_a_plan_that_noises_and_masks_on_the_device_is_accepted(secure: Make) -> None:
+def test_without_a_word_local_noise_under_masks_is_accepted(secure: Make) -> None:
+    """A plan that noises and masks on the device needs no word from the owner."""
     Terms().check(mechanism_of(secure()))
 
 
@@ -71,7 +73,8 @@ def test_a_trusted_server_may_add_the_noise(make: Make, secure: Make) -> None:
     Terms(trusted_server=True, clear_updates=True).check(mechanism_of(make(privacy={"noise": "central"})))
 
 
-def test_updates_may_leave_without_masks_if_the_owner_says_so_and_with_them_still(make: Make, secure: Make) -> None:
+def test_updates_may_leave_without_masks_if_the_owner_says_so(make: Make, secure: Make) -> None:
+    """They may still leave with them."""
     CLEAR.check(mechanism_of(make()))
     CLEAR.check(mechanism_of(secure()))
 
@@ -84,7 +87,7 @@ def test_trust_in_the_server_does_not_loosen_the_other_terms(make: Make, secure:
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_epsilon_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, noise: str) -> None:
+def test_epsilon_is_accepted_up_to_the_most_allowed(make: Make, noise: str) -> None:
     plan = make(privacy={"noise": noise})
     Terms(trusted_server=True, clear_updates=True, max_epsilon=8.0).check(mechanism_of(plan))
     words = refusal(Terms(trusted_server=True, clear_updates=True, max_epsilon=7.999), plan)
@@ -114,7 +117,8 @@ def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Ma
 # Terms on secure aggregation
 
 
-def test_the_number_of_colluders_must_be_at_least_the_least_that_the_owner_wants(secure: Make) -> None:
+def test_colluders_must_be_as_many_as_the_owner_wants(secure: Make) -> None:
+    """The plan may withstand more."""
     plan = secure(cohort={"size": 10}, data={"clients": 10}, aggregation={"colluders": 0.3})
     for least in (0, 2):
         Terms(min_colluders=least).check(mechanism_of(plan))
@@ -122,19 +126,21 @@ def test_the_number_of_colluders_must_be_at_least_the_least_that_the_owner_wants
     assert words == "the plan withstands 2 colluders, these terms want 3"
 
 
-def test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one(secure: Make) -> None:
+def test_a_share_of_colluders_that_is_no_device_is_not_enough(secure: Make) -> None:
+    """It is no whole device, and satisfies no owner who wants one."""
     plan = secure(cohort={"size": 3}, data={"clients": 3}, aggregation={"colluders": 1 / 3})
     assert refusal(Terms(min_colluders=1), plan) == "the plan withstands 0 colluders, these terms want 1"
 
 
-def test_a_plan_that_trusts_the_server_to_follow_the_protocol_is_refused_if_the_owner_does_not(secure: Make) -> None:
+def test_a_trusting_plan_is_refused_if_the_owner_does_not_trust(secure: Make) -> None:
+    """The plan trusts the server to follow the protocol."""
     words = refusal(Terms(malicious_server=True), secure())
     assert words == "the plan trusts the server to follow the protocol, these terms do not"
     for wants in (True, False):
         Terms(malicious_server=wants).check(mechanism_of(secure(aggregation={"mode": "malicious-server"})))
 
 
-def test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_at_the_offer(secure: Make) -> None:
+def test_too_few_survivors_are_refused_at_the_offer(secure: Make) -> None:
     """Three devices of which one may go: with it gone the other two would train, pay, and then be refused."""
     plan = secure(cohort={"size": 3}, data={"clients": 3})
     assert plan.least_survivors == 2
@@ -145,9 +151,10 @@ def test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_a
     Terms(min_survivors=3).check(mechanism_of(secure(cohort={"size": 3, "minimum": 3}, data={"clients": 3})))
 
 
-def test_terms_that_want_a_number_of_survivors_or_a_lying_server_withstood_refuse_a_sparse_graph(
+def test_terms_on_survivors_or_a_lying_server_want_all_to_mask(
     secure: Make,
 ) -> None:
+    """Terms that want a number of survivors, or a lying server withstood, refuse a sparse graph."""
     size = COMPLETE + 1
     sparse = secure(cohort={"size": size}, data={"clients": size}, aggregation={"colluders": 0.05, "dropouts": 0.1})
     full = secure(cohort={"size": COMPLETE}, data={"clients": COMPLETE}, aggregation={"colluders": 0.05})
@@ -157,7 +164,7 @@ def test_terms_that_want_a_number_of_survivors_or_a_lying_server_withstood_refus
     assert "trusts the server" in refusal(Terms(malicious_server=True), sparse)
 
 
-def test_clear_updates_do_not_loosen_what_the_owner_wants_of_masks(secure: Make) -> None:
+def test_clear_updates_do_not_loosen_the_terms_on_masks(secure: Make) -> None:
     for wants in ({"min_survivors": 4}, {"malicious_server": True}, {"min_colluders": 4}):
         refusal(Terms(clear_updates=True, **wants), secure())
 
@@ -167,7 +174,8 @@ def test_the_device_may_ever_spend_what_the_terms_allow_a_plan() -> None:
     assert (budget.epsilon, budget.delta) == (2.5, 1e-4)
 
 
-def test_keys_that_are_not_hybrid_are_refused_if_the_owner_wants_them_so(secure: Make) -> None:
+def test_keys_that_are_not_hybrid_are_refused_if_unwanted(secure: Make) -> None:
+    """The owner's terms want hybrid keys."""
     words = refusal(Terms(hybrid_keys=True), secure())
     assert words == "the plan's keys are x25519, these terms want hybrid"
     for wants in (True, False):
@@ -278,7 +286,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         "= 1",
     ],
 )
-def test_a_key_or_a_value_that_terms_do_not_know_is_refused_in_two_lines(tmp_path: Path, text: str) -> None:
+def test_an_unknown_key_or_value_of_terms_is_refused(tmp_path: Path, text: str) -> None:
+    """The refusal has two lines."""
     path = tmp_path / "terms.toml"
     path.write_text(text)
     assert "are not valid" in fault(path)
@@ -300,7 +309,8 @@ def test_a_file_that_others_can_change_is_refused(tmp_path: Path, more: int) -> 
     assert caught.value.hint.endswith(f"chmod go-w {path}")
 
 
-def test_a_missing_file_is_refused_and_never_read_as_the_defaults(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_and_not_the_defaults(tmp_path: Path) -> None:
+    """It is never read as the defaults."""
     assert "there are no terms" in fault(tmp_path / "none.toml")
 
 

@@ -99,7 +99,8 @@ class TestTheVectorOfATask:
         vector = train.VECTORS[unit](task(plan, sample(9)))
         assert isinstance(vector, Clipped) == ((unit, noise) != ("record", "local"))
 
-    def test_reaches_the_plans_own_mechanism_with_the_draws_of_the_round(self, make: Make, sample: Sample) -> None:
+    def test_reaches_the_mechanism_with_the_draws_of_the_round(self, make: Make, sample: Sample) -> None:
+        """The plan's own mechanism."""
         given: list[Any] = []
 
         class Spy(Central):
@@ -123,9 +124,8 @@ class TestTheVectorOfATask:
             contribution(replace(task(plan, sample(9)), mechanism=Odd(plan)))
 
 
-def test_a_central_step_is_the_clipped_sum_over_a_poisson_sample_at_the_offered_parameters(
-    make: Make, sample: Sample
-) -> None:
+def test_a_central_step_is_the_clipped_sum_over_a_sample(make: Make, sample: Sample) -> None:
+    """A Poisson sample, at the offered parameters."""
     plan, records = make(privacy={"noise": "central", "clip_norm": 0.3}, aggregation=FINE), sample(20)
     expected = naive_sum(plan, start(plan), records.select(mask(plan, records, 0)))
     found = contribution(task(plan, records)).vector * mechanism_of(plan).grid_step
@@ -139,9 +139,10 @@ def test_a_central_step_draws_one_sample_and_no_noise(make: Make, sample: Sample
 
 
 @pytest.mark.parametrize(("together", "ahead"), [(1, 1), (3 * 51 - 1, 2), (1 << 16, 4)])
-def test_every_local_step_draws_a_fresh_sample_and_its_noise_is_made_ahead_where_it_is_short(
+def test_every_local_step_draws_a_fresh_sample(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch, together: int, ahead: int
 ) -> None:
+    """Its noise is made ahead where it is short."""
     monkeypatch.setattr(local, "BLOCK", together)
     draws = Draws()
     contribution(task(make(training={"local_steps": 4}), sample(20), draws))
@@ -199,9 +200,8 @@ def test_local_steps_without_their_noise_are_dp_sgd_by_hand(
     assert np.linalg.norm(change - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-def test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample(
-    make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_divisor_is_the_public_batch_size(make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the size of the sample, which would tell it."""
     without_noise(monkeypatch)
     records = sample(24)
     plans = [make(training={"batch_size": size}, aggregation=FINE) for size in (4, 8)]
@@ -232,9 +232,10 @@ def test_an_empty_sample_gives_a_central_step_of_zeros(make: Make, sample: Sampl
     assert not contribution(task(plan, sample(9))).vector.any()
 
 
-def test_gradients_are_clipped_below_the_norm_that_the_noise_is_scaled_to(
+def test_gradients_are_clipped_below_the_norm_of_the_noise(
     make: Make, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The norm that the noise is scaled to."""
     plan = make(privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0, "clip_norm": 0.2})
     shares = [contribution(task(plan, part)).vector for part in sample(20, scale=100.0).chunks(1)]
     norms = [np.linalg.norm(share) * mechanism_of(plan).grid_step for share in shares]
@@ -277,13 +278,13 @@ def test_parameters_of_another_length_are_refused(make: Make, sample: Sample) ->
 
 
 @pytest.mark.parametrize("rate", [1.0, 1e6])
-def test_a_training_that_diverges_sends_no_number_that_is_not_finite(make: Make, sample: Sample, rate: float) -> None:
+def test_a_training_that_diverges_sends_finite_numbers_alone(make: Make, sample: Sample, rate: float) -> None:
     plan = make(training={"local_steps": 2, "learning_rate": rate})
     work = Task(mechanism_of(plan), np.full(51, 1e38, dtype=np.float32), sample(9), SeededEntropy(7).keystream)
     assert contribution(work).vector.dtype == np.int64
 
 
-def test_the_engine_is_kept_while_network_and_clip_norm_are_the_same(make: Make) -> None:
+def test_the_engine_is_kept_while_network_and_norm_are_the_same(make: Make) -> None:
     first = engine_for(make())
     assert engine_for(make(training={"learning_rate": 0.1})) is first
     assert engine_for(make(privacy={"clip_norm": 0.5})) is not first
@@ -296,7 +297,7 @@ def test_a_task_does_not_print_what_it_holds(make: Make, sample: Sample) -> None
 
 
 @pytest.mark.parametrize("aggregation", [{}, {"bits": 64}], ids=["least ring", "finest grid"])
-def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
+def test_quantized_changes_are_within_half_a_grid_step(
     make: Make, sample: Sample, aggregation: dict[str, int]
 ) -> None:
     work = task(make(aggregation=aggregation), sample(9))
@@ -306,9 +307,7 @@ def test_quantized_changes_stand_for_the_change_within_half_a_grid_step(
 
 
 @pytest.mark.parametrize("noise", ["local", "central"])
-def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_grid_but_for_rounding(
-    make: Make, sample: Sample, noise: str
-) -> None:
+def test_the_least_ring_sends_what_the_finest_grid_does(make: Make, sample: Sample, noise: str) -> None:
     """Rounding to either grid moves a coordinate by half a step at most, and nothing saturates."""
     plans = [make(privacy={"noise": noise}, aggregation=aggregation) for aggregation in ({}, FINE)]
     assert mechanism_of(plans[0]).ring.bits < mechanism_of(plans[1]).ring.bits == 64
@@ -322,7 +321,7 @@ def test_what_a_device_sends_in_the_least_ring_is_what_it_sends_on_the_finest_gr
     ("batch", "devices", "noise", "on_cpu", "on_gpu"),
     [(1, 1, "central", 32, 32), (34, 2, "central", 32, 32), (64, 2, "central", 64, 64), (700, 2, "local", 128, 224)],
 )
-def test_how_many_records_are_taken_at_a_time_follows_from_the_plan(
+def test_records_taken_at_a_time_follow_from_the_plan(
     make: Make, batch: int, devices: int, noise: str, on_cpu: int, on_gpu: int
 ) -> None:
     plan = make(training={"batch_size": batch}, cohort={"size": devices}, privacy={"noise": noise, "delta": 1e-4})

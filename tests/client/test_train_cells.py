@@ -106,9 +106,10 @@ class TestWithoutItsNoise:
 
     @pytest.mark.parametrize("noise", PLACES)
     @pytest.mark.parametrize("rate", [1e-3, 30.0, 1e6])
-    def test_no_records_and_no_rate_move_the_sum_by_more_than_the_clip_norm(
+    def test_nothing_moves_the_sum_by_more_than_the_clip_norm(
         self, planned: Make, sample: Sample, work: Callable[..., Task], noise: str, rate: float
     ) -> None:
+        """Neither having no records nor any rate does."""
         plan = planned(("client", noise), training={"local_steps": 4, "learning_rate": rate})
         mechanism, most = mechanism_of(plan), 0.0
         for scale in (1.0, 1e4, 1e30):
@@ -151,9 +152,10 @@ def test_a_change_is_divided_by_the_scale_of_the_clip_norm(
 
 @pytest.mark.parametrize("noise_multiplier", [1.0, 9.0])
 @pytest.mark.parametrize("cell", [("client", "local"), ("client", "distributed"), ("record", "distributed")])
-def test_what_leaves_carries_the_noise_that_the_plan_asks_of_one_device(
+def test_what_leaves_carries_the_noise_of_one_device(
     planned: Make, sample: Sample, work: Callable[..., Task], cell: Cell, noise_multiplier: float
 ) -> None:
+    """The noise that the plan asks of it."""
     plan = planned(cell, privacy={"noise_multiplier": noise_multiplier})
     sent = np.concatenate([contribution(work(plan, sample(0), seed)).vector for seed in range(60)])
     mechanism = mechanism_of(plan)
@@ -164,9 +166,10 @@ def test_what_leaves_carries_the_noise_that_the_plan_asks_of_one_device(
     assert abs(sent.mean()) < 6 * std / math.sqrt(len(sent))
 
 
-def test_a_change_with_noise_of_its_own_is_noised_on_the_finest_grid_first(
+def test_a_change_with_own_noise_is_noised_on_the_finest_grid(
     planned: Make, sample: Sample, work: Callable[..., Task]
 ) -> None:
+    """Before it is put on the sum's."""
     task = work(planned(("client", "local")), sample(9))
     mechanism = task.mechanism
     assert isinstance(mechanism, Local)
@@ -187,9 +190,10 @@ def test_a_change_without_noise_never_saturates(planned: Make, sample: Sample, w
 
 
 @pytest.mark.parametrize("cell", NEW)
-def test_each_purpose_is_drawn_once_and_the_server_s_noise_not_at_all(
+def test_each_purpose_is_drawn_once_and_server_noise_never(
     planned: Make, sample: Sample, work: Callable[..., Task], cell: Cell
 ) -> None:
+    """The device draws no noise of the server."""
     plan, drawn = planned(cell, training={"batch_size": 9}), []
 
     def watched(*purpose: str | int) -> Keystream:

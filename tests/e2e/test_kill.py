@@ -56,9 +56,7 @@ def holds(pid: int, path: Path) -> bool:
 @pytest.mark.full
 @pytest.mark.e2e
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_a_run_killed_twenty_times_ends_like_the_uninterrupted_one(
-    noise: str, tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_twenty_times_ends_like_one_that_was_not(noise: str, tiny_plan: Path, tmp_path: Path) -> None:
     dice = random.Random(20)
     cell = ["--set", f"privacy.noise={noise}"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"

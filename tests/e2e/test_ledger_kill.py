@@ -77,9 +77,8 @@ print(json.dumps({"kills": kill + 1, "charges": total, "torn": torn}))
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("kind", "kills"), [("server", 1000), ("device", 1000)])
-def test_whatever_moment_a_process_is_killed_at_its_ledger_opens_with_all_that_was_acknowledged(
-    kind: str, kills: int, tmp_path: Path
-) -> None:
+def test_a_killed_ledger_opens_with_all_that_was_acknowledged(kind: str, kills: int, tmp_path: Path) -> None:
+    """Whatever moment its process is killed at."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, kind, str(tmp_path), str(kills)], capture_output=True, text=True, timeout=1200
     )

@@ -126,9 +126,7 @@ def test_secure_aggregation_goes_on_when_a_node_is_killed(tiny_plan: Path, tmp_p
 
 @pytest.mark.full
 @pytest.mark.e2e
-def test_a_round_that_a_killed_node_leaves_too_few_in_is_lost_and_another_takes_its_place(
-    tiny_plan: Path, tmp_path: Path, federation: Start
-) -> None:
+def test_a_round_with_too_few_nodes_is_lost_and_replaced(tiny_plan: Path, tmp_path: Path, federation: Start) -> None:
     """Rounds of three of four nodes need all three. The node that sat out the first is killed in the second."""
     shards, out = tmp_path / "shards", tmp_path / "deployed"
     settings = ["cohort.minimum=3", "cohort.rounds=3", "cohort.deadline=150"]

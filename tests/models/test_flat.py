@@ -36,7 +36,8 @@ def test_every_parameter_of_the_cnn_is_carried() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0,), (11,), (13,), (12, 1), (1, 12), ()])
-def test_a_vector_of_another_shape_is_refused_and_changes_nothing(shape: tuple[int, ...]) -> None:
+def test_a_vector_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """The network keeps its parameters."""
     model = small()
     before = read_flat(model)
     with pytest.raises(ValueError, match="expected 12 parameters"):

@@ -54,14 +54,16 @@ def test_numbers_lie_within_any_classes(learns: Objective) -> None:
     assert learns.known(IMAGES, NUMBERS, 1).tolist() == [True] * 4
 
 
-def test_outputs_are_compared_with_labels_numbers_or_the_record_itself() -> None:
+def test_outputs_are_compared_with_labels_numbers_or_records() -> None:
+    """With the record itself."""
     assert CLASSIFICATION.targets(IMAGES, CLASSES) is CLASSES
     assert REGRESSION.targets(IMAGES, CLASSES).tolist() == [0.0, 1.0, 2.0, 1.0]
     assert REGRESSION.targets(IMAGES, NUMBERS.double()).dtype == torch.float32
     assert RECONSTRUCTION.targets(IMAGES, CLASSES) is IMAGES
 
 
-def test_cross_entropy_is_the_textbook_formula_and_the_mean_over_steps() -> None:
+def test_cross_entropy_is_the_textbook_formula() -> None:
+    """And the mean over steps."""
     logits = np.random.default_rng(0).normal(size=(2, 3, 5))
     labels = np.array([[0, 4, 2], [1, 1, 3]])
     shares = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)

@@ -40,7 +40,7 @@ def test_a_seeded_start_does_not_depend_on_torchs_generator() -> None:
     assert start(7) == first
 
 
-def test_the_generator_is_put_back_even_if_the_network_is_refused() -> None:
+def test_the_generator_is_put_back_if_a_network_is_refused() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match="cnn takes records"):
@@ -58,7 +58,7 @@ def test_parameters_are_counted_as_they_are_built(shape: tuple[int, ...], classe
     assert count_parameters("cnn", shape, classes) == len(read_flat(build("cnn", shape, classes)))
 
 
-def test_parameters_are_counted_without_a_network_and_without_a_random_number() -> None:
+def test_parameters_are_counted_without_a_network() -> None:
     """A network of 10 GB is counted on any machine."""
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -66,7 +66,8 @@ def test_parameters_are_counted_without_a_network_and_without_a_random_number() 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_parameters_of_no_network_or_of_none_for_such_records_are_not_counted() -> None:
+def test_parameters_of_no_network_are_not_counted() -> None:
+    """Nor those of none for such records."""
     with pytest.raises(KeyError):
         count_parameters("transformer", SHAPE, CLASSES)
     with pytest.raises(ValueError, match="cnn takes records"):
@@ -94,9 +95,10 @@ class TestEveryModel:
         assert model(x).shape == expected[objective_of(name, shape).name]
         assert torch.isfinite(model(x)).all()
 
-    def test_its_loss_is_finite_and_a_gradient_reaches_every_parameter_that_devices_train(
+    def test_a_finite_loss_has_a_gradient_in_every_parameter(
         self, made_for: MadeFor, name: str, shape: tuple[int, ...]
     ) -> None:
+        """Every one that devices train."""
         model, x, y = made_for(name, shape, 16)
         losses = objective_of(name, shape).loss(model(x), y)
         losses.mean().backward()

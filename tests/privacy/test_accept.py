@@ -69,9 +69,10 @@ def fault(**tables: dict[str, Any]) -> str:
     ("size", "batch_size", "clip_norm", "expected"),
     [(11, 350, 1.0, 350 * 8 / 11), (4, 350, 1.0, 350.0), (8, 350, 2.0, 700.0), (1000, 10, 3.0, 3.0)],
 )
-def test_a_devices_sum_may_be_eight_even_shares_of_the_batch_and_at_least_one_record(
+def test_a_sum_has_room_for_eight_even_shares_of_the_batch(
     size: int, batch_size: int, clip_norm: float, expected: float
 ) -> None:
+    """A device's sum has room for at least one record."""
     plan = Plan(
         cohort=Cohort(size=size), training=Training(batch_size=batch_size), privacy=Privacy(clip_norm=clip_norm)
     )
@@ -79,7 +80,8 @@ def test_a_devices_sum_may_be_eight_even_shares_of_the_batch_and_at_least_one_re
     assert mechanism_of(plan).coarsest_step == clip_norm / 2**15
 
 
-def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the_noise() -> None:
+def test_local_noise_has_room_for_the_steps_and_the_noise() -> None:
+    """Where devices noise their own steps."""
     plan = Plan(
         training=Training(local_steps=4, batch_size=8, learning_rate=0.5),
         privacy=Privacy(noise="local", clip_norm=2.0, noise_multiplier=3.0),
@@ -88,7 +90,8 @@ def test_where_devices_noise_their_own_steps_there_is_room_for_the_steps_and_the
     assert mechanism_of(plan).coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
 
 
-def test_where_clients_are_the_unit_there_is_room_for_one_clipped_change_and_the_noise_in_it() -> None:
+def test_a_client_has_room_for_one_change_and_its_noise() -> None:
+    """Where clients are the unit: one clipped change."""
     training = Training(local_steps=4, batch_size=8, learning_rate=0.5)
     privacy = {"unit": "client", "clip_norm": 2.0, "noise_multiplier": 3.0}
     central = Plan(training=training, privacy=Privacy(noise="central", **privacy))  # type: ignore[arg-type]
@@ -132,7 +135,8 @@ def test_a_coordinate_within_the_range_does_not_saturate(plan: Plan) -> None:
 
 
 @given(plans)
-def test_the_ring_is_the_narrowest_one_with_a_grid_that_is_fine_enough_or_the_one_given(plan: Plan) -> None:
+def test_the_ring_is_the_given_or_the_narrowest_fine_enough(plan: Plan) -> None:
+    """The narrowest one with a grid that is fine enough."""
     if plan.aggregation.bits is not None:
         assert mechanism_of(plan).ring == Ring(plan.aggregation.bits)
         return
@@ -149,7 +153,8 @@ def test_no_grid_is_finer_than_that_of_the_noise(plan: Plan) -> None:
 
 
 @given(plans)
-def test_central_noise_is_added_on_a_refinement_of_the_sums_grid_that_fits_into_64_bits(plan: Plan) -> None:
+def test_central_noise_is_added_on_a_finer_grid_in_64_bits(plan: Plan) -> None:
+    """On a refinement of the sum's grid."""
     assume(mechanism_of(plan).bound > 0 and plan.privacy.noise == "central")
     assert mechanism_of(plan).noise_step == mechanism_of(plan).grid_step / mechanism_of(plan).refinement
     assert isinstance(mechanism_of(plan).refinement, int)
@@ -208,7 +213,8 @@ def test_more_noise_of_the_server_takes_a_wider_ring() -> None:
 # Faults
 
 
-def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_not_is_accepted() -> None:
+def test_a_ring_too_small_for_the_plan_is_refused() -> None:
+    """The least that is not too small is accepted."""
     says = fault(aggregation={"bits": 21})
     assert "a ring of 21 bits is too small: 11 devices leave steps of 0.0029, the plan needs 3.05e-05" in says
     assert "raise aggregation.bits or leave it out" in says
@@ -216,7 +222,8 @@ def test_a_ring_that_is_too_small_for_the_plan_is_refused_and_the_least_that_is_
     assert mechanism_of(make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan)).ring == Ring(32)
 
 
-def test_a_ring_in_which_the_cohorts_sum_has_no_room_at_all_is_refused() -> None:
+def test_a_ring_without_room_for_the_cohorts_sum_is_refused() -> None:
+    """There is no grid at all."""
     assert "5000 devices leave steps of inf" in fault(
         aggregation={"bits": 12}, cohort={"size": 5000}, data={"clients": 5000}
     )
@@ -275,7 +282,7 @@ def test_a_plan_is_secure_or_malicious_only_if_it_says_so() -> None:
     assert made(secure(3, mode="malicious-server")).malicious
 
 
-def test_secure_aggregation_of_one_device_is_refused_and_of_two_is_not() -> None:
+def test_one_device_has_no_secure_aggregation_and_two_have() -> None:
     assert "cohort.size is 1, secure aggregation hides no sum of one" in fault(**secure(1))
     assert made(secure(2)).secure
     assert made({"cohort": {"size": 1}}).cohort.size == 1
@@ -291,7 +298,7 @@ def test_malicious_server_mode_takes_no_sparse_graph() -> None:
     assert not made({**secure(larger, mode="malicious-server"), "aggregation": {"mode": "malicious-server"}}).secure
 
 
-def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_that_no_graph_withstands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """None with as many neighbours as a device may have; with the real limit all plans that may be have a graph."""
     shares = {"colluders": 0.25, "dropouts": 0.25}
     assert made(secure(COMPLETE + 44, **shares)).secure
@@ -319,7 +326,7 @@ def test_colluders_and_dropouts_that_no_graph_withstands_are_refused(monkeypatch
         ("range", math.inf),
     ],
 )
-def test_a_value_of_the_aggregation_that_is_not_one_of_those_known_is_refused(key: str, value: Any) -> None:
+def test_an_unknown_value_of_the_aggregation_is_refused(key: str, value: Any) -> None:
     assert f"aggregation.{key} must be" in fault(aggregation={key: value})
 
 

@@ -11,7 +11,8 @@ from bract.privacy.derive import VERSION, derive, digest
 inputs = st.tuples(st.text(max_size=8), st.lists(st.binary(max_size=12), max_size=4))
 
 
-def test_a_digest_is_the_hash_of_its_parts_each_with_its_length_before_it() -> None:
+def test_a_digest_hashes_its_parts_after_their_lengths() -> None:
+    """Each part has its length before it."""
     written = b"".join(len(part).to_bytes(8, "big") + part for part in (VERSION, b"card", b"abc", b""))
     assert digest("card", b"abc", b"") == hashlib.sha256(written).digest()
 

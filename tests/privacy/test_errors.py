@@ -26,7 +26,8 @@ def test_says_what_is_wrong_and_what_to_do_in_two_lines(kind: type[BractError]) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_is_caught_as_a_bract_error_and_none_as_an_operating_system_error(kind: type[BractError]) -> None:
+def test_every_error_is_a_bract_error_and_no_os_error(kind: type[BractError]) -> None:
+    """Each is caught as a `BractError`, and none as an error of the operating system."""
     with pytest.raises(BractError):
         raise kind("what", "hint")
     assert not issubclass(kind, OSError | ValueError)

@@ -59,7 +59,8 @@ def test_any_fields_are_a_whole_offer_or_malformed(given_fields: dict[str, Any])
     ],
     ids=str,
 )
-def test_an_offer_with_a_key_missing_added_or_of_another_type_is_malformed(bad: dict[str, Any]) -> None:
+def test_an_offer_of_other_keys_or_types_is_malformed(bad: dict[str, Any]) -> None:
+    """With a key missing, added or of another type."""
     with pytest.raises(Malformed):
         read_offer(bad)
 
@@ -80,7 +81,8 @@ def test_any_other_answer_is_malformed(given_fields: dict[str, Any]) -> None:
     assert given_fields == {"code": str(code)}
 
 
-def test_a_code_is_a_word_of_letters_so_that_no_text_of_an_exception_fits_in() -> None:
+def test_a_code_is_a_word_of_letters() -> None:
+    """So that no text of an exception fits in."""
     assert all(str(code).isalpha() and len(code) < 16 for code in Code)
 
 
@@ -106,9 +108,10 @@ def test_an_update_reads_back_bit_for_bit(numbers: list[int]) -> None:
 @given(dtypes, shapes, styles, st.binary(max_size=64))
 @example("float32", (0,), RAW, b"")
 @example("float32", (1,), RAW, b"\0\0\x80\x7f")
-def test_any_bytes_are_finite_parameters_of_the_stated_length_or_malformed(
+def test_any_bytes_are_finite_parameters_or_malformed(
     dtype: str, shape: tuple[int, ...], style: str, data: bytes
 ) -> None:
+    """Of the stated length."""
     try:
         vector = read_parameters(dtype, shape, style, data)
     except Malformed:
@@ -121,9 +124,10 @@ def test_any_bytes_are_finite_parameters_of_the_stated_length_or_malformed(
 @given(dtypes, shapes, styles, st.binary(max_size=64), st.integers(0, 8))
 @example("uint64", (0,), RAW, b"", 0)
 @example("int64", (1,), RAW, bytes(8), 1)
-def test_any_bytes_are_an_update_of_the_expected_length_or_malformed(
+def test_any_bytes_are_an_update_or_malformed(
     dtype: str, shape: tuple[int, ...], style: str, data: bytes, count: int
 ) -> None:
+    """Of the expected length."""
     try:
         vector = read_update(dtype, shape, style, data, count)
     except Malformed:
@@ -193,7 +197,8 @@ NAMES = ["cohort", "keys", "cards", ""]
 names = st.sets(st.sampled_from(NAMES))
 
 
-def test_the_sections_that_are_needed_and_such_as_may_be_there_are_read() -> None:
+def test_needed_and_possible_sections_are_read() -> None:
+    """Those that are needed, and such as may be there."""
     assert read_sections({}, ()) == {}
     assert read_sections({"cohort": b"a"}, ("cohort",)) == {"cohort": b"a"}
     assert read_sections({"cohort": b"a"}, ("cohort",), ("keys",)) == {"cohort": b"a"}
@@ -215,7 +220,8 @@ def test_the_sections_that_are_needed_and_such_as_may_be_there_are_read() -> Non
     ],
     ids=str,
 )
-def test_a_section_that_is_missing_unknown_or_no_bytes_is_malformed(bad: dict[str, Any]) -> None:
+def test_a_missing_unknown_or_odd_section_is_malformed(bad: dict[str, Any]) -> None:
+    """An odd one is not bytes."""
     with pytest.raises(Malformed):
         read_sections(bad, ("cohort",), ("keys",))
 

@@ -81,7 +81,7 @@ def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e300, 2.0**24 + 1, -1.0])
-def test_no_value_of_a_record_decides_whether_a_device_reads_its_file(tmp_path: Path, value: float) -> None:
+def test_no_value_of_a_record_decides_if_its_file_is_read(tmp_path: Path, value: float) -> None:
     """A refusal is seen by the server: it may not tell what a record holds."""
     labels = np.array([0, -(2**40) if np.isnan(value) else 2**40])
     x, y = read_arrays(write(tmp_path, x=np.where(X == 4, value, X), y=labels))

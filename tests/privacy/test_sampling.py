@@ -34,7 +34,8 @@ def test_a_sample_holds_exactly_the_words_below_the_rate(rate: float) -> None:
     assert poisson_sample(Fixed(words), rate, 4).tolist() == [True, True, False, False]
 
 
-def test_a_sample_at_rate_one_holds_everyone_and_at_a_rate_below_2_to_the_minus_64_nobody() -> None:
+def test_rate_one_samples_all_and_the_least_rate_nobody() -> None:
+    """The least rate is below 2^-64."""
     assert poisson_sample(Keystream(KEYS[0]), 1.0, 1000).all()
     assert not poisson_sample(Keystream(KEYS[0]), 2.0**-65, 1000).any()
 
@@ -48,7 +49,8 @@ def test_the_size_of_a_sample_is_binomial(key: bytes, rate: float) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_members_of_a_sample_are_independent_of_their_neighbours_and_of_the_next_sample(key: bytes) -> None:
+def test_members_of_a_sample_are_independent(key: bytes) -> None:
+    """Of their neighbours and of the next sample."""
     stream, count = Keystream(key), 1_000_000
     first, second = poisson_sample(stream, 0.25, count), poisson_sample(stream, 0.25, count)
     low, high = binom.ppf(ALARM / 2, count - 1, 1 / 16), binom.isf(ALARM / 2, count - 1, 1 / 16)
@@ -57,7 +59,8 @@ def test_members_of_a_sample_are_independent_of_their_neighbours_and_of_the_next
 
 
 @pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
-def test_the_sizes_of_small_samples_follow_the_whole_binomial_law(key: bytes) -> None:
+def test_sizes_of_small_samples_follow_the_binomial_law(key: bytes) -> None:
+    """The whole of it."""
     trials, count, rate = 50_000, 10, 0.3
     sizes = poisson_sample(Keystream(key), rate, trials * count).reshape(trials, count).sum(axis=1)
     cells = np.minimum(sizes, 8)

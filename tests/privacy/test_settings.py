@@ -18,7 +18,8 @@ def context(node: dict[str, Any], run: dict[str, Any]) -> Context:
 
 
 @pytest.mark.parametrize("name", ["term", "Terms", "terms ", "max_epsilon", ""])
-def test_a_mistyped_setting_of_a_node_is_refused_by_name_before_anything_is_read(name: str) -> None:
+def test_a_mistyped_setting_of_a_node_is_refused_by_name(name: str) -> None:
+    """Before anything is read."""
     with pytest.raises(PlanError) as caught:
         open_device(context({"data": "/none.npz", "state": "/none", name: "terms.toml"}, {}))
     assert repr(name) in caught.value.what

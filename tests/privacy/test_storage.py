@@ -66,9 +66,10 @@ def test_a_draft_that_a_crash_left_is_overwritten_whole(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["open", "write", "fsync", "replace"])
-def test_a_full_disk_at_any_call_leaves_the_old_content_and_no_draft(
+def test_a_full_disk_at_any_call_leaves_the_old_content(
     path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """No draft stays."""
     with monkeypatch.context() as patch:
         patch.setattr(f"bract.privacy.storage.os.{name}", fail)
         with pytest.raises(StorageError) as caught:
@@ -80,9 +81,8 @@ def test_a_full_disk_at_any_call_leaves_the_old_content_and_no_draft(
 
 
 @pytest.mark.parametrize("calls", range(15))
-def test_a_disk_that_fills_up_between_two_writes_leaves_the_old_content_and_no_draft(
-    path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
-) -> None:
+def test_a_disk_that_fills_up_leaves_the_old_content(path: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """It fills up between two writes; no draft stays."""
     with monkeypatch.context() as patch:
         patch.setattr("bract.privacy.storage.os.write", after(calls, short_writes))
         with pytest.raises(StorageError):
@@ -91,9 +91,8 @@ def test_a_disk_that_fills_up_between_two_writes_leaves_the_old_content_and_no_d
     assert names(path) == ["state"]
 
 
-def test_a_failure_to_sync_the_folder_is_told_and_leaves_a_whole_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_sync_of_the_folder_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves a whole file."""
     with monkeypatch.context() as patch:
         patch.setattr("bract.privacy.storage.os.fsync", after(1, os.fsync))
         with pytest.raises(StorageError):
@@ -102,9 +101,8 @@ def test_a_failure_to_sync_the_folder_is_told_and_leaves_a_whole_file(
     assert names(path) == ["state"]
 
 
-def test_content_is_synced_before_it_is_renamed_and_the_folder_after(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_content_is_synced_before_it_is_renamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the folder after."""
     calls: list[str] = []
 
     def record(name: str, real: Callable[..., Any]) -> None:
@@ -133,7 +131,8 @@ def test_no_folder_is_a_storage_error(tmp_path: Path) -> None:
         replace_file(tmp_path / "none" / "state", NEW)
 
 
-def test_only_faults_of_the_operating_system_become_storage_errors(tmp_path: Path) -> None:
+def test_only_faults_of_the_system_become_storage_errors(tmp_path: Path) -> None:
+    """Of the operating system."""
     with pytest.raises(KeyError), storage(tmp_path):
         raise KeyError("mine")
     with pytest.raises(StorageError) as caught, storage(tmp_path):
@@ -176,7 +175,8 @@ print("replaced", least)
 """
 
 
-def test_a_process_that_is_killed_at_any_moment_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+    """It may be killed at any moment."""
     run = subprocess.run(
         [sys.executable, "-c", KILLS, str(tmp_path / "state"), "1"], capture_output=True, text=True, timeout=120
     )

@@ -27,10 +27,7 @@ def leave_records_outside_the_plan_out_before_they_are_sampled() -> None:
     app.fitting = filtered
 
 
-@turns_red(
-    "client/test_oracle.py::TestOneRecordMore::"
-    "test_of_another_shape_or_kind_is_refused_by_what_the_file_is_and_not_by_what_is_in_it"
-)
+@turns_red("client/test_oracle.py::TestOneRecordMore::test_of_another_shape_or_kind_is_refused_by_its_file")
 def look_at_the_shape_of_such_records_alone_as_the_plan_knows() -> None:
     import bract.client.app as app
     import bract.client.records as records_of
@@ -68,7 +65,7 @@ def send_a_figure_beside_the_update() -> None:
     app._reply = talkative
 
 
-@turns_red("client/test_terms.py::test_without_a_word_from_the_owner_no_update_leaves_without_masks")
+@turns_red("client/test_terms.py::test_without_a_word_no_update_leaves_without_masks")
 def let_updates_out_in_the_clear_unasked() -> None:
     from bract.client.terms import Terms
 
@@ -82,10 +79,7 @@ def let_in_rounds_that_are_worth_nothing() -> None:
     Terms._check_worth = lambda self, mechanism: None
 
 
-@turns_red(
-    "client/test_refusals_are_final.py::"
-    "test_terms_and_what_was_spent_elsewhere_are_refused_with_one_and_the_same_reply"
-)
+@turns_red("client/test_refusals_are_final.py::test_terms_and_spending_refuse_with_one_reply")
 def say_whether_terms_or_spending_refuse() -> None:
     import bract.client.app as app
     from bract.privacy import BudgetError

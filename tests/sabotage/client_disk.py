@@ -15,47 +15,35 @@ def forget_which_plan_a_run_has() -> None:
     Journal.enter = lambda self, run, plan, terms: None
 
 
-@turns_red(
-    "client/test_refusals_are_final.py::"
-    "test_a_device_that_refused_a_run_refuses_it_whatever_the_plan_then_says_also_after_a_restart"
-)
+@turns_red("client/test_refusals_are_final.py::test_a_refused_run_stays_refused_after_a_restart")
 def forget_a_refusal() -> None:
     from bract.client.disk.step_journal import Journal
 
     Journal.refuse = lambda self, run: None
 
 
-@turns_red(
-    "client/test_refusals_are_final.py::"
-    "test_a_server_cannot_measure_what_was_spent_elsewhere_by_plans_that_are_accepted"
-)
+@turns_red("client/test_refusals_are_final.py::test_plans_that_are_accepted_do_not_measure_what_was_spent")
 def let_plans_in_without_end() -> None:
     import bract.client.disk.step_journal as step_journal
 
     step_journal._check_day = lambda *rest: None
 
 
-@turns_red("client/test_refusals_are_final.py::test_a_message_of_a_round_that_never_began_tells_nothing_of_the_terms")
+@turns_red("client/test_refusals_are_final.py::test_a_message_of_a_round_never_begun_tells_no_terms")
 def look_at_the_terms_for_a_message_of_a_round_that_never_began() -> None:
     from bract.client.disk.step_journal import Journal
 
     Journal.entered = lambda self, run, plan: True
 
 
-@turns_red(
-    "client/disk/test_step_journal.py::TestAJournalThatIsNotWhole::"
-    "test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty"
-)
+@turns_red("client/disk/test_step_journal.py::TestAJournalThatIsNotWhole::test_of_version_0_4_is_refused_by_name")
 def take_an_old_journal_for_an_empty_one() -> None:
     import bract.client.disk.step_journal as step_journal
 
     step_journal.OLD_FILE = "nothing"
 
 
-@turns_red(
-    "client/secure_round/test_journal_rounds.py::"
-    "test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced"
-)
+@turns_red("client/secure_round/test_journal_rounds.py::test_an_old_memory_shares_no_secrets_of_a_replaced_card")
 def share_the_secrets_of_a_card_that_was_replaced() -> None:
     from bract.client.disk.step_journal import Journal
 
@@ -63,8 +51,7 @@ def share_the_secrets_of_a_card_that_was_replaced() -> None:
 
 
 @turns_red(
-    "client/secure_round/test_replays.py::TestADeviceStartedAnew::"
-    "test_does_not_train_again_though_a_server_leads_it_there_again"
+    "client/secure_round/test_replays.py::TestADeviceStartedAnew::test_does_not_train_again_though_led_there_again"
 )
 def do_a_step_again() -> None:
     from bract.client.disk.step_journal import MemoryJournal
@@ -72,10 +59,7 @@ def do_a_step_again() -> None:
     MemoryJournal.first = lambda self, steps: None
 
 
-@turns_red(
-    "client/secure_round/test_replays.py::TestADeviceStartedAnew::"
-    "test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before"
-)
+@turns_red("client/secure_round/test_replays.py::TestADeviceStartedAnew::test_repeats_its_answer_and_gives_no_other")
 def answer_a_second_list() -> None:
     from bract.client.disk.step_journal import Journal
 
@@ -91,7 +75,7 @@ def acknowledge_other_boxes_of_one_card() -> None:
 
 @turns_red(
     "client/disk/test_device_ledger.py::TestARoundThatWasTakenPartIn::"
-    "test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents"
+    "test_is_counted_against_the_plan_whatever_the_server_says"
 )
 def count_a_devices_rounds_by_run() -> None:
     import bract.client.disk.device_ledger as device_ledger
@@ -120,7 +104,7 @@ def let_a_repeated_round_in() -> None:
     device_ledger._new = fresh
 
 
-@turns_red("client/test_charge.py::test_a_device_charges_the_noise_that_the_fewest_honest_survivors_bring")
+@turns_red("client/test_charge.py::test_a_device_charges_the_noise_of_the_fewest_survivors")
 def charge_as_if_nobody_dropped_out() -> None:
     import bract.client.disk.device_ledger as device_ledger
 

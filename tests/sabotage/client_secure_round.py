@@ -38,8 +38,7 @@ def open_without_signatures() -> None:
 
 
 @turns_red(
-    "client/secure_round/test_seatings.py::"
-    "test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none[local-semi-honest]"
+    "client/secure_round/test_seatings.py::test_no_device_is_read_where_each_sits_with_colluders[local-semi-honest]"
 )
 def count_a_sums_devices_of_those_who_are_seated_alone() -> None:
     import bract.privacy.secagg.session as session
@@ -50,8 +49,7 @@ def count_a_sums_devices_of_those_who_are_seated_alone() -> None:
 
 
 @turns_red(
-    "server/secure/test_hostile.py::TestSealedBoxes::"
-    "test_that_do_not_open_are_paid_for_by_nobody_and_their_sender_is_left_out[0-x25519]"
+    "server/secure/test_hostile.py::TestSealedBoxes::test_that_do_not_open_cost_nobody_but_their_sender[0-x25519]"
 )
 def take_part_although_boxes_do_not_open() -> None:
     import bract.client.secure_round as secure_round
@@ -102,19 +100,14 @@ def acknowledge_boxes_once_the_records_are_read() -> None:
     app._boxes = after_the_records
 
 
-@turns_red(
-    "client/secure_round/test_seatings.py::test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first"
-)
+@turns_red("client/secure_round/test_seatings.py::test_a_device_masks_in_one_seating_a_round")
 def mask_in_two_seatings_of_a_round() -> None:
     from bract.client.secure_round import SecureRound
 
     SecureRound._not_masked = lambda self: None
 
 
-@turns_red(
-    "client/secure_round/test_replays.py::TestARound::"
-    "test_is_opened_for_one_list_and_for_that_one_as_often_as_it_is_asked"
-)
+@turns_red("client/secure_round/test_replays.py::TestARound::test_is_opened_for_one_list_as_often_as_it_is_asked")
 def take_another_request_for_the_same() -> None:
     import bract.client.secure_round as secure_round
 
@@ -123,8 +116,7 @@ def take_another_request_for_the_same() -> None:
 
 
 @turns_red(
-    "client/secure_round/test_secrets.py::TestTheDevicesMemory::"
-    "test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away"
+    "client/secure_round/test_secrets.py::TestTheDevicesMemory::test_holds_of_an_opened_round_what_it_gave_away"
 )
 def keep_the_secrets_of_a_round() -> None:
     from bract.client.secure_round import SecureRound

@@ -30,7 +30,7 @@ def do_not_divide_a_change_by_the_adaptive_scale() -> None:
     train.VECTORS["client"] = train.clipped_change = undivided
 
 
-@turns_red("client/test_train.py::test_the_divisor_is_the_public_batch_size_and_not_the_size_of_the_sample")
+@turns_red("client/test_train.py::test_the_divisor_is_the_public_batch_size")
 def divide_by_how_many_were_sampled() -> None:
     import bract.client.train as train
     from bract.privacy import Clipped
@@ -72,7 +72,7 @@ def draw_the_same_noise_on_all_devices() -> None:
 
 @turns_red(
     "client/test_oracle.py::TestOneRecordMore::"
-    "test_makes_no_pass_more_though_its_sample_fills_a_pass_the_better[record-central]"
+    "test_makes_no_pass_more_though_it_fills_a_pass_the_better[record-central]"
 )
 def pass_only_if_something_was_sampled() -> None:
     import bract.client.train as train

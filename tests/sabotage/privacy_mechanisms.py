@@ -92,10 +92,7 @@ def charge_for_the_noise_of_those_who_dropped_out() -> None:
     Mechanism.event = of_all
 
 
-@turns_red(
-    "privacy/mechanisms/test_distributed_layers.py::"
-    "test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged"
-)
+@turns_red("privacy/mechanisms/test_distributed_layers.py::test_what_survivors_keep_is_claimed_and_charged")
 def charge_for_layers_of_noise_that_come_off() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
@@ -123,10 +120,7 @@ def leave_random_rounding_out_of_the_sensitivity() -> None:
     Distributed.sensitivity = lambda self, dimension: self.clip_norm
 
 
-@turns_red(
-    "privacy/encoding/test_quantization.py::"
-    "test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used"
-)
+@turns_red("privacy/encoding/test_quantization.py::test_the_allowance_for_rounding_is_needed_and_nearly_used")
 def leave_the_grid_out_of_the_sensitivity() -> None:
     from bract.privacy.mechanisms.central import Central
     from bract.privacy.mechanisms.local import Local

@@ -26,7 +26,7 @@ def accept_a_ring_that_is_too_small() -> None:
     accept.CHECKS = (accept.check_steps, accept.check_budget, accept.check_noise)
 
 
-@turns_red("privacy/test_accept.py::test_a_ring_in_which_the_cohorts_sum_has_no_room_at_all_is_refused")
+@turns_red("privacy/test_accept.py::test_a_ring_without_room_for_the_cohorts_sum_is_refused")
 def accept_a_ring_in_which_the_sum_overflows() -> None:
     """Look at whether the grid is fine enough, but not at whether there is one."""
     import bract.privacy.accept as accept
@@ -40,9 +40,7 @@ def accept_a_ring_in_which_the_sum_overflows() -> None:
     accept.CHECKS = tuple(finite_alone if check is check_ring else check for check in accept.CHECKS)
 
 
-@turns_red(
-    "privacy/plan/test_hostile.py::test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought"
-)
+@turns_red("privacy/plan/test_hostile.py::test_too_many_steps_are_refused_before_they_are_counted")
 def accept_more_steps_than_are_accounted_for() -> None:
     import bract.privacy.accept as accept
 
@@ -81,16 +79,14 @@ def open_a_sum_with_too_little_noise() -> None:
     Plan.least_survivors = property(lambda self: max(4, self.cohort.minimum))
 
 
-@turns_red(
-    "client/test_terms.py::test_a_plan_whose_sums_may_open_over_fewer_than_the_owner_wants_is_refused_at_the_offer"
-)
+@turns_red("client/test_terms.py::test_too_few_survivors_are_refused_at_the_offer")
 def refuse_too_few_survivors_after_the_charge_alone() -> None:
     from bract.privacy import Plan
 
     Plan.least_survivors = property(lambda self: self.cohort.size)
 
 
-@turns_red("privacy/test_npz.py::test_no_value_of_a_record_decides_whether_a_device_reads_its_file")
+@turns_red("privacy/test_npz.py::test_no_value_of_a_record_decides_if_its_file_is_read")
 def refuse_a_devices_file_for_a_value_in_it() -> None:
     import numpy as np
 

@@ -15,17 +15,14 @@ def use_one_mask_in_two_rounds() -> None:
     masking.own_key = lambda secret, identity, context: own_key(secret, identity, bytes(32))
 
 
-@turns_red(
-    "privacy/secagg/test_masks.py::"
-    "test_a_key_that_served_masks_and_noise_alike_would_make_two_streams_that_have_nothing_in_common[gcm_stream]"
-)
+@turns_red("privacy/secagg/test_masks.py::test_masks_and_noise_of_one_key_have_nothing_in_common[gcm_stream]")
 def draw_masks_and_noise_from_one_stream() -> None:
     import bract.privacy.secagg.masks as masks
 
     masks.PURPOSE = bytes(12)
 
 
-@turns_red("privacy/secagg/test_session.py::test_the_threshold_of_a_smaller_cohort_is_that_of_the_planned_one")
+@turns_red("privacy/secagg/test_session.py::test_a_smaller_cohort_has_the_threshold_of_the_planned_one")
 def count_colluders_of_those_who_are_seated_alone() -> None:
     import bract.privacy.secagg.session as session
 
@@ -33,14 +30,14 @@ def count_colluders_of_those_who_are_seated_alone() -> None:
     session.choose_graph = lambda planned, bad, gone, seats: chosen(seats, bad * seats // planned, gone)
 
 
-@turns_red("client/test_terms.py::test_a_share_of_colluders_that_is_no_whole_device_satisfies_no_owner_who_wants_one")
+@turns_red("client/test_terms.py::test_a_share_of_colluders_that_is_no_device_is_not_enough")
 def take_a_share_of_colluders_for_a_device() -> None:
     import bract.privacy.plan.thresholds as thresholds
 
     thresholds.most_colluders = lambda devices, share: math.ceil(share * devices)
 
 
-@turns_red("privacy/secagg/test_unmask.py::test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are[0]")
+@turns_red("privacy/secagg/test_unmask.py::test_two_wrong_openers_of_ten_lose_no_round[0]")
 def take_a_wrong_share_for_a_right_one() -> None:
     from bract.privacy.secagg.unmask import Opening
 

@@ -12,18 +12,14 @@ TOOK_PART = (
 )
 
 
-@turns_red(
-    "server/secure/test_noise_floor.py::test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened"
-)
+@turns_red("server/secure/test_noise_floor.py::test_one_dropout_too_many_opens_nothing")
 def sum_fewer_than_the_noise_needs() -> None:
     from bract.server.aggregation.secure import SecureSum
 
     SecureSum._require = lambda *rest: None
 
 
-@turns_red(
-    "server/aggregation/test_accusations.py::test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer"
-)
+@turns_red("server/aggregation/test_accusations.py::test_more_namers_than_colluders_leave_a_device_out")
 def leave_out_whom_a_single_device_names() -> None:
     from bract.server.aggregation.accusations import Accusations
 
@@ -52,12 +48,10 @@ def let_a_few_have_a_device_sit_out_for_ever() -> None:
 def let_a_device_dispute_boxes_that_it_acknowledged() -> None:
     from bract.server.aggregation.accusations import Accusations
 
-    Accusations.catch = lambda self, identity: None
+    Accusations.note_liar = lambda self, identity: None
 
 
-@turns_red(
-    "server/secure/test_acknowledged.py::test_an_answer_that_cannot_be_used_costs_its_sender_the_round[failed]"
-)
+@turns_red("server/secure/test_acknowledged.py::test_an_unusable_answer_costs_its_sender_the_round[failed]")
 def train_those_who_did_not_acknowledge_their_boxes() -> None:
     from bract.server.aggregation.secure import SecureSum
 
@@ -78,16 +72,14 @@ def go_by_a_name_that_its_owner_did_not_sign_for() -> None:
     directory.introduces = lambda *rest: True
 
 
-@turns_red("server/secure/test_hostile.py::test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as")
+@turns_red("server/secure/test_hostile.py::test_a_node_is_seated_by_the_card_it_is_counted_by_alone")
 def seat_a_node_by_the_card_of_another() -> None:
     from bract.server.aggregation.secure import SecureSum
 
     SecureSum._is_counted = lambda self, node, card: True
 
 
-@turns_red(
-    "server/secure/test_dropouts.py::TestTheCharge::test_is_made_before_the_first_message_leaves_that_asks_for_shares"
-)
+@turns_red("server/secure/test_dropouts.py::TestTheCharge::test_is_made_before_any_message_that_asks_for_shares")
 def ask_for_shares_before_the_charge() -> None:
     from bract.server.aggregation.secure import SecureSum
 
@@ -122,27 +114,21 @@ def charge_nothing_for_a_lost_round() -> None:
     rounds._lose_round = free
 
 
-@turns_red(
-    "test_restarts.py::"
-    "test_after_a_crash_the_server_counts_no_device_less_often_than_that_device_does[amid answers-local-True]"
-)
+@turns_red("test_restarts.py::test_after_a_crash_the_server_counts_no_device_too_rarely[amid answers-local-True]")
 def forget_a_round_that_a_crash_cut_off() -> None:
     import bract.server.rounds as rounds
 
     rounds.record_start = lambda *rest: None
 
 
-@turns_red("server/test_correlated_crash.py::test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh")
+@turns_red("server/test_correlated_crash.py::test_after_an_unknown_release_noise_starts_afresh")
 def carry_noise_over_a_crash() -> None:
     import bract.server.rounds as rounds
 
     rounds._with_sound_noise = lambda training, ledger, state: state
 
 
-@turns_red(
-    "server/test_correlated_noise.py::"
-    "test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands"
-)
+@turns_red("server/test_correlated_noise.py::test_cohorts_are_full_and_clients_rest_between_bands")
 def let_a_client_back_too_early() -> None:
     import bract.server.cohort as cohort
 
@@ -157,10 +143,7 @@ def charge_whoever_is_back_too_early() -> None:
     cohort.check_separation = lambda *rest: None
 
 
-@turns_red(
-    "server/test_rounds_charge.py::"
-    "test_a_client_that_took_part_as_often_as_planned_ends_the_round_before_anything_is_charged"
-)
+@turns_red("server/test_rounds_charge.py::test_a_client_over_its_planned_rounds_ends_the_round")
 def charge_a_client_that_took_part_as_often_as_planned() -> None:
     from bract.server.cohort import Participations
 

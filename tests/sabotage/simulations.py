@@ -34,7 +34,7 @@ def leave_a_partitions_records_open_to_all() -> None:
     shards.replace_file = lambda path, data, private=False: replace_file(path, data)
 
 
-@turns_red("simulations/test_run_memory.py::test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of")
+@turns_red("simulations/test_run_memory.py::test_the_secrets_of_an_unopened_last_round_are_let_go_of")
 def hold_on_to_the_secrets_of_a_round_that_is_never_opened() -> None:
     from bract.simulations.local_grid import LocalGrid
 

@@ -34,12 +34,13 @@ def test_nothing_opens_while_an_own_mask_is_unknown() -> None:
     assert opened(round_of("abcd", pairs("abcd"), "abcd"), "abcd") == []
 
 
-def test_one_unknown_own_mask_keeps_all_closed_that_its_owner_hangs_together_with() -> None:
+def test_one_unknown_own_mask_keeps_its_whole_part_closed() -> None:
+    """All that its owner hangs together with."""
     assert opened(round_of("abcd", pairs("abcd"), "c"), "abcd") == []
     assert opened(round_of("abcd", pairs("ab") | pairs("cd"), "c"), "abcd") == ["ab"]
 
 
-def test_a_round_whose_own_masks_are_known_opens_to_its_sum_alone() -> None:
+def test_known_own_masks_open_the_sum_of_their_round_alone() -> None:
     assert opened(round_of("abcd", pairs("abcd")), "abcd") == ["abcd"]
 
 
@@ -52,12 +53,13 @@ def test_a_chain_of_pairs_is_enough_to_keep_vectors_together() -> None:
     assert opened(round_of("abcd", chain), "abcd") == ["abcd"]
 
 
-def test_a_mask_that_is_added_twice_cancels_against_one_that_is_taken_twice() -> None:
+def test_a_mask_added_twice_cancels_one_taken_twice() -> None:
     assert opened([{b"k": 2}, {b"k": -1}], "ab") == ["ab"]
     assert opened([{b"k": 1}, {b"k": 1}], "ab") == ["ab"]
 
 
-def test_where_more_than_one_combination_opens_the_least_is_found() -> None:
+def test_of_several_sums_that_open_the_least_is_found() -> None:
+    """Where more than one combination opens."""
     assert opened([{b"k": 1}, {b"k": 1, b"l": 1}, {b"k": 1, b"l": -1}, {b"k": -1}], "abcd") == ["ad"]
 
 
@@ -74,7 +76,8 @@ def test_a_sum_in_which_nothing_is_left_opens_nothing() -> None:
 
 
 @given(st.integers(2, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, 2 ** (n * (n - 1) // 2) - 1))))
-def test_what_opens_are_the_parts_that_unknown_pairs_hang_together(drawn: tuple[int, int]) -> None:
+def test_what_opens_is_what_unknown_pairs_hang_together(drawn: tuple[int, int]) -> None:
+    """Pairs whose masks are unknown join the vectors of a part."""
     count, mask = drawn
     who = "abcdefg"[:count]
     unknown = {frozenset(pair) for at, pair in enumerate(combinations(who, 2)) if mask >> at & 1}

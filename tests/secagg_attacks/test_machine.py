@@ -42,9 +42,10 @@ def test_a_lying_server_reads_no_sum_over_too_few_honest_devices(server: type[Ly
 
 @pytest.mark.full
 @SERVERS
-def test_a_lying_server_reads_no_sum_over_too_few_honest_devices_in_any_of_many_examples(
+def test_a_lying_server_reads_no_small_sum_in_many_examples(
     server: type[LyingServer],
 ) -> None:
+    """Over too few honest devices."""
     attack(EXAMPLES // 2, server)
 
 

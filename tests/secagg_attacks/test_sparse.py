@@ -114,9 +114,10 @@ def sparse_server(patch: pytest.MonkeyPatch, size: int, **shares: float) -> Spar
     return server
 
 
-def test_a_server_that_lies_in_a_sparse_graph_reads_one_device_alone_without_a_colluder(
+def test_a_lie_in_a_sparse_graph_reads_one_device_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The server needs no colluder."""
     server, victim = sparse_server(monkeypatch, 80, colluders=0.05, dropouts=0.3), 37
     assert set(server.lie(victim)) == {Code.OK}
     assert not np.array_equal(server.words[victim], server.clear[victim])
@@ -128,7 +129,7 @@ def test_a_server_that_lies_in_a_sparse_graph_reads_one_device_alone_without_a_c
         server.read(victim, told_the_same)
 
 
-def test_the_lie_is_too_long_a_list_where_fewer_may_drop_out_than_a_device_has_neighbours(
+def test_the_lie_is_too_long_a_list_for_few_dropouts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every device refuses it, in a plan with few dropouts alone: that is no promise, there may be other lies."""
@@ -138,7 +139,8 @@ def test_the_lie_is_too_long_a_list_where_fewer_may_drop_out_than_a_device_has_n
     assert not server.opened
 
 
-def test_beyond_the_complete_graph_the_default_shares_let_as_many_drop_out_as_the_lie_needs() -> None:
+def test_the_default_shares_allow_the_dropouts_of_the_lie() -> None:
+    """Beyond the complete graph, as many may drop out as the lie needs."""
     made = plan_of(BEYOND, "semi-honest")
     chosen = graph.choose_graph(BEYOND, made.colluders, made.aggregation.dropouts)
     assert (chosen.degree, BEYOND - made.least_survivors) == (252, 307)
@@ -166,9 +168,8 @@ WANTS = [{"malicious_server": True}, {"min_survivors": 2}]
 
 @pytest.mark.parametrize("kind", [WHO, KEYS, SHARES, TRAIN])
 @pytest.mark.parametrize("wants", WANTS, ids=lambda wants: next(iter(wants)))
-def test_a_device_that_wants_lies_withstood_refuses_a_sparse_graph_at_its_first_message(
-    tmp_path: Path, wants: dict[str, Any], kind: str
-) -> None:
+def test_who_wants_lies_withstood_refuses_a_sparse_graph(tmp_path: Path, wants: dict[str, Any], kind: str) -> None:
+    """At its first message."""
     world, device, trained = beyond(tmp_path, terms_of(**wants), plan_of(BEYOND, "semi-honest"))
     sections = {SHARES: {"cards": bytes(64)}, TRAIN: {"cohort": bytes(64)}}.get(kind, {})
     with world.overhearing():
@@ -184,7 +185,7 @@ def test_a_device_that_wants_lies_withstood_refuses_a_sparse_graph_at_its_first_
     assert not (tmp_path / FILE).exists()
 
 
-def test_a_device_that_does_not_ask_for_it_takes_a_sparse_graph_up(tmp_path: Path) -> None:
+def test_a_device_that_does_not_ask_takes_a_sparse_graph_up(tmp_path: Path) -> None:
     """Or the test above could not fail."""
     world, device, _ = beyond(tmp_path, terms_of(), plan_of(BEYOND, "semi-honest"))
     assert code_of(world.tell(device, ONE, KEYS)) is Code.OK
@@ -193,9 +194,8 @@ def test_a_device_that_does_not_ask_for_it_takes_a_sparse_graph_up(tmp_path: Pat
     assert (tmp_path / FILE).exists()
 
 
-def test_a_plan_that_says_it_withstands_lies_in_a_sparse_graph_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_plan_withstands_lies_in_a_sparse_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says so is none."""
     with monkeypatch.context() as patch:
         patch.setattr(plan_rules, "COMPLETE", BEYOND)
         offered = plan_of(BEYOND, "malicious-server")

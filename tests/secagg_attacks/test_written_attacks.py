@@ -72,7 +72,7 @@ def test_an_honest_server_reads_the_sum_of_all_and_nothing_else(size: int, mode:
 
 
 @MODES
-def test_an_honest_server_reads_the_sum_of_the_survivors_and_nothing_else(mode: str) -> None:
+def test_an_honest_server_reads_the_survivors_sum_alone(mode: str) -> None:
     with attacking(10, mode) as world:
         table = world.seat(ONE, world.honest)
         lead(world, table)
@@ -207,7 +207,7 @@ class TestTwoLists:
             assert len(owners(world)) <= 1
 
     @pytest.mark.parametrize(("size", "least"), [(10, 2), (7, 2), (5, 3)])
-    def test_of_survivors_open_as_few_as_the_docs_say_where_nobody_signs(self, size: int, least: int) -> None:
+    def test_of_survivors_open_what_the_docs_say_unsigned(self, size: int, least: int) -> None:
         """The bound is met: the server has all but a few taken for dropouts, each by as many as need be."""
         with attacking(size, "semi-honest") as world:
             plan = world.plans[0]
@@ -251,7 +251,8 @@ class TestTwoLists:
                 assert not world.unmask(device, ONE, everyone - {device.identity.public})
 
     @MODES
-    def test_of_members_that_leave_the_victim_with_colluders_alone_mask_nothing(self, mode: str) -> None:
+    def test_of_members_that_isolate_the_victim_mask_nothing(self, mode: str) -> None:
+        """They leave it with colluders alone."""
         with attacking(10, mode) as world:
             table = world.seat(ONE, world.honest)
             for device in lead(world, table, "shares"):

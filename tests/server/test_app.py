@@ -63,13 +63,14 @@ def test_a_run_says_a_line_a_round(counter: Any, settings: dict[str, str], caplo
     assert all("accuracy " in line and "%" in line and "4 of 4 devices" in line for line in lines[:3])
 
 
-def test_a_round_that_is_lost_does_not_end_the_run_and_is_said_in_the_log(
+def test_a_lost_round_does_not_end_the_run(
     counter: Any,
     refusing: Any,
     settings: dict[str, str],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The log says that it is lost."""
     monkeypatch.setattr(app_file, "PAUSES", (0.0, 0.0))
     asked: list[int] = []
 
@@ -90,9 +91,10 @@ def test_a_round_that_is_lost_does_not_end_the_run_and_is_said_in_the_log(
     assert (Path(settings["out"]) / "model.safetensors").exists()
 
 
-def test_a_run_of_lost_rounds_alone_has_failed_and_leaves_no_model(
+def test_a_run_of_lost_rounds_alone_leaves_no_model(
     counter: Any, refusing: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The run has failed."""
     monkeypatch.setattr(app_file, "PAUSES", (0.0,) * 9)
     app = refusing(counter, {2, 3, 4}, "failed")
     with pytest.raises(RoundError, match="all 3 rounds were lost"):
@@ -122,9 +124,7 @@ def reported(fault: Exception) -> list[str]:
     return heard.lines
 
 
-def test_a_fault_of_ours_is_two_lines_in_flowers_log_and_fails_the_run(
-    counter: Any, settings: dict[str, str]
-) -> None:
+def test_a_fault_of_ours_is_two_lines_and_fails_the_run(counter: Any, settings: dict[str, str]) -> None:
     """An exception is all that makes Flower say that a run failed; its log then holds no traceback."""
     with pytest.raises(PlanError) as caught:
         main(LocalGrid(counter, 4), context(**(settings | {"plan": settings["plan"] + "x"})))
@@ -156,9 +156,11 @@ def test_a_run_that_its_budget_ends_says_so_instead_of_finished(
     assert (Path(settings["out"]) / "model.safetensors").exists()
 
 
-def test_a_run_that_its_budget_ends_before_a_round_has_failed_and_leaves_no_model(
+def test_a_run_ended_by_its_budget_at_once_leaves_no_model(
     counter: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before a round: it has failed."""
+
     def spent(self: Ledger, entry: object) -> None:
         raise BudgetError("the population's budget is used up", "stop here")
 
@@ -168,7 +170,7 @@ def test_a_run_that_its_budget_ends_before_a_round_has_failed_and_leaves_no_mode
     assert not (Path(settings["out"]) / "model.safetensors").exists()
 
 
-def test_no_hint_that_a_server_can_give_names_an_option_of_the_command_line() -> None:
+def test_no_hint_of_a_server_names_an_option_of_the_command() -> None:
     """Whoever reads a server's log, or a device's, cannot type --out or --resume."""
     named = re.compile(r"--(out|resume|json|quiet|seed)\b")
     root = Path(app_file.__file__).parents[1]
@@ -228,7 +230,7 @@ def test_a_run_that_a_fault_ends_keeps_its_last_model(
 
 
 @pytest.mark.parametrize("number", [1, 5])
-def test_a_run_that_released_nothing_before_a_fault_leaves_no_model(
+def test_a_fault_before_any_release_leaves_no_model(
     counter: Any, refusing: Any, settings: dict[str, str], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody answers; or all but one of round 1 fail, so that it is lost, and nobody answers after."""
@@ -276,7 +278,7 @@ def test_a_run_with_secure_aggregation_needs_a_roster(
     assert not Path(secure["out"]).exists()
 
 
-def test_a_roster_that_cannot_be_read_is_refused_before_the_training(counter: Any, secure: dict[str, str]) -> None:
+def test_an_unreadable_roster_is_refused_before_the_training(counter: Any, secure: dict[str, str]) -> None:
     Path(secure["roster"]).write_text("[devices]\n")
     with pytest.raises(DataError, match="roster"):
         main(LocalGrid(counter, 4), context(**secure))
@@ -341,7 +343,7 @@ def with_a_missing_value(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [Path.unlink, without_y, of_words, pickled, with_training_data, with_a_missing_value]
 )
-def test_test_data_that_cannot_be_read_are_refused_before_the_training(
+def test_unreadable_test_data_are_refused_before_the_training(
     counter: Any, settings: dict[str, str], damage: Callable[[Path], None]
 ) -> None:
     damage(Path(settings["test-data"]))
@@ -366,7 +368,7 @@ def test_torn_test_data_are_refused_and_closed(counter: Any, settings: dict[str,
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 3, 3), (4, 1, 2, 2)])
-def test_test_data_that_do_not_fit_the_plan_are_refused_before_a_round_is_paid_for(
+def test_test_data_that_do_not_fit_are_refused_before_a_charge(
     counter: Any, settings: dict[str, str], shape: tuple[int, ...]
 ) -> None:
     np.savez(settings["test-data"], x=np.zeros(shape), y=np.arange(5) % 3)
@@ -374,7 +376,8 @@ def test_test_data_that_do_not_fit_the_plan_are_refused_before_a_round_is_paid_f
         main(LocalGrid(counter, 4), context(**settings))
 
 
-def test_a_run_in_the_same_folder_goes_on_where_the_last_one_ended(counter: Any, settings: dict[str, str]) -> None:
+def test_a_run_in_the_same_folder_goes_on_where_one_ended(counter: Any, settings: dict[str, str]) -> None:
+    """It goes on from the last one's checkpoint."""
     main(LocalGrid(counter, 4), context(**settings))
     ledger = Path(settings["out"]) / "ledger.jsonl"
     before = ledger.read_text()

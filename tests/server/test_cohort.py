@@ -24,9 +24,10 @@ def schedules(draw: st.DrawFn) -> tuple[int, int, int, int]:
 
 @settings(max_examples=200, deadline=None)
 @given(schedule=schedules())
-def test_while_all_are_available_every_cohort_is_full_and_nobody_passes_the_bound(
+def test_while_all_are_there_cohorts_are_full_within_the_bound(
     schedule: tuple[int, int, int, int],
 ) -> None:
+    """Nobody passes the bound."""
     clients, size, rounds, seed = schedule
     limit, taken = math.ceil(rounds * size / clients), Counter[int]()
     for number in range(rounds):
@@ -78,13 +79,15 @@ def test_pairs_are_chosen_together_no_more_often_than_by_chance() -> None:
     assert all(abs(count - runs / 6) < 6 * error for count in pairs.values())
 
 
-def test_who_reached_the_bound_is_not_chosen_even_if_nobody_else_is_left() -> None:
+def test_who_reached_the_bound_is_not_chosen() -> None:
+    """Even if nobody else is left."""
     assert choose_cohort([1, 2, 3], Counter({1: 5, 2: 4, 3: 6}), 3, 5, key(0)) == [2]
     assert choose_cohort([1], Counter({1: 5}), 1, 5, key(0)) == []
     assert choose_cohort([], Counter(), 1, 5, key(0)) == []
 
 
-def test_the_order_in_which_nodes_are_listed_tells_nothing_of_who_is_chosen() -> None:
+def test_the_order_of_nodes_does_not_tell_who_is_chosen() -> None:
+    """The order in which they are listed."""
     runs = 2000
     first = sum(0 in choose_cohort(range(10), Counter(), 1, 9, key(run)) for run in range(runs))
     last = sum(9 in choose_cohort(range(10), Counter(), 1, 9, key(run)) for run in range(runs))

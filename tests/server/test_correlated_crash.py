@@ -150,18 +150,20 @@ def starts_afresh(plan: Plan, folder: Path, app: App) -> None:
 
 @pytest.mark.parametrize("number", [1, 4])
 @pytest.mark.parametrize("place", LOST)
-def test_after_a_release_that_no_checkpoint_knows_of_noise_starts_afresh(
+def test_after_an_unknown_release_noise_starts_afresh(
     plan: Plan, counter: App, tmp_path: Path, place: str, number: int
 ) -> None:
+    """A release that no checkpoint knows of."""
     crashed(place, plan, tmp_path, counter, number)
     starts_afresh(plan, tmp_path, counter)
     assert charged_rounds(tmp_path) == [*range(1, number + 1), *range(number, ROUNDS + 1)]
 
 
 @pytest.mark.parametrize("place", ["before spend", "after checkpoint"])
-def test_where_nothing_was_charged_since_the_very_same_noise_is_carried_on(
+def test_where_nothing_was_charged_the_noise_is_carried_on(
     plan: Plan, counter: App, tmp_path: Path, place: str
 ) -> None:
+    """The very same noise, if nothing was charged since."""
     with drawn() as before:
         crashed(place, plan, tmp_path, counter, 4)
     kept = before[-1][1]
@@ -176,7 +178,7 @@ def test_where_nothing_was_charged_since_the_very_same_noise_is_carried_on(
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_crash_of_a_seeded_run_changes_nothing_and_costs_nothing(
+def test_a_crash_of_a_seeded_run_changes_and_costs_nothing(
     plan: Plan, counter: App, tmp_path: Path, place: str, number: int
 ) -> None:
     seed = SeededEntropy(5)
@@ -208,16 +210,15 @@ def test_a_lost_checkpoint_starts_afresh(plan: Plan, counter: App, tmp_path: Pat
     starts_afresh(plan, tmp_path, counter)
 
 
-def test_a_second_crash_before_the_next_checkpoint_starts_afresh_once_more(
-    plan: Plan, counter: App, tmp_path: Path
-) -> None:
+def test_a_second_crash_starts_noise_afresh_once_more(plan: Plan, counter: App, tmp_path: Path) -> None:
+    """Before the next checkpoint."""
     for _ in range(2):
         crashed("after spend", plan, tmp_path, counter, 4)
     starts_afresh(plan, tmp_path, counter)
     assert charged_rounds(tmp_path)[:6] == [1, 2, 3, 4, 4, 4]
 
 
-def test_who_was_in_a_lost_round_may_be_in_the_repeated_one_and_pays_twice(
+def test_who_was_in_a_lost_round_may_repeat_it_and_pays_twice(
     plan: Plan, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crashed("after spend", plan, tmp_path, counter, 3)

@@ -173,9 +173,10 @@ def test_one_band_and_none_release_the_very_same(banded: Make, counter: App, tmp
 
 
 @pytest.mark.parametrize(("clients", "size", "bands"), [(6, 2, 3), (7, 2, 3), (16, 2, 8), (9, 1, 8), (8, 2, 3)])
-def test_cohorts_are_full_and_no_client_is_back_before_as_many_rounds_as_there_are_bands(
+def test_cohorts_are_full_and_clients_rest_between_bands(
     banded: Make, counter: App, tmp_path: Path, clients: int, size: int, bands: int
 ) -> None:
+    """No client is back before as many rounds as there are bands."""
     plan = banded(data={"clients": clients}, cohort={"size": size}, privacy={"bands": bands})
     outcome = train(LocalGrid(counter, clients), training(plan, tmp_path))
     assert (outcome.state.round, outcome.stopped) == (ROUNDS, None)
@@ -189,7 +190,7 @@ def test_without_bands_clients_come_back_earlier(banded: Make, counter: App, tmp
     assert least_gap(tmp_path) < 3
 
 
-def test_devices_that_drop_out_do_not_bring_others_back_too_early(
+def test_devices_that_drop_out_bring_no_others_back_early(
     banded: Make, counter: App, tmp_path: Path, refusing: Callable[..., App]
 ) -> None:
     """The first that is asked in each round of even number; it was in no sum, so it need not rest."""
@@ -233,7 +234,7 @@ class Arriving(LocalGrid):
         return found
 
 
-def test_a_round_waits_until_enough_devices_are_connected_that_may_be_in_it(
+def test_a_round_waits_for_enough_devices_that_may_be_in_it(
     banded: Make, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bract.server.exchange.POLL_SECONDS", 0.001)
@@ -243,9 +244,8 @@ def test_a_round_waits_until_enough_devices_are_connected_that_may_be_in_it(
     assert least_gap(tmp_path) >= BANDS
 
 
-def test_devices_that_all_rest_end_the_round_with_a_word_on_resting_and_more_of_them_go_on(
-    banded: Make, counter: App, tmp_path: Path
-) -> None:
+def test_a_round_of_resting_devices_ends_by_name(banded: Make, counter: App, tmp_path: Path) -> None:
+    """More of them go on."""
     plan = banded(cohort={"deadline": 0.01})
     with pytest.raises(RoundError) as caught:
         train(LocalGrid(counter, 4), training(plan, tmp_path))

@@ -66,9 +66,8 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_devices_refuse_the_round_that_would_pass_their_limit_after_a_restart_and_at_another_server(
-    plan: Plan, tmp_path: Path
-) -> None:
+def test_devices_refuse_what_passes_their_limit(plan: Plan, tmp_path: Path) -> None:
+    """After a restart, and at another server."""
     limits = [2.0] * CLIENTS
     outcome = go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
     assert outcome.state.round == 3
@@ -79,9 +78,8 @@ def test_devices_refuse_the_round_that_would_pass_their_limit_after_a_restart_an
     assert charges == [3, 3, 3]
 
 
-def test_a_round_goes_on_without_the_device_that_refuses_and_counts_it_by_its_code(
-    plan: Plan, tmp_path: Path
-) -> None:
+def test_a_round_goes_on_without_a_device_that_refuses(plan: Plan, tmp_path: Path) -> None:
+    """The device is counted by its code."""
     limits = [2.0] * CLIENTS
     go(plan, devices(tmp_path / "state", limits, RUN_ID), tmp_path / "first", 1)
     go(twin(plan), devices(tmp_path / "state", [2.0, 10.0, 10.0], 77), tmp_path / "second", 2)
@@ -90,7 +88,8 @@ def test_a_round_goes_on_without_the_device_that_refuses_and_counts_it_by_its_co
     assert [line["survivors"] for line in said] == [2, 2, 2]
 
 
-def test_a_second_training_gets_as_many_rounds_as_the_limit_has_left(plan: Plan, tmp_path: Path) -> None:
+def test_a_second_training_gets_what_the_limit_has_left(plan: Plan, tmp_path: Path) -> None:
+    """It gets as many rounds."""
     first, second = tmp_path / "first", tmp_path / "second"
     go(plan, devices(tmp_path / "state", [2.6] * CLIENTS, RUN_ID), first, 1)
     with pytest.raises(RoundError, match="3 said refused"):

@@ -64,7 +64,8 @@ def nodes(grid: Any, make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return made
 
 
-def test_a_client_is_told_by_the_name_that_its_node_shows_and_asked_once(nodes: Callable[..., Any]) -> None:
+def test_a_client_is_told_by_the_name_its_node_shows(nodes: Callable[..., Any]) -> None:
+    """The node is asked once."""
     grid, directory = nodes(n7=b"b", n9=b"a")
     assert list(directory.present().items()) == [("a", 9), ("b", 7)]
     assert directory.present() == {"a": 9, "b": 7}
@@ -80,9 +81,8 @@ def test_a_node_that_is_started_anew_is_the_client_that_it_was(nodes: Callable[.
 
 
 @pytest.mark.parametrize("first", [7, 9])
-def test_two_nodes_of_one_name_are_one_client_and_the_one_that_came_last_speaks_for_it(
-    nodes: Callable[..., Any], first: int
-) -> None:
+def test_two_nodes_of_one_name_are_one_client(nodes: Callable[..., Any], first: int) -> None:
+    """The one that came last speaks for it."""
     grid, directory = nodes(n7=b"a", n9=b"a")
     grid.connected = lambda: [first]
     assert directory.present() == {"a": first}
@@ -117,7 +117,8 @@ def test_a_node_that_shows_no_valid_name_is_left_out(nodes: Callable[..., Any], 
         directory.name(7)
 
 
-def test_a_node_that_showed_no_name_is_asked_again_when_a_cohort_is_gathered(nodes: Callable[..., Any]) -> None:
+def test_a_node_without_a_name_is_asked_again(nodes: Callable[..., Any]) -> None:
+    """When a cohort is gathered."""
     grid, directory = nodes(n7="terms", n9=b"a")
     directory.present()
     grid.shows[7] = b"b"

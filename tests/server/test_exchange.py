@@ -112,7 +112,7 @@ def test_an_empty_cohort_gives_no_answer(grid: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [3, 4, 5])
-def test_a_node_that_flower_lost_counts_as_late_and_not_as_failed(grid: Any, code: int) -> None:
+def test_a_node_that_flower_lost_is_late_and_not_failed(grid: Any, code: int) -> None:
     """The message or its reply is over, or the node has gone: it may be asked again, unlike one that failed."""
     grid.pulls = [[grid.reply(5, Error(code=code))]]
     assert ask(grid, [5]) == [Answer(request(5), LATE)]
@@ -123,7 +123,8 @@ def test_no_device_can_say_that_it_is_late(grid: Any) -> None:
     assert ask(grid, [5]) == [Answer(request(5), Code.MALFORMED)]
 
 
-def test_an_error_of_flower_counts_as_failed_and_its_text_is_dropped(grid: Any) -> None:
+def test_an_error_of_flower_counts_as_failed(grid: Any) -> None:
+    """Its text is dropped."""
     grid.pulls = [[grid.reply(5, Error(code=2, reason="patient 4711"))]]
     [answer] = ask(grid, [5])
     assert answer == Answer(request(5), Code.FAILED)
@@ -219,7 +220,7 @@ def test_an_answer_of_a_node_that_was_not_asked_is_not_counted(grid: Any, update
     assert [a.node for a in ask(grid, [5])] == [5]
 
 
-def test_an_answer_counts_for_the_node_that_was_asked_whatever_name_it_gives(grid: Any, update: Update) -> None:
+def test_an_answer_counts_for_the_node_that_was_asked(grid: Any, update: Update) -> None:
     """The ledger charges this node: a device must not be able to put its cost on another."""
     lying = grid.reply(5, update(words(5)))
     lying.metadata.__dict__["_src_node_id"] = 7

@@ -35,9 +35,8 @@ def ask_of(grid: Any, requests: list[Request]) -> list[Answer]:
 
 
 @pytest.mark.parametrize("kind", [KEYS, SHARES, CONSENT, UNMASK])
-def test_a_request_that_is_not_to_train_carries_the_offer_and_its_sections_and_no_parameters(
-    grid: Any, kind: str
-) -> None:
+def test_other_requests_carry_sections_and_no_parameters(grid: Any, kind: str) -> None:
+    """A request that is not to train carries the offer too."""
     ask_of(grid, [request(5, kind, cards=b"abc", survivors=b"")])
     [message] = grid.pushed
     assert set(message.content) == {OFFER, SECAGG}
@@ -47,7 +46,8 @@ def test_a_request_that_is_not_to_train_carries_the_offer_and_its_sections_and_n
     assert (metadata.message_type, metadata.group_id, metadata.ttl) == (kind, "3", 10.0)
 
 
-def test_requests_of_several_kinds_go_out_together_and_each_says_its_own(grid: Any) -> None:
+def test_requests_of_several_kinds_go_out_together(grid: Any) -> None:
+    """Each says its own kind."""
     ask_of(grid, [request(5, TRAIN, cohort=b"a"), Request(6, KEYS, 4), request(7, TRAIN, cohort=b"b")])
     kinds = [(m.metadata.message_type, m.metadata.group_id, set(m.content)) for m in grid.pushed]
     trained = (TRAIN, "3", {OFFER, PARAMETERS, SECAGG})
@@ -72,7 +72,8 @@ def test_sections_of_an_answer_are_read(grid: Any, update: Update, name: str) ->
     assert prepared == Answer(request(7, SHARES), Code.OK, None, {name: b""})
 
 
-def test_an_update_in_answer_to_another_request_than_to_train_is_not_read(grid: Any, update: Update) -> None:
+def test_an_update_in_answer_to_another_request_is_not_read(grid: Any, update: Update) -> None:
+    """Only a request to train is answered by one."""
     grid.pulls = [[grid.reply(5, update(words(5)))]]
     assert ask_of(grid, [request(5, UNMASK)]) == [Answer(request(5, UNMASK), Code.OK)]
 

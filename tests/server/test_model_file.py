@@ -30,7 +30,8 @@ def test_the_kept_model_is_read_back_to_the_last_bit(make: Make, tmp_path: Path)
     assert read_flat(load_model(path, make())).tobytes() == state().model.tobytes()
 
 
-def test_the_model_that_is_written_is_the_average_and_not_the_last_step(make: Make, tmp_path: Path) -> None:
+def test_the_written_model_is_the_average(make: Make, tmp_path: Path) -> None:
+    """And not the last step."""
     path = tmp_path / "model.safetensors"
     write_model(path, make(), state())
     assert not np.array_equal(read_flat(load_model(path, make())), state().parameters)
@@ -54,7 +55,7 @@ def test_the_file_says_by_which_plan_and_round_it_was_made(make: Make, tmp_path:
     assert json.loads(metadata["bract"]) == {"plan": make().public(), "round": 3}
 
 
-def test_any_reader_of_safetensors_gets_tensors_of_the_networks_shapes(make: Make, tmp_path: Path) -> None:
+def test_any_reader_of_safetensors_gets_the_networks_shapes(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     write_model(path, make(), state())
     content = path.read_bytes()
@@ -80,7 +81,8 @@ def test_a_full_disk_leaves_the_old_model(make: Make, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_parameters_of_another_network_are_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+def test_parameters_of_another_network_are_refused(make: Make, tmp_path: Path) -> None:
+    """Before anything is written."""
     path, other = tmp_path / "model.safetensors", np.zeros(16, dtype=np.float32)
     with pytest.raises(ValueError, match="expected 15 parameters"):
         write_model(path, make(), ServerState(1, other, other, {}, "", ""))

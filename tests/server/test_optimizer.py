@@ -50,9 +50,8 @@ def test_sgd_at_rate_one_adds_the_release(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_are_torchs_own_when_the_state_is_carried_over_a_checkpoint(
-    make: Make, tmp_path: Path, name: str
-) -> None:
+def test_steps_are_torchs_own_over_a_checkpoint(make: Make, tmp_path: Path, name: str) -> None:
+    """The state is carried over it."""
     settings, torch_optimizer = OPTIMIZERS[name]
     weights = torch.from_numpy(start())
     by_hand = torch_optimizer([weights])

@@ -288,9 +288,10 @@ class TestADeviceThat:
             NODES[0]: 1, NODES[1]: 3, NODES[2]: 3, NODES[3]: 3,
         }  # fmt: skip
 
-    def test_answers_wrongly_is_asked_again_only_if_the_others_are_too_few(
+    def test_answers_wrongly_is_asked_again_if_others_are_too_few(
         self, fleet: Fleet, make: Make, tmp_path: Path
     ) -> None:
+        """It is not asked if they are enough."""
         plan = make(cohort={"size": 3, "minimum": 2, "deadline": 0.005, "rounds": 4})
         fleet.fail(1, NODES, "failed")
         fleet.train(plan, tmp_path, pauses=(0.0,) * 5)
@@ -343,9 +344,10 @@ def killed(owner: Any, name: str, after: bool, now: Callable[[], bool], run: Cal
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("place", CRASHES)
 @pytest.mark.parametrize("noise", NOISES)
-def test_a_server_killed_anywhere_in_a_lost_round_leaves_a_folder_to_go_on_from_within_the_budget(
+def test_a_server_killed_in_a_lost_round_can_go_on(
     fleet: Fleet, make: Make, tmp_path: Path, place: str, noise: str
 ) -> None:
+    """Wherever in it, within the budget."""
     plan = make(privacy={"noise": noise}, cohort={"minimum": 3, "deadline": 0.005})
     fleet.fail(2, NODES[:2], "late")
     killed(

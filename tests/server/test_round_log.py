@@ -43,7 +43,8 @@ def fault(path: Path, rounds: int) -> str:
     return what
 
 
-def test_each_record_is_a_line_of_json_and_in_the_file_when_write_returns(tmp_path: Path) -> None:
+def test_each_record_is_a_line_of_json_when_write_returns(tmp_path: Path) -> None:
+    """It is in the file then."""
     path = tmp_path / "metrics.jsonl"
     metrics = Metrics(path, 0)
     for number in (1, 2, 3):
@@ -68,7 +69,8 @@ def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 5, 9])
-def test_records_of_rounds_that_a_crash_undid_are_cut_off_in_the_file_too(tmp_path: Path, keep: int) -> None:
+def test_records_of_undone_rounds_are_cut_off_in_the_file(tmp_path: Path, keep: int) -> None:
+    """Rounds that a crash undid."""
     path = tmp_path / "metrics.jsonl"
     written(path, 5)
     expected = [record(number) for number in range(1, min(keep, 5) + 1)]

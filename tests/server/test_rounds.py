@@ -68,9 +68,8 @@ class TestATraining:
         train(grid(counter), training(plan, tmp_path / "a" / "b"))
         assert (tmp_path / "a" / "b" / "plan.toml").read_text() == plan.to_toml()
 
-    def test_offers_each_round_its_number_the_public_plan_and_the_parameters_of_the_round_before(
-        self, make: Make, counter: App, tmp_path: Path
-    ) -> None:
+    def test_offers_each_round_its_number_plan_and_parameters(self, make: Make, counter: App, tmp_path: Path) -> None:
+        """The public plan, and the parameters of the round before."""
         offers: dict[int, tuple[Offer, bytes]] = {}
         after: dict[int, bytes] = {}
 
@@ -125,9 +124,10 @@ class TestATraining:
         assert entries(tmp_path)[0]["clients"] == ["1", "2", "3"]
 
     @pytest.mark.parametrize(("noise", "charged"), [("central", 2), ("local", 4)])
-    def test_charges_those_in_the_sum_where_the_server_noises_and_all_that_were_asked_where_devices_do(
+    def test_charges_survivors_or_all_by_who_adds_the_noise(
         self, make: Make, counter: App, tmp_path: Path, noise: str, charged: int, refusing: Call
     ) -> None:
+        """Those in the sum where the server noises, and all that were asked where devices do."""
         app = refusing(counter, {FIRST_NODE, FIRST_NODE + 2})
         train(grid(app), training(make(privacy={"noise": noise}, cohort={"rounds": 1}), tmp_path))
         assert len(entries(tmp_path)[0]["clients"]) == charged
@@ -183,9 +183,10 @@ class TestATraining:
         assert set(taken.values()) == {3}
 
     @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [2, 3]), (5, [3])])
-    def test_tests_its_model_as_often_as_the_plan_says_and_at_the_end(
+    def test_tests_its_model_as_often_as_the_plan_says(
         self, make: Make, counter: App, tmp_path: Path, every: int, expected: list[int]
     ) -> None:
+        """And at the end."""
         tested: list[np.ndarray] = []
 
         def evaluate(model: np.ndarray) -> Quality:
@@ -199,9 +200,8 @@ class TestATraining:
         assert np.array_equal(tested[-1], outcome.state.model)
         assert not np.array_equal(outcome.state.model, outcome.state.parameters)
 
-    def test_tells_its_observer_of_every_answer_and_every_round_in_turn(
-        self, make: Make, counter: App, tmp_path: Path
-    ) -> None:
+    def test_tells_its_observer_of_every_answer_and_round(self, make: Make, counter: App, tmp_path: Path) -> None:
+        """They come in turn."""
         told: list[str] = []
 
         class Watching(NullObserver):

@@ -51,9 +51,8 @@ class TestTheCharge:
         train(grid(counter), training(plan, tmp_path, noting))
         assert seen == [[1], [1, 2], [1, 2, 3]]
 
-    def test_is_not_made_before_the_server_has_enough_answers_to_release(
-        self, make: Make, counter: App, tmp_path: Path
-    ) -> None:
+    def test_is_not_made_before_enough_answers_to_release(self, make: Make, counter: App, tmp_path: Path) -> None:
+        """Before the server has them."""
         seen: list[list[int]] = []
 
         def watching(message: Message, context: Context) -> Message:
@@ -63,9 +62,8 @@ class TestTheCharge:
         train(grid(watching), training(make(), tmp_path))
         assert seen == [[]] * 4 + [[1]] * 4 + [[1, 2]] * 4
 
-    def test_is_on_disk_before_an_offer_goes_out_where_devices_release_by_answering(
-        self, make: Make, counter: App, tmp_path: Path
-    ) -> None:
+    def test_is_on_disk_before_an_offer_of_local_noise(self, make: Make, counter: App, tmp_path: Path) -> None:
+        """Where devices release by answering."""
         seen: list[list[int]] = []
         pushed = LocalGrid.push_messages
 
@@ -152,9 +150,10 @@ class TestTooFewDevices:
         assert entries(tmp_path) == []
 
     @pytest.mark.parametrize("noise", NOISES)
-    def test_leave_a_folder_from_which_the_training_goes_on_with_the_next_round(
+    def test_leave_a_folder_from_which_the_training_goes_on(
         self, make: Make, counter: App, tmp_path: Path, noise: str, refusing: Call
     ) -> None:
+        """The next round comes next."""
         plan = make(privacy={"noise": noise})
         calls = Counter[int]()
 
@@ -216,7 +215,7 @@ def test_a_budget_binds_the_view_that_the_noise_protects(make: Make) -> None:
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_a_client_that_took_part_as_often_as_planned_ends_the_round_before_anything_is_charged(
+def test_a_client_over_its_planned_rounds_ends_the_round(
     make: Make, counter: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
 ) -> None:
     """Whatever chose the cohort: the noise is sized for so many rounds of a client."""

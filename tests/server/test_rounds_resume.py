@@ -103,9 +103,8 @@ class TestResuming:
         ledger.write_text("".join(lines[:kept]))
         assert "lost entries" in self.refusal(make, tmp_path)
 
-    def test_with_a_ledger_of_another_run_of_the_same_plan_is_refused(
-        self, make: Make, counter: App, tmp_path: Path
-    ) -> None:
+    def test_with_a_ledger_of_another_run_is_refused(self, make: Make, counter: App, tmp_path: Path) -> None:
+        """The other run has the same plan."""
         for name, seed in (("a", 1), ("b", 2)):
             train(grid(counter), training(make(), tmp_path / name, entropy=SeededEntropy(seed)))
         shutil.copy(tmp_path / "b" / "ledger.jsonl", tmp_path / "a" / "ledger.jsonl")

@@ -53,9 +53,7 @@ class TestTheLedgerOfARun:
             assert not isinstance(ledger, PopulationLedger)
         assert not (tmp_path / "a" / "shared_ledger.json").exists()
 
-    def test_is_the_one_that_it_began_with_even_if_it_is_not_named_again(
-        self, make: Make, tmp_path: Path, shared: Path
-    ) -> None:
+    def test_is_the_one_it_began_with_even_if_not_named_again(self, make: Make, tmp_path: Path, shared: Path) -> None:
         spend(training(make(), tmp_path / "run", shared))
         resumed = training(make(), tmp_path / "run")
         assert resumed.ledger == shared.resolve()
@@ -87,9 +85,8 @@ class TestTheLedgerOfARun:
             with pytest.raises(StateError, match="is damaged"):
                 training(make(), tmp_path / "run", named).open_ledger()
 
-    def test_refuses_a_plan_of_other_clients_or_another_place_of_noise(
-        self, make: Make, tmp_path: Path, shared: Path
-    ) -> None:
+    def test_refuses_other_clients_or_another_place_of_noise(self, make: Make, tmp_path: Path, shared: Path) -> None:
+        """The refusal is of the plan."""
         spend(training(make(), tmp_path / "a", shared, population="these"))
         with pytest.raises(PlanError, match="not those that"):
             training(make(), tmp_path / "b", shared, population="those").open_ledger()
@@ -139,9 +136,9 @@ class TestTwoTrainings:
         assert "the population's epsilon" in second.stopped.what
         assert 0 < second.state.round < 3
 
-    def test_go_on_where_they_were_cut_off_whatever_the_other_did_since(
-        self, make: Make, counter: Any, tmp_path: Path, shared: Path
-    ) -> None:
+    def test_go_on_where_they_were_cut_off(self, make: Make, counter: Any, tmp_path: Path, shared: Path) -> None:
+        """It does not matter what the other did since."""
+
         class Cut(Exception):
             pass
 

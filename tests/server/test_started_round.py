@@ -20,7 +20,8 @@ def training(make: Callable[..., Plan], tmp_path: Path) -> TrainingRun:
     return TrainingRun(mechanism_of(make().named("ab" * 16)), tmp_path)
 
 
-def test_a_round_that_was_cut_off_is_charged_to_its_whole_cohort_once(training: TrainingRun) -> None:
+def test_a_round_cut_off_is_charged_to_its_cohort_once(training: TrainingRun) -> None:
+    """To the whole cohort."""
     with training.open_ledger() as ledger:
         assert settle_interrupted(training, ledger) is None
         record_start(training, StartedRound(1, COHORT, ledger.head))

@@ -110,7 +110,8 @@ def test_a_checkpoint_with_a_byte_more_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 8, b"\2\0\0\0\0\0\0\0{}", b"\xff" * 40, b"\4\0\0\0\0\0\0\0null"])
-def test_a_file_whose_checksum_fits_but_holds_no_state_is_refused(tmp_path: Path, body: bytes) -> None:
+def test_a_file_with_a_checksum_but_no_state_is_refused(tmp_path: Path, body: bytes) -> None:
+    """Its checksum is right."""
     path = tmp_path / "checkpoint.bract"
     path.write_bytes(hashlib.sha256(body).digest() + body)
     assert "not one of this version" in fault(path)
@@ -149,7 +150,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_state_has_no_room_for_anything_secret_but_the_noise_that_later_rounds_take_back() -> None:
+def test_a_state_holds_no_secret_but_noise_to_be_taken_back() -> None:
+    """Noise that later rounds take back."""
     assert set(vars(state())) == {
         "round",
         "parameters",

@@ -107,7 +107,8 @@ def test_an_unprotected_device_without_a_sample_sends_zeros(tiny_plan: Path) -> 
         assert not open_contribution(task).vector.any()
 
 
-def test_the_population_holds_every_training_record_once_and_no_test_record(tiny_plan: Path, tiny_data: Path) -> None:
+def test_the_population_holds_every_training_record_once(tiny_plan: Path, tiny_data: Path) -> None:
+    """And no test record."""
     population = make_population(study_of(tiny_plan), CPU)
     with np.load(tiny_data) as arrays:
         images, owner = arrays["x"], arrays["client"]
@@ -128,7 +129,7 @@ def test_a_simulation_counts_the_records_that_the_plan_speaks_of(tiny_plan: Path
         make_population(study_of(tiny_plan, "data.records=51"), CPU)
 
 
-def test_a_delta_too_large_for_the_records_that_there_are_is_refused_or_said(tiny_plan: Path, tmp_path: Path) -> None:
+def test_a_delta_too_large_for_the_records_is_refused_or_said(tiny_plan: Path, tmp_path: Path) -> None:
     """The plan's own numbers let it pass: 5 records a step, half of them in each, are 10."""
     data = np.load(tiny_plan.parent / "tiny.npz")
     many = {name: np.concatenate([data[name]] * 3) for name in ("x", "y", "client")}

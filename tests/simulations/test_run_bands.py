@@ -41,9 +41,8 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
 
 
-def test_masked_and_clear_trainings_keep_clients_apart_and_give_the_same_model(
-    tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_masked_and_clear_trainings_give_the_same_model(tiny_plan: Path, tmp_path: Path) -> None:
+    """Both keep clients apart as the bands ask."""
     states = {}
     for protocol in ("sum", "secagg"):
         folder = tmp_path / protocol
@@ -54,9 +53,8 @@ def test_masked_and_clear_trainings_keep_clients_apart_and_give_the_same_model(
     assert states["sum"].parameters.tobytes() == states["secagg"].parameters.tobytes()
 
 
-def test_the_run_spends_what_it_would_without_bands_and_says_how_much_noise_is_left(
-    tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_bands_cost_the_same_and_the_run_says_what_noise_stays(tiny_plan: Path, tmp_path: Path) -> None:
+    """The run spends what it would without bands, and says how much noise is left."""
     results = {
         bands: simulate(study_of(tiny_plan, f"privacy.bands={bands}"), tmp_path / str(bands)) for bands in (1, 2)
     }
@@ -121,9 +119,7 @@ simulate(make_study(override(read_tables(Path(plan)), settings)), Path(folder))
 """
 
 
-def test_a_run_killed_between_charge_and_checkpoint_starts_its_noise_afresh_and_ends_well(
-    tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_after_a_charge_starts_its_noise_afresh(tiny_plan: Path, tmp_path: Path) -> None:
     """By SIGKILL, in round 3, without a seed: its release may have been seen."""
     tiny_plan.write_text(tiny_plan.read_text().replace("seed = 7", ""))
     settings = ["cohort.rounds=4", "cohort.minimum=1"]

@@ -140,9 +140,7 @@ def test_part_cohorts_of_clients_spend_no_more_than_the_budget(noise: str, tiny_
 
 
 @pytest.mark.parametrize("masks", ["true", "false"])
-def test_without_protection_a_plan_of_shared_noise_trains_as_one_of_central_noise_does(
-    masks: str, tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_shared_noise_without_protection_is_as_central_noise(masks: str, tiny_plan: Path, tmp_path: Path) -> None:
     """There is no noise to share then: nothing is turned, rounded at random, or left for the floor to refuse."""
     study = study_of(tiny_plan, ("none", "distributed"), f"simulation.masks={masks}")
     result = simulate(study, tmp_path / "run")

@@ -57,9 +57,8 @@ class Killer:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_training_in_each_cell_moves_the_discriminator_by_data_and_the_generator_without(
-    cell: str, tiny_plan: Path, tmp_path: Path
-) -> None:
+def test_each_cell_moves_only_the_discriminator_by_data(cell: str, tiny_plan: Path, tmp_path: Path) -> None:
+    """The generator moves without data."""
     study = study_of(tiny_plan, *CELLS[cell])
     result = simulate(study, tmp_path)
     state, mask = state_in(tmp_path), trained(build("gan", SHAPE, 3))
@@ -72,7 +71,7 @@ def test_a_training_in_each_cell_moves_the_discriminator_by_data_and_the_generat
     assert (result.epsilon["released"] is None) == (cell == "none")
 
 
-def test_what_noise_a_release_holds_for_the_generator_never_gets_there(
+def test_noise_in_the_generators_lanes_never_gets_there(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noise in its lanes made a thousand times larger changes no bit of any later model."""
@@ -90,7 +89,7 @@ def test_what_noise_a_release_holds_for_the_generator_never_gets_there(
     assert np.array_equal(state_in(tmp_path / "a").parameters, state_in(tmp_path / "b").parameters)
 
 
-def test_a_seeded_run_that_was_cut_off_ends_as_the_one_that_was_not(tiny_plan: Path, tmp_path: Path) -> None:
+def test_a_seeded_run_that_was_cut_off_ends_as_a_whole_one(tiny_plan: Path, tmp_path: Path) -> None:
     study = study_of(tiny_plan, "server.averaging=0.9")
     simulate(study, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -104,9 +103,8 @@ def test_a_seeded_run_that_was_cut_off_ends_as_the_one_that_was_not(tiny_plan: P
 
 @pytest.mark.parametrize("engine", ["auto", "opacus"])
 @pytest.mark.parametrize("clip_norm", [0.05, 1e3])
-def test_clipped_sums_are_those_of_a_loop_over_records_and_zeros_for_the_generator(
-    engine: str, clip_norm: float
-) -> None:
+def test_clipped_sums_are_those_of_a_loop_over_records(engine: str, clip_norm: float) -> None:
+    """And zeros for the generator."""
     model, loss = build("gan", SHAPE, 3, 0), objective_of("gan", SHAPE).loss
     x = torch.rand(37, *SHAPE, generator=torch.Generator().manual_seed(0))
     total, weights = np.zeros(count_parameters("gan", SHAPE, 3)), [p for p in model.parameters() if p.requires_grad]

@@ -72,7 +72,7 @@ def seats() -> Callable[[], list[ConfigRecord]]:
     return lambda: [found for found in kept() if not any(found is other for other in others)]
 
 
-def test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of(
+def test_the_secrets_of_an_unopened_last_round_are_let_go_of(
     tiny_plan: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,9 +94,10 @@ def test_the_secrets_of_a_last_round_that_is_never_opened_are_let_go_of(
     assert seats() == []
 
 
-def test_a_run_that_its_budget_ends_keeps_nothing_of_its_last_round(
+def test_a_run_ended_by_its_budget_keeps_no_last_round(
     tiny_plan: Path, tmp_path: Path, seats: Callable[[], list[ConfigRecord]]
 ) -> None:
+    """Nothing of its last round."""
     stopped = []
     outcome = rounds.Outcome
 

@@ -75,9 +75,10 @@ def test_a_run_under_masks_goes_on_where_it_was_cut_off(tiny_plan: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("mode", "trips"), [("semi-honest", 2), ("malicious-server", 3)])
-def test_a_round_takes_two_trips_and_three_against_a_lying_server(
+def test_a_round_takes_two_trips_and_three_if_servers_lie(
     mode: str, trips: int, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Three against a lying server."""
     made: Counter[int] = Counter()
 
     def counted(grid, plan, requests, *rest):

@@ -82,7 +82,7 @@ def test_the_same_data_in_another_file_are_the_same_data(tiny_plan: Path, tiny_d
     assert simulate(read_run(out), out).rounds == 3
 
 
-def test_the_digest_of_the_data_is_its_owners_alone_and_gone_in_the_end(tiny_plan: Path, tmp_path: Path) -> None:
+def test_the_digest_of_the_data_is_private_and_gone_in_the_end(tiny_plan: Path, tmp_path: Path) -> None:
     """Whoever knows all records but one could try that one against it."""
     out = tmp_path / "run"
     cut_off(tiny_plan, out)
@@ -91,9 +91,7 @@ def test_the_digest_of_the_data_is_its_owners_alone_and_gone_in_the_end(tiny_pla
     assert not (out / FILE).exists()
 
 
-def test_runs_of_a_sweep_are_not_made_over_data_that_were_swapped(
-    tiny_plan: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_runs_of_a_sweep_do_not_go_on_over_swapped_data(tiny_plan: Path, tiny_data: Path, tmp_path: Path) -> None:
     """One of two runs fails, so that the sweep is gone on with; the data have changed by then."""
     tables = override(read_tables(tiny_plan), ["cohort.rounds=1", "model.name=logistic"])
     request = SweepRequest("tiny", tables, (Axis("training.learning_rate", (0.5, 1.0)),))

@@ -93,9 +93,10 @@ def dear(make: Make) -> Plan:
 
 
 class TestTheLimit:
-    def test_is_on_all_that_was_ever_spent_across_restarts_runs_and_servers(
+    def test_is_on_all_that_was_ever_spent(
         self, dear: Plan, owner: Call, said: Call, is_update: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """It holds across restarts, runs and servers."""
         device = owner(terms_for(dear, 2))
         assert device.terms.max_epsilon == dear.privacy.epsilon
         for number in (1, 3):
@@ -110,9 +111,10 @@ class TestTheLimit:
             f"from {twice:.4g} to {cost(dear, 3, device.terms):.4g}, its terms allow 2 at delta 0.001" in caplog.text
         )
 
-    def test_leaves_room_for_a_cheaper_plan_up_to_the_limit_and_composes_both(
+    def test_leaves_room_for_a_cheaper_plan_up_to_the_limit(
         self, make: Make, dear: Plan, owner: Call, said: Call, is_update: Call
     ) -> None:
+        """The costs of both plans are composed."""
         cheap = make(privacy={"epsilon": 2.0, "noise_multiplier": 60.0})
         device = owner(Terms(max_epsilon=2.05, clear_updates=True))
         assert cost(dear, 3, device.terms) > 2.05
@@ -143,9 +145,10 @@ class TestTheLimit:
         assert plan.participations == 6
         assert all(is_update(device.answer(plan, number)) for number in range(1, 7))
 
-    def test_holds_for_what_is_released_where_the_owner_trusts_the_server_with_the_noise(
+    def test_holds_for_what_is_released_if_the_server_is_trusted(
         self, make: Make, owner: Call, said: Call, is_update: Call
     ) -> None:
+        """The owner trusts the server with the noise: the limit is on what is released."""
         plan = make(privacy={"noise": "central", "epsilon": 2.0, "noise_multiplier": None})
         device = owner(terms_for(plan, 2))
         assert [is_update(device.answer(plan, number)) for number in (1, 2)] == [True, True]
@@ -216,18 +219,20 @@ class TestARoundThatWasTakenPartIn:
         assert device.charged == [1]
         assert len(device.ran) == 1
 
-    def test_is_counted_against_the_plan_by_a_process_that_knows_nothing_of_it(
+    def test_is_counted_against_the_plan_by_another_process(
         self, dear: Plan, owner: Call, said: Call, is_update: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """The process knows nothing of the round but what is on disk."""
         device = owner(Terms(clear_updates=True))
         assert [is_update(device.answer(dear, number)) for number in (1, 2)] == [True, True]
         assert [said(device.answer(dear, number)) for number in (3, 4)] == [Code.REFUSED] * 2
         assert "as often as its noise is calibrated for" in caplog.text
 
     @pytest.mark.parametrize("noise", ["local", "central"])
-    def test_is_counted_against_the_plan_whatever_runs_and_rounds_a_server_invents(
+    def test_is_counted_against_the_plan_whatever_the_server_says(
         self, make: Make, noise: str, owner: Call, said: Call, is_update: Call
     ) -> None:
+        """The server may invent any runs and rounds."""
         plan = make(cohort={"rounds": 6}, privacy={"noise": noise})
         device = owner(Terms(max_epsilon=1e6, clear_updates=True, trusted_server=True))
         offers = [(2, 1), (2, 2), (1, 3), (2, 4), (6, 1), (1, 2**64 - 1), (2, 1)]
@@ -235,9 +240,10 @@ class TestARoundThatWasTakenPartIn:
         assert answers == [True] * plan.participations + [False] * (len(offers) - plan.participations)
         assert len(device.charged) == len(device.ran) == plan.participations == 3
 
-    def test_of_a_round_that_a_crash_lost_is_a_participation_more_with_fresh_noise(
+    def test_lost_in_a_crash_is_one_more_participation(
         self, dear: Plan, owner: Call, is_update: Call, sent: Call
     ) -> None:
+        """It draws fresh noise."""
         device = owner(Terms(clear_updates=True))
         first, again = (device.answer(dear, 1, run=run) for run in (1, 2))
         assert is_update(first)
@@ -272,9 +278,7 @@ def test_a_refusal_says_nothing_to_the_server_but_its_code(
 
 
 class TestSpending:
-    def test_refuses_by_check_what_it_would_by_charge_and_writes_nothing_by_it(
-        self, dear: Plan, tmp_path: Path
-    ) -> None:
+    def test_check_refuses_what_charge_would_and_writes_nothing(self, dear: Plan, tmp_path: Path) -> None:
         spending = OwnerLedger(tmp_path / "a" / "b", terms_for(dear, 2))
         spending.check(dear, 1, 1)
         before = (spending.folder / FILE).read_bytes()

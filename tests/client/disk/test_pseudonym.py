@@ -115,9 +115,10 @@ class TestADeviceThatIsAskedWhoItIs:
         assert dict(said.config_records[SECAGG]) == {"name": Pseudonym(tmp_path).of(make().digest).encode()}
         assert not said.array_records
 
-    def test_shows_the_key_of_its_identity_under_secure_aggregation_and_signs_for_it(
+    def test_shows_and_signs_for_its_identity_under_masks(
         self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
     ) -> None:
+        """Under secure aggregation a device shows the key of its identity."""
         identity = new_identity()
         plan = make(aggregation={"protocol": "secagg"}, cohort={"size": 2, "minimum": 2}, data={"clients": 2})
         device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path), identity=identity)

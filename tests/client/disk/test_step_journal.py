@@ -140,9 +140,8 @@ class TestARun:
         DiskJournal(tmp_path).enter(1, PLAN, Terms())
 
     @pytest.mark.parametrize("entered", [False, True])
-    def test_that_was_refused_stays_so_across_a_restart_and_a_midnight(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entered: bool
-    ) -> None:
+    def test_that_was_refused_stays_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entered: bool) -> None:
+        """It does across a restart and a midnight."""
         if entered:
             DiskJournal(tmp_path).enter(1, PLAN, Terms())
         DiskJournal(tmp_path).refuse(1)
@@ -172,7 +171,7 @@ class TestARun:
         journal.admit(3, terms)
 
     @BOTH
-    def test_of_a_new_plan_is_let_in_until_too_many_plans_were_new_that_day(
+    def test_of_a_new_plan_is_let_in_until_too_many_were_that_day(
         self, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         journal, terms, day = opened(tmp_path), Terms(max_plans_a_day=2), journal_file.today()
@@ -277,7 +276,8 @@ class TestAJournalThatIsNotWhole:
             with pytest.raises(RepeatedStep):
                 DiskJournal(folder).first([step(3)])
 
-    def test_is_refused_by_its_line_whatever_byte_was_lost_or_changed(self, folder: Path) -> None:
+    def test_is_refused_by_its_line_whatever_byte_changed(self, folder: Path) -> None:
+        """The line is named, whichever byte was changed or lost."""
         path = folder / FILE
         content = path.read_bytes()
         last = content.rindex(b"\n", 0, -1) + 1
@@ -289,7 +289,8 @@ class TestAJournalThatIsNotWhole:
                 assert "give the device a new identity" in caught.value.hint
                 assert path.read_bytes() == spoilt
 
-    def test_is_refused_where_a_line_is_missing_or_none_of_a_journals(self, folder: Path) -> None:
+    def test_is_refused_where_a_line_is_missing_or_foreign(self, folder: Path) -> None:
+        """A foreign line is none of a journal's."""
         path = folder / FILE
         rows = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(rows[:1] + rows[2:]))
@@ -320,9 +321,8 @@ class TestAJournalThatIsNotWhole:
         assert not DiskJournal(tmp_path).has(step(1))
 
     @pytest.mark.parametrize("content", [b"", step(1), step(1) + step(2)])
-    def test_of_version_0_4_is_refused_by_name_and_never_taken_for_empty(
-        self, tmp_path: Path, content: bytes
-    ) -> None:
+    def test_of_version_0_4_is_refused_by_name(self, tmp_path: Path, content: bytes) -> None:
+        """It is never taken for empty."""
         (tmp_path / "steps.bract").write_bytes(content)
         for use in (
             lambda: DiskJournal(tmp_path).first([step(3)]),
@@ -340,7 +340,7 @@ class TestAJournalThatIsNotWhole:
             DiskJournal(tmp_path).first([step(1)])
 
 
-def test_a_process_that_is_killed_at_any_point_leaves_a_journal_that_goes_on(tmp_path: Path) -> None:
+def test_a_process_killed_anywhere_leaves_a_sound_journal(tmp_path: Path) -> None:
     """Three processes note steps without a pause, and each is killed with SIGKILL after a few of them."""
     code = (
         "import sys, itertools; from pathlib import Path; from bract.client.disk.step_journal import DiskJournal\n"
@@ -383,7 +383,7 @@ def test_a_step_that_cannot_be_written_is_not_done(tmp_path: Path) -> None:
         DiskJournal(tmp_path / "file").first([step(1)])
 
 
-def test_the_folder_is_made_when_it_is_needed_and_others_cannot_read_the_file(tmp_path: Path) -> None:
+def test_the_folder_is_made_when_needed_and_the_file_is_private(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     DiskJournal(folder).first([step(1)])
     [path] = folder.iterdir()

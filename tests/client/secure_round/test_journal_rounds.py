@@ -11,7 +11,7 @@ from bract.privacy.server_view import Code
 Call = Callable[..., Any]
 
 
-def test_a_device_that_refused_the_next_round_still_ends_the_one_that_is_paid_for(lab: Call, said: Call) -> None:
+def test_who_refused_the_next_round_still_ends_the_paid_one(lab: Call, said: Call) -> None:
     server = lab(3)
     server.until("masked")
     member = server.members[0]
@@ -23,9 +23,8 @@ def test_a_device_that_refused_the_next_round_still_ends_the_one_that_is_paid_fo
     assert said(server.tell(0, CONSENT, survivors=server.bits(range(3)))) is Code.LOST
 
 
-def test_a_device_whose_memory_is_older_than_its_journal_shares_no_secrets_of_a_card_that_it_replaced(
-    lab: Call, said: Call
-) -> None:
+def test_an_old_memory_shares_no_secrets_of_a_replaced_card(lab: Call, said: Call) -> None:
+    """The device's memory is older than its journal, which knows that the card was replaced."""
     server = lab(3)
     server.keys()
     state = server.members[0].context.state

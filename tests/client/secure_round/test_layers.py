@@ -35,7 +35,8 @@ def seeds_of(server: Any, place: int) -> bytes:
 
 
 @pytest.mark.parametrize(("gone", "given"), [(0, 3), (1, 2), (2, 1), (3, 0)])
-def test_a_device_gives_up_the_last_seeds_and_keeps_one_for_each_dropout(server: Any, gone: int, given: int) -> None:
+def test_a_device_keeps_one_seed_for_each_dropout(server: Any, gone: int, given: int) -> None:
+    """It gives up the last seeds."""
     server.until("shares")
     alive = range(gone, DEVICES)
     server.train(alive)
@@ -66,7 +67,7 @@ def test_seeds_are_fresh_in_each_device_and_round(server: Any) -> None:
     assert len(set(every)) == 3 * DEVICES
 
 
-def test_a_device_that_signed_one_list_gives_up_nothing_for_another(lab: Call, code: Call) -> None:
+def test_who_signed_one_list_gives_up_nothing_for_another(lab: Call, code: Call) -> None:
     tables = TABLES | {"aggregation": {"protocol": "secagg", "mode": "malicious-server"}}
     server = lab(DEVICES, **tables)
     server.until("masked")

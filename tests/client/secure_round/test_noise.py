@@ -70,7 +70,7 @@ def groups(of: Iterable[int]) -> list[list[int]]:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 class TestOneRound:
-    def test_without_a_lie_leaves_nothing_to_a_server_that_knows_the_own_masks(
+    def test_without_a_lie_leaves_nothing_to_who_knows_own_masks(
         self, lab: Call, overheard: list[Any], exchange: str
     ) -> None:
         """Or the tests below would find noise wherever they look."""
@@ -113,7 +113,7 @@ class TestOneRound:
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts, colluders))
 
-    def test_with_a_colluder_is_open_to_whoever_knows_all_own_masks_and_the_colluders(
+    def test_with_a_colluder_is_open_to_who_knows_all_own_masks(
         self, lab: Call, overheard: list[Any], exchange: str
     ) -> None:
         """Or the two tests beside this one would find noise wherever they look."""
@@ -144,7 +144,7 @@ class TestOneRound:
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts, colluders))
 
 
-def test_the_same_vector_goes_out_under_other_masks_in_every_round(lab: Call) -> None:
+def test_a_vector_goes_out_under_other_masks_in_every_round(lab: Call) -> None:
     server = lab(3)
     rounds: list[dict[int, np.ndarray]] = []
     for number in (1, 2, 3):

@@ -108,9 +108,10 @@ WAYS = {
 @pytest.mark.parametrize("kind", [KEYS, SHARES])
 @pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_cannot_be_trained_is_refused_before_a_seat_and_a_charge(
+def test_what_cannot_be_trained_is_refused_before_a_charge(
     lab: Call, code: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, count: int, kind: str
 ) -> None:
+    """The device has no seat then."""
     monkeypatch.setitem(NETWORKS, "recurrent", Network("recurrent", recurrent))
     more, records, expected = WAYS[way]
     server = lab(terms=TERMS, real=True, **tables("record", "local", **more))

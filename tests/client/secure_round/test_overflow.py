@@ -35,7 +35,8 @@ def test_a_cohort_of_saturated_vectors_sums_exactly(lab: Call, devices: int, bit
 
 
 @pytest.mark.parametrize("bits", [16, 32])
-def test_saturated_vectors_of_both_signs_do_not_touch_each_others_lanes(lab: Call, bits: int) -> None:
+def test_saturated_vectors_do_not_touch_each_others_lanes(lab: Call, bits: int) -> None:
+    """Vectors of both signs saturate."""
     server = lab(3, aggregation={"protocol": "secagg", "bits": bits})
     rng = np.random.default_rng(1)
     for member in server.members:

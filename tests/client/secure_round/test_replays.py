@@ -68,7 +68,7 @@ class TestARound:
         assert said(server.tell(0, SHARES, cards=server.seating(0))) is Code.LOST
 
     @pytest.mark.parametrize("mode", [{}, MALICIOUS])
-    def test_is_opened_for_one_list_and_for_that_one_as_often_as_it_is_asked(
+    def test_is_opened_for_one_list_as_often_as_it_is_asked(
         self, lab: Call, said: Call, mode: dict[str, Any]
     ) -> None:
         """A second, different list gets nothing, before or after the first is asked for again."""
@@ -97,7 +97,8 @@ class TestARound:
             assert said(reply) is Code.MALFORMED
         assert said(server.tell(0, UNMASK, survivors=server.bits(EVERY))) is Code.MALFORMED
 
-    def test_is_signed_for_one_list_and_for_that_one_as_often_as_it_is_asked(self, lab: Call, said: Call) -> None:
+    def test_is_signed_for_one_list_as_often_as_it_is_asked(self, lab: Call, said: Call) -> None:
+        """It is signed for no other list."""
         server = lab(5, aggregation=MALICIOUS)
         server.until("masked")
         first = server.consent(EVERY)
@@ -142,9 +143,8 @@ class TestARound:
         assert said(server.tell(0, SHARES, cards=b"")) is Code.REFUSED
         assert said(server.tell(0, TRAIN, cohort=b"")) is Code.REFUSED
 
-    def test_more_than_a_device_may_take_part_in_gets_nothing_though_it_lost_its_count(
-        self, lab: Call, said: Call, context: Call
-    ) -> None:
+    def test_beyond_a_devices_limit_gets_nothing(self, lab: Call, said: Call, context: Call) -> None:
+        """It gets nothing though the device lost its count."""
         server = lab(3, data={"clients": 6})
         for number in (1, 2, 3):
             for place in range(3):
@@ -225,7 +225,7 @@ class TestADeviceStartedAnew:
         sent = server.train()
         assert np.array_equal(server.opened(sent, server.unmask(EVERY)), server.true(EVERY))
 
-    def test_does_not_train_again_though_a_server_leads_it_there_again(self, lab: Call, said: Call) -> None:
+    def test_does_not_train_again_though_led_there_again(self, lab: Call, said: Call) -> None:
         """Its memory is back at an earlier stage, as if the node had been lost before it was written."""
         server = lab(5)
         server.until("shares")
@@ -236,9 +236,7 @@ class TestADeviceStartedAnew:
         assert said(server.tell(0, TRAIN, **asked(server, TRAIN))) is Code.MALFORMED
 
     @pytest.mark.parametrize(("kind", "name"), [(CONSENT, "signature"), (UNMASK, "opened")])
-    def test_answers_what_it_answered_before_and_nothing_else_though_its_memory_is_from_before(
-        self, lab: Call, said: Call, kind: str, name: str
-    ) -> None:
+    def test_repeats_its_answer_and_gives_no_other(self, lab: Call, said: Call, kind: str, name: str) -> None:
         """The journal on its disk knows the request: a second, different list finds it there."""
         server = lab(5)
         server.until("masked")
@@ -290,7 +288,7 @@ class TestADeviceStartedAnew:
 @pytest.mark.parametrize("byte", [0, 75, -33, -1])
 @pytest.mark.parametrize(("sender", "receiver"), [(5, 0), (0, 5)])
 @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-def test_a_box_or_hash_that_was_tampered_with_is_refused_before_the_receiver_masks_and_its_sender_named(
+def test_a_forged_box_is_refused_and_its_sender_named(
     lab: Call, code: Call, exchange: str, sender: int, receiver: int, byte: int
 ) -> None:
     """It could not help to open the sender's secrets, or (hybrid) their masks might not cancel."""
@@ -317,7 +315,8 @@ def tamper(server: Any, sender: int, receiver: int, byte: int) -> None:
     server.cohort.boxes[sender] = bytes(sealed)
 
 
-def test_all_whose_boxes_do_not_open_are_named_and_nothing_else_is_code(lab: Call, code: Call) -> None:
+def test_all_whose_boxes_do_not_open_are_named(lab: Call, code: Call) -> None:
+    """Nothing else is: a fault beside them keeps its own code."""
     server = lab(6)
     server.until("shares")
     for sender in (1, 4):
@@ -327,7 +326,8 @@ def test_all_whose_boxes_do_not_open_are_named_and_nothing_else_is_code(lab: Cal
     assert dict(reply.content.config_records[SECAGG]) == {"senders": server.bits([1, 4])}
 
 
-def test_a_device_that_refused_boxes_takes_part_once_keys_are_asked_for_anew(lab: Call, code: Call) -> None:
+def test_who_refused_boxes_takes_part_once_keys_are_new(lab: Call, code: Call) -> None:
+    """Once keys are asked for anew."""
     server = lab(6)
     server.until("shares")
     tamper(server, 5, 0, 0)
@@ -338,7 +338,8 @@ def test_a_device_that_refused_boxes_takes_part_once_keys_are_asked_for_anew(lab
     assert np.array_equal(server.opened(sent, server.unmask(range(6))), server.true(range(6)))
 
 
-def test_boxes_of_a_seating_before_keys_were_asked_for_anew_are_masked_by_nobody(lab: Call, code: Call) -> None:
+def test_boxes_from_before_new_keys_are_masked_by_nobody(lab: Call, code: Call) -> None:
+    """Boxes of a seating before keys were asked for anew."""
     server = lab(6)
     server.until("shares")
     old = [server.invitation(p) for p in range(6)]

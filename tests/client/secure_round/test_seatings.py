@@ -186,9 +186,7 @@ def sum_of(server: Any, places: Sequence[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("noise", CELLS)
-def test_a_server_that_seats_each_honest_device_alone_with_its_colluders_reads_none(
-    lab: Call, noise: str, mode: str
-) -> None:
+def test_no_device_is_read_where_each_sits_with_colluders(lab: Call, noise: str, mode: str) -> None:
     """Of seven honest devices seven vectors were read, all in one round."""
     server = ten(lab, noise, mode)
     tables = [Table(server, [place]) for place in HONEST]
@@ -206,7 +204,8 @@ def test_the_attack_reads_what_the_rule_allows(lab: Call) -> None:
 
 
 @pytest.mark.parametrize("honest", [1, 2, 3])
-def test_no_sum_with_fewer_honest_devices_than_the_plan_says_is_even_seated(lab: Call, honest: int) -> None:
+def test_no_sum_with_too_few_honest_devices_is_even_seated(lab: Call, honest: int) -> None:
+    """The plan says how many there must be."""
     table = Table(ten(lab), HONEST[:honest])
     assert table.read() is None
     assert table.refused[0] == SHARES
@@ -219,9 +218,8 @@ def test_a_cohort_cut_into_two_sums_of_five_is_seated_nowhere(lab: Call, noise: 
         assert Table(server, list(half), ()).read() is None
 
 
-def test_a_device_masks_in_one_seating_a_round_though_it_forgot_the_first(
-    lab: Call, context: Call, code: Call
-) -> None:
+def test_a_device_masks_in_one_seating_a_round(lab: Call, context: Call, code: Call) -> None:
+    """Though it forgot the first."""
     server = ten(lab)
     first = Table(server, HONEST[:4])
     assert first.seat()
@@ -242,7 +240,7 @@ def test_keys_may_be_asked_for_again_before_anyone_has_masked(lab: Call) -> None
     assert np.array_equal(found, sum_of(server, HONEST[:4]))
 
 
-def test_cards_that_were_shown_before_a_device_masked_bring_no_shares_after(lab: Call, context: Call) -> None:
+def test_cards_shown_before_masking_bring_no_shares_after(lab: Call, context: Call) -> None:
     """Its card of a second seating reaches it once it has masked in the first and its memory is as it was before."""
     server = ten(lab)
     first = Table(server, HONEST[:4])
@@ -287,7 +285,7 @@ def test_masking_is_noted_for_a_round_whatever_its_plan(lab: Call, planned: Call
             secure.keys()
 
 
-def test_strangers_may_sum_side_by_side_each_with_enough_honest_ones(lab: Call) -> None:
+def test_strangers_may_sum_side_by_side_with_enough_honest_ones(lab: Call) -> None:
     """Fourteen devices under a plan of ten, three of them the server's: two sums of seven, four honest in each."""
     server = lab(
         14,

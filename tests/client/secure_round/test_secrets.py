@@ -94,9 +94,10 @@ class TestTheDevicesMemory:
         server.train()
         assert holds(memory(server), traced["secrets"]) == 0
 
-    def test_holds_one_share_of_each_secret_until_it_opened_half_of_them(
+    def test_holds_one_share_of_each_secret_until_half_are_open(
         self, lab: Call, traced: dict[str, list[bytes]]
     ) -> None:
+        """Until the device opened half of them."""
         server = lab(4)
         server.until("masked")
         assert len(traced["shares"]) == 2 * 4 * 4
@@ -107,9 +108,10 @@ class TestTheDevicesMemory:
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-    def test_holds_nothing_of_the_round_that_it_opened_but_what_it_gave_away(
+    def test_holds_of_an_opened_round_what_it_gave_away(
         self, lab: Call, traced: dict[str, list[bytes]], mode: str, exchange: str
     ) -> None:
+        """And nothing else of the round."""
         server = lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
         server.until("masked")
         gave = server.unmask(EVERY, **({"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}))
@@ -153,7 +155,7 @@ class TestTheDevicesMemory:
         signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
         assert np.array_equal(server.opened(sent, server.unmask(EVERY, **signed)), server.true(EVERY))
 
-    def test_forgets_a_round_that_was_never_opened_when_it_trains_in_the_next(
+    def test_forgets_an_unopened_round_when_it_trains_in_the_next(
         self, lab: Call, traced: dict[str, list[bytes]]
     ) -> None:
         server = lab(4)
@@ -233,13 +235,14 @@ def failing(*given: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_secret_is_logged_by_a_round_with_faults_at_every_stage(
+def test_no_secret_is_logged_with_faults_at_every_stage(
     lab: Call,
     traced: dict[str, list[bytes]],
     whole_log: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
 ) -> None:
+    """Each stage of the round has its fault."""
     server = lab(4, real=True, aggregation={"protocol": "secagg", "mode": mode})
     logging.getLogger("flwr").debug("flwr is heard")
     logging.getLogger("bract").debug("bract is heard")

@@ -62,9 +62,8 @@ def test_a_round_is_charged_once_and_only_when_the_device_masks(terms: list[Term
 
 
 @pytest.mark.parametrize("kind", [KEYS, SHARES])
-def test_a_device_that_cannot_pay_for_a_round_says_so_before_it_shows_or_shares_a_key(
-    terms: list[Terms], lab: Call, code: Call, kind: str
-) -> None:
+def test_who_cannot_pay_says_so_before_it_shows_a_key(terms: list[Terms], lab: Call, code: Call, kind: str) -> None:
+    """And before it shares one."""
     server = lab(3)
     if kind == SHARES:
         server.until("keys")
@@ -75,9 +74,8 @@ def test_a_device_that_cannot_pay_for_a_round_says_so_before_it_shows_or_shares_
     assert SECAGG not in reply.content
 
 
-def test_a_device_that_can_pay_for_this_round_alone_gives_no_card_for_the_next(
-    terms: list[Terms], lab: Call, code: Call
-) -> None:
+def test_who_can_pay_for_this_round_gives_no_card_for_the_next(terms: list[Terms], lab: Call, code: Call) -> None:
+    """It can pay for this round alone."""
     server = lab(3)
     for rounds, given in ((1, False), (2, True)):
         terms[0] = covers(server, rounds)

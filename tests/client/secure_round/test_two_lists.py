@@ -153,7 +153,7 @@ class TestSignatures:
             assert said(ask(server, 0, range(6), data)) is Code.MALFORMED
 
 
-def test_after_each_refusal_the_device_still_opens_the_list_it_signed(server: Any, code: Call) -> None:
+def test_after_each_refusal_a_device_opens_the_list_it_signed(server: Any, code: Call) -> None:
     signed = signatures(server, range(6), range(6))
     for data in (b"", b"\0", pack_consents({0: signed[0]}), pack_consents({**signed, 2: signed[1]})):
         assert code(ask(server, 0, range(6), data)) is not Code.OK

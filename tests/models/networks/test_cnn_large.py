@@ -15,7 +15,8 @@ def test_one_logit_a_class_for_every_record(shape: tuple[int, ...], classes: int
     assert logits.dtype == torch.float32
 
 
-def test_it_has_688138_parameters_for_28x28_grey_images_of_10_classes() -> None:
+def test_it_has_688138_parameters_for_28x28_images() -> None:
+    """Grey ones, of 10 classes."""
     assert sum(p.numel() for p in cnn_large((1, 28, 28), 10).parameters()) == 688_138
 
 

@@ -28,7 +28,8 @@ def records(count: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (7,), (2, 3)])
-def test_two_logits_a_record_of_any_shape_and_made_records_of_that_shape_in_0_to_1(shape: tuple[int, ...]) -> None:
+def test_two_logits_a_record_and_made_records_in_0_to_1(shape: tuple[int, ...]) -> None:
+    """Of any shape; made records have the shape of the records."""
     model = network(shape=shape)
     assert model(torch.rand(4, *shape)).shape == (4, 2)
     made = model.make(6, 1)
@@ -38,7 +39,8 @@ def test_two_logits_a_record_of_any_shape_and_made_records_of_that_shape_in_0_to
     assert not torch.equal(made, model.make(6, 2))
 
 
-def test_it_has_155_665_parameters_for_28x28_grey_images_whatever_the_classes() -> None:
+def test_it_has_155_665_parameters_for_28x28_images() -> None:
+    """Grey ones, whatever the classes."""
     assert {count_parameters("gan", (1, 28, 28), classes) for classes in (2, 62)} == {155_665}
 
 
@@ -47,7 +49,8 @@ def test_records_of_nothing_are_refused() -> None:
         build("gan", (3, 0), 2)
 
 
-def test_it_learns_to_tell_records_from_made_ones_by_the_mean_of_both_cross_entropies() -> None:
+def test_it_learns_by_the_mean_of_both_cross_entropies() -> None:
+    """To tell records from made ones."""
     x = records(5)
     logits = network()(x)
     chances = torch.sigmoid(logits)
@@ -56,7 +59,8 @@ def test_it_learns_to_tell_records_from_made_ones_by_the_mean_of_both_cross_entr
     assert torch.allclose(OBJECTIVE.loss(logits, torch.zeros(5)), expected, atol=1e-6)
 
 
-def test_the_discriminator_is_asked_about_the_record_and_about_one_that_the_generator_made() -> None:
+def test_the_discriminator_sees_a_record_and_a_made_one() -> None:
+    """One that the generator made."""
     model, x = network(), records(3)
     logits = model(x)
     made = model.generator(model._latents(x.flatten(1)))
@@ -72,7 +76,8 @@ def test_only_the_discriminator_is_trained() -> None:
 
 
 class TestLatentNumbers:
-    def test_are_those_of_the_record_wherever_it_stands_and_of_the_weights(self) -> None:
+    def test_are_those_of_the_record_and_of_the_weights(self) -> None:
+        """Wherever the record stands in the batch."""
         model, x = network(), records(9).flatten(1)
         found = model._latents(x)
         assert torch.equal(model._latents(x.flip(0)).flip(0), found)
@@ -101,7 +106,8 @@ class TestLatentNumbers:
 
 
 class TestRefining:
-    def test_is_a_function_of_the_network_and_the_seed_and_leaves_the_discriminator_alone(self) -> None:
+    def test_depends_on_network_and_seed_alone(self) -> None:
+        """It leaves the discriminator alone."""
         models = [network() for _ in range(3)]
         before = copy.deepcopy(models[0])
         torch.manual_seed(0)

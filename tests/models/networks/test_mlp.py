@@ -13,7 +13,8 @@ def test_one_logit_a_class_for_a_record_of_any_shape(shape: tuple[int, ...], cla
     assert logits.dtype == torch.float32
 
 
-def test_it_has_55_050_parameters_for_28x28_grey_images_of_10_classes() -> None:
+def test_it_has_55_050_parameters_for_28x28_images() -> None:
+    """Grey ones, of 10 classes."""
     assert sum(p.numel() for p in mlp((1, 28, 28), 10).parameters()) == 55_050
 
 

@@ -102,9 +102,8 @@ def test_gaussians_cost_what_the_closed_form_says_and_never_less(
 @pytest.mark.parametrize("delta", [1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("noise_multiplier", [0.5, 1.0, 2.0])
-def test_one_sampled_gaussian_costs_what_the_closed_form_says_and_never_less(
-    noise_multiplier: float, rate: float, delta: float
-) -> None:
+def test_one_sampled_gaussian_costs_the_closed_form(noise_multiplier: float, rate: float, delta: float) -> None:
+    """The figure is never lower than it."""
     exact = sampled_gaussian_epsilon(rate, noise_multiplier, delta)
     found = epsilon(PoissonSampled(rate, Gaussian(noise_multiplier)), delta)
     assert exact * (1 - 1e-9) <= found <= exact * 1.001 + 2e-3
@@ -120,9 +119,10 @@ def prv(rate: float, noise_multiplier: float, count: int, delta: float, error: f
 
 
 @pytest.mark.parametrize(("rate", "noise_multiplier", "count", "delta"), SETTINGS)
-def test_agrees_with_opacus_prv_and_lies_between_its_lower_bound_and_renyi(
+def test_agrees_with_opacus_and_lies_below_renyi(
     rate: float, noise_multiplier: float, count: int, delta: float
 ) -> None:
+    """It agrees with Opacus' PRV, and lies above that one's lower bound."""
     event = steps(rate, noise_multiplier, count)
     found = epsilon(event, delta)
     lower, upper = prv(rate, noise_multiplier, count, delta, error=0.003 * found)
@@ -145,9 +145,10 @@ def test_exceeds_the_central_limit_figure_which_understates(
 
 
 @pytest.mark.parametrize(("rate", "noise_multiplier", "count", "delta"), SETTINGS[::5])
-def test_more_steps_less_noise_more_sampling_or_a_smaller_delta_cost_more(
+def test_more_steps_or_sampling_or_less_noise_cost_more(
     rate: float, noise_multiplier: float, count: int, delta: float
 ) -> None:
+    """So does a smaller delta."""
     base = epsilon(steps(rate, noise_multiplier, count), delta)
     assert epsilon(steps(rate, noise_multiplier, 2 * count), delta) > base
     assert epsilon(steps(rate, noise_multiplier * 0.9, count), delta) > base
@@ -160,7 +161,8 @@ EVENT = PoissonSampled(0.1, Gaussian(1.5))
 
 @settings(max_examples=8)
 @given(st.integers(1, 20), st.integers(1, 20))
-def test_equal_events_cost_the_same_however_their_count_is_written(inner: int, outer: int) -> None:
+def test_equal_events_cost_the_same_however_counted(inner: int, outer: int) -> None:
+    """However their count is written."""
     count = inner * outer
     written = [((EVENT, count),), ((Composed(EVENT, count), 1),), ((Composed(EVENT, inner), outer),)]
     written.append(((Composed(Composed(EVENT, outer), inner), 1),))
@@ -188,13 +190,15 @@ def test_nothing_costs_nothing() -> None:
     "event",
     [Unbounded(), Composed(Unbounded(), 2), PoissonSampled(0.1, Unbounded()), Composed(Composed(Unbounded(), 1), 1)],
 )
-def test_what_no_noise_protects_costs_infinitely_much_at_any_depth_and_beside_anything(event: Event) -> None:
+def test_what_no_noise_protects_costs_infinitely_much(event: Event) -> None:
+    """It does at any depth, and beside anything."""
     assert epsilon(event, 1e-5) == math.inf
     assert spent(((Gaussian(100.0), 1), (event, 1)), 1e-5) == math.inf
     assert rdp_epsilon(((event, 1),), 1e-5) == math.inf
 
 
-def test_figures_that_contradict_each_other_on_every_grid_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_that_contradict_each_other_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They contradict each other on every grid."""
     asked: list[float] = []
 
     def above(events: object, delta: float, grid: float) -> float:
@@ -222,14 +226,15 @@ def test_a_finer_grid_decides_where_the_first_is_too_coarse(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("event", [Composed(Gaussian(0.1), 10), Gaussian(0.01), steps(1.0, 0.5, 10**6)], ids=str)
-def test_where_nothing_is_protected_the_renyi_bound_itself_is_the_figure(event: Event) -> None:
+def test_where_nothing_is_protected_renyi_is_the_figure(event: Event) -> None:
     """Finer accounting would take gigabytes there: a plan that a stranger offers must not be able to ask for it."""
     found = epsilon(event, 1e-5)
     assert VAST < found == rdp_epsilon(((event, 1),), 1e-5) < math.inf
 
 
 @pytest.mark.parametrize("mu", [1.0, 4.0, 10.0, 13.0])
-def test_the_figure_is_never_below_the_exact_one_on_the_way_to_where_renyi_takes_over(mu: float) -> None:
+def test_the_figure_is_never_below_the_exact_one(mu: float) -> None:
+    """The test walks to where Rényi takes over."""
     exact = gaussian_epsilon(mu, 1e-5)
     assert exact * (1 - 1e-9) <= epsilon(Gaussian(1 / mu), 1e-5) <= exact * 1.01
     assert exact < VAST

@@ -105,7 +105,7 @@ def test_a_value_by_hand() -> None:
 
 
 @plans
-def test_the_published_bound_is_never_lower_than_ours_by_more_than_a_thousandth(name: str, changes: Any) -> None:
+def test_the_published_bound_is_hardly_below_ours(name: str, changes: Any) -> None:
     """Agarwal et al. 2021, corollary 3.6, at the same sensitivity, and at the larger one of bounded rounding."""
     plan = shipped(name, *changes)
     variance, steps = noised_sum(plan).variance, plan.privacy.clip_norm / mechanism_of(plan).grid_step
@@ -139,7 +139,8 @@ def gaussian_figure(rate: float, noise_multiplier: float, rounds: int, delta: fl
 
 
 @plans
-def test_the_figure_of_a_plan_is_within_a_ten_thousandth_of_a_gaussian_of_its_noise(name: str, changes: Any) -> None:
+def test_a_plans_figure_is_near_that_of_a_gaussian(name: str, changes: Any) -> None:
+    """Within a ten thousandth of a Gaussian of its noise."""
     plan = shipped(name, *changes)
     noise, privacy = noised_sum(plan), plan.privacy
     found = gaussian_figure(privacy.sampling_rate, noise.noise_multiplier, plan.participations, privacy.delta)
@@ -151,7 +152,7 @@ def test_the_figure_of_a_plan_is_within_a_ten_thousandth_of_a_gaussian_of_its_no
 @pytest.mark.parametrize(
     ("rate", "noise_multiplier", "rounds", "delta"), [(1.0, 10.0, 100, 1e-6), (0.01, 1.0, 1000, 1e-5)]
 )
-def test_the_figure_nears_that_of_a_gaussian_as_the_variance_grows(
+def test_the_figure_nears_a_gaussians_as_the_variance_grows(
     rate: float, noise_multiplier: float, rounds: int, delta: float, variance: float, error: float
 ) -> None:
     found = epsilon(steps(rate, Skellam(noise_multiplier, variance), rounds), delta)
@@ -169,9 +170,10 @@ def test_vast_variance_is_the_gaussian(noise_multiplier: float, order: int, rate
 
 
 @given(st.floats(0.3, 100), st.floats(1, 1e9), st.floats(1, 100), st.sampled_from(SOME[:6]))
-def test_more_variance_at_one_multiplier_and_a_larger_multiplier_cost_less(
+def test_more_variance_or_a_larger_multiplier_cost_less(
     noise_multiplier: float, variance: float, factor: float, order: int
 ) -> None:
+    """The variance grows at one multiplier."""
     found = renyi(Skellam(noise_multiplier, variance), order)
     assert renyi(Skellam(noise_multiplier, variance * factor), order) <= found * (1 + 1e-12)
     assert renyi(Skellam(noise_multiplier * factor, variance), order) <= found * (1 + 1e-12)
@@ -184,9 +186,8 @@ SAMPLED = [(0.001, 0.7), (0.01, 1.0), (0.1, 2.0), (0.5, 0.8), (0.5, 6.0), (0.9, 
 
 
 @pytest.mark.parametrize(("rate", "noise_multiplier"), SAMPLED)
-def test_the_curve_of_sampled_gaussians_is_that_of_dp_accounting_and_of_opacus(
-    rate: float, noise_multiplier: float
-) -> None:
+def test_the_sampled_curve_is_that_of_two_other_libraries(rate: float, noise_multiplier: float) -> None:
+    """Of sampled Gaussians, by dp-accounting and by Opacus."""
     ours = [renyi(PoissonSampled(rate, Gaussian(noise_multiplier)), order) for order in SOME]
     accountant = RdpAccountant(SOME)
     accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier)))
@@ -196,7 +197,7 @@ def test_the_curve_of_sampled_gaussians_is_that_of_dp_accounting_and_of_opacus(
 
 
 @pytest.mark.parametrize("noise_multiplier", [1e4, 1e7, 1e10, 1e100])
-def test_hardly_any_loss_is_hardly_any_loss_and_not_lost_in_rounding(noise_multiplier: float) -> None:
+def test_hardly_any_loss_is_not_lost_in_rounding(noise_multiplier: float) -> None:
     """At order 2 the excess of the moment is q^2 / z^2."""
     found = renyi(PoissonSampled(0.1, Gaussian(noise_multiplier)), 2)
     assert found == pytest.approx(0.01 / noise_multiplier**2, rel=1e-6)
@@ -231,7 +232,7 @@ def test_orders_between_whole_ones_never_raise_the_bound(
 
 
 @figures
-def test_orders_between_whole_ones_never_take_the_bound_below_the_exact_curve(
+def test_orders_between_whole_ones_keep_the_bound_safe(
     rate: float, noise_multiplier: float, count: int, delta: float
 ) -> None:
     """The exact one, at orders an eighth apart, by Opacus."""
@@ -243,15 +244,16 @@ def test_orders_between_whole_ones_never_take_the_bound_below_the_exact_curve(
 
 
 @figures
-def test_the_bound_is_never_below_the_loss_distribution_of_gaussians(
+def test_the_bound_is_never_below_the_loss_distribution(
     rate: float, noise_multiplier: float, count: int, delta: float
 ) -> None:
+    """The events are sampled Gaussians."""
     events = ((steps(rate, Gaussian(noise_multiplier), count), 1),)
     assert pld_epsilon(events, delta, 1e-4) <= rdp_epsilon(events, delta)
 
 
 @pytest.mark.parametrize("name", [DIGITS, FASHION])
-def test_shared_noise_costs_a_little_more_than_the_loss_distribution_of_a_gaussian_like_it(name: str) -> None:
+def test_shared_noise_costs_a_little_more_than_a_gaussian(name: str) -> None:
     """For lack of a loss distribution for it: a tenth where much is sampled, a quarter where little is."""
     plan = shipped(name)
     gaussian = steps(plan.privacy.sampling_rate, Gaussian(mechanism_of(plan).noise_multiplier), plan.participations)
@@ -262,7 +264,8 @@ def test_shared_noise_costs_a_little_more_than_the_loss_distribution_of_a_gaussi
 # Events of both kinds together
 
 
-def test_where_one_event_is_skellam_the_figure_is_the_renyi_bound_of_all() -> None:
+def test_one_skellam_event_makes_the_figure_the_renyi_bound() -> None:
+    """The bound holds for all events together."""
     events = ((Gaussian(3.0), 2), (steps(0.1, Skellam(2.0, 400.0), 5), 1))
     found = spent(events, 1e-5)
     assert found == rdp_epsilon(events, 1e-5) == spent(events[::-1], 1e-5)
@@ -277,22 +280,23 @@ def test_where_one_event_is_skellam_the_figure_is_the_renyi_bound_of_all() -> No
 @pytest.mark.parametrize(
     "wrap", [lambda e: e, lambda e: Composed(e, 2), lambda e: Composed(PoissonSampled(0.5, e), 3)]
 )
-def test_skellam_noise_is_seen_at_any_depth_and_has_no_loss_distribution(wrap: Callable[[Event], Event]) -> None:
+def test_skellam_noise_is_seen_at_any_depth(wrap: Callable[[Event], Event]) -> None:
+    """It has no loss distribution."""
     event = wrap(Skellam(2.0, 100.0))
     assert epsilon(event, 1e-5) == rdp_epsilon(((event, 1),), 1e-5) > epsilon(wrap(Gaussian(2.0)), 1e-5)
     with pytest.raises(ValueError, match="skellam"):
         pld_epsilon(((event, 1),), 1e-5)
 
 
-def test_skellam_beside_what_no_noise_protects_costs_infinitely_much() -> None:
+def test_skellam_beside_what_is_bare_costs_infinitely_much() -> None:
+    """Bare is what no noise protects."""
     assert spent(((Skellam(2.0, 100.0), 1), (Unbounded(), 1)), 1e-5) == math.inf
     assert renyi(Composed(PoissonSampled(0.5, Unbounded()), 2), 2) == math.inf
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([0.1, 1.0]))
-def test_equal_skellam_events_cost_the_same_however_their_count_is_written(
-    inner: int, outer: int, rate: float
-) -> None:
+def test_equal_skellam_events_cost_the_same_however_counted(inner: int, outer: int, rate: float) -> None:
+    """However their count is written."""
     event = PoissonSampled(rate, Skellam(3.0, 1e4))
     written = [((event, inner * outer),), ((Composed(Composed(event, outer), inner), 1),)]
     figures = [spent(events, 1e-5) for events in written]

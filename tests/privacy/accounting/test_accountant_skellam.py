@@ -113,14 +113,14 @@ def test_no_move_by_whole_steps_costs_more_than_the_bound_for_it(variance: float
 
 @given(st.floats(0.05, 1e4), st.integers(1, 30), st.integers(2, 256))
 @settings(max_examples=40)
-def test_no_move_by_whole_steps_costs_more_than_the_bound_at_any_variance(
-    variance: float, steps: int, order: int
-) -> None:
+def test_no_whole_move_costs_more_than_the_bound(variance: float, steps: int, order: int) -> None:
+    """The vector moves by whole steps, at any variance."""
     assert exact(variance, steps, order) <= steps**2 * rate(variance, order) * (1 + ROOM)
 
 
 @pytest.mark.parametrize("variance", [2500.0, 1e4, 9e4])
-def test_the_bound_is_hardly_above_the_exact_divergence_of_much_noise(variance: float) -> None:
+def test_the_bound_is_hardly_above_the_exact_divergence(variance: float) -> None:
+    """The variance is large here."""
     for order in (2, 3, 8, 32, 64):
         assert exact(variance, 1, order) == pytest.approx(rate(variance, order), rel=1e-3)
         assert exact(variance, 1, order) == pytest.approx(order / (2 * variance), rel=1e-3)
@@ -147,21 +147,19 @@ def test_no_move_of_a_rounded_number_costs_more_than_the_bound(variance: float, 
 
 @given(st.floats(0.05, 200.0), FRACTIONS, moves_up_to(12), st.integers(2, 64))
 @settings(max_examples=150)
-def test_no_move_of_a_rounded_number_costs_more_than_the_bound_at_any_variance(
-    variance: float, number: float, move: float, order: int
-) -> None:
+def test_no_rounded_move_costs_more_than_the_bound(variance: float, number: float, move: float, order: int) -> None:
+    """A rounded number moves, at any variance."""
     assert both_ways(variance, number, move, order) <= renyi(charged(variance, [move]), order) * (1 + ROOM) + 1e-13
 
 
 @pytest.mark.parametrize(("variance", "move", "least"), [(12.0, 2.5, 0.7), (50.0, 5.5, 0.9), (400.0, 20.5, 0.985)])
-def test_moves_by_half_a_step_more_than_a_whole_number_nearly_use_the_bound(
-    variance: float, move: float, least: float
-) -> None:
+def test_half_a_step_more_nearly_uses_the_bound(variance: float, move: float, least: float) -> None:
+    """Moves by half a step more than a whole number."""
     found = max(both_ways(variance, number, move, 2) for number in (0.0, 0.25, 0.5))
     assert least < found / renyi(charged(variance, [move]), 2) <= 1
 
 
-def test_a_number_next_to_an_edge_of_rounding_is_no_worse_than_others() -> None:
+def test_a_number_next_to_a_rounding_edge_is_no_worse() -> None:
     for number in (1e-9, 1 - 1e-9, 0.5 - 1e-9, 0.5 + 1e-9):
         assert both_ways(2.0, number, 0.5, 4) <= renyi(charged(2.0, [0.5]), 4)
         assert both_ways(2.0, number, 1e-9, 4) <= 1e-9 * renyi(charged(2.0, [1e-9]), 4) + 1e-13
@@ -199,7 +197,8 @@ RATES = [1e-4, 0.01, 0.1, 0.5, 0.9, 0.9999]
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("variance", [0.3, 1.0, 2.0, 6.0, 20.0, 50.0])
-def test_no_sampled_move_of_a_rounded_number_costs_more_than_the_bound(rate: float, variance: float) -> None:
+def test_no_sampled_rounded_move_costs_more_than_the_bound(rate: float, variance: float) -> None:
+    """A rounded number moves if it is sampled."""
     for order, move, number in product((2, 3, 5, 9, 33, 64), (0.4, 0.5, 1.0, 2.5, 7.5), (0.0, 0.5)):
         assert_covered(rate, variance, [number], [move], order)
 
@@ -212,9 +211,10 @@ def test_no_sampled_move_of_a_rounded_number_costs_more_than_the_bound(rate: flo
     st.integers(2, 64),
 )
 @settings(max_examples=150)
-def test_no_sampled_move_of_a_rounded_number_costs_more_than_the_bound_at_any_rate(
+def test_no_rounded_move_at_any_rate_costs_more(
     rate: float, variance: float, number: float, move: float, order: int
 ) -> None:
+    """A rounded number moves if it is sampled, at any rate."""
     assert_covered(rate, variance, [number], [move], order)
 
 
@@ -236,15 +236,14 @@ def test_no_sampled_move_of_a_pair_costs_more_than_the_bound(
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.99])
 @pytest.mark.parametrize("moves", [(0.5, 0.5, 0.5), (1.0, -0.5, 0.25), (1.5, 0.0, -1.5)])
-def test_no_sampled_move_of_three_coordinates_costs_more_than_the_bound(
-    rate: float, moves: tuple[float, ...]
-) -> None:
+def test_no_sampled_move_of_three_coordinates_costs_more(rate: float, moves: tuple[float, ...]) -> None:
+    """The bound holds beyond one coordinate."""
     for variance, order in ((1.0, 2), (2.0, 4), (3.0, 3)):
         assert_covered(rate, variance, (0.0, 0.25, 0.5), moves, order)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.99])
-def test_the_bound_under_sampling_is_hardly_above_the_exact_divergence(rate: float) -> None:
+def test_the_sampled_bound_is_hardly_above_the_exact_one(rate: float) -> None:
     """So that a test that cannot fail would be seen: with four fifths of the noise the bound would be passed."""
     variance, move = 50.0, [5.5]
     found = max(sampled(rate, variance, [0.0], move, 2))

@@ -43,17 +43,15 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS)
-def test_calibrated_noise_meets_its_target_from_below_within_one_percent(
-    rate: float, count: int, target: float, delta: float
-) -> None:
+def test_calibrated_noise_meets_its_target_from_below(rate: float, count: int, target: float, delta: float) -> None:
+    """It is within one percent of it."""
     noise = calibrate(lambda z: steps(rate, z, count), target, delta)
     assert 0.99 * target <= epsilon(steps(rate, noise, count), delta) <= target
 
 
 @pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS[::2])
-def test_calibrated_noise_has_five_digits_and_hardly_less_noise_would_not_do(
-    rate: float, count: int, target: float, delta: float
-) -> None:
+def test_calibrated_noise_has_five_digits_and_is_needed(rate: float, count: int, target: float, delta: float) -> None:
+    """Hardly less noise would not do."""
     noise = calibrate(lambda z: steps(rate, z, count), target, delta)
     assert noise == float(f"{noise:.5g}")
     assert epsilon(steps(rate, noise * (1 - 5 * NOISE_STEP), count), delta) > target
@@ -68,9 +66,7 @@ def test_calibrated_noise_suffices_by_opacus_too(rate: float, count: int, target
 
 
 @pytest.mark.parametrize(("rate", "count", "target", "delta"), TARGETS)
-def test_skellam_noise_is_calibrated_from_below_within_a_thousandth_and_to_more_than_a_gaussian(
-    rate: float, count: int, target: float, delta: float
-) -> None:
+def test_skellam_noise_is_calibrated_from_below(rate: float, count: int, target: float, delta: float) -> None:
     """On a grid of 800 steps in a clip norm: the more noise, the more steps of it."""
 
     def event(noise_multiplier: float) -> Event:
@@ -82,9 +78,9 @@ def test_skellam_noise_is_calibrated_from_below_within_a_thousandth_and_to_more_
 
 
 @pytest.mark.parametrize("off", [0.999, 0.9999, 1.001])
-def test_a_search_that_ends_elsewhere_still_gives_noise_that_was_computed_to_suffice(
-    monkeypatch: pytest.MonkeyPatch, off: float
-) -> None:
+def test_a_search_that_ends_elsewhere_gives_noise_that_suffices(monkeypatch: pytest.MonkeyPatch, off: float) -> None:
+    """The noise was computed to suffice."""
+
     def event(noise_multiplier: float) -> Event:
         return Gaussian(noise_multiplier)
 
@@ -93,7 +89,7 @@ def test_a_search_that_ends_elsewhere_still_gives_noise_that_was_computed_to_suf
     assert epsilon(event(calibrate(event, 1.0, 1e-5)), 1e-5) <= 1.0
 
 
-def test_a_target_that_hardly_any_noise_meets_gets_the_least_noise() -> None:
+def test_a_target_met_by_hardly_any_noise_gets_the_least() -> None:
     noise = calibrate(lambda z: steps(0.01, z, 1), 1000.0, 1e-3)
     assert noise == LEAST_NOISE
 

@@ -77,7 +77,8 @@ def skellam(noise_multiplier: Any = 1.0, variance: Any = 4.0) -> Any:
     return {"skellam": {"noise_multiplier": noise_multiplier, "variance": variance}}
 
 
-def test_skellam_noise_is_written_with_its_multiplier_and_its_variance() -> None:
+def test_skellam_noise_is_written_with_both_its_numbers() -> None:
+    """Its multiplier and its variance."""
     assert to_json(Skellam(1.5, 900.0)) == skellam(1.5, 900.0)
     assert from_json(skellam(1, 900)) == Skellam(1.0, 900.0)
 

@@ -214,7 +214,7 @@ def test_the_roundings_of_a_steps_delta_are_allowed_for(rate: float, removed: bo
     assert shortest >= -5.6e-17
 
 
-def test_masses_that_are_off_in_their_last_digits_are_charged_for_every_step() -> None:
+def test_masses_off_in_their_last_digits_are_charged_every_step() -> None:
     """Each mass 2^-41 of itself too small: over a million steps that would hide a part of delta."""
     count, delta = 1_000_000, 1e-6
     step = sampled_gaussian(1.0, 1000.0, 1e-4, True)
@@ -296,7 +296,8 @@ def test_figures_of_long_trainings_are_those_of_dp_accounting(
 
 @given(st.integers(1, 12), st.integers(1, 12))
 @settings(max_examples=10)
-def test_the_figure_is_the_same_to_the_last_bit_however_a_count_is_written(inner: int, outer: int) -> None:
+def test_the_figure_is_the_same_bit_for_bit_however_counted(inner: int, outer: int) -> None:
+    """However the count of events is written."""
     event = PoissonSampled(0.1, Gaussian(1.5))
     written = [
         ((event, inner * outer),),
@@ -306,7 +307,7 @@ def test_the_figure_is_the_same_to_the_last_bit_however_a_count_is_written(inner
     assert len({pld_epsilon(spending, 1e-5, 1e-2) for spending in written}) == 1
 
 
-def test_nothing_costs_nothing_and_what_no_noise_protects_infinitely_much() -> None:
+def test_nothing_costs_nothing_and_no_noise_infinitely_much() -> None:
     assert pld_epsilon((), 1e-5) == 0.0
     assert pld_epsilon(((Gaussian(1.0), 1), (PoissonSampled(0.1, Unbounded()), 1)), 1e-5) == math.inf
 

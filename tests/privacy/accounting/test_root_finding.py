@@ -13,7 +13,8 @@ from bract.privacy.accounting.root_finding import crossing
     st.sampled_from([1, 3, 7]),
     st.floats(-9, -2).map(lambda power: 10**power),
 )
-def test_the_crossing_is_met_from_beyond_and_no_farther_than_the_width(root: float, power: int, width: float) -> None:
+def test_the_root_is_met_from_beyond_within_the_width(root: float, power: int, width: float) -> None:
+    """No farther beyond it than the width."""
     asked = []
 
     def excess(x: float) -> float:

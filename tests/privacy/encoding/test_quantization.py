@@ -27,7 +27,7 @@ def test_rounds_to_the_nearest_step_and_halves_to_even() -> None:
 
 
 @given(vectors)
-def test_a_round_trip_moves_no_coordinate_by_more_than_half_a_step(vector: np.ndarray) -> None:
+def test_a_round_trip_moves_no_coordinate_over_half_a_step(vector: np.ndarray) -> None:
     back = dequantize(quantize(vector, STEP), STEP)
     assert back.shape == vector.shape
     assert np.all(np.abs(back - vector) <= STEP / 2)
@@ -40,7 +40,8 @@ def test_whole_steps_survive_a_round_trip_exactly(vector: np.ndarray, step: floa
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_coordinate_that_is_not_finite_makes_the_whole_vector_zero(bad: float, dtype: type) -> None:
+def test_one_coordinate_that_is_not_finite_makes_all_zero(bad: float, dtype: type) -> None:
+    """The whole vector becomes zero."""
     clipped = quantize(np.array([1.0, bad, 3.0], dtype=dtype), STEP)
     assert clipped.tolist() == [0, 0, 0]
     assert clipped.dtype == np.int64
@@ -56,14 +57,16 @@ def test_saturates_at_the_bound_in_either_direction() -> None:
     assert steps([3.0, -3.0, 0.2], bound=0) == [0, 0, 0]
 
 
-def test_a_sum_of_saturated_updates_of_65536_devices_fits_in_64_bits() -> None:
+def test_saturated_updates_of_65536_devices_fit_in_64_bits() -> None:
+    """Their sum does not wrap around."""
     assert LARGEST * 2**16 < 2**63
 
 
 @pytest.mark.parametrize("place", [0, CHUNK - 1, CHUNK, 2 * CHUNK])
-def test_a_vector_longer_than_a_chunk_is_quantized_whole_and_is_zero_if_any_coordinate_is_not_finite(
+def test_a_vector_longer_than_a_chunk_is_quantized_whole(
     place: int,
 ) -> None:
+    """It is zero if any coordinate is not finite."""
     vector = np.linspace(-9.0, 9.0, 2 * CHUNK + 1)
     found = quantize(vector, 0.25, 30)
     assert np.array_equal(found, np.rint(np.clip(vector * 4, -30, 30)))
@@ -78,7 +81,8 @@ def test_does_not_write_to_the_update(vector: np.ndarray) -> None:
     assert np.array_equal(vector, before)
 
 
-def test_a_single_precision_update_is_quantized_in_double_precision() -> None:
+def test_a_single_precision_update_is_quantized_in_double() -> None:
+    """It is converted to double precision first."""
     vector = np.array([1.0, 1 / 3, 1e-7], dtype=np.float32)
     assert quantize(vector, STEP).tolist() == steps(vector.astype(np.float64).tolist(), STEP)
 
@@ -117,9 +121,10 @@ plans = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 
 @plans
 @given(vectors, st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_a_record_within_the_clip_norm_moves_the_rounded_vector_by_at_most_the_sensitivity(
+def test_a_record_moves_a_rounded_vector_by_the_sensitivity(
     plan: Plan, vector: np.ndarray, seed: int, share: float
 ) -> None:
+    """It is within the clip norm, and moves the vector by no more."""
     count = len(vector)
     record = np.random.default_rng(seed).normal(size=count)
     record *= share * plan.safe_clip_norm / max(np.linalg.norm(record), 1e-300)
@@ -138,7 +143,7 @@ def test_saturation_brings_neighbours_closer_never_further_apart(plan: Plan) -> 
 
 
 @plans
-def test_the_allowance_for_rounding_in_the_sensitivity_is_needed_and_nearly_used(plan: Plan) -> None:
+def test_the_allowance_for_rounding_is_needed_and_nearly_used(plan: Plan) -> None:
     """Every coordinate sits just below a rounding edge: a clip norm that is barely more lifts each by one more."""
     count, step = (
         10_000,
@@ -205,7 +210,8 @@ def test_random_rounding_leaves_whole_steps_as_they_are(vector: np.ndarray, step
 
 
 @pytest.mark.parametrize("number", [0.0, 0.25, 0.5, 0.8125, -0.0625, -7.375, 1234.0009765625])
-def test_over_all_draws_the_mean_of_random_rounding_is_the_number_itself(number: float) -> None:
+def test_the_mean_of_random_rounding_is_the_number(number: float) -> None:
+    """The mean is over all draws."""
     rounded = round_randomly(np.full(len(EVERY), number), 1.0, Fed(EVERY))
     assert set(rounded.tolist()) <= {math.floor(number), math.ceil(number)}
     assert rounded.mean() == number
@@ -222,9 +228,10 @@ def test_random_rounding_is_unbiased() -> None:
 
 
 @given(FINE, STEPS, st.data())
-def test_two_vectors_rounded_by_the_same_draws_differ_by_the_floor_or_the_ceiling_of_their_real_difference(
+def test_equal_draws_round_a_difference_to_floor_or_ceiling(
     numbers: np.ndarray, step: float, data: st.DataObject
 ) -> None:
+    """Two vectors that are rounded by the same draws differ by the floor or the ceiling of their real difference."""
     elements = st.integers(-(2**30), 2**30) | st.integers(-(2**20), 2**20)
     move = data.draw(arrays.arrays(np.int64, len(numbers), elements=elements))
     here, there = (round_randomly(n * 2.0**-20 * step, step, Keystream(KEY)) for n in (numbers, numbers + move))
@@ -234,9 +241,8 @@ def test_two_vectors_rounded_by_the_same_draws_differ_by_the_floor_or_the_ceilin
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 0.9375, -3.25, 17.3])
 @pytest.mark.parametrize("move", [0.0, 0.125, 0.5, 0.9375, 1.0, -0.25, -1.75, 40.625])
-def test_over_all_draws_the_difference_is_rounded_up_as_often_as_its_fraction_says(
-    number: float, move: float
-) -> None:
+def test_the_difference_is_rounded_up_as_its_fraction_says(number: float, move: float) -> None:
+    """Over all draws, as often."""
     here, there = (round_randomly(np.full(len(EVERY), n), 1.0, Fed(EVERY)) for n in (number, number + move))
     least = math.floor(move)
     assert set((there - here).tolist()) <= {least, least + 1}
@@ -244,7 +250,7 @@ def test_over_all_draws_the_difference_is_rounded_up_as_often_as_its_fraction_sa
     assert ((there - here) ** 2).mean() <= move**2 + 1 / 4 + 1e-9
 
 
-def test_the_fraction_of_the_difference_decides_whatever_the_numbers_are() -> None:
+def test_the_fraction_decides_whatever_the_numbers_are() -> None:
     """A z test of the frequency of the ceiling in each of 30 differences, at 6 deviations: false alarm 6e-8."""
     generator, count = np.random.default_rng(5), 40_000
     numbers, moves = generator.normal(0, 9, (30, count)), generator.normal(0, 3, (30, 1))
@@ -265,7 +271,8 @@ def test_every_coordinate_of_a_long_vector_has_a_draw_of_its_own() -> None:
     assert abs(int(agree) - CHUNK / 2) < 6 * math.sqrt(CHUNK) / 2
 
 
-def test_random_rounding_does_not_write_to_the_vector_and_keeps_an_empty_one() -> None:
+def test_random_rounding_does_not_write_to_its_vector() -> None:
+    """It keeps an empty one."""
     vector = np.linspace(-3, 3, 9)
     before = vector.copy()
     round_randomly(vector, 0.25, Keystream(KEY))

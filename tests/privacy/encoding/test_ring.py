@@ -93,9 +93,8 @@ def test_the_sum_of_vectors_within_the_bound_decodes_exactly(
 @given(widths, st.integers(1, 2**20), counts, st.integers(0, 2**32 - 1))
 @example(12, 2047, 7, 0)
 @example(64, 2**17, 7, 0)
-def test_the_sum_of_as_many_devices_as_there_may_be_decodes_exactly_when_all_are_at_the_bound(
-    bits: int, devices: int, count: int, seed: int
-) -> None:
+def test_a_sum_of_the_most_devices_at_the_bound_is_exact(bits: int, devices: int, count: int, seed: int) -> None:
+    """The sum of as many devices as there may be decodes exactly when all are at the bound."""
     ring = Ring(bits)
     bound = ring.bound(devices)
     vector = bound * np.random.default_rng(seed).choice([-1, 0, 1], size=count)
@@ -104,9 +103,7 @@ def test_the_sum_of_as_many_devices_as_there_may_be_decodes_exactly_when_all_are
 
 
 @given(widths, st.integers(1, 2**20), st.integers(1, 80), st.integers(0, 2**32 - 1))
-def test_words_decode_exactly_whatever_was_added_to_them_and_taken_away(
-    bits: int, devices: int, count: int, seed: int
-) -> None:
+def test_words_decode_exactly_whatever_came_and_went(bits: int, devices: int, count: int, seed: int) -> None:
     """As masks are: uniform words, of which only the sum has to be known."""
     ring, rng = Ring(bits), np.random.default_rng(seed)
     vector = rng.integers(-ring.bound(devices), ring.bound(devices), size=count, endpoint=True)
@@ -146,7 +143,8 @@ def test_the_bound_by_hand(bits: int, devices: int, bound: int) -> None:
     assert Ring(bits).bound(devices) == bound
 
 
-def test_a_sum_at_the_largest_coordinate_of_65535_devices_leaves_room_for_noise() -> None:
+def test_the_largest_coordinate_leaves_room_for_noise() -> None:
+    """In a sum at the largest coordinate of 65535 devices."""
     assert Ring(64).bound(2**16 - 1) == LARGEST
     assert LARGEST * (2**16 - 1) < 2**62
 

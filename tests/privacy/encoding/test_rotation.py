@@ -52,7 +52,7 @@ def normal(count: int, seed: int = 0) -> np.ndarray:
 
 
 @given(vectors, seeds)
-def test_is_the_product_of_random_signs_and_the_dense_hadamard_matrix(vector: np.ndarray, seed: bytes) -> None:
+def test_is_random_signs_times_the_dense_hadamard_matrix(vector: np.ndarray, seed: bytes) -> None:
     np.testing.assert_allclose(rotate(vector, seed), dense(vector, seed), rtol=0, atol=1e-9)
 
 
@@ -97,9 +97,8 @@ def test_is_turned_back_to_what_it_was(vector: np.ndarray, seed: bytes) -> None:
 
 
 @given(st.sampled_from(COUNTS), st.data(), seeds)
-def test_one_coordinate_is_spread_evenly_over_its_block_and_stays_out_of_the_others(
-    count: int, data: st.DataObject, seed: bytes
-) -> None:
+def test_one_coordinate_is_spread_evenly_over_its_block(count: int, data: st.DataObject, seed: bytes) -> None:
+    """It stays out of other blocks."""
     place = data.draw(st.integers(0, count - 1))
     vector = np.zeros(count)
     vector[place] = 1.0
@@ -111,7 +110,8 @@ def test_one_coordinate_is_spread_evenly_over_its_block_and_stays_out_of_the_oth
 
 
 @pytest.mark.parametrize("place", [0, 1, 63, 64, 65, 2047, 4095])
-def test_a_coordinate_of_a_whole_block_becomes_its_row_of_the_hadamard_matrix(place: int) -> None:
+def test_a_coordinate_becomes_its_row_of_the_hadamard_matrix(place: int) -> None:
+    """The vector fills a whole block."""
     vector = np.zeros(BLOCK)
     vector[place] = 64.0
     own = random_signs(SEED, BLOCK)[place]
@@ -120,7 +120,7 @@ def test_a_coordinate_of_a_whole_block_becomes_its_row_of_the_hadamard_matrix(pl
 
 
 @pytest.mark.parametrize("vector", [np.ones(BLOCK), np.arange(BLOCK) % 2 * 2.0 - 1, np.eye(1, BLOCK)[0] * 64])
-def test_vectors_that_the_hadamard_matrix_alone_would_gather_are_spread_by_the_signs(vector: np.ndarray) -> None:
+def test_the_signs_spread_what_the_matrix_alone_would_gather(vector: np.ndarray) -> None:
     """No coordinate of the rotated vector passes 6 deviations: false alarm 8e-6 for random signs."""
     assert np.abs(rotate(vector, SEED)).max() < 6
 
@@ -147,7 +147,8 @@ def test_padded_sizes_by_hand(count: int, expected: int) -> None:
 
 
 @given(st.integers(1, 10**9))
-def test_padding_gives_whole_blocks_less_than_one_longer_and_leaves_padded_sizes_as_they_are(count: int) -> None:
+def test_padding_gives_the_fewest_whole_blocks(count: int) -> None:
+    """Less than one block longer; padded sizes stay as they are."""
     size, block = padded(count), block_of(count)
     assert size >= count
     assert size % block == 0
@@ -163,7 +164,8 @@ def test_a_rotated_vector_has_the_padded_size(count: int) -> None:
     assert rotated.dtype == np.float64
 
 
-def test_single_precision_is_rotated_in_double_precision_and_what_is_given_stays_as_it_is() -> None:
+def test_single_precision_is_rotated_in_double_precision() -> None:
+    """What is given stays as it is."""
     vector = normal(100).astype(np.float32)
     before = vector.copy()
     assert np.array_equal(rotate(vector, SEED), rotate(vector.astype(np.float64), SEED))

@@ -62,7 +62,7 @@ def test_refuses_what_passes_the_budget_by_a_hundred_millionth(path: Path) -> No
             ledger.spend(entry(3))
 
 
-def test_a_device_refuses_what_passes_its_terms_by_a_hundred_millionth(path: Path) -> None:
+def test_a_device_refuses_a_hundred_millionth_above_its_terms(path: Path) -> None:
     event = Entry(3, "r3", (DEVICE,), EVENT, EVENT)
     with DeviceLedger(path, Budget(cost(3) / (1 + 1e-8), DELTA, "record", "server"), 1.0) as ledger:
         for number in (1, 2):
@@ -79,7 +79,8 @@ def test_refuses_past_the_budget_after_a_restart_as_before_it(path: Path) -> Non
         ledger.spend(entry(4))
 
 
-def test_a_client_with_budget_left_may_go_on_after_another_was_refused(path: Path) -> None:
+def test_a_client_with_budget_left_may_go_on(path: Path) -> None:
+    """Another client was refused before."""
     with Ledger(path, budget(1), DIGEST) as ledger:
         ledger.spend(entry(1, 1))
         with pytest.raises(BudgetError):
@@ -88,7 +89,7 @@ def test_a_client_with_budget_left_may_go_on_after_another_was_refused(path: Pat
         assert ledger.spent("released") == cost(1)
 
 
-def test_one_client_past_the_budget_is_enough_to_refuse_a_whole_cohort(path: Path) -> None:
+def test_one_client_past_the_budget_refuses_a_whole_cohort(path: Path) -> None:
     with Ledger(path, budget(2), DIGEST) as ledger:
         ledger.spend(entry(1, 5))
         ledger.spend(entry(2, 5))
@@ -109,7 +110,7 @@ def test_the_same_release_is_charged_once(path: Path) -> None:
         assert ledger.participations() == {"1": 1, "2": 1}
 
 
-def test_the_same_round_under_another_release_name_is_charged_twice(path: Path) -> None:
+def test_a_round_under_another_release_name_is_charged_twice(path: Path) -> None:
     with Ledger(path, budget(2), DIGEST) as ledger:
         ledger.spend(entry(1, release="first"))
         ledger.spend(entry(1, release="second"))
@@ -128,7 +129,8 @@ def test_the_same_round_under_another_release_name_is_charged_twice(path: Path) 
         Entry(1, "name", ("1", "2"), EVENT, EVENT),
     ],
 )
-def test_a_release_name_that_comes_back_with_anything_else_changed_is_charged(path: Path, other: Entry) -> None:
+def test_a_release_name_with_anything_else_changed_is_charged(path: Path, other: Entry) -> None:
+    """A name that comes back."""
     with Ledger(path, FREE, DIGEST) as ledger:
         ledger.spend(entry(1, 1, 2, release="name"))
         ledger.spend(other)
@@ -148,7 +150,8 @@ def test_spent_is_what_the_client_lost_that_lost_most(path: Path) -> None:
         assert ledger.participations() == {"1": 1, "2": 3, "3": 1}
 
 
-def test_participations_leave_out_the_release_that_may_be_made_once_more_and_no_other(path: Path) -> None:
+def test_participations_leave_out_the_one_repeatable_release(path: Path) -> None:
+    """The release that may be made once more, and no other."""
     with Ledger(path, FREE, DIGEST) as ledger:
         ledger.spend(entry(1, 1, 2, release="first"))
         ledger.spend(entry(2, 1, 3, release="second"))
@@ -169,21 +172,23 @@ def test_a_budget_binds_the_view_it_states(path: Path, view: Any) -> None:
             ledger.spend(Entry(2, "b", ("1",), *events))
 
 
-def test_what_the_server_sees_is_unbounded_where_it_adds_the_noise_while_what_is_released_is_bounded(
+def test_central_noise_is_unbounded_for_the_server_alone(
     path: Path,
 ) -> None:
+    """What the server sees is unbounded where it adds the noise, while what is released is bounded."""
     with Ledger(path, budget(2), DIGEST) as ledger:
         ledger.spend(entry(1))
         assert ledger.spent("server") == ledger.audit("server") == math.inf
         assert ledger.spent("released") == cost(1)
 
 
-def test_a_budget_against_the_server_refuses_what_no_noise_protects(path: Path) -> None:
+def test_a_budget_against_the_server_refuses_bare_sums(path: Path) -> None:
+    """What no noise protects."""
     with Ledger(path, Budget(1e6, DELTA, "record", "server"), DIGEST) as ledger, pytest.raises(BudgetError):
         ledger.spend(entry(1))
 
 
-def test_without_a_bound_everything_is_charged_and_nothing_refused(path: Path) -> None:
+def test_without_a_bound_all_is_charged_and_nothing_refused(path: Path) -> None:
     with Ledger(path, FREE, DIGEST) as ledger:
         for number in range(1, 30):
             ledger.spend(entry(number, event=Unbounded()))
@@ -222,7 +227,8 @@ def test_knows_every_head_it_ever_had_and_no_other(path: Path) -> None:
         assert not ledger.knows(heads[0][:-1])
 
 
-def test_a_ledger_that_lost_its_last_line_does_not_know_the_head_it_had(path: Path) -> None:
+def test_a_ledger_without_its_last_line_has_another_head(path: Path) -> None:
+    """It does not know the head that it had."""
     with Ledger(path, FREE, DIGEST) as ledger:
         ledger.spend(entry(1))
         ledger.spend(entry(2))
@@ -252,9 +258,7 @@ def test_the_charge_is_synced_when_spend_returns(path: Path, monkeypatch: pytest
         monkeypatch.undo()
 
 
-def test_what_another_process_wrote_is_synced_before_anything_rests_on_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_another_process_wrote_is_synced_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been killed between writing its last line and syncing it."""
     with Ledger(path, FREE, DIGEST) as ledger:
         ledger.spend(entry(1))

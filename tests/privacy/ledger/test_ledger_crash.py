@@ -119,9 +119,10 @@ def torn_write(real: Callable[..., int]) -> Callable[..., int]:
 
 
 @pytest.mark.parametrize("fault", ["write", "torn write", "fsync"])
-def test_a_full_disk_charges_nothing_and_leaves_the_ledger_usable(
+def test_a_full_disk_charges_nothing_and_harms_no_ledger(
     path: Path, written: bytes, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
+    """The ledger stays usable."""
     with Ledger(path, FREE, DIGEST) as ledger:
         head, released = ledger.head, ledger.spent("released")
         with monkeypatch.context() as patch:
@@ -138,9 +139,8 @@ def test_a_full_disk_charges_nothing_and_leaves_the_ledger_usable(
     assert len(opened(path)) == 4
 
 
-def test_a_disk_that_is_full_from_the_start_makes_no_ledger_and_frees_the_lock(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_full_from_the_start_makes_no_ledger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It frees the lock."""
     with monkeypatch.context() as patch:
         patch.setattr("bract.privacy.storage.os.write", full)
         with pytest.raises(StorageError):
@@ -195,7 +195,8 @@ print("acknowledged", acknowledged)
 """
 
 
-def test_no_acknowledged_charge_is_lost_by_a_process_that_is_killed_at_any_moment(path: Path) -> None:
+def test_no_acknowledged_charge_is_lost_by_a_killed_process(path: Path) -> None:
+    """It may be killed at any moment."""
     run = subprocess.run([sys.executable, "-c", KILLS, str(path), "1"], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout.removeprefix("acknowledged ")) > 30

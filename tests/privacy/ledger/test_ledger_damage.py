@@ -93,7 +93,8 @@ def test_the_last_newline_cannot_become_anything_else(whole: bytes) -> None:
             read_lines(Path("ledger"), whole[:-1] + bytes([byte]))
 
 
-def test_the_last_line_without_its_newline_counts_as_never_acknowledged(path: Path, written: bytes) -> None:
+def test_a_last_line_without_its_newline_never_counted(path: Path, written: bytes) -> None:
+    """It was never acknowledged."""
     path.write_bytes(written[:-1])
     assert opened(path) == (entry(1, 1, 7), entry(2, 2, 7))
 
@@ -101,17 +102,19 @@ def test_the_last_line_without_its_newline_counts_as_never_acknowledged(path: Pa
 @pytest.mark.parametrize(
     ("was", "becomes"), [(b"1e-05", b"1E-05"), (b"4.0", b"4.00"), (b'"round":1', b'"round": 1'), (b"}\n", b"} \n")]
 )
-def test_a_line_that_means_the_same_and_is_written_otherwise_is_refused(
+def test_a_line_of_the_same_meaning_written_otherwise_fails(
     path: Path, written: bytes, was: bytes, becomes: bytes
 ) -> None:
+    """The ledger is refused."""
     path.write_bytes(written.replace(was, becomes, 1))
     with pytest.raises(StateError, match=r"is damaged at line [12]\n"):
         opened(path)
 
 
-def test_a_file_cut_at_any_byte_opens_with_its_complete_lines_and_goes_on(
+def test_a_file_cut_at_any_byte_opens_with_its_whole_lines(
     tmp_path: Path, written: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The ledger goes on from them."""
     monkeypatch.setattr("bract.privacy.ledger.hash_chain.os.fsync", lambda _: None)  # for speed: other tests watch it
     entries = tuple(entry(number, number, 7) for number in (1, 2, 3))
     for length in range(len(written) + 1):
@@ -161,7 +164,7 @@ def test_a_cheaper_event_with_the_old_hash_is_noticed(path: Path, written: bytes
         opened(path)
 
 
-def test_every_line_is_plain_json_that_carries_its_hash_and_the_one_before(written: bytes) -> None:
+def test_every_line_is_json_with_its_hash_and_the_one_before(written: bytes) -> None:
     lines = [json.loads(line) for line in written.splitlines()]
     assert lines[0]["budget"] == FREE.to_json()
     assert lines[0]["previous"] == "0" * 64

@@ -143,7 +143,8 @@ for number in range(10):
 """
 
 
-def test_processes_that_spend_at_once_take_turns_and_no_charge_is_lost(path: Path) -> None:
+def test_processes_that_spend_at_once_take_turns(path: Path) -> None:
+    """No charge is lost."""
     command = [sys.executable, "-c", SPENDER, str(path)]
     processes = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
     for process in processes:
@@ -154,7 +155,8 @@ def test_processes_that_spend_at_once_take_turns_and_no_charge_is_lost(path: Pat
         assert ledger.spent("server") == cost(20)
 
 
-def test_a_folder_that_is_not_there_is_a_storage_error_that_names_the_setting(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    """It is a storage error."""
     with pytest.raises(StorageError) as caught:
         DeviceLedger(tmp_path / "none" / "spent.jsonl", limit(1.0))
     assert "state setting" in caught.value.hint

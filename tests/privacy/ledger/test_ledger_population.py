@@ -56,7 +56,8 @@ def test_what_one_plan_spent_another_cannot_spend_again(path: Path) -> None:
         ledger.spend(entry(4))
 
 
-def test_a_client_that_no_other_plan_touched_has_the_whole_budget(path: Path) -> None:
+def test_a_client_that_no_other_plan_touched_has_it_all(path: Path) -> None:
+    """It has the whole budget."""
     with shared(path, FIRST) as ledger:
         for number in (1, 2, 3, 4):
             ledger.spend(entry(number, 1))
@@ -82,9 +83,8 @@ def test_plans_that_add_other_noise_are_composed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [SECOND, Origin(FIRST.plan, "again", "people")])
-def test_entries_and_participations_are_those_of_the_run_even_where_a_plan_is_trained_twice(
-    path: Path, other: Origin
-) -> None:
+def test_entries_and_participations_are_those_of_the_run(path: Path, other: Origin) -> None:
+    """Even where a plan is trained twice."""
     with shared(path, FIRST) as ledger:
         ledger.spend(entry(1, 1, 2))
         head = ledger.head
@@ -99,7 +99,8 @@ def test_entries_and_participations_are_those_of_the_run_even_where_a_plan_is_tr
         assert ledger.knows(head)
 
 
-def test_a_release_of_the_run_is_charged_once_and_one_of_that_name_of_another_run_again(path: Path) -> None:
+def test_a_release_of_a_run_is_charged_once(path: Path) -> None:
+    """One of that name of another run is charged again."""
     for _ in range(2):
         with shared(path, FIRST) as ledger:
             ledger.spend(entry(1))
@@ -118,9 +119,8 @@ def test_a_release_of_the_run_is_charged_once_and_one_of_that_name_of_another_ru
         (Budget(1.0, DELTA, "record", "server", "replace-one"), "relation add-or-remove-one, the plan replace-one"),
     ],
 )
-def test_a_plan_of_another_unit_view_or_delta_is_refused_and_the_lock_let_go(
-    path: Path, plan: Budget, said: str
-) -> None:
+def test_another_unit_view_or_delta_is_refused(path: Path, plan: Budget, said: str) -> None:
+    """Of a plan, and the lock is let go."""
     before = path.read_bytes()
     with pytest.raises(PlanError) as caught:
         shared(path, plan=plan)
@@ -130,7 +130,8 @@ def test_a_plan_of_another_unit_view_or_delta_is_refused_and_the_lock_let_go(
         pass
 
 
-def test_a_plan_over_other_clients_is_refused_and_the_lock_let_go(path: Path) -> None:
+def test_a_plan_over_other_clients_is_refused(path: Path) -> None:
+    """The lock is let go."""
     with shared(path, FIRST) as ledger:
         ledger.spend(entry(1))
     with pytest.raises(PlanError, match="not those that"):
@@ -144,7 +145,8 @@ def test_two_runs_cannot_hold_it_at_once(path: Path) -> None:
         shared(path, SECOND)
 
 
-def test_a_ledger_that_is_not_there_is_not_made_and_how_to_make_it_is_said(tmp_path: Path) -> None:
+def test_a_missing_ledger_is_not_made(tmp_path: Path) -> None:
+    """How to make it is said."""
     with pytest.raises(PlanError) as caught:
         shared(tmp_path / "none")
     assert "bract ledger new" in caught.value.hint
@@ -208,9 +210,10 @@ def test_what_is_no_budget_makes_no_ledger(tmp_path: Path, limit: float | None, 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([FIRST, SECOND]), st.sets(st.integers(1, 3), min_size=1)), max_size=10))
-def test_in_whatever_order_runs_spend_no_client_loses_more_than_the_budget(
+def test_no_order_of_runs_takes_more_than_the_budget(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[tuple[Origin, set[int]]]
 ) -> None:
+    """It holds for each client."""
     path = tmp_path_factory.mktemp("shared") / "ledger"
     new_population(path, Budget(cost(4) * 1.0001, DELTA, "record", "server"))
     taken: Counter[int] = Counter()

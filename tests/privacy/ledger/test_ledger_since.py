@@ -17,7 +17,8 @@ def entry(round: int, release: str = "") -> Entry:
     return Entry(round, release or f"release {round}", ("1", "2"), Gaussian(5.0), Gaussian(5.0))
 
 
-def test_entries_after_a_head_are_those_charged_since_also_when_the_file_is_opened_again(tmp_path: Path) -> None:
+def test_entries_after_a_head_are_those_charged_since(tmp_path: Path) -> None:
+    """Also when the file is opened again."""
     heads = []
     with Ledger(tmp_path / "ledger", BUDGET, "plan") as ledger:
         for number in range(4):
@@ -29,7 +30,8 @@ def test_entries_after_a_head_are_those_charged_since_also_when_the_file_is_open
         assert ledger.since(heads[0]) == ledger.entries
 
 
-def test_the_release_that_may_be_made_once_more_is_left_out_and_no_other(tmp_path: Path) -> None:
+def test_the_one_repeatable_release_is_left_out(tmp_path: Path) -> None:
+    """The release that may be made once more, and no other."""
     with Ledger(tmp_path / "ledger", BUDGET, "plan") as ledger:
         head = ledger.head
         ledger.spend(entry(1, "a"))
@@ -46,7 +48,8 @@ def test_what_was_never_the_head_of_the_ledger_is_an_error(tmp_path: Path, head:
             ledger.since(head)
 
 
-def test_entries_of_other_runs_in_a_populations_ledger_do_not_count(tmp_path: Path) -> None:
+def test_entries_of_other_runs_do_not_count(tmp_path: Path) -> None:
+    """In a population's ledger."""
     path = tmp_path / "ledger"
     new_population(path, BUDGET)
     mine, other = (Origin("plan", run, "people") for run in ("mine", "other"))

@@ -103,7 +103,8 @@ def test_the_square_root_squares_to_the_workload(momentum: float) -> None:
 
 
 @pytest.mark.parametrize(("rounds", "bands"), [shape for shape in MANY if shape[1] > 1])
-def test_the_optimum_beats_the_square_root_which_beats_independent_noise(rounds: int, bands: int) -> None:
+def test_the_optimum_beats_the_root_which_beats_independence(rounds: int, bands: int) -> None:
+    """The square root beats independent noise."""
     best, root, alone = (
         np.square(deviations(c, rounds)).sum() for c in (coefficients(rounds, bands), square_root(bands), [1.0])
     )
@@ -159,7 +160,7 @@ def test_whole_weights_cost_next_to_no_accuracy(rounds: int, bands: int, std: fl
 
 
 @pytest.mark.parametrize(("rounds", "bands"), [(9, 1), (12, 2), (12, 3), (13, 5), (12, 12)])
-def test_k_participations_that_are_apart_cost_what_k_gaussians_do(rounds: int, bands: int) -> None:
+def test_k_participations_apart_cost_what_k_gaussians_do(rounds: int, bands: int) -> None:
     """All patterns: the columns of C share no row, so that each round sees one contribution at most."""
     matrix = unit(whole_weights(coefficients(rounds, bands), STD), rounds)
     for rows in patterns(rounds, bands):
@@ -200,7 +201,7 @@ def test_the_ledger_charges_what_the_worst_pattern_costs() -> None:
     assert charged >= brentq(excess, 0.1, 50.0) * (1 - 1e-6)
 
 
-def test_noise_started_afresh_owes_nothing_to_what_was_released_before() -> None:
+def test_noise_started_afresh_owes_earlier_releases_nothing() -> None:
     """A crash after round 5 was seen; it is made again from no past: even twice the same client is two Gaussians."""
     block = unit(whole_weights(coefficients(12, 3), STD), 12)
     both = np.zeros((9, 9))
@@ -211,9 +212,7 @@ def test_noise_started_afresh_owes_nothing_to_what_was_released_before() -> None
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 12), st.sampled_from([STD, 2.0**34]))
-def test_what_is_released_is_a_function_of_the_noised_banded_sums(
-    seed: int, bands: int, rounds: int, std: float
-) -> None:
+def test_what_is_released_follows_from_the_noised_sums(seed: int, bands: int, rounds: int, std: float) -> None:
     """In Python's whole numbers, which neither round nor overflow."""
     rng = np.random.default_rng(seed)
     weights = whole_weights(coefficients(16, bands), std)
@@ -258,7 +257,7 @@ def test_the_noise_in_the_running_sums_is_as_predicted(key: bytes) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 6), st.integers(0, 9), st.integers(1, 30))
-def test_cohorts_that_let_clients_rest_are_full_and_never_too_near(
+def test_cohorts_that_rest_are_full_and_never_too_near(
     seed: int, bands: int, size: int, more: int, rounds: int
 ) -> None:
     clients, stream = list(range(bands * size + more)), Keystream(seed.to_bytes(32, "big"))
@@ -282,7 +281,7 @@ def test_a_client_that_is_back_too_early_is_refused() -> None:
         check_separation(past, 4, [3, 4], bands=3)
 
 
-def test_what_does_not_fit_is_refused_and_nothing_secret_is_printed() -> None:
+def test_what_does_not_fit_is_refused_and_prints_no_secret() -> None:
     for bands in (-1, 0, 11, 65):
         with pytest.raises(ValueError, match="bands"):
             coefficients(1000 if bands > 11 else 10, bands)

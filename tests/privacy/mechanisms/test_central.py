@@ -106,7 +106,7 @@ def test_an_average_of_changes_is_the_noised_sum_over_the_cohort() -> None:
 
 
 @pytest.mark.parametrize("aggregation", RINGS)
-def test_noise_is_added_on_a_grid_of_a_billionth_of_the_clip_norm(aggregation: dict[str, Any]) -> None:
+def test_noise_has_a_grid_of_a_billionth_of_the_clip_norm(aggregation: dict[str, Any]) -> None:
     """Whatever the sums' grid: each number is a whole multiple of the noise's own step; on the sums' coarser one
     hardly any is."""
     mechanism = central(aggregation=aggregation, training={"learning_rate": 1.0})

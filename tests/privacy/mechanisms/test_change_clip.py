@@ -21,9 +21,8 @@ numbers = st.floats(-1e300, 1e300) | st.floats(-1e3, 1e3) | st.floats(-1e-300, 1
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vector=arrays(np.float64, st.integers(1, 60), elements=numbers), norm=st.sampled_from([1e-6, 0.4, 1e6]))
-def test_a_clipped_change_keeps_its_direction_and_is_short_enough(
-    make: Make, vector: np.ndarray, norm: float
-) -> None:
+def test_a_clipped_change_keeps_its_direction(make: Make, vector: np.ndarray, norm: float) -> None:
+    """It is short enough."""
     plan = make(privacy={"clip_norm": norm})
     clipped = clip_change(Update(vector), plan).vector
     length = math.hypot(*vector)

@@ -74,20 +74,22 @@ def test_every_cell_has_the_mechanism_of_its_place_of_noise() -> None:
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_where_devices_add_the_noise_themselves_everyone_sees_the_same_gaussian(unit: str) -> None:
+def test_everyone_sees_the_same_gaussian_of_local_noise(unit: str) -> None:
+    """Devices add the noise themselves."""
     plan = plan_of(unit, "local", privacy={"noise_multiplier": 9.0})
     assert mechanism_of(plan).server_event == mechanism_of(plan).round_event == Composed(own(unit, Gaussian(9.0)), 1)
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_where_the_server_adds_the_noise_nothing_bounds_what_it_sees_itself(unit: str) -> None:
+def test_nothing_bounds_what_the_server_sees_itself(unit: str) -> None:
+    """It adds the noise."""
     plan = plan_of(unit, "central", privacy={"noise_multiplier": 9.0})
     assert mechanism_of(plan).server_event == Unbounded()
     assert mechanism_of(plan).round_event == Composed(own(unit, Gaussian(9.0)), 1)
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_where_devices_share_the_noise_nobody_pays_for_the_shares_of_the_colluders(unit: str) -> None:
+def test_nobody_pays_for_the_colluders_shares_of_the_noise(unit: str) -> None:
     """Of 20 devices 14 survive at least, 3 of which may leave their shares out or tell them: 11 are claimed."""
     plan = plan_of(unit, "distributed", privacy={"noise_multiplier": 9.0})
     std = 9.0 * math.hypot(1.0, math.sqrt(8192) * mechanism_of(plan).grid_step / 2) / mechanism_of(plan).grid_step
@@ -102,9 +104,8 @@ def test_where_devices_share_the_noise_nobody_pays_for_the_shares_of_the_collude
 
 
 @pytest.mark.parametrize(("unit", "expected"), [("record", 5), ("client", 1)])
-def test_local_steps_are_noised_one_by_one_where_records_are_protected_and_once_where_clients_are(
-    unit: str, expected: int
-) -> None:
+def test_a_local_step_of_records_or_a_round_is_noised(unit: str, expected: int) -> None:
+    """Local steps are noised one by one where records are protected, and once where clients are."""
     plan = plan_of(unit, "local", training={"local_steps": 5}, privacy={"noise_multiplier": 20.0})
     assert mechanism_of(plan).round_event == Composed(own(unit, Gaussian(20.0)), expected)
     assert plan.sums == expected
@@ -118,14 +119,16 @@ def test_a_clients_local_steps_cost_what_one_does(noise: str) -> None:
 
 
 @cells
-def test_a_round_without_a_count_of_survivors_is_the_round_of_the_fewest(unit: str, noise: str) -> None:
+def test_a_round_without_a_count_is_that_of_the_fewest(unit: str, noise: str) -> None:
+    """No count means the fewest survivors that the plan allows."""
     plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
     for view, event in (("server", mechanism_of(plan).server_event), ("released", mechanism_of(plan).round_event)):
         assert mechanism_of(plan).event(view, plan.least_survivors) == mechanism_of(plan).event(view) == event  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("unit", "noise"), [cell for cell in CELLS if cell[1] != "distributed"])
-def test_who_survives_changes_nothing_where_one_party_adds_all_the_noise(unit: str, noise: str) -> None:
+def test_who_survives_matters_not_where_one_adds_all_noise(unit: str, noise: str) -> None:
+    """One party adds it: the server, or each device for itself."""
     plan = plan_of(unit, noise, privacy={"noise_multiplier": 9.0})
     assert mechanism_of(plan).event("released", 1) == mechanism_of(plan).event("released", 20)
     assert mechanism_of(plan).event("server", 1) == mechanism_of(plan).event("server", 20)
@@ -145,16 +148,16 @@ def test_the_server_never_loses_less_than_it_releases(unit: str, noise: str) -> 
 
 @cells
 @pytest.mark.parametrize("target", [0.5, 3.0, 9.0])
-def test_calibrated_noise_meets_the_budget_from_below_within_one_percent(
-    unit: str, noise: str, target: float
-) -> None:
+def test_calibrated_noise_meets_the_budget_from_below(unit: str, noise: str, target: float) -> None:
+    """It is within one percent of it."""
     plan = plan_of(unit, noise, privacy={"epsilon": target})
     assert 0.99 * target <= mechanism_of(plan).cost() <= target
     assert plan.privacy.noise_multiplier == mechanism_of(plan).noise_multiplier
 
 
 @cells
-def test_the_cost_is_that_of_all_rounds_of_a_client_in_the_view_of_the_budget(unit: str, noise: str) -> None:
+def test_the_cost_is_that_of_all_rounds_of_a_client(unit: str, noise: str) -> None:
+    """In the view of the budget."""
     plan = plan_of(unit, noise)
     view = "released" if noise == "central" else "server"
     assert mechanism_of(plan).budget == Budget(4.0, 1e-5, unit, view)
@@ -163,7 +166,8 @@ def test_the_cost_is_that_of_all_rounds_of_a_client_in_the_view_of_the_budget(un
 
 
 @cells
-def test_one_round_more_for_a_client_needs_more_noise_and_the_old_noise_is_refused(unit: str, noise: str) -> None:
+def test_one_round_more_for_a_client_needs_more_noise(unit: str, noise: str) -> None:
+    """The old noise is refused."""
     plan, longer = plan_of(unit, noise), plan_of(unit, noise, cohort={"rounds": 14})
     assert mechanism_of(longer).noise_multiplier > mechanism_of(plan).noise_multiplier
     assert mechanism_of(longer).cost() <= 4.0
@@ -185,7 +189,8 @@ def test_a_plan_reads_back_with_the_same_noise_grid_and_cost(unit: str, noise: s
 
 
 @cells
-def test_a_plan_equals_its_like_whatever_was_computed_from_either(unit: str, noise: str) -> None:
+def test_a_plan_equals_its_like_whatever_was_computed(unit: str, noise: str) -> None:
+    """Figures may have been computed from either."""
     one, other = plan_of(unit, noise), plan_of(unit, noise)
     for value in (mechanism_of(one).range, mechanism_of(one).grid_step, mechanism_of(other).coarsest_step):
         assert value > 0
@@ -194,7 +199,7 @@ def test_a_plan_equals_its_like_whatever_was_computed_from_either(unit: str, noi
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_shared_noise_is_at_least_what_a_trusted_server_would_add(unit: str) -> None:
+def test_shared_noise_is_at_least_a_trusted_servers(unit: str) -> None:
     """And at most a sixth more: it has no loss distribution that is proven, and pays by the Renyi bound."""
     shared, central = plan_of(unit, "distributed"), plan_of(unit, "central")
     assert (
@@ -205,7 +210,8 @@ def test_shared_noise_is_at_least_what_a_trusted_server_would_add(unit: str) -> 
 
 
 @cells
-def test_the_view_of_those_who_see_only_models_is_within_the_budget_too(unit: str, noise: str) -> None:
+def test_what_only_models_show_is_within_the_budget_too(unit: str, noise: str) -> None:
+    """The view of those who see only models."""
     plan = plan_of(unit, noise)
     assert epsilon(Composed(mechanism_of(plan).round_event, plan.participations), 1e-5) <= 4.0
 
@@ -214,9 +220,8 @@ def test_the_view_of_those_who_see_only_models_is_within_the_budget_too(unit: st
 
 
 @pytest.mark.parametrize(("noise", "expected"), [("local", 5000), ("distributed", 8192), ("central", 5000)])
-def test_devices_send_a_coordinate_for_each_parameter_and_whole_blocks_of_rotated_ones(
-    noise: str, expected: int
-) -> None:
+def test_devices_send_a_coordinate_for_each_parameter(noise: str, expected: int) -> None:
+    """And whole blocks of rotated ones."""
     plan = plan_of("client", noise, privacy={"noise_multiplier": 9.0})
     assert mechanism_of(plan).coordinates(5000) == expected
 

@@ -117,9 +117,10 @@ accepted = st.builds(
         (1000, 0.05, 0.3, 1, 700, 49),
     ],
 )
-def test_shares_are_sized_for_the_fewest_survivors_less_the_colluders(
+def test_shares_are_sized_for_the_fewest_less_the_colluders(
     size: int, colluders: float, dropouts: float, minimum: int, survivors: int, working: int
 ) -> None:
+    """The fewest survivors count."""
     aggregation = {"colluders": colluders, "dropouts": dropouts}
     plan = plan_of(size, cohort={"minimum": minimum}, aggregation=aggregation, privacy=GIVEN)
     assert (plan.least_survivors, plan.colluders) == (survivors, working)
@@ -128,7 +129,7 @@ def test_shares_are_sized_for_the_fewest_survivors_less_the_colluders(
 
 
 @given(accepted)
-def test_there_is_always_an_honest_share_and_a_sum_that_can_be_opened(given_tables: dict[str, Any]) -> None:
+def test_there_is_an_honest_share_and_a_sum_that_can_open(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
     graph = choose_graph(plan.cohort.size, plan.colluders, plan.aggregation.dropouts)
     assert place(plan).noise_shares >= 1
@@ -141,9 +142,10 @@ def test_there_is_always_an_honest_share_and_a_sum_that_can_be_opened(given_tabl
 
 
 @given(accepted)
-def test_the_shares_that_are_claimed_bring_the_noise_multiplier_times_the_sensitivity(
+def test_claimed_shares_bring_the_planned_noise(
     given_tables: dict[str, Any],
 ) -> None:
+    """It is the noise multiplier times the sensitivity."""
     plan = Plan.model_validate(given_tables)
     step, coordinates = mechanism_of(plan).grid_step, padded(plan.parameters)
     sensitivity = math.sqrt(plan.privacy.clip_norm**2 + coordinates * step**2 / 4)
@@ -168,7 +170,7 @@ def test_noise_is_planned_for_a_cost_that_it_never_exceeds(given_tables: dict[st
 
 
 @given(accepted)
-def test_a_round_that_more_survive_costs_less_and_the_colluders_do_not_count(given_tables: dict[str, Any]) -> None:
+def test_more_survivors_cost_less_and_colluders_do_not_count(given_tables: dict[str, Any]) -> None:
     """They may tell the server their shares, or leave them out and look at the model: both views pay alike."""
     plan = Plan.model_validate(given_tables)
     events = [
@@ -196,9 +198,7 @@ def recomputed(plan: Plan, variance: float) -> float:
 
 @pytest.mark.parametrize("unit", ["record", "client"])
 @pytest.mark.parametrize(("survivors", "least"), [(20, 0.0), (18, 0.0), (14, 0.98)])
-def test_with_dropouts_and_colluders_as_assumed_the_noise_that_is_left_keeps_the_claim(
-    unit: str, survivors: int, least: float
-) -> None:
+def test_the_noise_left_keeps_the_claim_as_assumed(unit: str, survivors: int, least: float) -> None:
     """None, a tenth or three tenths of 20 drop out, and 3 of the others tell the server their shares."""
     plan = plan_of(20, unit)
     unknown = (survivors - 3) * place(plan).share_variance
@@ -225,7 +225,8 @@ def test_the_shares_that_are_drawn_keep_the_claim(survivors: int) -> None:
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_one_dropout_or_one_colluder_more_than_assumed_would_break_the_claim(unit: str) -> None:
+def test_one_more_dropout_or_colluder_would_break_the_claim(unit: str) -> None:
+    """One more than assumed."""
     plan = plan_of(20, unit)
     assert recomputed(plan, (13 - 3) * place(plan).share_variance) > 4.0
     assert recomputed(plan, (14 - 4) * place(plan).share_variance) > 4.0
@@ -246,7 +247,7 @@ def test_the_ring_is_the_narrowest_that_is_fine_enough(given_tables: dict[str, A
 
 
 @given(accepted)
-def test_the_ring_has_room_for_the_noise_of_all_and_for_a_sum_that_agrees(given_tables: dict[str, Any]) -> None:
+def test_the_ring_has_room_for_all_noise_and_an_agreeing_sum(given_tables: dict[str, Any]) -> None:
     """Six deviations of the noise (less a hundredth), and eight times the even share of the sum, in a coordinate."""
     plan = Plan.model_validate(given_tables)
     assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
@@ -260,9 +261,10 @@ def test_the_ring_has_room_for_the_noise_of_all_and_for_a_sum_that_agrees(given_
 
 
 @given(accepted)
-def test_rounding_adds_a_fiftieth_to_the_sensitivity_at_most_and_a_clip_norm_has_64_steps(
+def test_rounding_adds_a_fiftieth_to_the_sensitivity(
     given_tables: dict[str, Any],
 ) -> None:
+    """At most, and a clip norm has 64 steps."""
     plan = Plan.model_validate(given_tables)
     assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
     assert 1 <= mechanism_of(plan).sensitivity(plan.parameters) / plan.privacy.clip_norm <= 1.02
@@ -286,7 +288,8 @@ def fault(**changes: dict[str, Any]) -> str:
     return caught.value.what
 
 
-def test_a_ring_that_is_too_coarse_is_refused_and_a_wider_one_than_needed_is_not() -> None:
+def test_too_coarse_a_ring_is_refused_and_a_wide_one_is_not() -> None:
+    """A ring may be wider than it needs to be."""
     assert "a ring of 12 bits is too small" in fault(aggregation={"bits": 12})
     chosen = plan_of()
     assert mechanism_of(chosen).ring == Ring(16)
@@ -297,7 +300,8 @@ def test_a_ring_that_is_too_coarse_is_refused_and_a_wider_one_than_needed_is_not
         assert LEAST_VARIANCE <= place(wider).share_variance <= MOST_VARIANCE
 
 
-def test_a_range_decides_the_grid_and_one_that_leaves_too_coarse_a_grid_is_refused() -> None:
+def test_a_range_decides_the_grid() -> None:
+    """A range that leaves too coarse a grid is refused."""
     plan = plan_of(aggregation={"range": 100.0, "bits": 16}, privacy={**GIVEN, "clip_norm": 0.5})
     assert (mechanism_of(plan).range, mechanism_of(plan).grid_step) == (50.0, 50.0 / 32767)
     assert "a ring of 16 bits is too small" in fault(aggregation={"range": 600.0, "bits": 16})

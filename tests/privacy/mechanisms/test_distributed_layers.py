@@ -46,7 +46,7 @@ sound = st.builds(
 
 
 @given(sound, st.data())
-def test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged(which: Plan, data: st.DataObject) -> None:
+def test_what_survivors_keep_is_claimed_and_charged(which: Plan, data: st.DataObject) -> None:
     """The sum of the variances that stay, share by share and layer by layer."""
     shared = place(which)
     survivors = data.draw(st.integers(which.least_survivors, which.cohort.size))
@@ -61,7 +61,8 @@ def test_what_honest_survivors_keep_is_what_is_claimed_and_what_is_charged(which
 
 
 @given(sound)
-def test_noise_is_as_claimed_if_nobody_drops_out_and_if_as_many_do_as_may(which: Plan) -> None:
+def test_noise_is_as_claimed_with_no_and_all_dropouts(which: Plan) -> None:
+    """As many drop out as may, or nobody does."""
     fewest, all_ = (charged(which, n).noise_multiplier for n in (which.least_survivors, which.cohort.size))
     assert fewest == pytest.approx(mechanism_of(which).noise_multiplier)
     most = 1.1 if not place(which).layers else 1.0
@@ -73,7 +74,8 @@ def test_noise_is_as_claimed_if_nobody_drops_out_and_if_as_many_do_as_may(which:
 
 
 @given(sound, st.data())
-def test_layers_bring_a_device_to_the_share_that_the_floor_asks_of_it(which: Plan, data: st.DataObject) -> None:
+def test_layers_bring_a_device_to_its_share_of_the_floor(which: Plan, data: st.DataObject) -> None:
+    """To the share that the floor asks of it."""
     shared = place(which)
     floor = shared.variance / shared.noise_shares
     assert shared.share_variance + sum(shared.layers) == pytest.approx(floor)
@@ -96,7 +98,7 @@ def test_with_the_floor_nothing_is_taken_off() -> None:
     assert (shared.layers, shared.kept(100), shared.steps_of_dropouts) == ((), 0, (30,))
 
 
-def test_a_cohort_in_which_nobody_drops_out_has_less_noise_than_with_the_floor() -> None:
+def test_a_whole_cohort_has_less_noise_than_with_the_floor() -> None:
     """Of 100 devices 33 may collude and 30 drop out: 67 honest shares instead of 37."""
     floor, layered = (signal(plan(shares=shares)).noise for shares in ("floor", "xnoise"))
     assert layered / floor == pytest.approx((37 / 67) ** 0.5, rel=0.01)

@@ -25,7 +25,7 @@ def test_steps_rise_from_no_dropouts_to_the_most(cohort: tuple[int, int]) -> Non
 
 
 @given(cohorts)
-def test_noise_is_enough_and_at_most_a_tenth_too_much_if_there_is_a_choice(cohort: tuple[int, int]) -> None:
+def test_noise_is_enough_and_hardly_more(cohort: tuple[int, int]) -> None:
     """Of `honest` devices `honest - d` bring noise where d drop out; each brings 1 / (honest - step)."""
     honest, most = cohort
     steps = steps_of_dropouts(honest, most)

@@ -45,7 +45,8 @@ def below(std: float, k: int) -> mpf:
 
 
 @pytest.mark.parametrize("std", [1.0, 2.5, 31.6, 512.0])
-def test_thresholds_of_a_narrow_law_are_its_distribution_function(std: float) -> None:
+def test_narrow_thresholds_are_the_distribution_function(std: float) -> None:
+    """The law is narrow."""
     limits = thresholds(std)
     n = len(limits) // 2
     for i in {*range(0, len(limits), max(1, n // 50)), *range(3), n - 1, n, len(limits) - 1}:
@@ -104,7 +105,7 @@ def deviation(law: DiscreteGaussian) -> mpf:
 
 
 @pytest.mark.parametrize("std", [512.5, 1024.5, STD])
-def test_what_is_accepted_has_the_law_of_a_rounded_gaussian_number(std: float) -> None:
+def test_what_is_accepted_has_the_law_of_a_rounded_gaussian(std: float) -> None:
     assert deviation(tabulate(std)) < mpf(2) ** -100
 
 
@@ -218,7 +219,7 @@ def test_floating_point_errs_by_less_than_what_it_may_decide_on(std: float) -> N
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
-def test_accepted_numbers_at_the_end_take_the_places_of_rejected_ones(kept: list[bool], data: st.DataObject) -> None:
+def test_accepted_numbers_at_the_end_replace_rejected_ones(kept: list[bool], data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(kept)))
     found, open_ = fill_gaps(np.arange(len(kept)), np.flatnonzero(~np.array(kept)), count)
     spare = iter([i for i in range(count, len(kept)) if kept[i]])
@@ -278,7 +279,8 @@ class Constant(Keystream):
 
 
 @pytest.mark.parametrize("std", [LEAST_STD, 512.0, 512.5, STD, MOST_STD])
-def test_the_least_and_largest_uniform_numbers_give_what_the_law_reaches_to(std: float) -> None:
+def test_extreme_uniform_numbers_give_the_ends_of_the_law(std: float) -> None:
+    """The least and the largest give what the law reaches to."""
     law = tabulate(std)
     for byte, end in ((0, law.table.least), (255, -law.table.least)):
         found = propose(law, 2, Constant(byte))[0] if law.shift else gaussian(std, 2, Constant(byte))

@@ -28,7 +28,8 @@ def draw(key: bytes, std: float = STD, count: int = COUNT) -> np.ndarray:
 
 
 @keys
-def test_mean_variance_skewness_and_kurtosis_are_those_of_the_gaussian(key: bytes) -> None:
+def test_the_first_four_moments_are_those_of_the_gaussian(key: bytes) -> None:
+    """They are mean, variance, skewness and kurtosis."""
     x = draw(key)
     assert abs(x.mean()) < Z / math.sqrt(COUNT)
     assert abs((x**2).mean() - 1) < Z * math.sqrt(2 / COUNT)
@@ -48,7 +49,7 @@ def test_the_distribution_function_is_the_gaussian_one(key: bytes, std: float) -
 
 @keys
 @pytest.mark.parametrize("std", [LEAST_STD, 5.5, 512.0, 513.0])
-def test_every_whole_number_has_the_probability_of_the_rounded_gaussian(key: bytes, std: float) -> None:
+def test_every_number_has_the_rounded_gaussians_probability(key: bytes, std: float) -> None:
     """Chi-square on single whole numbers, the ends pooled; on both sides of where numbers begin to be rejected."""
     edge = math.ceil(2.5 * std)
     numbers = np.clip(gaussian(std, 2 * COUNT, Keystream(key)), -edge, edge)
@@ -58,7 +59,7 @@ def test_every_whole_number_has_the_probability_of_the_rounded_gaussian(key: byt
     assert ((counts - expected) ** 2 / expected).sum() < chi2.isf(ALARM, 2 * edge)
 
 
-def test_tails_beyond_4_and_5_standard_deviations_have_their_frequency() -> None:
+def test_tails_beyond_4_and_5_deviations_have_their_frequency() -> None:
     count, beyond = 10_000_000, dict.fromkeys((4.0, 4.5, 5.0), 0)
     for i in range(10):
         x = np.abs(draw(bytes([100 + i]) * 32, count=count // 10))
@@ -72,9 +73,8 @@ def test_tails_beyond_4_and_5_standard_deviations_have_their_frequency() -> None
 
 @keys
 @pytest.mark.parametrize("look", [lambda x: x, np.square, np.sign], ids=["x", "x2", "sign"])
-def test_a_number_is_independent_of_the_next_and_of_its_place_in_the_next_chunk(
-    key: bytes, look: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_a_number_is_independent_of_the_next(key: bytes, look: Callable[[np.ndarray], np.ndarray]) -> None:
+    """And of its place in the next chunk."""
     x = look(draw(key))
     for lag in (1, 2, CHUNK // 2, CHUNK):
         assert abs(np.corrcoef(x[:-lag], x[lag:])[0, 1]) < Z / math.sqrt(COUNT - lag)

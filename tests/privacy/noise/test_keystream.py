@@ -48,7 +48,8 @@ def test_draws_of_any_lengths_continue_one_another(lengths: list[int]) -> None:
     assert b"".join(stream.bytes(n) for n in lengths) == Keystream(KEYS[1]).bytes(sum(lengths))
 
 
-def test_words_are_the_bytes_read_little_endian_and_uniforms_are_the_words_scaled() -> None:
+def test_words_are_little_endian_and_uniforms_scaled_words() -> None:
+    """The bytes are read little-endian."""
     data = Keystream(KEYS[1]).bytes(80)
     expected = [int.from_bytes(data[i : i + 8], "little") for i in range(0, 80, 8)]
     assert Keystream(KEYS[1]).words(10).tolist() == expected
@@ -64,9 +65,10 @@ def test_filling_an_array_is_drawing_as_many_words(count: int) -> None:
     assert stream.bytes(5) == other.bytes(5)
 
 
-def test_an_array_is_filled_with_the_same_numbers_where_bytes_are_the_other_way_round(
+def test_byte_order_of_the_machine_does_not_change_an_array(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """An array is filled with the same numbers where bytes are the other way round."""
     monkeypatch.setattr("bract.privacy.noise.keystream.sys.byteorder", "big")
     filled = np.empty(10, dtype=np.uint64)
     Keystream(KEYS[1]).fill(filled)
@@ -90,7 +92,8 @@ def test_a_key_of_another_length_is_refused(length: int) -> None:
         Keystream(bytes(length))
 
 
-def test_system_keys_differ_at_every_call_even_for_the_same_purpose() -> None:
+def test_system_keys_differ_at_every_call() -> None:
+    """Even for the same purpose."""
     entropy = SystemEntropy()
     assert len({entropy.keystream("noise", 7).bytes(16) for _ in range(1000)}) == 1000
 
@@ -107,7 +110,8 @@ def test_repr_shows_nothing_of_the_key() -> None:
     assert not any(KEYS[1] in value for value in vars(Keystream(KEYS[1])).values() if isinstance(value, bytes))
 
 
-def test_uniforms_lie_above_zero_and_at_most_at_one_whatever_the_words() -> None:
+def test_uniforms_lie_above_zero_and_at_most_at_one() -> None:
+    """The extreme words give no other number."""
     edges = Fixed([0, 1, 2**53, 2**63, 2**64 - 1025, 2**64 - 1]).uniforms(6)
     assert edges[0] == 2.0**-64
     assert edges[-1] == 1.0

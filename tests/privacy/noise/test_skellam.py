@@ -122,7 +122,8 @@ def test_the_lattice_of_angles_gives_the_bessel_numbers(variance: float) -> None
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-def test_thresholds_are_the_exact_distribution_function_rounded_to_84_bits(variance: float) -> None:
+def test_thresholds_are_the_exact_law_rounded_to_84_bits(variance: float) -> None:
+    """The law is given by its distribution function."""
     limits, below = thresholds(variance), distribution(variance)
     least = -(len(limits) // 2)
     steps = range(0, len(limits), max(1, len(limits) // 60))
@@ -131,7 +132,7 @@ def test_thresholds_are_the_exact_distribution_function_rounded_to_84_bits(varia
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-def test_what_lies_beyond_the_support_is_less_than_a_unit_of_84_bits(variance: float) -> None:
+def test_beyond_the_support_is_less_than_a_unit_of_84_bits(variance: float) -> None:
     limits = thresholds(variance)
     least = -(len(limits) // 2)
     assert limits[0] >= 1
@@ -140,7 +141,8 @@ def test_what_lies_beyond_the_support_is_less_than_a_unit_of_84_bits(variance: f
 
 
 @pytest.mark.parametrize("variance", [0.01, 0.3, 1.0, 2.5, 25.0, 400.0])
-def test_the_law_of_a_sample_is_within_the_stated_total_variation(variance: float) -> None:
+def test_the_law_is_within_the_stated_total_variation(variance: float) -> None:
+    """It is the law of a sample."""
     limits = thresholds(variance)
     support, least = len(limits) + 1, -(len(limits) // 2)
     exact = [distribution(variance)(least + i) for i in range(-1, support)]
@@ -165,7 +167,8 @@ def test_samples_are_those_of_whole_number_arithmetic(variance: float, key: byte
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
-def test_samples_of_any_number_are_those_of_whole_number_arithmetic(count: int) -> None:
+def test_samples_of_any_number_are_those_of_exact_arithmetic(count: int) -> None:
+    """Python's whole numbers are exact."""
     samples = skellam(2500.0, count, Keystream(KEYS[1]))
     assert samples.dtype == np.int64
     assert samples.shape == (count,)
@@ -174,9 +177,8 @@ def test_samples_of_any_number_are_those_of_whole_number_arithmetic(count: int) 
 
 @given(st.floats(LEAST_VARIANCE, 1e5), st.binary(min_size=32, max_size=32), st.integers(0, 500))
 @settings(max_examples=60)
-def test_samples_of_any_variance_are_those_of_whole_number_arithmetic(
-    variance: float, key: bytes, count: int
-) -> None:
+def test_samples_of_any_variance_match_exact_arithmetic(variance: float, key: bytes, count: int) -> None:
+    """Python's whole numbers are exact."""
     assert skellam(variance, count, Keystream(key)).tolist() == slow(variance, count, Keystream(key))
 
 
@@ -202,7 +204,7 @@ def test_numbers_at_and_around_thresholds_fall_on_their_side(variance: float, pl
 
 
 @pytest.mark.parametrize("variance", VARIANCES[:-2])
-def test_each_threshold_parts_two_samples_between_two_neighbouring_numbers(variance: float) -> None:
+def test_each_threshold_parts_two_neighbouring_numbers(variance: float) -> None:
     """The numbers just before and at a threshold have 64 bits or more in common: only the last ones part them."""
     limits = [limit for limit in thresholds(variance) if limit % (1 << 20)]
     assert len(limits) > 10
@@ -213,7 +215,8 @@ def test_each_threshold_parts_two_samples_between_two_neighbouring_numbers(varia
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-def test_the_least_and_the_greatest_numbers_give_the_ends_of_the_support(variance: float) -> None:
+def test_extreme_numbers_give_the_ends_of_the_support(variance: float) -> None:
+    """The least and the greatest."""
     limits = thresholds(variance)
     end = len(limits) // 2
     numbers = [0, limits[0] - 1, limits[-1], END - 1]

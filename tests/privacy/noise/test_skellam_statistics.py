@@ -74,7 +74,8 @@ def test_the_chi_square_sees_a_variance_that_is_two_percent_off() -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
 @pytest.mark.parametrize("variance", [0.01, 1.0, 25.0, 350.0**2, 2.0**28])
-def test_mean_variance_skewness_and_kurtosis_are_those_of_the_law(variance: float, key: bytes) -> None:
+def test_the_first_four_moments_are_those_of_the_law(variance: float, key: bytes) -> None:
+    """They are mean, variance, skewness and kurtosis."""
     check_moments(skellam(variance, COUNT, Keystream(key)), variance)
 
 
@@ -87,7 +88,7 @@ def test_a_sum_of_shares_is_skellam_of_the_whole_variance(variance: float, key: 
     assert statistic < chi2.isf(ALARM, freedom)
 
 
-def test_the_excess_kurtosis_of_a_sum_of_shares_is_one_over_its_variance() -> None:
+def test_the_kurtosis_of_a_sum_is_one_over_its_variance() -> None:
     """The estimate's deviation is near sqrt(24 / count) for a Gaussian and below four times that for variance 0.5."""
     for variance in (0.5, 1.0, 4.0):
         x = sums(variance, 1 << 20, KEYS[0]).astype(float)
@@ -97,7 +98,8 @@ def test_the_excess_kurtosis_of_a_sum_of_shares_is_one_over_its_variance() -> No
 
 @pytest.mark.parametrize("key", KEYS, ids=["key0", "key1", "key2"])
 @pytest.mark.parametrize("look", [lambda x: x, np.square, np.sign], ids=["x", "x2", "sign"])
-def test_a_sample_is_independent_of_the_next_and_of_its_place_in_the_next_chunk(key: bytes, look) -> None:
+def test_a_sample_is_independent_of_the_next(key: bytes, look) -> None:
+    """And of its place in the next chunk."""
     x = look(skellam(350.0**2, COUNT, Keystream(key)).astype(float))
     for lag in (1, 2, CHUNK // 2, CHUNK - 1, CHUNK):
         assert abs(np.corrcoef(x[:-lag], x[lag:])[0, 1]) < Z / math.sqrt(COUNT - lag)

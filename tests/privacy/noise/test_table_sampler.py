@@ -91,7 +91,8 @@ def test_how_far_a_number_is_beyond_its_threshold_is_told() -> None:
     assert above.tolist() == [2**61 + 4, 1, 3 * 2**62 - 11, 4]
 
 
-def test_thresholds_are_rounded_to_the_nearest_and_mirror_each_other() -> None:
+def test_thresholds_are_rounded_and_mirror_each_other() -> None:
+    """They are rounded to the nearest."""
     assert place_thresholds([2, 1, 1], 4) == (3, 5, 11, 13)  # 1/6, 2/6, 4/6, 5/6 of 16: 2.67, 5.33, 10.67, 13.33
     assert place_thresholds([1], 4) == ()
     assert place_thresholds([2**10, 1], 4) == ()

@@ -42,7 +42,8 @@ def test_noise_is_independent_unless_the_plan_says_otherwise() -> None:
     assert (plan("privacy.bands=8").bands, plan("privacy.bands=8").correlated) == (8, True)
 
 
-def test_a_plan_without_bands_has_the_digest_that_it_had_before_there_were_any() -> None:
+def test_a_plan_without_bands_has_its_old_digest() -> None:
+    """The one that it had before there were any."""
     assert "bands" not in plan().public()["privacy"]
     assert "bands" not in plan().offered()
     assert plan().digest != plan("privacy.bands=2").digest != plan("privacy.bands=3").digest
@@ -53,7 +54,7 @@ def test_a_plan_with_bands_reads_back_equal() -> None:
     assert Plan.model_validate(parse_tables(banded.offered())).digest == banded.digest
 
 
-def test_there_can_be_as_many_bands_as_there_are_coefficients_for() -> None:
+def test_there_can_be_as_many_bands_as_coefficients() -> None:
     room = ["data.clients=1000", "cohort.rounds=100"]
     assert plan(*room, f"privacy.bands={MOST_BANDS}").bands == MOST_BANDS
     for wrong in (MOST_BANDS + 1, 0, 2.0):
@@ -86,7 +87,8 @@ def test_all_that_is_wrong_with_the_bands_is_told_at_once() -> None:
     assert "has 5 faults" in says
 
 
-def test_bands_change_neither_the_noise_multiplier_nor_what_a_round_costs() -> None:
+def test_bands_change_neither_noise_multiplier_nor_cost() -> None:
+    """What a round costs."""
     free = {**TABLES, "privacy": {k: v for k, v in TABLES["privacy"].items() if k != "noise_multiplier"}}
     one, banded = (make_plan(override(free, [f"privacy.bands={bands}"]), Plan) for bands in (1, 8))
     assert mechanism_of(banded).noise_multiplier == mechanism_of(one).noise_multiplier
@@ -100,7 +102,8 @@ def test_bands_change_neither_the_noise_multiplier_nor_what_a_round_costs() -> N
     )  # grids differ
 
 
-def test_noise_with_bands_is_added_on_the_grid_of_the_sums_and_made_on_a_finer_one() -> None:
+def test_banded_noise_is_added_on_the_sums_grid() -> None:
+    """It is made on a finer one."""
     one, banded = plan(), plan("privacy.bands=8")
     assert mechanism_of(one).refinement > 1
     assert (mechanism_of(banded).refinement, mechanism_of(banded).noise_step) == (1, mechanism_of(banded).grid_step)
@@ -125,13 +128,15 @@ def test_weights_are_those_that_are_best_for_the_servers_steps(momentum: float) 
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_every_ring_leaves_room_for_the_weights_of_usual_noise_however_large_the_model(bits: int) -> None:
+def test_every_ring_has_room_for_the_weights_of_usual_noise(bits: int) -> None:
+    """However large the model."""
     banded = plan("privacy.bands=8", f"aggregation.bits={bits}")
     for parameters in (1, 10**6, MOST_PARAMETERS):
         assert len(mechanism_of(banded).weights(parameters)) == 8
 
 
-def test_noise_without_room_for_its_weights_is_refused_before_anything_is_paid_for() -> None:
+def test_noise_without_room_for_its_weights_is_refused() -> None:
+    """It is refused before anything is paid for."""
     assert "does not fit the grid" in fault(
         "privacy.bands=8", "aggregation.bits=64", "privacy.noise_multiplier=100.0"
     )
@@ -140,9 +145,7 @@ def test_noise_without_room_for_its_weights_is_refused_before_anything_is_paid_f
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
 @pytest.mark.parametrize("bands", [1, 2, 8])
-def test_the_ring_has_room_for_the_noise_of_a_single_release_beside_the_largest_sum(
-    bands: int, momentum: float
-) -> None:
+def test_the_ring_has_room_for_the_noise_of_one_release(bands: int, momentum: float) -> None:
     """Ten standard deviations of it: what wraps around would stay in the model for good."""
     banded = plan(f"privacy.bands={bands}", f"server.momentum={momentum}", "cohort.size=2", "cohort.rounds=150")
     std = mechanism_of(banded).noise_std(26_010) / mechanism_of(banded).grid_step

@@ -64,7 +64,8 @@ def test_all_faults_are_reported_together_in_two_lines() -> None:
     assert "has 9 faults: " in says
 
 
-def test_faults_of_single_keys_and_rules_between_sound_tables_come_together() -> None:
+def test_faults_of_keys_and_of_rules_come_together() -> None:
+    """Of single keys, and of rules between sound tables."""
     says = fault(
         {
             "cohort": {"size": 20, "minimum": 30},
@@ -124,7 +125,8 @@ def test_a_delta_that_would_let_one_unit_be_published_is_refused(data: dict, pri
     assert make_plan(allowed, Plan).large_delta
 
 
-def test_a_large_delta_and_a_number_of_records_that_are_left_out_are_not_in_the_digest() -> None:
+def test_keys_that_are_left_out_are_not_in_the_digest() -> None:
+    """A large delta, and a number of records."""
     plain = make_plan(with_noise({}), Plan)
     assert not {"records", "allow_large_delta"} & {key for table in plain.public().values() for key in table}
     assert make_plan(with_noise({"privacy": {"allow_large_delta": False}}), Plan).digest == plain.digest
@@ -200,7 +202,7 @@ def test_a_number_below_its_range_is_refused(section: str, key: str) -> None:
         ("model", "parameters", 1.0),
     ],
 )
-def test_a_value_that_is_not_one_of_those_known_is_refused_and_shown(section: str, key: str, value: Any) -> None:
+def test_an_unknown_value_is_refused_and_shown(section: str, key: str, value: Any) -> None:
     says = fault({section: {key: value}})
     assert f"{section}.{key} must be" in says
     assert repr(value) in says
@@ -210,13 +212,15 @@ def test_a_value_with_line_breaks_is_shown_in_one_line() -> None:
     assert "'lo\\ncal'" in fault({"privacy": {"noise": "lo\ncal"}})
 
 
-def test_central_noise_with_several_local_steps_is_refused_and_local_noise_is_not() -> None:
+def test_central_noise_takes_one_local_step() -> None:
+    """Several are refused; with local noise they are not."""
     assert "training.local_steps is 2" in fault({"training": {"local_steps": 2}, "privacy": {"noise": "central"}})
     local = with_noise({"training": {"local_steps": 2}, "privacy": {"noise": "local"}})
     assert make_plan(local, Plan).training.local_steps == 2
 
 
-def test_a_cohort_larger_than_all_clients_is_refused_and_one_of_all_clients_is_not() -> None:
+def test_a_cohort_is_at_most_all_clients() -> None:
+    """A larger one is refused."""
     assert "cohort.size is 6, data.clients only 5" in fault({"cohort": {"size": 6}, "data": {"clients": 5}})
     assert make_plan(with_noise({"cohort": {"size": 5}, "data": {"clients": 5}}), Plan).cohort.size == 5
 
@@ -225,7 +229,8 @@ def test_a_minimum_above_the_cohort_is_refused() -> None:
     assert "cohort.minimum is 12, above cohort.size 11" in fault({"cohort": {"minimum": 12}})
 
 
-def test_more_rounds_than_a_given_noise_multiplier_can_pay_for_are_refused() -> None:
+def test_more_rounds_than_the_noise_pays_for_are_refused() -> None:
+    """A given noise multiplier."""
     tables = {"privacy": {"noise_multiplier": 2.0, "epsilon": 5.0}}
     cost = mechanism_of(make_plan({**tables, "cohort": {"rounds": 20}}, Plan)).cost()
     assert cost <= 5.0
@@ -234,7 +239,8 @@ def test_more_rounds_than_a_given_noise_multiplier_can_pay_for_are_refused() -> 
     assert "the budget is 5" in says
 
 
-def test_the_last_round_that_the_budget_covers_is_accepted_and_one_more_is_not() -> None:
+def test_the_last_round_in_the_budget_is_accepted() -> None:
+    """One more is not."""
     tables = {"privacy": {"noise_multiplier": 2.0}, "data": {"clients": 1}, "cohort": {"size": 1, "rounds": 20}}
     exactly = {
         **tables,
@@ -283,7 +289,8 @@ tables = st.dictionaries(
 
 
 @given(tables)
-def test_any_tables_are_a_plan_within_its_budget_or_a_fault_in_two_lines(given_tables: dict[str, Any]) -> None:
+def test_any_tables_are_a_plan_in_its_budget_or_a_fault(given_tables: dict[str, Any]) -> None:
+    """A fault has two lines."""
     privacy = {**given_tables.get("privacy", {}), "noise_multiplier": 2.0}
     found = plan_or_fault({**given_tables, "privacy": privacy})
     if isinstance(found, PlanError):

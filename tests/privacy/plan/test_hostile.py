@@ -33,9 +33,9 @@ def fault(text: str) -> str:
     ],
     ids=["tables", "comment", "key", "header"],
 )
-def test_what_would_take_long_to_parse_is_refused_before_it_is_parsed(
-    monkeypatch: pytest.MonkeyPatch, text: str, said: str
-) -> None:
+def test_what_takes_long_to_parse_is_refused_first(monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    """Before it is parsed."""
+
     def parse(text: str) -> Any:
         raise AssertionError("parsed")
 
@@ -105,7 +105,8 @@ def test_text_is_printable_whatever_it_is() -> None:
     assert printable("Grüße, 数据") == "Grüße, 数据"
 
 
-def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it() -> None:
+def test_an_offered_plan_says_its_noise() -> None:
+    """So that no device searches for it."""
     with pytest.raises(PlanError, match="noise multiplier"):
         accept_offer("[cohort]\nrounds = 10000000\n")
     resolved = accept_plan("[cohort]\nrounds = 3\n").plan
@@ -114,12 +115,13 @@ def test_a_plan_that_is_offered_says_its_noise_so_that_no_device_searches_for_it
 
 
 @pytest.mark.parametrize("key", ["records", "clients", "seed", "classes"])
-def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_plan_or_nothing(key: str) -> None:
+def test_a_number_too_large_for_a_float_is_a_fault_or_nothing(key: str) -> None:
+    """It is a fault of the plan, with no traceback."""
     with contextlib.suppress(PlanError):
         accept_offer(f"[data]\n{key} = 1{'0' * 400}\n[privacy]\nnoise_multiplier = 3.0")
 
 
-def test_more_steps_than_are_accounted_for_are_refused_before_a_figure_is_sought(
+def test_too_many_steps_are_refused_before_they_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hundred million steps took a device 22 seconds, at each message."""

@@ -131,14 +131,16 @@ def test_digest_is_sha_256_of_the_public_plan() -> None:
     assert Plan().digest == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_equal_plans_have_equal_digests_whatever_was_computed_from_them() -> None:
+def test_equal_plans_have_equal_digests_whatever_was_computed() -> None:
+    """Figures may have been computed from either."""
     used, fresh = Plan(), Plan()
     assert mechanism_of(used).noise_multiplier > 0
     assert used == fresh
     assert used.digest == fresh.digest
 
 
-def test_a_changed_copy_keeps_nothing_that_was_computed_from_the_old_tables() -> None:
+def test_a_changed_copy_keeps_nothing_computed_before() -> None:
+    """From the old tables."""
     plan = Plan(privacy=Privacy(noise="local", noise_multiplier=3.0))
     assert mechanism_of(plan).noise_multiplier * mechanism_of(plan).grid_step * mechanism_of(plan).range > 0
     other = changed(plan, "privacy", noise="central", noise_multiplier=4.0)
@@ -153,7 +155,8 @@ def test_a_changed_copy_keeps_nothing_that_was_computed_from_the_old_tables() ->
 
 
 @pytest.mark.parametrize(("section", "key"), FIELDS)
-def test_every_field_changes_the_digest_and_what_devices_are_offered(section: str, key: str) -> None:
+def test_every_field_changes_the_digest_and_the_offer(section: str, key: str) -> None:
+    """What devices are offered."""
     plan = Plan(data=Data(path="records.npz"))
     value = "a" * 32 if key == "id" else another(getattr(getattr(plan, section), key))
     other = changed(plan, section, **{key: value})
@@ -196,7 +199,8 @@ def test_a_plan_of_a_deployment_always_makes_a_claim() -> None:
 
 
 @given(st.integers(1, 10**5), st.integers(1, 10**5), st.integers(1, 10**5))
-def test_participations_are_a_clients_share_of_all_places_rounded_up(rounds: int, size: int, clients: int) -> None:
+def test_participations_are_a_clients_share_rounded_up(rounds: int, size: int, clients: int) -> None:
+    """It is the share of all places in all cohorts."""
     plan = Plan(cohort=Cohort(rounds=rounds, size=size), data=Data(clients=clients))
     assert plan.participations == -(-rounds * size // clients)
 
@@ -222,9 +226,10 @@ def test_the_noise_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dim
 
 @pytest.mark.parametrize(("noise", "grid"), [("local", 2.0**-30), ("central", 2.0**-14)])
 @given(st.floats(1e-6, 1e6), st.floats(0.2, 1e3), st.integers(1, 10**8), st.integers(1, 10**5))
-def test_the_noise_is_the_noise_multiplier_times_the_clip_norm_and_a_little_more(
+def test_the_noise_is_the_multiplier_times_the_clip_norm(
     noise: Any, grid: float, clip_norm: float, noise_multiplier: float, dimension: int, size: int
 ) -> None:
+    """And a little more."""
     privacy = Privacy(noise=noise, clip_norm=clip_norm, noise_multiplier=noise_multiplier)
     std = mechanism_of(Plan(privacy=privacy, cohort=Cohort(size=size))).noise_std(dimension)
     assert noise_multiplier * clip_norm <= std
@@ -238,7 +243,8 @@ def test_units_are_clipped_a_1024th_below_the_clip_norm(clip_norm: float) -> Non
     assert plan.safe_clip_norm < clip_norm <= mechanism_of(plan).sensitivity(1)
 
 
-def test_a_round_is_one_sampled_gaussian_a_local_step_with_the_noise_that_is_added() -> None:
+def test_a_round_is_one_sampled_gaussian_a_local_step() -> None:
+    """With the noise that is added."""
     plan = changed(Plan(), "privacy", noise="local", noise_multiplier=3.0, sampling_rate=0.125)
     plan = changed(plan, "training", local_steps=7)
     assert mechanism_of(plan).round_event == Composed(PoissonSampled(0.125, Gaussian(3.0)), 7)
@@ -272,7 +278,8 @@ CALIBRATED = [
 
 
 @pytest.mark.parametrize("tables", CALIBRATED)
-def test_a_resolved_plan_costs_at_most_its_budget_and_wastes_less_than_one_percent(tables: dict[str, Any]) -> None:
+def test_a_resolved_plan_nearly_uses_its_budget(tables: dict[str, Any]) -> None:
+    """It costs at most the budget, and wastes less than one percent."""
     plan = make_plan(tables, Plan)
     assert 0.99 * plan.privacy.epsilon <= mechanism_of(plan).cost() <= plan.privacy.epsilon
     steps = plan.participations * plan.training.local_steps
@@ -281,7 +288,8 @@ def test_a_resolved_plan_costs_at_most_its_budget_and_wastes_less_than_one_perce
 
 
 @pytest.mark.parametrize("tables", CALIBRATED)
-def test_a_resolved_plan_writes_its_noise_multiplier_out_and_reads_back_as_itself(tables: dict[str, Any]) -> None:
+def test_a_resolved_plan_reads_back_as_itself(tables: dict[str, Any]) -> None:
+    """It writes its noise multiplier out."""
     plan = make_plan(tables, Plan)
     assert (
         plan.privacy.noise_multiplier

@@ -65,7 +65,7 @@ def test_clients_as_units_are_not_sampled(noise: str, rate: float) -> None:
     assert make_plan(records, Plan).privacy.sampling_rate == rate
 
 
-def test_a_plan_with_clients_as_units_has_to_say_that_they_are_not_sampled() -> None:
+def test_clients_as_units_have_to_say_they_are_not_sampled() -> None:
     """The rate that is the default is one of records."""
     made = tables("client", "central")
     del made["privacy"]["sampling_rate"]
@@ -73,9 +73,8 @@ def test_a_plan_with_clients_as_units_has_to_say_that_they_are_not_sampled() -> 
 
 
 @pytest.mark.parametrize(("unit", "noise"), CELLS)
-def test_one_noised_sum_of_records_is_one_step_and_a_change_or_noised_steps_may_be_many(
-    unit: str, noise: str
-) -> None:
+def test_only_changes_and_noised_steps_may_be_many_steps(unit: str, noise: str) -> None:
+    """One noised sum of records is one step; a change, or noised steps, may be many."""
     several = tables(unit, noise, training={"local_steps": 2})
     if unit == "record" and noise != "local":
         assert faults(several) == [f"training.local_steps is 2, but noise = {noise} makes one step a round"]
@@ -91,7 +90,7 @@ def test_only_the_clip_of_clients_adapts(noise: str) -> None:
 
 
 @given(st.integers(2, 300), st.floats(0, 0.499), st.floats(0, 0.499), st.integers(1, 300))
-def test_a_plan_with_shared_noise_that_is_accepted_has_an_honest_share(
+def test_accepted_shared_noise_has_an_honest_share(
     size: int, colluders: float, dropouts: float, minimum: int
 ) -> None:
     """It needs more than half of devices and colluders together, and fewer than half collude."""
@@ -147,9 +146,10 @@ def plan_or_fault(given_tables: dict[str, Any]) -> Plan | PlanError:
     ],
 )
 @pytest.mark.parametrize("noise", ["local", "central", "distributed"])
-def test_a_plan_whose_sum_could_not_open_if_as_many_drop_out_as_may_is_refused(
+def test_a_sum_that_could_not_open_is_refused(
     size: int, colluders: float, dropouts: float, says: str, typed: float, noise: str
 ) -> None:
+    """If as many drop out as may."""
     tall = {"data": {"clients": size}, "cohort": {"size": size, "minimum": 1, "rounds": 1}}
     shares = {"protocol": "secagg", "colluders": colluders, "dropouts": dropouts}
     found = [fault for fault in faults(tables("client", noise, aggregation=shares, **tall)) if " in a sum, " in fault]
@@ -187,7 +187,8 @@ def test_faults_of_all_rules_are_told_together() -> None:
     assert len(found) == 7
 
 
-def test_faults_of_records_under_shared_noise_are_told_together_with_those_of_single_keys() -> None:
+def test_faults_of_shared_noise_come_with_those_of_keys() -> None:
+    """Faults of records under shared noise are told together with those of single keys."""
     made = tables(
         "record",
         "distributed",

@@ -177,7 +177,8 @@ def three_a_class(name: str, shape: tuple[int, ...], classes: int) -> int:
     return {"cnn": 3}[name] * classes
 
 
-def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get() -> None:
+def test_parameters_are_counted_and_written_for_devices() -> None:
+    """Their number is written into what devices get."""
     tables = {"privacy": dict(NOISE), "data": {"classes": 7}}
     plan = make_plan(tables, Plan, count=three_a_class)
     assert plan.parameters == plan.model.parameters == 21
@@ -186,25 +187,28 @@ def test_the_number_of_parameters_is_counted_and_written_into_what_devices_get()
     assert accept_plan("[data]\nclasses = 7\n[privacy]\nnoise_multiplier = 20.0\n", three_a_class).plan == plan
 
 
-def test_a_number_of_parameters_that_the_plan_states_must_be_the_networks() -> None:
+def test_a_stated_number_of_parameters_must_be_the_networks() -> None:
     tables = {"privacy": dict(NOISE), "data": {"classes": 7}, "model": {"parameters": 21}}
     assert make_plan(tables, Plan, count=three_a_class).parameters == 21
     with pytest.raises(PlanError, match=r"model.parameters is 22, cnn has 21"):
         make_plan(tables | {"model": {"parameters": 22}}, Plan, count=three_a_class)
 
 
-def test_a_number_of_parameters_is_taken_as_it_stands_where_no_network_is_known() -> None:
+def test_a_number_of_parameters_stands_for_unknown_networks() -> None:
+    """It is taken as it stands where no network is known."""
     tables = {"privacy": dict(NOISE), "model": {"name": "unheard of", "parameters": 5}}
     assert make_plan(tables, Plan).parameters == 5
 
 
-def test_a_plan_that_does_not_say_how_many_parameters_there_are_has_none_to_give() -> None:
+def test_a_plan_without_a_number_of_parameters_gives_none() -> None:
+    """The plan does not say how many there are."""
     plan = make_plan({"privacy": dict(NOISE)}, Plan)
     with pytest.raises(PlanError, match="does not say how many parameters"):
         _ = plan.parameters
 
 
-def test_noise_that_devices_share_cannot_be_sized_for_an_unknown_number_of_parameters() -> None:
+def test_shared_noise_needs_a_known_number_of_parameters() -> None:
+    """Noise that devices share cannot be sized for an unknown one."""
     privacy = NOISE | {"noise": "distributed"}
     with pytest.raises(PlanError, match="does not say how many parameters"):
         make_plan({"privacy": privacy, "aggregation": {"protocol": "secagg"}}, Plan)

@@ -38,7 +38,8 @@ def delta_of(mu: float, eps: float) -> float:
     return below(mu / 2 - eps / mu) - math.exp(eps) * below(-mu / 2 - eps / mu)
 
 
-def test_of_gaussian_noise_the_loss_distribution_is_charged_and_the_closed_form_agrees() -> None:
+def test_gaussian_noise_is_charged_by_its_loss_distribution() -> None:
+    """The closed form agrees."""
     plan = plan_of(8.0)
     pld, rdp, gdp = accountants(plan)
     assert (pld.accountant, rdp.accountant, gdp.accountant) == ("pld", "rdp", "gdp")
@@ -56,7 +57,8 @@ def test_of_sampled_steps_the_central_limit_is_no_bound() -> None:
     assert gdp.epsilon < pld.epsilon
 
 
-def test_of_skellam_noise_the_renyi_bound_is_charged_and_nothing_else_is_proven() -> None:
+def test_skellam_noise_is_charged_by_the_renyi_bound() -> None:
+    """Nothing else is proven."""
     plan = plan_of(8.0, noise="distributed")
     rdp, pld, gdp = accountants(plan)
     assert (rdp.accountant, rdp.standing, rdp.epsilon) == ("rdp", "reported", mechanism_of(plan).cost())
@@ -71,7 +73,8 @@ def test_where_nobody_is_protected_the_renyi_bound_is_charged() -> None:
 
 
 @given(mu=st.floats(0.05, 30.0), delta=st.sampled_from([1e-9, 1e-5, 1e-3]))
-def test_gaussian_privacy_has_the_delta_that_its_epsilon_was_asked_for(mu: float, delta: float) -> None:
+def test_gaussian_privacy_has_the_delta_asked_for(mu: float, delta: float) -> None:
+    """The delta is that of its epsilon."""
     found = gaussian_epsilon(mu, delta)
     assert found is not None
     if found < 600:  # e^epsilon of the formula by hand is a float

@@ -46,7 +46,8 @@ def delta_of(mu: float, eps: float) -> float:
     return below(mu / 2 - eps / mu) - math.exp(eps) * below(-mu / 2 - eps / mu)
 
 
-def test_sixteen_unsampled_rounds_cost_one_gaussian_of_a_quarter_of_the_noise() -> None:
+def test_sixteen_rounds_cost_one_of_a_quarter_of_the_noise() -> None:
+    """Unsampled rounds of a Gaussian."""
     found = cost(plan_of(8.0, rounds=16))
     assert math.isinf(found.server)
     assert delta_of(0.5, found.released) == pytest.approx(DELTA, rel=0.02)
@@ -67,7 +68,8 @@ def test_local_noise_costs_the_same_in_both_views() -> None:
     assert found.server == found.released < math.inf
 
 
-def test_records_are_charged_for_sampled_steps_of_the_rounds_that_a_client_is_in() -> None:
+def test_records_are_charged_for_their_clients_rounds() -> None:
+    """For sampled steps of the rounds that a client is in."""
     plan = plan_of(1.2, rounds=40, size=5, clients=20, unit="record", rate=0.1)
     by_hand = epsilon(Composed(PoissonSampled(0.1, Gaussian(1.2)), 10), DELTA)
     assert cost(plan).released == pytest.approx(by_hand, rel=1e-9)
@@ -112,7 +114,7 @@ def test_the_cost_of_some_rounds_buys_those_rounds(noise: str, rounds: int) -> N
 
 @settings(max_examples=15)
 @given(target=st.floats(1.0, 60.0), rate=st.sampled_from([0.05, 1.0]))
-def test_bought_rounds_are_within_the_budget_and_the_next_are_not(target: float, rate: float) -> None:
+def test_bought_rounds_fit_the_budget_and_the_next_do_not(target: float, rate: float) -> None:
     plan = plan_of(4.0, unit="record", rate=rate)
     bought = most_rounds(plan, target)
     assert cost(plan, bought.rounds).released == bought.epsilon <= target

@@ -40,14 +40,16 @@ def test_over_rounds_epsilon_grows_and_the_noise_stays() -> None:
         assert values == sorted(set(values))
 
 
-def test_a_point_over_rounds_is_the_composition_of_the_rounds_a_client_is_in() -> None:
+def test_a_point_over_rounds_composes_those_of_a_client() -> None:
+    """A client is in some of all rounds."""
     plan = plan_of("central")
     [point] = over_rounds(plan, [80])
     assert point.epsilons.released == rdp_epsilon(((mechanism_of(plan).round_event, 40),), plan.privacy.delta)
     assert math.isinf(point.epsilons.server)
 
 
-def test_over_the_cohort_a_client_takes_part_more_often_and_the_batch_grows() -> None:
+def test_over_the_cohort_the_batch_and_participations_grow() -> None:
+    """A client takes part more often."""
     points = over_cohort(plan_of("central"), [5, 10, 20])
     assert [point.plan.participations for point in points] == [10, 20, 40]
     assert [point.plan.training.batch_size for point in points] == [100, 200, 400]
@@ -56,7 +58,7 @@ def test_over_the_cohort_a_client_takes_part_more_often_and_the_batch_grows() ->
     assert values == sorted(set(values))
 
 
-def test_a_batch_that_is_one_devices_own_does_not_grow_with_the_cohort() -> None:
+def test_a_devices_own_batch_does_not_grow_with_the_cohort() -> None:
     for plan in (plan_of("local"), plan_of(unit="client")):
         assert with_cohort(plan, 20).training.batch_size == plan.training.batch_size
 
@@ -72,7 +74,7 @@ def test_fewer_rounds_than_a_plan_has_bands_are_passed_over() -> None:
     assert [point.at for point in over_rounds(plan, [8, 16, 40])] == [16, 40]
 
 
-def test_over_noise_epsilon_falls_and_the_grid_is_that_of_the_noise() -> None:
+def test_over_noise_epsilon_falls_on_the_grid_of_the_noise() -> None:
     plan = plan_of()
     noise = mechanism_of(plan).noise_multiplier
     points = over_noise(plan, [noise / 2, noise, 4 * noise])
@@ -84,7 +86,7 @@ def test_over_noise_epsilon_falls_and_the_grid_is_that_of_the_noise() -> None:
         assert mechanism_of(point.plan).noise_multiplier == point.at
 
 
-def test_another_noise_multiplier_leaves_nothing_of_the_old_one_behind() -> None:
+def test_another_noise_multiplier_leaves_nothing_of_the_old() -> None:
     plan = plan_of()
     assert mechanism_of(plan).grid_step  # computed, and kept
     other = plan.with_noise_multiplier(100 * mechanism_of(plan).noise_multiplier)
@@ -93,7 +95,7 @@ def test_another_noise_multiplier_leaves_nothing_of_the_old_one_behind() -> None
     assert mechanism_of(other).server_event == mechanism_of(fresh).server_event
 
 
-def test_over_dropouts_a_point_is_what_the_shares_that_arrive_cost() -> None:
+def test_a_point_over_dropouts_is_what_arrived_shares_cost() -> None:
     plan = plan_of(unit="client")
     points = over_dropouts(plan, range(plan.cohort.size + 1))
     assert [point.at for point in points] == pytest.approx([0.3, 0.2, 0.1, 0.0])

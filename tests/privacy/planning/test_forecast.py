@@ -53,7 +53,8 @@ def test_for_records_the_noise_is_that_of_the_sum_over_the_batch() -> None:
     assert found.ratio == pytest.approx(found.step_ratio / 10)
 
 
-def test_for_clients_it_is_noise_times_root_parameters_over_clients() -> None:
+def test_for_clients_it_is_noise_times_root_of_size_over_count() -> None:
+    """Noise times the root of the number of parameters, over the number of clients."""
     plan = with_noise(plan_of(100_000, **_thousand_clients()), 10.0)
     assert signal(plan).noise == pytest.approx(10 * math.sqrt(1e5) / 1000, rel=0.01)
 
@@ -85,7 +86,8 @@ def test_local_noise_is_that_of_every_device_and_steps_add_up() -> None:
     assert found.steps == 400
 
 
-def test_noise_that_later_rounds_take_back_counts_as_far_as_it_stays() -> None:
+def test_noise_taken_back_counts_as_far_as_it_stays() -> None:
+    """Noise that later rounds take back."""
     plan = clients_of(1000, size=100)
     privacy = plan.public()["privacy"]
     banded = make_plan(plan.public() | {"privacy": privacy | {"bands": 8}}, Plan)
@@ -93,7 +95,8 @@ def test_noise_that_later_rounds_take_back_counts_as_far_as_it_stays() -> None:
     assert signal(banded).ratio < 0.6 * signal(plan).ratio
 
 
-def test_the_forecast_does_not_depend_on_how_many_rounds_a_budget_is_spread_over() -> None:
+def test_the_forecast_does_not_depend_on_the_rounds() -> None:
+    """The budget may be spread over any number of them."""
     few = clients_of(500, size=500)
     many = with_target(_with_rounds(few, 900), 1.0)
     assert signal(many).ratio == pytest.approx(signal(few).ratio, rel=0.02)
@@ -188,7 +191,8 @@ def test_the_worse_of_two_cohorts_is_the_smaller() -> None:
     assert signal(smaller).ratio == pytest.approx(4 * signal(plan).ratio, rel=0.01)
 
 
-def test_a_plan_that_does_not_say_how_many_parameters_it_has_has_no_forecast() -> None:
+def test_a_plan_without_its_size_has_no_forecast() -> None:
+    """A plan that does not say how many parameters it has."""
     with pytest.raises(PlanError, match="parameters"):
         signal(plan_of(None))
 
@@ -197,7 +201,7 @@ def test_the_verdicts_are_in_order() -> None:
     assert 0 < WORKS < HOPELESS
 
 
-def test_who_is_told_to_bring_more_clients_is_told_of_the_delta_that_they_take() -> None:
+def test_a_call_for_more_clients_names_the_delta_they_take() -> None:
     tables = {"data": {"clients": 1000}, "cohort": {"rounds": 100, "size": 1000}}
     unit = {"unit": "client", "noise": "local", "sampling_rate": 1.0, "delta": 1e-5, "epsilon": 1.0}
     more = remedies(plan_of(**tables, privacy=unit))[0]

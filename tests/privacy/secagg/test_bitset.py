@@ -38,7 +38,8 @@ def test_bytes_are_a_set_in_one_way_or_malformed(bits: bytes, devices: int) -> N
 @pytest.mark.parametrize(
     ("bits", "devices"), [(b"", 1), (b"\x01\x00", 8), (b"\x01", 9), (b"\x20", 5), (b"\x00\x02", 9)]
 )
-def test_a_wrong_length_and_a_position_beyond_the_devices_are_malformed(bits: bytes, devices: int) -> None:
+def test_a_wrong_length_or_an_unknown_position_is_malformed(bits: bytes, devices: int) -> None:
+    """A position beyond the devices."""
     with pytest.raises(Malformed):
         from_bits(bits, devices)
 

@@ -139,7 +139,8 @@ class TestSurvivors:
         with pytest.raises(Malformed):
             self.check(five, signed | {3: signed[1]})
 
-    def test_that_consent_to_a_list_have_not_signed_what_they_masked_for(self, five: Any) -> None:
+    def test_that_consent_have_not_signed_what_they_masked_for(self, five: Any) -> None:
+        """A signature on a list of survivors is none on the context of the masks."""
         card = five.cohort.cards[0]
         assert signed_context(card, sign_context(five.identities[0], CONTEXT), CONTEXT)
         assert not signed_context(card, consent(five.identities[0], CONTEXT, b""), CONTEXT)

@@ -47,9 +47,8 @@ def is_safe(n: int, bad: int, gone: int, degree: int, threshold: int) -> bool:
 
 @pytest.mark.parametrize("devices", [257, 300, 700])
 @pytest.mark.parametrize("shares", SHARES)
-def test_a_sparse_graph_is_safe_in_exact_arithmetic_and_no_smaller_one_is(
-    devices: int, shares: tuple[float, float]
-) -> None:
+def test_a_sparse_graph_is_the_least_that_is_safe(devices: int, shares: tuple[float, float]) -> None:
+    """Exact arithmetic says so."""
     bad, gone = (floor(share * devices) for share in shares)
     chosen = sparse_graph(devices, bad, shares[1])
     assert is_safe(devices, bad, gone, chosen.degree, chosen.threshold)
@@ -58,7 +57,8 @@ def test_a_sparse_graph_is_safe_in_exact_arithmetic_and_no_smaller_one_is(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3, 0.49])
-def test_in_a_complete_graph_no_two_lists_of_survivors_can_both_open(share: float) -> None:
+def test_no_two_lists_open_in_a_complete_graph(share: float) -> None:
+    """They are lists of survivors."""
     for devices in range(2, COMPLETE + 1):
         bad = most_colluders(devices, share)
         chosen = choose_graph(devices, bad, 0.3)
@@ -81,13 +81,15 @@ def test_colluders_are_always_fewer_than_their_share() -> None:
 
 
 @pytest.mark.parametrize(("devices", "least"), [(2, 2), (3, 2), (5, 4), (10, 7), (20, 14), (100, 67), (256, 171)])
-def test_more_than_half_of_devices_and_colluders_together_are_in_any_sum(devices: int, least: int) -> None:
+def test_a_sum_holds_more_than_half_of_all_and_colluders(devices: int, least: int) -> None:
+    """More than half of devices and colluders together are in any sum."""
     colluders = most_colluders(devices, 1 / 3)
     assert least_in_sum(devices, colluders) == least == choose_graph(devices, colluders, 0.3).threshold
     assert 2 * (least - colluders) > devices - colluders  # two sums of strangers need more honest ones than there are
 
 
-def test_however_few_are_seated_the_threshold_stays_and_fewer_have_no_graph() -> None:
+def test_fewer_seats_keep_the_threshold_or_have_no_graph() -> None:
+    """However few are seated."""
     assert [choose_graph(10, 3, 0.3, seated) for seated in (7, 8, 10)] == [
         Graph(7, 6, 7),
         Graph(8, 7, 7),
@@ -98,13 +100,15 @@ def test_however_few_are_seated_the_threshold_stays_and_fewer_have_no_graph() ->
             choose_graph(10, 3, 0.3, seated)
 
 
-def test_the_complete_graph_of_a_few_of_many_has_the_threshold_of_all() -> None:
+def test_a_few_of_many_have_the_threshold_of_all() -> None:
+    """In their complete graph."""
     many = COMPLETE + 50
     assert choose_graph(many, 10, 0.3, COMPLETE) == Graph(COMPLETE, COMPLETE - 1, least_in_sum(many, 10))
     assert not choose_graph(many, 10, 0.3).complete
 
 
-def test_with_the_default_shares_any_cohort_has_enough_left_for_a_sum() -> None:
+def test_the_default_shares_leave_enough_for_a_sum() -> None:
+    """The cohort may have any size."""
     for devices in range(2, 3000):
         assert least_in_sum(devices, most_colluders(devices, 1 / 3)) <= devices - most_dropouts(devices, 0.3)
 
@@ -120,7 +124,8 @@ def test_where_no_sparse_graph_is_safe_there_is_none() -> None:
         sparse_graph(300, 149, 0.499)
 
 
-def test_a_graph_of_more_neighbours_than_are_searched_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_of_too_many_neighbours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are searched for."""
     monkeypatch.setattr(thresholds, "MOST_NEIGHBOURS", 32)
     thresholds.sparse_degree.cache_clear()
     assert sparse_graph(500, 25, 0.1).degree == 32
@@ -147,7 +152,8 @@ def test_sparse_neighbours_are_mutual_and_as_many_as_the_degree(seed: bytes, dev
         assert all(position in around[other] for other in near)
 
 
-def test_a_sparse_graph_is_one_piece_in_an_order_that_its_seed_fixes() -> None:
+def test_a_sparse_graph_is_one_piece_in_its_seeds_order() -> None:
+    """In an order that its seed fixes."""
     sparse, seen, front = Graph(300, 2, 2), {0}, [0]
     while front:
         front = [other for p in front for other in sparse.neighbours(p, b"\x07" * 32) if other not in seen]

@@ -52,7 +52,8 @@ def store(path: Path, data: bytes) -> Path:
     return path
 
 
-def test_a_written_identity_is_for_its_owner_alone_and_comes_back(tmp_path: Path) -> None:
+def test_a_written_identity_is_private_and_comes_back(tmp_path: Path) -> None:
+    """It is for its owner alone."""
     path, identity = tmp_path / "identity.pem", new_identity()
     write_identity(path, identity)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -129,7 +130,8 @@ def test_a_missing_certificate_is_refused(key_file: Path, tmp_path: Path) -> Non
     assert "cannot read the identity" in fault(read_identity, key_file, tmp_path / "none")
 
 
-def test_a_certificate_admits_its_owner_under_its_authority_and_nobody_else() -> None:
+def test_a_certificate_admits_its_owner_and_nobody_else() -> None:
+    """It counts under its own authority."""
     authority, other, device, stranger = (new_identity() for _ in range(4))
     certificate = certify(authority, device.public)
     roster = Roster(authority=authority.public)
@@ -233,13 +235,13 @@ def test_a_roster_that_is_missing_a_folder_or_no_text_is_refused(tmp_path: Path)
     fault(read_roster, store(tmp_path / "roster", b"\xff\xfe"))
 
 
-def test_an_identity_prints_the_beginning_of_its_public_key_alone() -> None:
+def test_an_identity_prints_the_start_of_its_public_key_alone() -> None:
     identity = new_identity()
     assert repr(identity) == f"Identity({identity.public.hex()[:8]})"
     assert identity.key.private_bytes_raw().hex() not in repr(Identity(identity.key, bytes(64)))
 
 
-def test_a_key_of_a_kind_that_nobody_knows_is_a_fault_in_two_lines(tmp_path: Path) -> None:
+def test_a_key_of_an_unknown_kind_is_a_fault_in_two_lines(tmp_path: Path) -> None:
     """A point of a curve that the library does not support."""
     exotic = bytes.fromhex("3042301406072a8648ce3d020106092b2403030208010101032a0004") + bytes(40)
     encoded = base64.b64encode(exotic).decode()

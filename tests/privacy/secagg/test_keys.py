@@ -90,7 +90,8 @@ def test_no_byte_of_the_kem_keys_on_a_card_can_be_changed() -> None:
             assert not genuine(replace(card, **{name: replace(keys, mlkem=kem)}), SESSION, roster_of([identity]))
 
 
-def test_a_certified_card_is_genuine_and_one_with_a_foreign_certificate_is_not() -> None:
+def test_a_certified_card_is_genuine() -> None:
+    """One with a foreign certificate is not."""
     authority, fresh = new_identity(), new_identity()
     roster = Roster(authority=authority.public)
     for certificate, good in (
@@ -139,7 +140,8 @@ def test_a_kem_secret_reaches_its_owner_alone() -> None:
     assert one.public(True).encapsulate()[0] != secret
 
 
-def test_a_key_pair_follows_from_its_secret_and_its_two_halves_differ() -> None:
+def test_a_key_pair_follows_from_its_secret() -> None:
+    """Its two halves differ."""
     one, same = Keypair(b"\x03" * 32), Keypair(b"\x03" * 32)
     assert one.public(True) == same.public(True)
     assert one.public(False) == PublicKeys(one.public(True).x25519)
@@ -152,7 +154,8 @@ def test_fresh_secrets_differ_from_one_another() -> None:
     assert len({part for s in made for part in (s.mask.secret, s.own, s.channel.secret)}) == 9
 
 
-def test_a_channel_key_is_bound_to_both_cards_their_order_the_session_and_the_kem_secret() -> None:
+def test_a_channel_key_is_bound_to_all_it_is_for() -> None:
+    """Both cards, their order, the session and the secret of the KEM."""
     a, b = new_secrets(), new_secrets()
     one, two = (make_card(own, new_identity(), SESSION, False) for own in (a, b))
     key = channel_key(a.channel, two.channel, one, two, SESSION, b"")
@@ -169,7 +172,8 @@ def test_a_channel_key_is_bound_to_both_cards_their_order_the_session_and_the_ke
     assert key not in others
 
 
-def test_a_pair_key_is_bound_to_both_identities_the_context_and_the_contribution() -> None:
+def test_a_pair_key_is_bound_to_all_it_is_for() -> None:
+    """Both identities, the context and the contribution."""
     a, b = new_secrets().mask, new_secrets().mask
     low, high = b"\x01" * 32, b"\x02" * 32
     key = pair_key(a, b.public(False), low, high, CONTEXT, b"")
@@ -184,7 +188,7 @@ def test_a_pair_key_is_bound_to_both_identities_the_context_and_the_contribution
     assert key not in others
 
 
-def test_an_own_key_and_a_contribution_are_bound_to_all_they_are_for() -> None:
+def test_own_keys_and_contributions_are_bound_to_all_they_serve() -> None:
     secret, other = b"\x04" * 32, b"\x05" * 32
     keys = {own_key(secret, SESSION, CONTEXT), own_key(other, SESSION, CONTEXT), own_key(secret, CONTEXT, SESSION)}
     pair = Keypair(secret)

@@ -88,7 +88,7 @@ def test_another_context_or_session_gives_other_masks_throughout(parties: Any, h
         assert not set(here) & set(there)
 
 
-def test_without_what_the_lower_device_contributed_a_hybrid_mask_is_another(parties: Any) -> None:
+def test_a_hybrid_mask_takes_the_lower_devices_contribution(parties: Any) -> None:
     """X25519 alone does not give it: it takes the KEM too."""
     party = parties[True]
     good = peers(party, 3)[0]

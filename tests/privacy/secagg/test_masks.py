@@ -45,7 +45,7 @@ def test_gcm_and_ctr_make_the_same_stream_however_it_is_cut(secret: bytes, cuts:
 
 
 @pytest.mark.parametrize("make", [gcm_stream, ctr_stream])
-def test_a_key_that_served_masks_and_noise_alike_would_make_two_streams_that_have_nothing_in_common(
+def test_masks_and_noise_of_one_key_have_nothing_in_common(
     make: Callable[[bytes], CipherContext],
 ) -> None:
     """They were one stream, two blocks apart. Of 2^13 blocks each no two are equal: false alarm 2^-100. And the bits
@@ -83,7 +83,8 @@ def test_masks_are_added_or_taken_by_their_sign_modulo_a_word(size: int) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 2])
-def test_no_mask_is_lost_where_there_are_more_than_are_open_at_once(count: int) -> None:
+def test_no_mask_is_lost_where_more_are_added_than_are_open(count: int) -> None:
+    """Only so many ciphers are open at once."""
     size = CHUNK + 3
     signed = [Mask(key(i), 1 if i % 3 else -1) for i in range(count)]
     words, expected = np.full(size, 7, dtype=np.uint64), np.full(size, 7, dtype=np.uint64)
@@ -94,7 +95,8 @@ def test_no_mask_is_lost_where_there_are_more_than_are_open_at_once(count: int) 
 
 
 @pytest.mark.parametrize("length", [0, 16, 24, 31, 33, 64])
-def test_a_key_of_another_length_is_refused_before_any_mask_is_added(length: int) -> None:
+def test_a_key_of_another_length_is_refused(length: int) -> None:
+    """Before any mask is added."""
     words = np.zeros(4, dtype=np.uint64)
     with pytest.raises(ValueError, match="keys of 32 bytes"):
         add_masks(words, [Mask(key(1), 1), Mask(bytes(length), 1)])

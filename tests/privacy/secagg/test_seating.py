@@ -53,7 +53,7 @@ def test_a_seating_comes_back_from_its_bytes(parties: Any, hybrid: bool, positio
     assert len(seating.to_bytes()) == HEAD + 4 * card_bytes(hybrid)
 
 
-def test_a_sparse_seating_holds_the_cards_of_the_neighbours_alone(sparse: Any) -> None:
+def test_a_sparse_seating_holds_its_neighbours_cards_alone(sparse: Any) -> None:
     cohort, session = sparse.cohort, sparse.session
     for position in (0, 17, 59):
         back = read_seating(cohort.seating(position).to_bytes(), session)
@@ -93,7 +93,8 @@ def test_a_digest_that_is_not_the_cards_is_malformed(parties: Any) -> None:
 
 
 @pytest.mark.parametrize("devices", [0, 1, 3, 5, 256, 300, 2**20, 2**20 + 1, 2**32 - 1])
-def test_a_number_of_devices_that_is_not_that_of_the_cards_is_malformed(parties: Any, devices: int) -> None:
+def test_a_count_other_than_that_of_the_cards_is_malformed(parties: Any, devices: int) -> None:
+    """The number of devices."""
     party = parties[False]
     raw = [card.to_bytes() for card in party.cohort.cards]
     refused(written(party.session, raw, 0, devices), party.session)
@@ -123,7 +124,8 @@ def test_a_seating_cut_short_or_longer_is_malformed(parties: Any, hybrid: bool) 
     refused(data, replace(party.session, hybrid=not hybrid))
 
 
-def test_a_sparse_seating_of_too_few_too_many_or_unsafely_many_is_malformed(sparse: Any) -> None:
+def test_a_sparse_seating_of_an_unsafe_number_is_malformed(sparse: Any) -> None:
+    """Of too few, too many or unsafely many."""
     data, size = sparse.cohort.seating(5).to_bytes(), card_bytes(False)
     for wrong in (data[:-size], data + data[-size:], data[: HEAD + 2 * size]):
         assert "not the cards" in refused(wrong, sparse.session)
@@ -132,7 +134,8 @@ def test_a_sparse_seating_of_too_few_too_many_or_unsafely_many_is_malformed(spar
 
 
 @given(st.data())
-def test_no_changed_byte_of_a_complete_seating_but_the_place_is_accepted(parties: Any, data: Any) -> None:
+def test_no_changed_byte_of_a_complete_seating_is_accepted(parties: Any, data: Any) -> None:
+    """But that of the place."""
     party = parties[False]
     good = party.cohort.seating(0).to_bytes()
     at = data.draw(st.integers(0, len(good) - 1))
@@ -170,7 +173,8 @@ def test_each_box_is_found_where_its_sender_put_it(party: Make, hybrid: bool) ->
         assert sizes == [len(cohort.box(other, sender)) for other in cohort.neighbours(sender)]
 
 
-def test_an_invitation_names_the_members_and_brings_their_boxes_alone(party: Make) -> None:
+def test_an_invitation_names_members_and_brings_their_boxes(party: Make) -> None:
+    """And no others' boxes."""
     shared = party(5, True)
     for position in (0, 2, 3):
         shared.share(position)

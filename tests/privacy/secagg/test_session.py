@@ -39,14 +39,16 @@ def test_a_session_is_that_of_its_plan() -> None:
         ("privacy", {"noise_multiplier": 2.0}),
     ],
 )
-def test_whatever_the_plan_changes_changes_every_key_of_the_round(section: str, fields: dict[str, Any]) -> None:
+def test_whatever_the_plan_changes_changes_every_key(section: str, fields: dict[str, Any]) -> None:
+    """The keys are those of a round."""
     one, other = make_session(Plan(), 1, 1), make_session(changed(section, **fields), 1, 1)
     assert one.digest != other.digest
     assert one.cards_digest([b"card"]) != other.cards_digest([b"card"])
     assert one.context(b"cards", b"members", b"model") != other.context(b"cards", b"members", b"model")
 
 
-def test_run_and_round_change_the_digest_and_cannot_take_each_others_place() -> None:
+def test_run_and_round_change_the_digest() -> None:
+    """They cannot take each other's place."""
     made = {replace(SESSION, run=run, round=round).digest for run in (1, 2, 256) for round in (1, 2, 256)}
     assert len(made) == 9
 
@@ -64,7 +66,7 @@ def test_the_digest_of_cards_is_bound_to_their_number_and_order() -> None:
     assert len(made) == 5
 
 
-def test_the_threshold_of_a_smaller_cohort_is_that_of_the_planned_one() -> None:
+def test_a_smaller_cohort_has_the_threshold_of_the_planned_one() -> None:
     """Two colluders of nine can be among four that are seated, and the honest seven be cut into two sums."""
     session = replace(SESSION, planned=9, colluders=2)
     assert [session.graph(devices).threshold for devices in (6, 7, 8, 9)] == [6, 6, 6, 6]

@@ -50,9 +50,10 @@ def test_one_share_less_gives_something_else(secret: bytes, sharing: Any) -> Non
 @pytest.mark.parametrize(
     ("prime", "threshold", "points"), [(7, 2, (1, 2, 3)), (7, 3, (1, 3, 6)), (5, 4, (1, 2, 3, 4))]
 )
-def test_over_a_tiny_field_fewer_than_the_threshold_are_exactly_uniform_whatever_the_secret(
+def test_too_few_shares_over_a_tiny_field_are_uniform(
     monkeypatch: pytest.MonkeyPatch, prime: int, threshold: int, points: tuple[int, ...]
 ) -> None:
+    """Fewer than the threshold, exactly, whatever the secret."""
     monkeypatch.setattr(shamir, "PRIME", prime)
     for secret, known in product(range(prime), combinations(range(len(points)), threshold - 1)):
         seen: Counter[tuple[bytes, ...]] = Counter()
@@ -79,9 +80,10 @@ def test_any_other_secret_fits_the_same_two_shares_of_three(monkeypatch: pytest.
     assert again[2] != shares[2]
 
 
-def test_every_coefficient_is_drawn_from_the_whole_field_by_the_operating_system(
+def test_every_coefficient_is_drawn_from_the_whole_field(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By the operating system."""
     drawn: list[int] = []
     monkeypatch.setattr(f"{MODULE}.secrets.randbelow", lambda limit: drawn.append(limit) or 5)
     split(bytes(32), 4, [1, 2, 3, 4, 5])

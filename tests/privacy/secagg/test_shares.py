@@ -33,9 +33,8 @@ def ends(party: Any, way: tuple[int, int]) -> tuple[RoundSecrets, RoundSecrets, 
 
 @BOTH
 @WAYS
-def test_a_box_opens_for_its_receiver_and_is_as_long_as_it_should_be(
-    parties: Any, hybrid: bool, way: tuple[int, int]
-) -> None:
+def test_a_box_opens_and_is_as_long_as_it_should_be(parties: Any, hybrid: bool, way: tuple[int, int]) -> None:
+    """Its receiver opens it."""
     mine, theirs, sender, receiver, session = ends(parties[hybrid], way)
     box = seal(mine, sender, receiver, HELD, session)
     upward = way == (0, 1)
@@ -69,9 +68,8 @@ def test_a_box_of_another_length_does_not_open(parties: Any, hybrid: bool, way: 
 
 @BOTH
 @WAYS
-def test_a_box_opens_as_from_its_sender_to_its_receiver_in_its_session_alone(
-    parties: Any, hybrid: bool, way: tuple[int, int]
-) -> None:
+def test_a_box_opens_for_its_pair_in_its_session_alone(parties: Any, hybrid: bool, way: tuple[int, int]) -> None:
+    """As from its sender to its receiver."""
     party = parties[hybrid]
     mine, theirs, sender, receiver, session = ends(party, way)
     third, stranger = party.cohort.cards[2], party.secrets[2]
@@ -108,7 +106,7 @@ def test_a_box_holds_shares_of_the_right_length_alone(parties: Any) -> None:
         unseal(theirs, sender, receiver, seal(mine, sender, receiver, SecretShares(b"", b""), session), session)
 
 
-def test_what_a_device_gives_to_the_masks_opens_by_the_mask_keys_of_the_receiver_alone(parties: Any) -> None:
+def test_contributions_open_by_the_receivers_mask_keys_alone(parties: Any) -> None:
     """The server, which has only the mask keys of one who dropped out, can take its contribution from a box."""
     party = parties[True]
     mine, theirs, sender, receiver, session = ends(party, (0, 1))

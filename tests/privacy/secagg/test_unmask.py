@@ -90,9 +90,10 @@ def test_with_one_dropout_too_many_the_sum_stays_as_it_was(
 
 @pytest.mark.parametrize("stage", range(3))
 @pytest.mark.parametrize(("devices", "hybrid"), [(3, False), (5, True), (20, False), (100, False)])
-def test_the_round_outlasts_just_as_many_dropouts_at_each_stage_as_it_should(
+def test_a_round_outlasts_as_many_dropouts_as_it_should(
     party: Make, walk: Make, devices: int, hybrid: bool, stage: int
 ) -> None:
+    """Just as many, at each stage."""
     spare = devices - choose_graph(devices, most_colluders(devices, 1 / 3), 0.3).threshold
     for gone, check in ((spare, check_exact), (spare + 1, check_masked)):
         stages = [0, 0, 0]
@@ -109,7 +110,8 @@ def test_the_sum_over_a_sparse_graph_is_exact(
     assert done.unmask().tolist() == done.plain.tolist()
 
 
-def test_a_sparse_graph_with_too_few_shares_of_one_device_stays_masked(party: Make, walk: Make) -> None:
+def test_a_sparse_sum_with_too_few_shares_stays_masked(party: Make, walk: Make) -> None:
+    """Too few shares of one device."""
     done = walk(party(30, sparse=(12, 7)), 5)
     graph, before = done.cohort.graph, done.total.copy()
     holders = [*done.cohort.neighbours(0), 0]
@@ -120,9 +122,8 @@ def test_a_sparse_graph_with_too_few_shares_of_one_device_stays_masked(party: Ma
     assert np.array_equal(done.total, before)
 
 
-def test_it_takes_a_share_from_each_of_a_threshold_of_the_holders_and_skips_those_that_hold_none(
-    party: Make, walk: Make
-) -> None:
+def test_it_takes_shares_of_a_threshold_of_the_holders(party: Make, walk: Make) -> None:
+    """It skips those that hold none."""
     done = walk(party(5))
     threshold = done.cohort.graph.threshold
     for holder in range(5 - threshold):
@@ -130,7 +131,8 @@ def test_it_takes_a_share_from_each_of_a_threshold_of_the_holders_and_skips_thos
     assert done.unmask().tolist() == done.plain.tolist()
 
 
-def test_a_missing_share_of_one_device_alone_keeps_the_whole_sum_masked(party: Make, walk: Make) -> None:
+def test_one_missing_share_keeps_the_whole_sum_masked(party: Make, walk: Make) -> None:
+    """Of one device alone."""
     done = walk(party(5))
     before = done.total.copy()
     for holder in range(2):
@@ -141,9 +143,8 @@ def test_a_missing_share_of_one_device_alone_keeps_the_whole_sum_masked(party: M
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
-def test_shares_that_do_not_give_the_keys_on_the_card_of_a_dropout_keep_the_sum_masked(
-    party: Make, walk: Make, hybrid: bool
-) -> None:
+def test_wrong_shares_of_a_dropouts_keys_keep_the_sum_masked(party: Make, walk: Make, hybrid: bool) -> None:
+    """They do not give the keys on its card."""
     done = walk(party(5, hybrid), lost=(0, 1, 0))
     before = done.total.copy()
     dropout = next(p for p in range(5) if p not in done.survivors)
@@ -163,16 +164,15 @@ def spoil(opened: bytes) -> bytes:
 
 @pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize("liar", range(5))
-def test_with_a_share_to_spare_a_device_that_opens_wrong_ones_is_passed_over(
-    party: Make, walk: Make, liar: int, hybrid: bool
-) -> None:
+def test_an_opener_of_wrong_shares_is_passed_over(party: Make, walk: Make, liar: int, hybrid: bool) -> None:
+    """With a share to spare."""
     done = walk(party(5, hybrid))
     done.opened[liar] = spoil(done.opened[liar])
     assert done.unmask().tolist() == done.plain.tolist()
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-def test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are(party: Make, walk: Make, gone: int) -> None:
+def test_two_wrong_openers_of_ten_lose_no_round(party: Make, walk: Make, gone: int) -> None:
     """Of the 45 pairs 35 lost the round although enough right shares were there; `gone` opens nothing beside them."""
     shared = walk(party(10))
     for one, other in combinations(range(10), 2):
@@ -184,9 +184,8 @@ def test_with_two_wrong_openers_of_ten_no_round_is_lost_whoever_they_are(party: 
         assert done.unmask().tolist() == done.plain.tolist()
 
 
-def test_openers_of_wrong_shares_are_passed_over_however_many_while_a_threshold_is_right(
-    party: Make, walk: Make
-) -> None:
+def test_wrong_openers_are_passed_over_if_enough_are_right(party: Make, walk: Make) -> None:
+    """However many they are, while a threshold is right."""
     done = walk(party(20, colluders=0.0))
     for liar in range(0, 18, 2):
         done.opened[liar] = spoil(done.opened[liar])
@@ -194,9 +193,8 @@ def test_openers_of_wrong_shares_are_passed_over_however_many_while_a_threshold_
     assert done.unmask().tolist() == done.plain.tolist()
 
 
-def test_shares_are_put_together_once_a_secret_whatever_is_opened(
-    party: Make, walk: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shares_are_put_together_once_a_secret(party: Make, walk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not matter which are opened."""
     done, tried = walk(party(20)), list[dict[int, bytes]]()
 
     def counted(shares: dict[int, bytes]) -> bytes | None:
@@ -239,7 +237,8 @@ def test_who_opens_too_few_right_shares_names_no_dealer(party: Make, walk: Make)
     assert caught.value.dealer is None
 
 
-def test_without_one_to_spare_wrong_shares_of_own_masks_keep_the_sum_masked(party: Make, walk: Make) -> None:
+def test_wrong_shares_with_none_to_spare_keep_the_sum_masked(party: Make, walk: Make) -> None:
+    """Shares of own masks."""
     done = walk(party(5), lost=(0, 0, 1))
     liar, before = min(done.opened), done.total.copy()
     done.opened[liar] = spoil(done.opened[liar])
@@ -265,9 +264,8 @@ def test_the_sum_of_another_model_does_not_open(party: Make, walk: Make) -> None
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-def test_a_sum_without_the_vector_of_a_survivor_or_with_it_twice_opens_to_noise(
-    party: Make, walk: Make, change: int
-) -> None:
+def test_a_survivors_vector_counts_once_or_all_is_noise(party: Make, walk: Make, change: int) -> None:
+    """A sum without it, or with it twice, opens to noise."""
     done = walk(party(3), length=1000)
     done.total += done.sent[0] * np.uint64(change % 2**64)
     assert np.count_nonzero(done.unmask() == done.plain) < 10  # false alarm as above

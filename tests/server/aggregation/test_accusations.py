@@ -31,7 +31,8 @@ def named(accusations: Accusations, namers: list[int], senders: list[int]) -> se
     return {place for place, name in enumerate(NAMES) if accusations.left_out(name)}
 
 
-def test_whom_more_than_the_colluders_named_is_left_out_and_nobody_on_fewer() -> None:
+def test_more_namers_than_colluders_leave_a_device_out() -> None:
+    """Fewer leave out nobody."""
     assert named(Accusations(3), [1, 2, 3], [0]) == set()
     assert named(Accusations(3), [1, 2, 3, 4], [0]) == {0}
     assert named(Accusations(0), [1], [0, 5]) == {0, 5}
@@ -52,7 +53,7 @@ def test_those_who_name_in_different_rounds_add_up() -> None:
 @pytest.mark.parametrize(
     "senders", [b"", b"\xff", b"\xff\xff\xff", to_bits([0, 1], 10), to_bits([0, 9], 10), b"\x01\x04"]
 )
-def test_a_list_that_is_none_of_neighbours_who_sealed_says_nothing(senders: bytes) -> None:
+def test_a_list_of_none_who_sealed_says_nothing(senders: bytes) -> None:
     """Too short, too long, with the namer itself, with one who sealed nothing, beyond the cohort."""
     accusations, cohort = Accusations(0), Ten()
     accusations.note(cohort, 1, senders)  # type: ignore[arg-type]
@@ -88,7 +89,8 @@ def test_two_who_disagree_sit_out_in_turn() -> None:
     assert turns in ([{0}, {1}] * 2, [{1}, {0}] * 2)
 
 
-def test_who_was_silent_sits_out_where_no_other_silence_is_to_spare() -> None:
+def test_who_was_silent_sits_out_where_none_is_to_spare() -> None:
+    """Where no other silence is to spare."""
     accusations, cohort = Accusations(3), Ten()
     accusations.note_silent(cohort, [1])  # type: ignore[arg-type]
     assert [sat_out(accusations, {1: {0}}, 9) for _ in range(4)] == [{1}] * 4

@@ -92,9 +92,8 @@ def test_the_cohort_alone_is_asked_once_to_train_in_the_round(make: Make, number
     assert list(collected.cohort) == list(collected.survivors) == [NODES[0], NODES[3]]
 
 
-def test_the_survivors_are_charged_when_all_have_answered_where_the_server_noises(
-    make: Make, numbered: Any, refusing: Fixture
-) -> None:
+def test_survivors_are_charged_after_answers_to_central_noise(make: Make, numbered: Any, refusing: Fixture) -> None:
+    """When all have answered."""
     plan = make()
     played = Round(plan, refusing(numbered(plan), {NODES[1]}))
     collected = played.collect()
@@ -113,9 +112,8 @@ def test_devices_that_are_late_are_counted(make: Make, numbered: Any) -> None:
     assert played.seen == ["offers", *["answer"] * 3, [NODES[0], *NODES[2:]]]
 
 
-def test_the_whole_cohort_is_charged_before_any_offer_where_devices_noise(
-    make: Make, numbered: Any, refusing: Fixture
-) -> None:
+def test_the_cohort_is_charged_before_offers_of_local_noise(make: Make, numbered: Any, refusing: Fixture) -> None:
+    """The whole cohort, before any offer."""
     plan = make(privacy={"noise": "local"})
     played = Round(plan, refusing(numbered(plan), {NODES[1]}))
     collected = played.collect()
@@ -123,9 +121,8 @@ def test_the_whole_cohort_is_charged_before_any_offer_where_devices_noise(
     assert list(collected.survivors) == [NODES[0], *NODES[2:]]
 
 
-def test_too_few_answers_are_an_error_and_charge_nothing_where_the_server_noises(
-    make: Make, numbered: Any, refusing: Fixture
-) -> None:
+def test_too_few_answers_to_central_noise_charge_nothing(make: Make, numbered: Any, refusing: Fixture) -> None:
+    """They are an error."""
     plan = make(cohort={"minimum": 3})
     played = Round(plan, refusing(numbered(plan), set(NODES[:2])))
     says = r"2 of 4 devices sent an update, the round needs 3 \(2 said ok, 2 said refused\)"

@@ -194,7 +194,8 @@ def test_the_loss_is_that_of_the_objective(objective: Objective, make: Make) -> 
     assert quality.loss == pytest.approx(other[objective.name](), rel=1e-5)
 
 
-def test_accuracy_is_the_share_of_records_whose_largest_logit_is_their_label(make: Make) -> None:
+def test_accuracy_is_the_share_of_right_largest_logits(make: Make) -> None:
+    """Of records whose largest logit is their label."""
     x, _ = table(10)
     y = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
     evaluate = make_evaluate(make(), x, y)

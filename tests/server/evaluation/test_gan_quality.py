@@ -35,9 +35,8 @@ class TestRefining:
         stepped = np.ones(15, dtype=np.float32)
         assert generation.refine(make(), np.zeros(15, np.float32), stepped, DRAW("refine", 1)) is stepped
 
-    def test_the_discriminator_is_as_it_was_stepped_and_the_generator_learns_from_where_it_was(
-        self, make: Make
-    ) -> None:
+    def test_trains_the_generator_and_leaves_the_discriminator(self, make: Make) -> None:
+        """The discriminator is as it was stepped, and the generator learns from where it was."""
         plan, model = make(model={"name": "gan"}), gan()
         before, mask = read_flat(model), trained(model)
         noise = np.random.default_rng(0).normal(0, 100, len(before)).astype(np.float32)
@@ -56,7 +55,7 @@ class TestRefining:
 
 
 class TestFigures:
-    def test_distance_is_that_of_two_gaussians_over_the_variance_of_the_true_one(self) -> None:
+    def test_distance_is_that_of_gaussians_over_the_true_variance(self) -> None:
         """On one axis |m - n|^2 + (s - t)^2, so 9 + (1 - 2)^2 on each of four, over 1 on each."""
         found = distance(sample(200_000), sample(200_000, 3.0, 2.0, seed=1))
         assert found == pytest.approx(10.0, rel=0.02)
@@ -67,14 +66,16 @@ class TestFigures:
             assert distance(true, true.copy()) == pytest.approx(0, abs=1e-6)
             assert distance(true, np.tile(true.mean(0), (100, 1))) == pytest.approx(1)
 
-    def test_coverage_is_the_share_of_true_records_with_a_made_one_nearby(self) -> None:
+    def test_coverage_is_the_share_of_records_with_one_nearby(self) -> None:
+        """Of true records with a made one nearby."""
         true = np.concatenate([sample(30), sample(10, 100.0)])
         assert coverage(true, true.copy()) == 1
         assert coverage(true, sample(40, seed=1)) == pytest.approx(0.75, abs=0.05)
         assert coverage(true, sample(40, 50.0)) == 0
         assert coverage(true[:2], true[:2]) == 1
 
-    def test_they_are_of_as_many_made_records_as_test_records_and_the_same_every_time(self) -> None:
+    def test_they_are_of_as_many_made_records_as_test_records(self) -> None:
+        """And the same every time."""
         model, x = gan(), np.random.default_rng(0).random((50, 1, 2, 2), dtype=np.float32)
         true, made = x.reshape(50, 4).astype(np.float64), model.make(50, generation.SEED).flatten(1).double().numpy()
         torch.manual_seed(8)

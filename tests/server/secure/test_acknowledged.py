@@ -152,9 +152,7 @@ def test_whoever_names_boxes_that_it_acknowledged_is_left_out(federation: Call) 
 
 
 @pytest.mark.parametrize("code", ["failed", "lost", "malformed", "ok, and more", "names itself", "too short", "late"])
-def test_an_answer_that_cannot_be_used_costs_its_sender_the_round(
-    federation: Call, code_only: Call, code: str
-) -> None:
+def test_an_unusable_answer_costs_its_sender_the_round(federation: Call, code_only: Call, code: str) -> None:
     def more(reply: Message) -> Message:
         reply.content[SECAGG] = ConfigRecord({"senders": b"\1\0"})
         return reply

@@ -53,9 +53,8 @@ class TestADropout:
         assert np.array_equal(found.total.vector, server.true(server.nodes))
 
     @pytest.mark.parametrize("kind", [TRAIN, UNMASK])
-    def test_of_the_round_under_way_is_one_of_the_next_as_well_only_if_it_was_silent_then(
-        self, federation: Call, kind: str
-    ) -> None:
+    def test_is_one_of_the_next_round_only_if_it_was_silent(self, federation: Call, kind: str) -> None:
+        """A dropout of the round under way is one of the next as well only if it was silent then."""
         server = federation(6)
         server.silence(kind, [FIRST_NODE], number=1)
         server.play(1)
@@ -65,9 +64,8 @@ class TestADropout:
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
-    def test_here_and_there_leaves_every_rounds_sum_exact_or_ends_the_run_with_nothing_opened(
-        self, federation: Call, data: st.DataObject
-    ) -> None:
+    def test_leaves_every_sum_exact_or_ends_the_run_unopened(self, federation: Call, data: st.DataObject) -> None:
+        """Dropouts here and there."""
         malicious = data.draw(st.booleans())
         server = federation(7, **with_plan(MALICIOUS if malicious else {}))
         for kind in KINDS:
@@ -95,9 +93,8 @@ SAYS = {
 
 class TestTooFew:
     @pytest.mark.parametrize("kind", KINDS[:-1])
-    def test_before_the_end_are_an_error_and_nothing_is_charged_or_asked_to_be_opened(
-        self, federation: Call, kind: str
-    ) -> None:
+    def test_before_the_end_are_an_error_and_charge_nothing(self, federation: Call, kind: str) -> None:
+        """Nothing is asked to be opened."""
         server = federation(6, **with_plan(MALICIOUS), cohort={"minimum": 4})
         server.silence(kind, server.nodes[:3])
         with pytest.raises(RoundError, match=SAYS[kind]):
@@ -105,7 +102,7 @@ class TestTooFew:
         assert server.charges == []
         assert not any(UNMASK in trip for trip in server.trips)
 
-    def test_that_open_their_shares_are_an_error_that_cost_its_charge(self, federation: Call) -> None:
+    def test_that_open_their_shares_are_an_error_with_a_charge(self, federation: Call) -> None:
         server = federation(6)
         server.silence(UNMASK, server.nodes[:3])
         with pytest.raises(RoundError, match=SAYS[UNMASK]):
@@ -143,9 +140,8 @@ class TestTooFew:
 
 class TestTheCharge:
     @pytest.mark.parametrize("plan", [{}, MALICIOUS])
-    def test_is_made_before_the_first_message_leaves_that_asks_for_shares(
-        self, federation: Call, plan: dict[str, Any]
-    ) -> None:
+    def test_is_made_before_any_message_that_asks_for_shares(self, federation: Call, plan: dict[str, Any]) -> None:
+        """No such message leaves before."""
         server = federation(6, **with_plan(plan))
         for number in (1, 2, 3):
             server.play(number)
@@ -174,9 +170,7 @@ class TestTheCharge:
 
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("online", [4, 6])
-def test_of_ten_devices_too_few_are_online_to_be_seated_though_a_threshold_of_them_is(
-    federation: Call, mode: str, online: int
-) -> None:
+def test_too_few_of_ten_are_seated_though_they_could_open(federation: Call, mode: str, online: int) -> None:
     """Three of the four may be the server's: the sum of four opened, and with it the honest one's vector."""
     server = federation(10, aggregation={"protocol": "secagg", "deadline": 0.01, "mode": mode})
     server.silence(KEYS, server.nodes[online:])
@@ -189,7 +183,8 @@ def test_of_ten_devices_too_few_are_online_to_be_seated_though_a_threshold_of_th
 
 
 @pytest.mark.parametrize("kind", [SHARES, TRAIN])
-def test_of_ten_devices_seven_are_enough_and_six_are_not_at_any_stage(federation: Call, kind: str) -> None:
+def test_seven_of_ten_are_enough_and_six_are_not(federation: Call, kind: str) -> None:
+    """It holds at every stage."""
     for left in (7, 6):
         server = federation(10)
         server.silence(kind, server.nodes[left:])

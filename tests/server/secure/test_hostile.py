@@ -121,7 +121,7 @@ class TestSealedBoxes:
         expect(server, server.play(), others(server, place))
 
     @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-    def test_that_do_not_open_are_paid_for_by_nobody_and_their_sender_is_left_out(
+    def test_that_do_not_open_cost_nobody_but_their_sender(
         self, federation: Call, saying: Call, place: int, exchange: str
     ) -> None:
         """Five of six name it, one may lie. The others take part once it is gone: none of them has masked."""
@@ -166,7 +166,7 @@ class TestSealedBoxes:
         for number in (1, 2, 3):
             assert honest in server.play(number).survivors
 
-    def test_of_shares_that_are_of_no_secret_lose_a_round_and_their_sender_no_more(
+    def test_of_shares_of_no_secret_lose_one_round_at_most(
         self, federation: Call, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
         """Every share is that of its hash, so nobody can see it before; then the sender alone can have done it."""
@@ -261,7 +261,8 @@ class TestOpenedShares:
         server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: 6 * share)
         expect(server, server.play(), server.nodes)
 
-    def test_of_a_dropouts_keys_that_are_wrong_end_the_round_unopened(self, federation: Call, saying: Call) -> None:
+    def test_of_a_dropouts_keys_that_are_wrong_open_nothing(self, federation: Call, saying: Call) -> None:
+        """The round ends unopened."""
         server = federation(6)
         gone = server.nodes[3]
         server.silence(TRAIN, [gone])
@@ -275,9 +276,10 @@ class TestOpenedShares:
         server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: bytes(len(data)))
         expect(server, server.play(), server.nodes)
 
-    def test_of_own_masks_that_are_wrong_end_the_round_unopened_if_none_can_be_spared(
+    def test_of_own_masks_that_are_wrong_end_the_round_unopened(
         self, federation: Call, saying: Call, place: int
     ) -> None:
+        """If none can be spared."""
         server = federation(6)
         server.silence(UNMASK, [server.nodes[(place + step) % 6] for step in (1, 2)])
         server.tamper[UNMASK, server.nodes[place], 0] = saying("opened", lambda data: bytes(len(data)))
@@ -322,7 +324,7 @@ class TestAnAnswer:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**64 - 1), mode=st.sampled_from([MALICIOUS, {"deadline": 0.01}]), place=st.integers(0, 3))
-def test_whatever_a_device_answers_the_rounds_go_on_or_end_in_their_error(
+def test_whatever_a_device_answers_rounds_go_on_or_end_by_name(
     federation: Call, seed: int, mode: dict[str, Any], place: int
 ) -> None:
     """The sum is exact but for what the device itself has in it."""
@@ -366,7 +368,7 @@ def spoilt(choices: Random, data: bytes) -> bytes:
     return choices.choice([data, flipped, flipped, data[:at], data + data[:at], bytes(len(data))])
 
 
-def test_a_node_is_seated_by_no_card_but_that_of_whom_it_is_counted_as(federation: Callable[..., Any]) -> None:
+def test_a_node_is_seated_by_the_card_it_is_counted_by_alone(federation: Callable[..., Any]) -> None:
     """Two devices show their names the other way round: neither is in a sum that the other would be charged for."""
     server = federation(6)
     swapped = dict(zip(server.nodes, server.nodes[1::-1], strict=False)) | {n: n for n in server.nodes[2:]}

@@ -197,9 +197,7 @@ def test_layers_of_a_device_that_is_gone_stay_in_the_sum(
     assert inner(mechanism.event("server", DEVICES)).variance == pytest.approx(mechanism.variance)
 
 
-def test_seeds_that_are_not_as_many_as_they_should_be_are_passed_over(
-    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_number_of_seeds_is_passed_over(fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
     """The round goes on, with all the noise that its devices brought."""
     honest = SecureRound.unmask
 
@@ -215,7 +213,7 @@ def test_seeds_that_are_not_as_many_as_they_should_be_are_passed_over(
         assert abs(found.var() / everything - 1) < 6 * math.sqrt(2 / SIZE)
 
 
-def test_the_floor_is_that_of_the_plan_and_above_what_the_masks_need(fleet: Callable[..., Fleet]) -> None:
+def test_the_floor_is_the_plans_and_above_that_of_masks(fleet: Callable[..., Fleet]) -> None:
     """Shares of seven devices open a sum of ten; noise that is sized for nine needs nine, and nine are enough.
 
     (Who is silent in the first round has no keys for the second, which is made without it.)
@@ -229,7 +227,7 @@ def test_the_floor_is_that_of_the_plan_and_above_what_the_masks_need(fleet: Call
 
 @pytest.mark.parametrize(("kind", "number"), [(KEYS, 1), (SHARES, 1), (TRAIN, 2), (CONSENT, 2)])
 @pytest.mark.parametrize(("dropouts", "least"), [(0.3, LEAST), (0.1, 9)])
-def test_one_device_more_than_may_drop_out_ends_the_round_with_nothing_opened(
+def test_one_dropout_too_many_opens_nothing(
     fleet: Callable[..., Fleet], kind: str, number: int, dropouts: float, least: int
 ) -> None:
     """Before anyone masked nothing is charged; after, the round is lost and charged as the devices charged it."""

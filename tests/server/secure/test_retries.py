@@ -68,9 +68,10 @@ def lose(server: Any, kind: str, nodes: list[int], times: int) -> None:
 @pytest.mark.parametrize("kind", [CONSENT, UNMASK])
 @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_answers_that_were_lost_are_asked_for_again_and_the_sum_is_exact(
+def test_lost_answers_are_asked_for_again(
     federation: Call, watch: Call, kind: str, exchange: str, times: int
 ) -> None:
+    """The sum is exact."""
     server = federation(6, aggregation=MALICIOUS | {"key_exchange": exchange})
     asked = watch(server)
     lost = server.nodes[:3]
@@ -84,9 +85,8 @@ def test_answers_that_were_lost_are_asked_for_again_and_the_sum_is_exact(
 
 
 @pytest.mark.parametrize("kind", [CONSENT, UNMASK])
-def test_a_device_is_asked_again_by_the_same_request_to_the_last_byte(
-    federation: Call, watch: Call, kind: str
-) -> None:
+def test_a_device_is_asked_again_by_the_same_bytes(federation: Call, watch: Call, kind: str) -> None:
+    """The same request, to the last byte."""
     server = federation(6, aggregation=MALICIOUS)
     asked = watch(server)
     lose(server, kind, server.nodes[:3], 2)
@@ -96,7 +96,7 @@ def test_a_device_is_asked_again_by_the_same_request_to_the_last_byte(
         assert again == [first] * 2
 
 
-def test_a_device_that_opened_its_shares_gives_the_same_ones_again(federation: Call, watch: Call) -> None:
+def test_who_opened_its_shares_gives_the_same_ones_again(federation: Call, watch: Call) -> None:
     server = federation(6)
     watch(server)
     given: dict[int, list[bytes]] = {node: [] for node in server.nodes}
@@ -138,9 +138,10 @@ def test_enough_shares_are_not_waited_for_more(federation: Call, watch: Call) ->
 
 
 @pytest.mark.parametrize(("kind", "paid"), [(CONSENT, False), (UNMASK, True)])
-def test_a_round_whose_answers_do_not_come_is_lost_after_a_bounded_number_of_tries(
+def test_a_round_without_answers_is_lost_after_a_few_tries(
     federation: Call, watch: Call, kind: str, paid: bool
 ) -> None:
+    """A bounded number of them."""
     server = federation(6, aggregation=MALICIOUS)
     asked = watch(server)
     server.silence(kind, server.nodes[:3])

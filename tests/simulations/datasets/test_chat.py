@@ -57,7 +57,8 @@ def test_of_the_busiest_the_first_words_count(put_chats):
     assert chat._first(["a", ""]) == ["a", ""]
 
 
-def test_the_vocabulary_is_the_commonest_words_of_the_training_parts(put_chats):
+def test_the_vocabulary_is_the_commonest_training_words(put_chats):
+    """Of the training parts."""
     often, seldom, held_out = "x " * 50, "y " * 40 + "b a", "z " * 30
     folder = put_chats([("a", 1, often), ("a", 2, seldom), ("a", 3, held_out)])
     source = chat.load(folder, (11,), 6)  # 100 tokens are trained on, 6 of them z

@@ -64,7 +64,7 @@ def test_height_and_width_are_not_swapped(tmp_path):
     np.testing.assert_allclose(read(tmp_path, (1, 3, 4)).features[0, 0] * 255, pixels, atol=1e-4)
 
 
-def test_palette_that_could_be_transparent_is_read_without_warning(tmp_path):
+def test_palette_that_could_be_transparent_gives_no_warning(tmp_path):
     (tmp_path / "0").mkdir()
     image = Image.new("P", (4, 4))
     image.save(tmp_path / "0" / "a.png", transparency=bytes([255] * 8))

@@ -80,7 +80,8 @@ def test_pixels_that_are_never_lit_get_no_notice(tmp_path):
     assert files.load(tmp_path / "d.npz", (1, 5, 5), 2).notices == ()
 
 
-def test_notices_are_printed_when_a_population_is_made_and_not_among_results(tmp_path, capsys):
+def test_notices_are_printed_with_the_population(tmp_path, capsys):
+    """When it is made, and not among results."""
     import torch
 
     np.savez(tmp_path / "d.npz", x=X * 1e6, y=Y)

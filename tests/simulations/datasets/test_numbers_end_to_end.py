@@ -75,7 +75,8 @@ def test_records_are_reconstructed_whatever_their_labels(tmp_path, data, unit):
     assert 0 < result.loss < 10
 
 
-def test_the_loss_of_a_reconstruction_is_the_squared_error_of_the_record(monkeypatch):
+def test_the_loss_of_a_reconstruction_is_the_squared_error(monkeypatch):
+    """The error is that of each record."""
     frozen = Network("autoencoder", lambda *like: autoencoder(*like).requires_grad_(False), RECONSTRUCTION)
     monkeypatch.setitem(NETWORKS, "autoencoder", frozen)
     features = np.random.default_rng(0).normal(size=(1500, 1, 2, 2)).astype(np.float32)
@@ -90,6 +91,7 @@ def test_numbers_are_no_classes(model):
         make_population(changed(model={"name": model}), CPU)
 
 
-def test_classes_may_be_predicted_as_numbers_only_where_there_is_one():
+def test_classes_may_be_numbers_only_where_there_is_one():
+    """They may be predicted as numbers."""
     with pytest.raises(DataError, match="digits has 10 classes, the plan says 1"):
         make_population(changed(data={"name": "digits", "shape": [1, 28, 28]}), CPU)

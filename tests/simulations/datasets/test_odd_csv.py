@@ -153,7 +153,7 @@ def test_a_packed_file_is_to_be_unpacked(tmp_path, refused, name) -> None:
     refused(lambda: files.load(tmp_path / name, (2,), CLASSES), "is of an unknown kind", "unpack it, and convert")
 
 
-def test_a_table_longer_than_what_is_in_memory_at_a_time_is_read_whole(tmp_path, refused) -> None:
+def test_a_table_longer_than_a_chunk_of_memory_is_read_whole(tmp_path, refused) -> None:
     rows = 40_000
     (tmp_path / "d.csv").write_text(
         "a,b,label,client\n" + "".join(f"{i},{-i},{i % 3},{i % 7}\n" for i in range(rows))

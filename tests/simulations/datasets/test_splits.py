@@ -155,7 +155,8 @@ class TestPartition:
     @pytest.mark.parametrize(
         ("classes", "each", "clients"), [(4, 2, 3), (10, 2, 5), (10, 3, 4), (10, 1, 10), (7, 4, 2)]
     )
-    def test_fewer_clients_than_classes_get_all_classes_whatever_the_seed(self, classes, each, clients):
+    def test_fewer_clients_than_classes_get_all_classes(self, classes, each, clients):
+        """It holds for any seed."""
         for seed in range(6):
             parts = partition(balanced(40, classes), f"pathological:{each}", clients, seed)
             check_cover(parts, 40)
@@ -165,7 +166,8 @@ class TestPartition:
     @given(
         st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 6), st.integers(1, 9), st.integers(0, 99)
     )
-    def test_a_pathological_split_is_refused_only_where_there_is_none(self, sizes, each, clients, seed):
+    def test_a_pathological_split_is_refused_where_there_is_none(self, sizes, each, clients, seed):
+        """It is not refused anywhere else."""
         labels = np.repeat(np.arange(len(sizes)), sizes)
         feasible = len(sizes) <= each * clients <= sum(min(size, clients) for size in sizes) and each <= len(sizes)
         if clients > len(labels) or not feasible:

@@ -46,7 +46,8 @@ def test_labels_may_be_numbers_of_any_sign():
     assert not Table(TOKENS, TOKENS).has_classes
 
 
-def test_the_largest_clients_are_those_with_most_training_records_then_lowest_numbers():
+def test_the_largest_clients_have_most_training_records():
+    """Then come the lowest numbers."""
     train = Table(FEATURES[[0] * 8], np.arange(8), np.array([4, 2, 2, 4, 7, 7, 7, 9]))
     test = Table(FEATURES, LABELS, np.array([9, 4, 2, 7]))
     source = Source(train, test).largest(2)

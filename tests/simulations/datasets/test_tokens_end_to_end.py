@@ -48,7 +48,7 @@ def tables(put_plays, monkeypatch):
     }
 
 
-def test_the_largest_clients_take_part_and_only_they_are_tested_on(tables):
+def test_the_largest_clients_alone_take_part_and_are_tested_on(tables):
     two, three = (
         make_population(make_study(tables | {"data": tables["data"] | {"clients": count}}), CPU) for count in (2, 3)
     )

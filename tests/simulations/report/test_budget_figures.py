@@ -12,7 +12,7 @@ from bract.simulations.report.budget_figures import charged_over_rounds
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_the_figure_that_is_charged_lies_on_the_curve_over_rounds(noise: str, tiny_plan: Path) -> None:
+def test_the_charged_figure_lies_on_the_curve_over_rounds(noise: str, tiny_plan: Path) -> None:
     tables = read_tables(tiny_plan)
     tables["privacy"]["noise"] = noise
     found = answer("tiny", read_budget_plan(tables, "tiny"), Question())

@@ -260,7 +260,8 @@ def test_dropouts_and_codes_are_counted(report):
     assert "Without an answer 3" in page.text
 
 
-def test_every_key_of_the_plan_and_the_marks_of_the_ledger_are_there(report):
+def test_every_key_of_the_plan_is_there(report):
+    """And the marks of the ledger."""
     study = study_of(seed=5)
     page = report(study)
     for name, table in study.model_dump().items():

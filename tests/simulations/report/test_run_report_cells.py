@@ -62,9 +62,10 @@ def said(tmp_path: Path) -> Callable[..., str]:
     ("colluders", "most", "side"),
     [(0.3, 2, "even with 2 devices of a round"), (0.2, 1, "even with 1 device of a"), (0.0, 0, "with no device on")],
 )
-def test_shared_noise_says_against_whom_it_holds_and_by_whose_noise(
+def test_shared_noise_says_against_whom_it_holds(
     said: Callable[..., str], colluders: float, most: int, side: str
 ) -> None:
+    """And by whose noise."""
     text = said(study_of("distributed", colluders=colluders, dropouts=0.2))
     assert "Epsilon against the server 2.200 Epsilon against someone who sees only the released models 2.000" in text
     assert "The server does not have to be trusted." in text
@@ -106,7 +107,8 @@ def test_shared_noise_says_what_it_takes_for_granted(said: Callable[..., str]) -
         assert "(PLD)" in text
 
 
-def test_only_a_simulation_without_its_masks_is_said_to_lack_them(said: Callable[..., str]) -> None:
+def test_a_simulation_without_its_masks_alone_lacks_them(said: Callable[..., str]) -> None:
+    """Only such a one is said to."""
     left_out, none = "This simulation omitted the masks of secure aggregation", "sums updates without masks"
     for unit in ("record", "client"):
         assert left_out in said(study_of("distributed", unit, masks=False))
@@ -150,9 +152,8 @@ def test_a_plan_whose_unit_is_the_record_speaks_of_records(said: Callable[..., s
 
 @pytest.mark.parametrize("noise", PLACES)
 @pytest.mark.parametrize("unit", ["record", "client"])
-def test_against_a_server_that_sees_who_takes_part_a_clients_data_are_protected_and_not_that_it_takes_part(
-    said: Callable[..., str], unit: str, noise: str
-) -> None:
+def test_a_server_that_sees_participation_learns_no_data(said: Callable[..., str], unit: str, noise: str) -> None:
+    """Against it a client's data are protected, and not that it takes part."""
     is_said = "whether a participating device contributes the client's data or no data" in said(study_of(noise, unit))
     assert is_said == (unit == "client" and noise != "central")
 

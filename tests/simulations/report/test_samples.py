@@ -33,7 +33,8 @@ def drawn(svg: str, height: int, width: int) -> np.ndarray:
     return found
 
 
-def test_every_pixel_is_drawn_once_in_its_shade_and_what_is_beyond_0_to_1_as_the_end_of_it() -> None:
+def test_every_pixel_is_drawn_once_in_its_shade() -> None:
+    """What is beyond 0 to 1 is drawn as the end of it."""
     picture = np.random.default_rng(0).uniform(-0.3, 1.3, (9, 14)).astype(np.float32)
     assert np.array_equal(drawn(_svg(picture), 9, 14), (picture.clip(0, 1) * LEVELS).round())
     assert drawn(_svg(np.ones((2, 3), np.float32)), 2, 3).min() == LEVELS
@@ -55,7 +56,8 @@ def test_a_network_that_makes_pictures_shows_sixteen(shape: tuple[int, ...]) -> 
     assert sections("gan", shape) == [section]
 
 
-def test_other_networks_and_records_that_are_no_pictures_show_nothing() -> None:
+def test_other_networks_and_other_records_show_nothing() -> None:
+    """Records that are no pictures."""
     assert sections("mlp", (1, 6, 7)) == []
     assert sections("gan", (7,)) == []
 

@@ -115,7 +115,8 @@ def test_the_headline_gives_the_best_and_the_whole_search(tmp_path: Path) -> Non
     assert [value for _, value in found] == ["85.0%", f"none: {TRUSTED}", "4.000", f"none: {TRUSTED}", "9.500"]
 
 
-def test_every_point_is_in_the_table_and_the_best_and_the_front_are_marked(tmp_path: Path) -> None:
+def test_every_point_is_in_the_table_with_its_marks(tmp_path: Path) -> None:
+    """The best and the front are marked."""
     source = page_of(tmp_path).source
     rows = re.findall(r'<tr class="([^"]*)">(.*?)</tr>', source)
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for _, row in rows]
@@ -143,7 +144,8 @@ def test_points_without_an_epsilon_are_a_line_to_compare_with(tmp_path: Path) ->
     assert "nothing to plot" in page_of(tmp_path, (record_at(7, None, 2, 0.95),)).text
 
 
-def test_another_figure_than_accuracy_is_named_and_written_as_it_is(tmp_path: Path) -> None:
+def test_another_figure_than_accuracy_is_named_as_it_is(tmp_path: Path) -> None:
+    """And written as it is."""
     errors = (0.5, 0.75, 0.25, 0.125, 0.375)
     rebuilding = [replace(r, figures={"mse": e}) for r, e in zip(RECORDS, errors, strict=True)]
     page = page_of(tmp_path, tuple(rebuilding))
@@ -157,7 +159,7 @@ def test_another_figure_than_accuracy_is_named_and_written_as_it_is(tmp_path: Pa
     assert "accuracy" not in page.text.lower()
 
 
-def test_the_cost_of_the_search_is_told_with_and_without_the_seeds(tmp_path: Path) -> None:
+def test_the_cost_of_the_search_is_told_with_and_without_seeds(tmp_path: Path) -> None:
     text = page_of(tmp_path).text
     assert (
         "All 6 runs, against someone who sees only the released models epsilon 9.500 for each record at delta 0.0001"

@@ -155,13 +155,14 @@ def test_private_selection_charges_a_try_as_the_dearest_one() -> None:
     assert cost.once["released"] == pytest.approx(both)
 
 
-def test_private_selection_among_many_costs_less_than_all_of_them() -> None:
+def test_private_selection_costs_less_than_all_of_many() -> None:
     studies = [study_of(20.0 + n / 10) for n in range(20)]
     cost = cost_of_selection(make_repetitions("logarithmic", 20), studies)
     assert cost.epsilon["released"] < 0.8 * cost.once["released"]
 
 
-def test_private_selection_where_a_candidate_protects_nothing_has_no_figure() -> None:
+def test_selection_with_a_bare_candidate_has_no_figure() -> None:
+    """Private selection, where a candidate protects nothing."""
     cost = cost_of_selection(make_repetitions("poisson", 4), [study_of(20.0), study_of(20.0, unit="none")])
     assert cost.epsilon["released"] is None
     assert cost.reasons["released"] == UNPROTECTED

@@ -80,7 +80,8 @@ def test_points_without_an_epsilon_are_not_on_the_front() -> None:
     assert outcome_of(replace(record_at(1, 0.5), epsilon=finite)).view == "server"
 
 
-def test_the_winner_is_the_first_of_the_most_accurate_and_failures_are_worst() -> None:
+def test_the_winner_is_the_first_of_the_most_accurate() -> None:
+    """Failures come last."""
     assert winner([FAILED, record_at(1, None), record_at(2, 0.5), record_at(3, 0.5)]) == record_at(2, 0.5)
     assert winner([FAILED]) is None
 

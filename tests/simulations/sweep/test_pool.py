@@ -115,7 +115,9 @@ def test_a_run_that_fails_is_recorded_with_its_message(tmp_path: Path, monkeypat
     assert read_record(tmp_path / "run-001") == record
 
 
-def test_a_fault_of_bract_itself_tells_its_kind_and_nothing_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_tells_its_kind_and_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of bract itself."""
+
     def broken(*arguments: object) -> None:
         raise RuntimeError("record 7 is of Ada Lovelace")
 
@@ -130,7 +132,8 @@ def test_a_fault_of_bract_itself_tells_its_kind_and_nothing_of_the_data(monkeypa
     assert "pandas is not installed" in str(worker._make_safely(maker, tasks("go")[0]).error)
 
 
-def test_runs_over_the_same_data_share_them_and_old_data_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_over_the_same_data_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old data go first."""
     from bract.simulations import population
     from bract.simulations.study import make_study
 

@@ -137,7 +137,7 @@ def test_theorem_6_by_hand() -> None:
     assert Poisson(3.0).renyi(gaussian(10), 2, (10,)) == pytest.approx(0.01 + 3 * delta + math.log(3))
 
 
-def test_a_curve_near_zero_proves_a_delta_near_zero_at_epsilon_zero() -> None:
+def test_a_curve_near_zero_proves_a_delta_near_zero() -> None:
     """Two Gaussians apart by a shift of m have total variation 2 Phi(m / 2) - 1: the bound is above it, and near."""
     exact = 2 * norm.cdf(0.01 / 2) - 1
     assert exact <= least_delta(gaussian(100), 0.0) < 4 * exact
