@@ -249,6 +249,11 @@ def test_a_tests_name_has_at_most_60_characters() -> None:
         assert [name for name in names if len(name) > 60] == [], path
 
 
+def test_a_file_of_tests_says_what_it_holds() -> None:
+    files = (ROOT / "tests").rglob("*.py")
+    assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
 def test_the_package_list_is_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {f"bract.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in sources()}

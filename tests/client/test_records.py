@@ -1,3 +1,5 @@
+"""A device's records: how they are selected and checked against the plan."""
+
 from __future__ import annotations
 
 import gc

@@ -1,3 +1,5 @@
+"""What the owner's terms accept and refuse."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""How a device trains: samples, clipped sums and local steps."""
+
 from __future__ import annotations
 
 import math

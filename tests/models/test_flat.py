@@ -1,3 +1,5 @@
+"""Parameters as one flat vector, and back."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Networks by name: their seeds, their sizes and their outputs."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

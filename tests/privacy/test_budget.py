@@ -1,3 +1,5 @@
+"""A budget as JSON."""
+
 from __future__ import annotations
 
 import json

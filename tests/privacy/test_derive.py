@@ -1,3 +1,5 @@
+"""Digests of labelled parts."""
+
 from __future__ import annotations
 
 import hashlib

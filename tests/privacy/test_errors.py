@@ -1,3 +1,5 @@
+"""Errors of two lines, and their exit codes."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Messages between server and device: whole or malformed."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Poisson samples: exact words, and their law."""
+
 from __future__ import annotations
 
 import numpy as np

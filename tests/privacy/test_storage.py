@@ -1,3 +1,5 @@
+"""Files that are replaced as a whole, on full disks and in killed processes."""
+
 from __future__ import annotations
 
 import errno

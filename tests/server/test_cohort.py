@@ -1,3 +1,5 @@
+"""Cohorts: who is chosen for a round."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The model that a run leaves."""
+
 from __future__ import annotations
 
 import errno

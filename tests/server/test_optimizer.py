@@ -1,3 +1,5 @@
+"""The server's optimizer, also over a checkpoint."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,3 +1,5 @@
+"""The log of rounds, line by line."""
+
 from __future__ import annotations
 
 import errno

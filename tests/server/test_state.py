@@ -1,3 +1,5 @@
+"""The checkpoint of a training."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""A training: its folder, its plan and its randomness."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Sums of gradients over the parts of a batch."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Per-example norms over all layers, and the clipped sum."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The choice of an engine: book-keeping where each layer has a rule, Opacus otherwise."""
+
 from __future__ import annotations
 
 import copy

@@ -1,3 +1,5 @@
+"""Clipping by Opacus: its sums, and that records do not move each other's gradients."""
+
 from __future__ import annotations
 
 from itertools import pairwise

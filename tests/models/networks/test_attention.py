@@ -1,3 +1,5 @@
+"""The attention network: its formula, its order of steps and its size."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The autoencoder: its formula and its size."""
+
 from __future__ import annotations
 
 import numpy as np

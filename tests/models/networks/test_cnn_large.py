@@ -1,3 +1,5 @@
+"""The large convolutional network: its outputs, its size and the images that it takes."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Linear regression: its formula, its gradient and its optimum."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Logistic regression: its outputs and its size."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The multilayer perceptron: its outputs and its size."""
+
 from __future__ import annotations
 
 import pytest

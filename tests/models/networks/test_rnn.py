@@ -1,3 +1,5 @@
+"""The recurrent networks: the textbook's recurrences."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""What events cost: closed forms, other libraries, and bounds from both sides."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The noise that a target needs."""
+
 from __future__ import annotations
 
 import math

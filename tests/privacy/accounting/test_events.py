@@ -1,3 +1,5 @@
+"""Events as JSON, and hostile JSON."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Roots of a monotone function, met from the safe side."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Vectors on a grid: rounding, saturation and the sensitivity for it."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Words of the ring and their lanes."""
+
 from __future__ import annotations
 
 import math

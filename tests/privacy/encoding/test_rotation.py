@@ -1,3 +1,5 @@
+"""The random rotation: signs and a Hadamard transform of each block."""
+
 from __future__ import annotations
 
 import math

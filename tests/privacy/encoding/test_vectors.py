@@ -1,3 +1,5 @@
+"""Secret vectors: no way of printing shows a coordinate."""
+
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError

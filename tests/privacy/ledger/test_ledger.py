@@ -1,3 +1,5 @@
+"""The ledger of a run: what it charges, refuses and keeps."""
+
 from __future__ import annotations
 
 import math

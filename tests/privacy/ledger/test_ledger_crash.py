@@ -1,3 +1,5 @@
+"""The ledger under locks, full disks and killed processes."""
+
 from __future__ import annotations
 
 import errno

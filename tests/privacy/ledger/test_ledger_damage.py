@@ -1,3 +1,5 @@
+"""The ledger's file, damaged at any byte."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The steps of dropouts for which layers of noise are sized."""
+
 from __future__ import annotations
 
 from itertools import pairwise

@@ -1,3 +1,5 @@
+"""The keystream: published blocks, and the numbers that are drawn from it."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Skellam noise: its thresholds, its law and its samples."""
+
 from __future__ import annotations
 
 import math

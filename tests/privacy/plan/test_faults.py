@@ -1,3 +1,5 @@
+"""Faults of a plan, reported together in two lines."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""A plan and its digest."""
+
 from __future__ import annotations
 
 import hashlib

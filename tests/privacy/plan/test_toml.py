@@ -1,3 +1,5 @@
+"""Plans as TOML files."""
+
 from __future__ import annotations
 
 from pathlib import Path

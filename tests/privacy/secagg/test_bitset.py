@@ -1,3 +1,5 @@
+"""Sets of positions as bytes."""
+
 from __future__ import annotations
 
 from collections.abc import Collection

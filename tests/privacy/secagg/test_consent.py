@@ -1,3 +1,5 @@
+"""Signatures on a list of survivors."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""The graph of neighbours: degrees, thresholds and whom they withstand."""
+
 from __future__ import annotations
 
 from fractions import Fraction

@@ -1,3 +1,5 @@
+"""Identities, certificates and rosters on disk."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""The keys and cards of a round, and what they are bound to."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Masks of a device: its own, and one for each peer."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

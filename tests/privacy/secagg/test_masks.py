@@ -1,3 +1,5 @@
+"""The streams that masks are cut from."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""The seating of a cohort as bytes, whole or by neighbours."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,3 +1,5 @@
+"""A session: what its digest binds, and its thresholds."""
+
 from __future__ import annotations
 
 from dataclasses import replace

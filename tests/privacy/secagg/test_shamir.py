@@ -1,3 +1,5 @@
+"""Shamir's secret sharing: any threshold opens, fewer say nothing."""
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,3 +1,5 @@
+"""Boxes with shares: who opens them, and what a changed one gives."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

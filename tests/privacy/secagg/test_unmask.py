@@ -1,3 +1,5 @@
+"""The sum without its masks, whoever drops out or opens wrong shares."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

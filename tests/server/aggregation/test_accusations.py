@@ -1,3 +1,5 @@
+"""Disputes about boxes: who is left out, and for how long."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

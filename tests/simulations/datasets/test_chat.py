@@ -1,3 +1,5 @@
+"""The chat data set: words, marks and clients."""
+
 import codecs
 from itertools import chain
 

@@ -1,3 +1,5 @@
+"""The diabetes data set: known answers."""
+
 from pathlib import Path
 
 import numpy as np

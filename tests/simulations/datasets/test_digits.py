@@ -1,3 +1,5 @@
+"""The digits data set: known answers."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Fashion-MNIST: where it is found, and what is in it."""
+
 import shutil
 import struct
 

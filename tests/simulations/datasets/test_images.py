@@ -1,3 +1,5 @@
+"""Folders of images: clients, labels and formats."""
+
 import numpy as np
 import pytest
 from PIL import Image

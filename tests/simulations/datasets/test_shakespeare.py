@@ -1,3 +1,5 @@
+"""Shakespeare's plays: speeches, and clients who speak them."""
+
 from collections import Counter
 
 import numpy as np

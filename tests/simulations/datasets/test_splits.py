@@ -1,3 +1,5 @@
+"""Splits between clients, and the holdout."""
+
 from collections import Counter
 
 import numpy as np

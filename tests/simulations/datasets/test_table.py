@@ -1,3 +1,5 @@
+"""Tables of records and their clients."""
+
 import numpy as np
 import pytest
 

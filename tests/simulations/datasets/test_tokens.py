@@ -1,3 +1,5 @@
+"""Texts as windows of tokens."""
+
 import numpy as np
 import pytest
 from hypothesis import given

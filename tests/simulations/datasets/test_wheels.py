@@ -1,3 +1,5 @@
+"""Data sets that come in a Python wheel."""
+
 import hashlib
 import os
 import signal

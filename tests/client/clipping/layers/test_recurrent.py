@@ -1,3 +1,5 @@
+"""Clipping of recurrent layers: norms and sums are those of a loop over single records."""
+
 from __future__ import annotations
 
 from typing import Any
