@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..models import build, load_flat, objective_of
+from ..models import build, load_flat, objective_of, parts_of
 from ..models.objectives import Loss
 from ..privacy import Keystream, Plan, Update
 from ..privacy.sampling import permutation
@@ -100,7 +100,7 @@ def _pass(model: nn.Module, loss: Loss, part: Records, rows: int, precision: Pre
 
 
 def network_for(plan: Plan) -> nn.Module:
-    """Return the plan's network, cached after a trial on made-up records.
+    """Return the trained part of the plan's network, cached after a trial on made-up records.
 
     Raises:
         PlanError: the network cannot be trained.
@@ -113,6 +113,6 @@ def network_for(plan: Plan) -> nn.Module:
 def _network(name: str, shape: tuple[int, ...], classes: int, precision: Precision) -> nn.Module:
     device = torch_device()
     with tried(name), fresh_randomness(device):
-        model = build(name, shape, classes).to(device)
-        _pass(model, objective_of(name, shape).loss, example(name, shape, classes, device), ROWS, precision)
-    return model
+        fixed, trained = parts_of(build(name, shape, classes).to(device))
+        _pass(trained, objective_of(name, shape).loss, example(name, shape, classes, device, fixed), ROWS, precision)
+    return trained

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..models import Objective, objective_of
 from ..privacy.errors import DataError
 from ..privacy.npz import Features, Labels, read_arrays
+from .fixed_features import kept_features
 
 if TYPE_CHECKING:
     from ..privacy import Plan
@@ -112,7 +113,9 @@ def check_records(records: Records, plan: Plan) -> None:
 
 
 def fitting(records: Records, plan: Plan) -> Records:
-    """Return the same number of records, with the targets of the plan's network as labels; some become blanks.
+    """Return the same number of records, as the plan's network sees them, with its targets as labels.
+
+    Records are features of the network's fixed part if it has one. Some records become blanks.
 
     A record becomes a blank if its label or one of its tokens is outside the plan's classes, which the server
     chooses. A blank is sampled like other records, so a device's work depends only on the size of its file. It has no
@@ -132,7 +135,7 @@ def fitting(records: Records, plan: Plan) -> Records:
     if outside := int((~fits).sum()):
         what = f"{outside} of {len(fits)} records have a label or token outside the plan's 0..{plan.data.classes - 1}"
         log.warning("%s and count for nothing; padding such as -100 is not known either", what)
-    return Records(features, learns.targets(features, labels), fits)
+    return Records(kept_features(features, plan), learns.targets(features, labels), fits)
 
 
 def read_records(path: Path, device: torch.device) -> Records:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models import build, count_parameters, load_flat, objective_of
+from ..models import build, count_parameters, load_flat, objective_of, parts_of
 from ..privacy import Clipped, Contribution, Keystream, Mechanism, Plan, PlanError, Update
 from ..privacy.mechanisms.change_clip import clip_change
 from ..privacy.mechanisms.local import Local
@@ -131,9 +131,9 @@ def _engine(
     precision: Precision,
 ) -> Engine:
     with tried(name):
-        model = build(name, shape, classes).to(torch_device())
-        made = make_engine(model, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
-        made.rehearse(example(name, shape, classes, torch_device()))
+        fixed, trained = parts_of(build(name, shape, classes).to(torch_device()))
+        made = make_engine(trained, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
+        made.rehearse(example(name, shape, classes, torch_device(), fixed))
     return made
 
 

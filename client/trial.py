@@ -6,8 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
-from ..models import NoNetworkError, objective_of
+from ..models import NoNetworkError, features_of, objective_of
 from ..privacy import BractError, PlanError
 from .records import Records
 
@@ -15,11 +16,13 @@ ROWS = 2
 """The number of made-up records. The first has the smallest token and label, the last the next one."""
 
 
-def example(name: str, shape: tuple[int, ...], classes: int, device: torch.device) -> Records:
-    """Return made-up records for the network, with its targets as labels."""
+def example(
+    name: str, shape: tuple[int, ...], classes: int, device: torch.device, fixed: nn.Module | None = None
+) -> Records:
+    """Return made-up records for the network, as its trained part sees them, with its targets as labels."""
     learns = objective_of(name, shape)
     features, labels = learns.example(shape, classes, ROWS)
-    return Records(features.to(device), learns.targets(features, labels).to(device))
+    return Records(features_of(fixed, features.to(device)), learns.targets(features, labels).to(device))
 
 
 @contextmanager

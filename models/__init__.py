@@ -1,5 +1,6 @@
 """The networks that come with bract. They depend on neither privacy nor Flower."""
 
+from .fixed import features_of, parts_of
 from .flat import load_flat, read_flat
 from .network import Network
 from .objectives import Objective
@@ -16,11 +17,13 @@ __all__ = [
     "build",
     "check_network",
     "count_parameters",
+    "features_of",
     "find_network",
     "is_own",
     "load_flat",
     "needs_opacus",
     "objective_of",
     "opacus_fault",
+    "parts_of",
     "read_flat",
 ]

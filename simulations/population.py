@@ -6,6 +6,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,9 +45,13 @@ class Population:
         return total.hexdigest()
 
     def client(self, number: int) -> Records:
-        """Return the records of one client, as a view."""
-        part = slice(int(self.starts[number]), int(self.starts[number + 1]))
-        return Records(self.records.features[part], self.records.labels[part])
+        """Return the records of one client, as a view; it is the same view whenever it is asked for."""
+        return self._views[number]
+
+    @cached_property
+    def _views(self) -> list[Records]:
+        cuts = [slice(*pair) for pair in pairwise(self.starts.tolist())]
+        return [Records(self.records.features[cut], self.records.labels[cut]) for cut in cuts]
 
 
 def make_population(plan: Study, device: torch.device) -> Population:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models import build, load_flat, objective_of
+from ...models import build, features_of, load_flat, objective_of, parts_of
 from ...privacy import Plan
 from ...privacy.npz import Features, Labels
 from . import gan_quality as generation
@@ -50,10 +50,11 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     from .meters import METERS, figures_of  # torchmetrics is slow to import, and only evaluation needs it
 
     learns, device = objective_of(plan.model.name, plan.data.shape), _torch_device()
-    model = build(plan.model.name, plan.data.shape, plan.data.classes).to(device).eval()
+    fixed, model = parts_of(build(plan.model.name, plan.data.shape, plan.data.classes).to(device).eval())
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     if learns.name == "generation":
         return _evaluate_generated(model, features)
+    seen = x if fixed is None else features_of(fixed, x.to(device)).cpu()
     size = max(1, BATCH // math.prod(labels.shape[1:]))
 
     @torch.inference_mode()
@@ -61,9 +62,9 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
         load_flat(model, parameters)
         meters, loss = [meter.to(device) for meter in METERS[learns.name](y, plan.data.classes)], 0.0
         predicted = True
-        for part, expected in zip(x.split(size), y.split(size), strict=True):
+        for part, record, expected in zip(seen.split(size), x.split(size), y.split(size), strict=True):
             part, expected = part.to(device), expected.to(device)
-            outputs, targets = model(part), learns.targets(part, expected)
+            outputs, targets = model(part), learns.targets(record.to(device), expected)
             loss += float(learns.loss(outputs, targets).double().sum())
             predicted = predicted and not bool(outputs.isnan().any())
             for meter in meters:
