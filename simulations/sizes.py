@@ -94,6 +94,19 @@ def _cnn_large(shape: Shape, classes: int) -> int | None:
     return _convolutions(shape[0], 32, 64, 128) + _dense(128 * height * width, 512, classes)
 
 
+def _cnn_1d(shape: Shape, classes: int) -> int | None:
+    features = _features(shape)
+    if features is None or shape[-2] < 16:
+        return None
+    return 9 * 32 * features + 32 + 5 * 32 * 64 + 64 + 2 * (32 + 64) + _dense(64 * 4, classes)
+
+
+def _scattering(shape: Shape, classes: int) -> int | None:
+    if len(shape) != 3 or min(shape[1:]) < 8 or not shape[0]:
+        return None
+    return _dense(81 * shape[0] * math.prod(-(-side // 4) for side in shape[1:]), classes)
+
+
 def _gan(shape: Shape, classes: int) -> int | None:
     numbers = math.prod(shape)
     return _dense(numbers, 64, 1) + _dense(32, 128, numbers) if numbers else None
@@ -103,6 +116,7 @@ SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "attention": _attention,
     "autoencoder": _autoencoder,
     "cnn": _cnn,
+    "cnn-1d": _cnn_1d,
     "cnn-large": _cnn_large,
     "gan": _gan,
     "gru-lm": _gru_lm,
@@ -111,5 +125,6 @@ SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "lstm": _lstm,
     "mlp": lambda shape, classes: _flat(shape, 64, 64, classes),
     "rnn": _rnn,
+    "scattering": _scattering,
 }
 """Maps a name to a function of (shape of one record, number of classes)."""

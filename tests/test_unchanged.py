@@ -444,6 +444,7 @@ NETWORKS = {
     "attention": "data.shape=[3,4] data.classes=3",
     "autoencoder": "data.shape=[1,4,4] data.classes=3",
     "cnn": "data.shape=[1,10,10] data.classes=3",
+    "cnn-1d": "data.shape=[16,2] data.classes=3",
     "cnn-large": "data.shape=[1,18,18] data.classes=3",
     "gan": "data.shape=[1,4,4] data.classes=3",
     "gru-lm": TOKENS,
@@ -452,6 +453,7 @@ NETWORKS = {
     "lstm": "data.shape=[3,4] data.classes=3",
     "mlp": "data.shape=[1,4,4] data.classes=3",
     "rnn": "data.shape=[3,4] data.classes=3",
+    "scattering": "data.shape=[1,8,8] data.classes=3",
 }
 NOT_BY_OPACUS = {"gru-lm", "lstm", "rnn"}
 WAYS = {"record": RECORDS, "opacus": 'training.engine="opacus"', "client": CLIENTS}

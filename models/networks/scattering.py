@@ -130,7 +130,7 @@ def scattering(shape: tuple[int, ...], classes: int) -> nn.Module:
     Raises:
         ValueError: `shape` is not three numbers, or an image side is below 8.
     """
-    if len(shape) != 3 or min(shape[1:]) < 8:
+    if len(shape) != 3 or min(shape[1:]) < 8 or not shape[0]:
         raise ValueError(f"scattering takes records of shape [channels, height >= 8, width >= 8], not {list(shape)}")
     channels, *sides = shape
     features = channels * CHANNELS * math.prod(math.ceil(side / STRIDE) for side in sides)

@@ -42,6 +42,7 @@ SHAPES: list[tuple[str, Shape]] = [
     ("attention", (3, 2)),
     ("autoencoder", (4,)),
     ("cnn", (1, 10, 10)),
+    ("cnn-1d", (16, 2)),
     ("cnn-large", (1, 18, 18)),
     ("gan", (4,)),
     ("gru-lm", (4,)),
@@ -50,6 +51,7 @@ SHAPES: list[tuple[str, Shape]] = [
     ("lstm", (3, 2)),
     ("mlp", (2, 2)),
     ("rnn", (3, 2)),
+    ("scattering", (1, 8, 8)),
 ]
 TERMS = Terms(max_epsilon=1e9, max_delta=1e-2, trusted_server=True, clear_updates=True, min_round_epsilon=0)
 
