@@ -67,7 +67,7 @@ def test_a_record_outside_the_plans_classes_stays_a_blank(plan: Plan) -> None:
     assert fits.tolist() == [True, True, True, False] * 2
 
 
-def test_a_network_without_a_fixed_part_sees_the_records_themselves(plan: Plan) -> None:
+def test_a_network_without_a_fixed_part_sees_the_records(plan: Plan) -> None:
     raw = records(3)
     plain = plan.model_copy(update={"model": plan.model.model_copy(update={"name": "logistic"})})
     assert kept_features(raw.features, plain) is raw.features
