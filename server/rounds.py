@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,8 +31,8 @@ from ..privacy.storage import replace_file, storage
 from .aggregation.base import Aggregator, DeviceLink, RoundInput
 from .aggregation.plain import PlainSum
 from .aggregation.secure import SecureSum
-from .answers import REFUSALS, Answers, RoundFailed
-from .cohort import Participations, choose_cohort
+from .answers import RoundFailed
+from .cohort import Participations, choose_next_cohort, gather_cohort
 from .directory import Directory
 from .evaluation.evaluate import Quality
 from .evaluation.gan_quality import refine
@@ -227,44 +227,66 @@ def _play_round(
 ) -> tuple[ServerState, RoundRecord]:
     """Return the state after one more round, and its record. The release is charged before the sum is opened."""
     plan, number, began = training.plan, state.round + 1, time.monotonic()
-    release_id = _release_id(training, state)
-    past = _past(plan, ledger, state, release_id)
-
-    def charge(nodes: Sequence[int]) -> None:
-        clients = directory.names(nodes)
-        past.check(plan, number, clients)
-        server, released = (training.mechanism.event(view, len(clients)) for view in ("server", "released"))
-        ledger.spend(Entry(number, release_id, tuple(clients), server, released))
-
-    def following(cohort: Sequence[int]) -> list[int]:
-        return _following(directory, training, past.then(number, directory.names(cohort)), number + 1)
-
-    cohort = collector.prepared(number) or _cohort(directory, training, past, number, tries)
+    past = _past(plan, ledger, state, _release_id(training, state))
+    cohort = collector.prepared(number) or gather_cohort(directory, training, past, number, tries)
     record_start(training, StartedRound(number, tuple(directory.names(cohort)), ledger.head))
-    collected = collector.collect(RoundInput(number, state.parameters, charge, following, state.scale), cohort)
-    release, noise = _release(training, state, collected.total)
-    parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
-    parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
-    seconds = state.seconds + time.monotonic() - began
-    if not np.isfinite(parameters).all():
-        raise _diverged(number)
-    model = average(plan, number, state.model, parameters)
-    scale = next_scale(plan, state.scale, release)
-    after = ServerState(
-        number, parameters, model, optimizer, ledger.head, plan.digest, seconds, scale, noise, state.block
-    )
+    summed = collector.collect(_round_input(directory, training, ledger, past, state), cohort)
+    after = _next_state(training, ledger, state, summed.total)
+    after = replace(after, seconds=state.seconds + time.monotonic() - began)
     quality = _evaluate(training, after)
     return after, RoundRecord(
         round=number,
         loss=quality and quality.loss,
         figures=quality and quality.figures,
         epsilon=_epsilons(training.mechanism, ledger),
-        cohort=len(collected.cohort),
-        survivors=len(collected.survivors),
-        codes=collected.codes,
-        seconds=round(seconds, 3),
+        cohort=len(summed.cohort),
+        survivors=len(summed.survivors),
+        codes=summed.codes,
+        seconds=round(after.seconds, 3),
         clip_norm=state.scale * plan.privacy.clip_norm if plan.adaptive else None,
-        opening=collected.opening,
+        opening=summed.opening,
+    )
+
+
+def _round_input(
+    directory: Directory, training: TrainingRun, ledger: Ledger, past: Participations, state: ServerState
+) -> RoundInput:
+    """Return what the round after a state needs: its parameters, its charge, and the choice of the next cohort."""
+    number, release_id = state.round + 1, _release_id(training, state)
+
+    def charge(nodes: Sequence[int]) -> None:
+        clients = directory.names(nodes)
+        past.check(training.plan, number, clients)
+        server, released = (training.mechanism.event(view, len(clients)) for view in ("server", "released"))
+        ledger.spend(Entry(number, release_id, tuple(clients), server, released))
+
+    def next_cohort(nodes: Sequence[int]) -> list[int]:
+        return choose_next_cohort(directory, training, past.then(number, directory.names(nodes)), number + 1)
+
+    return RoundInput(number, state.parameters, charge, next_cohort, state.scale)
+
+
+def _next_state(training: TrainingRun, ledger: Ledger, state: ServerState, total: Sum) -> ServerState:
+    """Return the state after the release of a round's sum, which is charged, and the optimizer's step on it.
+
+    Raises:
+        DivergedError: the step gave parameters that are not finite.
+    """
+    plan, number = training.plan, state.round + 1
+    release, noise = _release(training, state, total)
+    parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
+    parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
+    if not np.isfinite(parameters).all():
+        raise _diverged(number)
+    return replace(
+        state,
+        round=number,
+        parameters=parameters,
+        model=average(plan, number, state.model, parameters),
+        optimizer=optimizer,
+        ledger_head=ledger.head,
+        scale=next_scale(plan, state.scale, release),
+        noise=noise,
     )
 
 
@@ -287,82 +309,6 @@ def _release(training: TrainingRun, state: ServerState, total: Sum) -> tuple[Rel
     """Return the release of the round after a state, and the correlated noise to store for later rounds."""
     number = state.round + 1
     return training.mechanism.release(total, number, training.entropy.keystream("noise", number), state.noise)
-
-
-def _cohort(
-    directory: Directory, training: TrainingRun, past: Participations, number: int, tries: Retries
-) -> list[int]:
-    """Return the nodes of a round's cohort, once enough eligible ones are connected or the deadline has passed.
-
-    Nodes that failed or sent malformed answers in earlier tries are included only if there are too few others.
-
-    Raises:
-        BudgetError, RoundFailed: there are too few eligible nodes.
-    """
-    plan = training.plan
-    refusing, wrong = (set(directory.names(nodes)) for nodes in (tries.refusing, tries.wrong))
-    out = past.too_recent(plan, number) | past.done(plan) | refusing | wrong
-    connected = directory.gather(plan.cohort.size, plan.cohort.deadline, out, plan.data.clients)
-    available = {client: node for client, node in connected.items() if client not in refusing}
-    able = {client: node for client, node in available.items() if client not in wrong}
-    cohort = _choose(training, able, past, number)
-    if len(cohort) < plan.least_survivors:
-        cohort = _choose(training, available, past, number)
-    if len(cohort) < plan.least_survivors:
-        raise _no_cohort(plan, past, list(connected), refusing, directory.nameless)
-    return cohort
-
-
-def _no_cohort(
-    plan: Plan,
-    past: Participations,
-    connected: Sequence[str],
-    refusing: Collection[str] = (),
-    nameless: Answers | None = None,
-) -> BudgetError | RoundFailed:
-    """Return the error of a round with too few connected or eligible devices."""
-    left, minimum = set(connected) - past.done(plan), plan.least_survivors
-    if len(connected) < minimum and nameless and nameless.codes:
-        hopeless = not connected and REFUSALS.issuperset(nameless.codes)
-        return RoundFailed(
-            f"{len(connected)} devices showed a name, the round needs {minimum} ({nameless})",
-            "look at the devices' own logs, then go on in the same folder",
-            nameless if hopeless else None,
-        )
-    if len(connected) < minimum:
-        return RoundFailed(
-            f"{len(connected)} devices are connected, the round needs {minimum}",
-            "start more devices and go on in the same folder, or plan a lower cohort.minimum from the start",
-        )
-    if len(left) < minimum:
-        return BudgetError("every available client took part as often as planned", "plan for more rounds")
-    if len(left - set(refusing)) < minimum:
-        return RoundFailed(
-            f"of {len(left)} connected devices {len(left & set(refusing))} refuse, the round needs {minimum}",
-            "look at the devices' own logs, then go on in the same folder",
-        )
-    if len(connected) >= plan.data.clients:
-        return BudgetError("the only clients left took part too recently", "plan for more rounds")
-    return RoundFailed(
-        f"of {len(left)} connected devices too few sat out the {plan.bands - 1} rounds after their last one",
-        "start more devices and go on in the same folder, or plan fewer privacy.bands from the start",
-    )
-
-
-def _following(directory: Directory, training: TrainingRun, past: Participations, number: int) -> list[int]:
-    """Return the cohort of a later round from the devices that are connected now; empty after the last round."""
-    if number > training.plan.cohort.rounds:
-        return []
-    return _choose(training, directory.present(), past, number)
-
-
-def _choose(training: TrainingRun, available: Mapping[str, int], past: Participations, number: int) -> list[int]:
-    """Return the sorted nodes of the clients that are chosen for a round."""
-    plan, keystream = training.plan, training.entropy.keystream("cohort", number)
-    resting = past.too_recent(plan, number)
-    rested = [client for client in available if client not in resting]
-    chosen = choose_cohort(rested, past.participations, plan.cohort.size, plan.participations, keystream)
-    return sorted(available[client] for client in chosen)
 
 
 def _evaluate(training: TrainingRun, state: ServerState) -> Quality | None:

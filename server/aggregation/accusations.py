@@ -22,9 +22,9 @@ class Accusations:
 
     colluders: int
     _accusers: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set[bytes]))
-    _caught: set[bytes] = field(default_factory=set[bytes])
-    _sat_out: Counter[bytes] = field(default_factory=Counter[bytes])
-    _silent: Counter[bytes] = field(default_factory=Counter[bytes])
+    _liars: set[bytes] = field(default_factory=set[bytes])
+    _absences: Counter[bytes] = field(default_factory=Counter[bytes])
+    _silences: Counter[bytes] = field(default_factory=Counter[bytes])
 
     @property
     def disputed(self) -> bool:
@@ -48,43 +48,73 @@ class Accusations:
 
     def note_liar(self, identity: bytes) -> None:
         """Record a proven liar: its shares match their hashes but not its secret, or it disputes accepted boxes."""
-        self._caught.add(identity)
+        self._liars.add(identity)
 
     def note_silent(self, cohort: SeatedCohort, positions: Iterable[int]) -> None:
         """Record members that sent neither a vector nor an accusation."""
-        self._silent.update(cohort.cards[position].identity for position in positions)
+        self._silences.update(cohort.cards[position].identity for position in positions)
 
     def left_out(self, identity: bytes) -> bool:
         """Whether the device is left out of all further rounds."""
-        return identity in self._caught or len(self._accusers.get(identity, ())) > self.colluders
+        return identity in self._liars or len(self._accusers.get(identity, ())) > self.colluders
 
     def choose_left_out(self, cohort: SeatedCohort, named: Mapping[int, set[int]], least: int) -> set[int]:
         """Return the positions to leave out of a round: those left out of all rounds, and one of each disputing pair.
 
         `named` maps each member that answered to the members it accuses. One of each disputing pair lies, and nobody
-        knows which. Members with few disputes are kept first; members that were left out of rounds before have
-        priority, so that a few liars cannot exclude anyone forever. If members that were silent before could leave
-        fewer than `least`, members that were never silent are kept first. If that does not suffice either, the number
-        of disputes alone decides.
+        knows which. The first order of `Precedence` that leaves at least `least` members decides, if members that
+        were silent before are not counted; if none does, the last one decides.
         """
         names = {position: cohort.cards[position].identity for position in named}
         out = {position for position in named if self.left_out(names[position])}
-        rivals: dict[int, set[int]] = {position: set() for position in named.keys() - out}
-        for accuser in rivals:
-            for sender in named[accuser] & rivals.keys():
-                rivals[accuser].add(sender)
-                rivals[sender].add(accuser)
-        silent, turns = ({p: counter[name] for p, name in names.items()} for counter in (self._silent, self._sat_out))
-        chosen = _opponents(rivals, lambda p, count, _: (count / (1 + turns[p]),))
-        doubtful = {position for position in rivals if silent[position]}
-        if len(rivals) - len(chosen | doubtful) < least:
-            chosen = _opponents(
-                rivals, lambda p, count, theirs: (silent[p] > 0, count, -theirs, silent[p], -turns[p])
-            )
-        if len(rivals) - len(chosen | doubtful) < least:
-            chosen = _opponents(rivals, lambda p, count, theirs: (count, -theirs, silent[p], -turns[p]))
-        self._sat_out.update(names[position] for position in chosen)
+        rivals = _rivals(named, out)
+        earlier = ({p: counter[name] for p, name in names.items()} for counter in (self._silences, self._absences))
+        precedence = Precedence(*earlier)
+        doubtful, chosen = {position for position in rivals if precedence.silences[position]}, set[int]()
+        for order in (precedence.turns, precedence.never_silent, precedence.fewest_disputes):
+            chosen = _opponents(rivals, order)
+            if len(rivals) - len(chosen | doubtful) >= least:
+                break
+        self._absences.update(names[position] for position in chosen)
         return out | chosen
+
+
+@dataclass(frozen=True)
+class Precedence:
+    """The orders by which one of two members in a dispute stays: the one with the smaller value.
+
+    `silences` and `absences` are the numbers of earlier rounds in which the member at a position was silent, and was
+    left out because of a dispute. Each order takes a position, the number of its remaining rivals, and the number of
+    rivals that these have together.
+    """
+
+    silences: Mapping[int, int]
+    absences: Mapping[int, int]
+
+    def turns(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
+        """Members with few disputes stay, divided by their turns: a few liars cannot exclude anyone forever."""
+        return (rivals / (1 + self.absences[position]),)
+
+    def never_silent(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
+        """Members that were never silent stay, and among them those with few disputes: colluders may be silent."""
+        return (self.silences[position] > 0, *self.fewest_disputes(position, rivals, theirs))
+
+    def fewest_disputes(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
+        """Members with few disputes stay.
+
+        On a tie, a member stays whose rivals have more disputes, that was silent less or left out more often.
+        """
+        return (rivals, -theirs, self.silences[position], -self.absences[position])
+
+
+def _rivals(named: Mapping[int, set[int]], out: set[int]) -> dict[int, set[int]]:
+    """Return, for each member that is not left out of all rounds, the members that it disputes with."""
+    rivals: dict[int, set[int]] = {position: set() for position in named.keys() - out}
+    for accuser in rivals:
+        for sender in named[accuser] & rivals.keys():
+            rivals[accuser].add(sender)
+            rivals[sender].add(accuser)
+    return rivals
 
 
 def _opponents(rivals: Mapping[int, set[int]], order: Callable[[int, int, int], tuple[float, ...]]) -> set[int]:

@@ -49,14 +49,14 @@ class RoundInput:
     """A round to aggregate: its number, and its parameters, float32 [parameters].
 
     `charge` takes the nodes in the release and returns once the charge is on disk; only then is a sum opened.
-    `following` chooses the cohort of the next round, given the nodes of this one; it is empty after the last round.
+    `next_cohort` chooses the cohort of the next round, given the nodes of this one; it is empty after the last round.
     `scale` is the scale of the round's clip norm.
     """
 
     round: int
     parameters: NDArray[np.float32]
     charge: Callable[[Sequence[int]], None]
-    following: Callable[[Sequence[int]], Sequence[int]]
+    next_cohort: Callable[[Sequence[int]], Sequence[int]]
     scale: float = 1.0
 
 

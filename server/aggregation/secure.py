@@ -8,14 +8,12 @@ open, each round starts with one more phase, which asks devices whether their bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...privacy import Sum
-from ...privacy.encoding.ring import Words
 from ...privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
 from ...privacy.messages import BOXES, CONSENT, KEYS, SHARES, TRAIN, UNMASK, Malformed, Sections, model_digest
 from ...privacy.secagg.bitset import to_bits
@@ -24,66 +22,13 @@ from ...privacy.secagg.identity import Roster
 from ...privacy.secagg.keys import Card, genuine, read_card, usable
 from ...privacy.secagg.seating import SeatedCohort
 from ...privacy.secagg.session import Session, make_session
-from ...privacy.secagg.shamir import SHARE_BYTES
 from ...privacy.secagg.unmask import TooFewShares, unmask
 from ...privacy.server_view import Code
 from ..answers import Answers, RoundFailed, too_few
 from ..exchange import Answer, Request, exchange
 from .accusations import Accusations
 from .base import DeviceLink, RoundInput, RoundSum
-
-
-@dataclass(frozen=True, repr=False)
-class CohortNodes:
-    """The cohort of one round and its nodes, in the order of the cohort's cards.
-
-    `acknowledged` are the positions of members that confirmed, before they trained, that their boxes open.
-    """
-
-    cohort: SeatedCohort
-    nodes: tuple[int, ...]
-    acknowledged: set[int] = field(default_factory=set[int])
-
-    @property
-    def round(self) -> int:
-        """The round's number."""
-        return self.cohort.session.round
-
-    def members(self) -> dict[int, int]:
-        """Return the position of each member by its node."""
-        return {self.nodes[position]: position for position in self.cohort.members}
-
-    def requests(self, nodes: Iterable[int]) -> list[Request]:
-        """Return the requests to these nodes for shares of their keys."""
-        return [Request(node, SHARES, self.round, self.cards(node)) for node in nodes]
-
-    def cards(self, node: int) -> Sections:
-        """Return the section with the cards of a node and its neighbours."""
-        return {"cards": self.cohort.seating(self.nodes.index(node)).to_bytes()}
-
-    def take_boxes(self, answer: Answer) -> None:
-        """Make the node a member of the round, if its answer has boxes of the right length for its neighbours."""
-        position, sealed = self.nodes.index(answer.node), answer.sections.get("sealed", b"")
-        if len(sealed) == self.cohort.sealed_bytes(position):
-            self.cohort.boxes[position] = sealed
-
-
-@dataclass(frozen=True, repr=False)
-class OpenedShares:
-    """The shares and seeds of noise that devices opened, by position; `spare` is the length of the seeds; secret."""
-
-    table: CohortNodes
-    spare: int
-    shares: dict[int, bytes] = field(default_factory=dict[int, bytes])
-    layers: dict[int, bytes] = field(default_factory=dict[int, bytes])
-
-    def take(self, position: int, answer: Answer) -> None:
-        """Add the shares and seeds of a device, if they have the right length."""
-        shares, seeds = (answer.sections.get(name, b"") for name in ("opened", "layers"))
-        if len(shares) == SHARE_BYTES * len(self.table.cohort.among(position)):
-            self.shares[position] = shares
-            if 0 < len(seeds) == self.spare:
-                self.layers[position] = seeds
+from .secure_state import CohortNodes, MaskedSum, OpenedShares
 
 
 class SecureSum:
@@ -104,12 +49,12 @@ class SecureSum:
 
     def prepared(self, round: int) -> list[int] | None:
         """Return the nodes whose keys for this round came with the round before, or None if they are too few."""
-        table = self._coming
-        if table is None or table.round != round or len(table.cohort.boxes) < self._plan.least_survivors:
+        seated = self._coming
+        if seated is None or seated.round != round or len(seated.cohort.boxes) < self._plan.least_survivors:
             return None
-        if any(self._accusations.left_out(card.identity) for card in table.cohort.cards):
+        if any(self._accusations.left_out(card.identity) for card in seated.cohort.cards):
             return None
-        return sorted(table.nodes)
+        return sorted(seated.nodes)
 
     def collect(self, call: RoundInput, cohort: Sequence[int]) -> RoundSum:
         """Return the exact sum of the survivors' vectors; it is charged before it is unmasked.
@@ -117,24 +62,24 @@ class SecureSum:
         Raises:
             RoundError: too few devices answered in some phase; the sum stays masked.
         """
-        table = self._table(call, cohort)
+        seated = self._seated(call, cohort)
         if self._accusations.disputed:
-            self._acknowledge(call, table)
-        total, vouched, cards, answers = self._masked_sum(call, table)
-        survivors = sorted(vouched)
-        signatures = self._consents(call, table, survivors) if self._plan.malicious else vouched
-        call.charge([table.nodes[position] for position in survivors])
-        self._coming = self._seat(call.round + 1, cards)
+            self._acknowledge(call, seated)
+        masked = self._masked_sum(call, seated)
+        survivors = masked.survivors
+        signatures = self._consents(call, seated, survivors) if self._plan.malicious else masked.signatures
+        call.charge([seated.nodes[position] for position in survivors])
+        self._coming = self._seat(call.round + 1, masked.cards)
         opening = Answers(UNMASK)
-        layers = self._open(call, table, total, survivors, signatures, opening)
-        count = self._mechanism.coordinates(len(call.parameters))
+        layers = self._unmask(call, seated, masked, signatures, opening)
+        total, count = masked.total, self._mechanism.coordinates(len(call.parameters))
         if layers:
             total -= self._mechanism.ring.encode(self._surplus(len(survivors), layers, count))
         summed = Sum(self._mechanism.ring.decode(total, count))
-        nodes = sorted(table.nodes[position] for position in survivors)
-        return RoundSum(summed, sorted(cohort), nodes, answers.codes, opening.codes)
+        nodes = sorted(seated.nodes[position] for position in survivors)
+        return RoundSum(summed, sorted(cohort), nodes, masked.answers.codes, opening.codes)
 
-    def _table(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
+    def _seated(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
         coming, ready = self._coming, self.prepared(call.round)
         self._coming = None  # a round that fails and is tried again needs other keys
         return coming if coming and ready else self._prepare(call, cohort)
@@ -150,10 +95,10 @@ class SecureSum:
         )
 
     def _require(
-        self, table: CohortNodes, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
+        self, seated: CohortNodes, count: int, answers: Answers, what: str, took_part: Collection[int] = ()
     ) -> None:
         if count < self._plan.least_survivors:
-            raise too_few(count, len(table.nodes), self._plan.least_survivors, answers, what, took_part)
+            raise too_few(count, len(seated.nodes), self._plan.least_survivors, answers, what, took_part)
 
     def _exchange(self, call: RoundInput, requests: Sequence[Request], deadline: float) -> Iterator[Answer]:
         return exchange(self._link.grid, self._mechanism, requests, call.parameters, deadline)
@@ -177,21 +122,21 @@ class SecureSum:
         return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
     def _prepare(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
-        """Return the table of a round whose keys did not come with the round before; it takes two short phases."""
+        """Return the seated cohort of a round whose keys did not come with the one before, in two short phases."""
         answers = Answers(KEYS)
         asked = [Request(node, KEYS, call.round) for node in cohort]
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, answers)}
-        table = self._seat(call.round, cards)
-        if table is None:
+        seated = self._seat(call.round, cards)
+        if seated is None:
             raise self._no_cohort(call.round, cards, len(cohort), answers)
         answers = Answers(SHARES)
-        for answer in self._ask(call, table.requests(table.nodes), answers):
-            table.take_boxes(answer)
-        self._require(table, len(table.cohort.boxes), answers, "shares of their keys")
-        return table
+        for answer in self._ask(call, seated.requests(seated.nodes), answers):
+            seated.take_boxes(answer)
+        self._require(seated, len(seated.cohort.boxes), answers, "shares of their keys")
+        return seated
 
     def _seat(self, round: int, cards: Mapping[int, bytes]) -> CohortNodes | None:
-        """Return the table of the nodes with genuine cards, or None if they are too few for a round."""
+        """Return the seated cohort of the nodes with genuine cards, or None if they are too few for a round."""
         session = make_session(self._plan, self._run, round)
         genuine = {node: card for node, data in cards.items() if (card := self._card(data, session))}
         self._identities |= {node: card.identity for node, card in genuine.items()}
@@ -199,8 +144,8 @@ class SecureSum:
         seated = {c.identity: (c, node) for node, c in counted.items() if not self._accusations.left_out(c.identity)}
         order = sorted(seated)
         cohort = SeatedCohort(session, tuple(seated[identity][0] for identity in order))
-        table = CohortNodes(cohort, tuple(seated[identity][1] for identity in order))
-        return table if len(order) >= self._plan.least_survivors else None
+        seated = CohortNodes(cohort, tuple(seated[identity][1] for identity in order))
+        return seated if len(order) >= self._plan.least_survivors else None
 
     def _is_counted(self, node: int, card: Card) -> bool:
         """Return whether the node is counted by its card's identity; True without a roster, as in simulations."""
@@ -214,113 +159,112 @@ class SecureSum:
         roster = Roster(frozenset({card.identity})) if self._roster is None else self._roster
         return card if genuine(card, session.digest, roster) and usable(card) else None
 
-    def _acknowledge(self, call: RoundInput, table: CohortNodes) -> None:
+    def _acknowledge(self, call: RoundInput, seated: CohortNodes) -> None:
         """Ask the members whether their boxes open, before any training or charge, and remove some of them.
 
         Members without a usable answer are left out of the round, and so is one of each two that disagree.
         """
-        members, answers, named = table.members(), Answers(BOXES), dict[int, set[int]]()
+        members, answers, named = seated.members(), Answers(BOXES), dict[int, set[int]]()
         requests = [
-            Request(node, BOXES, call.round, self._invitation(table, position, False))
+            Request(node, BOXES, call.round, self._invitation(seated, position, False))
             for node, position in members.items()
         ]
         for answer in self._ask(call, requests, answers):
             position = members[answer.node]
-            bad = self._accused(table, position, answer) if answer.code is Code.SEALED else set[int]()
+            bad = self._accused(seated, position, answer) if answer.code is Code.SEALED else set[int]()
             if bad or answer.code is Code.OK:
                 named[position] = bad
-        out = self._accusations.choose_left_out(table.cohort, named, self._plan.least_survivors)
+        out = self._accusations.choose_left_out(seated.cohort, named, self._plan.least_survivors)
         if out:
-            names = ", ".join(sorted(self._name(table.nodes[position]) for position in out))
+            names = ", ".join(sorted(self._name(seated.nodes[position]) for position in out))
             self._link.say(f"round {call.round}: left out because of disputed boxes: {names}")
-        table.acknowledged.update(set(named) - out)
-        for position in set(table.cohort.boxes) - table.acknowledged:
-            del table.cohort.boxes[position]
-        self._require(table, len(table.acknowledged), answers, "a confirmation of their boxes")
+        seated.acknowledged.update(set(named) - out)
+        for position in set(seated.cohort.boxes) - seated.acknowledged:
+            del seated.cohort.boxes[position]
+        self._require(seated, len(seated.acknowledged), answers, "a confirmation of their boxes")
 
-    def _masked_sum(
-        self, call: RoundInput, table: CohortNodes
-    ) -> tuple[Words, dict[int, bytes], dict[int, bytes], Answers]:
-        """Return the sum of the masked vectors, the survivors' signatures, cards for the next round, and the answers.
-
-        Each vector is added when it arrives, so memory does not grow with their number. The signatures map the
-        position of each device in the sum to its signature on the context of its masks, empty if none is needed.
-        """
-        members, following = table.members(), call.following(table.nodes)
-        requests = [
-            Request(node, TRAIN, call.round, self._invitation(table, position, node in following), call.scale)
-            for node, position in members.items()
-        ]
-        requests += [Request(node, KEYS, call.round + 1) for node in following if node not in members]
+    def _masked_sum(self, call: RoundInput, seated: CohortNodes) -> MaskedSum:
+        """Return the sum of the masked vectors. Each is added when it arrives, so memory does not grow with them."""
+        members, next_cohort = seated.members(), call.next_cohort(seated.nodes)
         count = self._mechanism.coordinates(len(call.parameters))
-        total = np.zeros(self._mechanism.ring.words(count), dtype=np.uint64)
-        vouched: dict[int, bytes] = {}
-        cards: dict[int, bytes] = {}
-        silent = set(members.values())
-        answers, context = Answers(TRAIN), table.cohort.context(_model(call))
+        masked = MaskedSum(np.zeros(self._mechanism.ring.words(count), dtype=np.uint64))
+        silent, context = set(members.values()), seated.cohort.context(_model(call))
+        requests = self._train_requests(call, seated, next_cohort)
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):
-            if "card" in answer.sections and answer.node in following:
-                cards[answer.node] = answer.sections["card"]
-            if answer.request.kind == TRAIN:
-                answers.take(answer)
-                if not answer.late:
-                    self._link.answered()
-                if answer.code is Code.SEALED and self._accused(table, members[answer.node], answer):
-                    silent.remove(members[answer.node])
-            if answer.update is not None:
-                position, signature = members[answer.node], answer.sections.get("signature", b"")
-                if not self._signs_context(table) or signed_context(table.cohort.cards[position], signature, context):
-                    total += answer.update
-                    vouched[position] = signature
-                    silent.remove(position)
-        self._link.tell(call.round, answers, self._name)
-        self._accusations.note_silent(table.cohort, silent)
-        self._require(table, len(vouched), answers, "a masked update", set(members) - answers.untouched)
-        return total, vouched, cards, answers
+            if "card" in answer.sections and answer.node in next_cohort:
+                masked.cards[answer.node] = answer.sections["card"]
+            if answer.request.kind == TRAIN and self._take_vector(seated, masked, answer, context):
+                silent.remove(members[answer.node])
+        self._link.tell(call.round, masked.answers, self._name)
+        self._accusations.note_silent(seated.cohort, silent)
+        trained = set(members) - masked.answers.untouched
+        self._require(seated, len(masked.signatures), masked.answers, "a masked update", trained)
+        return masked
 
-    def _accused(self, table: CohortNodes, accuser: int, answer: Answer) -> set[int]:
+    def _train_requests(self, call: RoundInput, seated: CohortNodes, next_cohort: Sequence[int]) -> list[Request]:
+        """Return the requests to train, which also ask the next cohort for its cards."""
+        members = seated.members()
+        return [
+            Request(node, TRAIN, call.round, self._invitation(seated, position, node in next_cohort), call.scale)
+            for node, position in members.items()
+        ] + [Request(node, KEYS, call.round + 1) for node in next_cohort if node not in members]
+
+    def _take_vector(self, seated: CohortNodes, masked: MaskedSum, answer: Answer, context: bytes) -> bool:
+        """Add the vector in an answer to a request to train, and return whether there was one, or an accusation."""
+        position, signature = seated.nodes.index(answer.node), answer.sections.get("signature", b"")
+        masked.answers.take(answer)
+        if not answer.late:
+            self._link.answered()
+        if answer.code is Code.SEALED:
+            return bool(self._accused(seated, position, answer))
+        signs = self._signs_context(seated)
+        if answer.update is None or (signs and not signed_context(seated.cohort.cards[position], signature, context)):
+            return False
+        masked.add(position, answer.update, signature)
+        return True
+
+    def _accused(self, seated: CohortNodes, accuser: int, answer: Answer) -> set[int]:
         """Return the senders whose boxes a member says do not open; a member that acknowledged them before lies."""
-        if accuser in table.acknowledged:
-            self._accusations.note_liar(table.cohort.cards[accuser].identity)
+        if accuser in seated.acknowledged:
+            self._accusations.note_liar(seated.cohort.cards[accuser].identity)
             return set()
-        return self._accusations.note(table.cohort, accuser, answer.sections["senders"])
+        return self._accusations.note(seated.cohort, accuser, answer.sections["senders"])
 
-    def _signs_context(self, table: CohortNodes) -> bool:
+    def _signs_context(self, seated: CohortNodes) -> bool:
         """Whether each device signs the context of its masks: in semi-honest mode with a complete graph."""
-        return not self._plan.malicious and table.cohort.graph.complete
+        return not self._plan.malicious and seated.cohort.graph.complete
 
-    def _invitation(self, table: CohortNodes, position: int, again: bool) -> Sections:
-        return {"cohort": table.cohort.invitation(position)} | ({"keys": b""} if again else {})
+    def _invitation(self, seated: CohortNodes, position: int, again: bool) -> Sections:
+        return {"cohort": seated.cohort.invitation(position)} | ({"keys": b""} if again else {})
 
-    def _consents(self, call: RoundInput, table: CohortNodes, survivors: Sequence[int]) -> dict[int, bytes]:
+    def _consents(self, call: RoundInput, seated: CohortNodes, survivors: Sequence[int]) -> dict[int, bytes]:
         """Return the survivors' signatures on the list of survivors, by position.
 
         If there are too few, late devices are asked again for the same list, as a device signs only one.
         """
-        bits, signatures = to_bits(survivors, len(table.nodes)), dict[int, bytes]()
+        bits, signatures = to_bits(survivors, len(seated.nodes)), dict[int, bytes]()
         model = _model(call)
-        context, cards = table.cohort.context(model), table.cohort.cards
-        asked, answers = {table.nodes[p]: p for p in survivors}, Answers(CONSENT)
+        context, cards = seated.cohort.context(model), seated.cohort.cards
+        asked, answers = {seated.nodes[p]: p for p in survivors}, Answers(CONSENT)
         for _ in self._link.tries(f"round {call.round}: late devices are asked again to sign"):
-            trip = Answers(CONSENT)
+            found = Answers(CONSENT)
             requests = [Request(node, CONSENT, call.round, {"survivors": bits}) for node in asked]
-            for answer in self._ask(call, requests, trip):
+            for answer in self._ask(call, requests, found):
                 position, signature = asked[answer.node], answer.sections.get("signature", b"")
                 if consents(cards[position], signature, context, bits):
                     signatures[position] = signature
-            answers.update(trip)
-            asked = {node: p for node, p in asked.items() if node in trip.late}
+            answers.update(found)
+            asked = {node: p for node, p in asked.items() if node in found.late}
             if not asked or len(signatures) >= self._plan.least_survivors:
                 break
-        self._require(table, len(signatures), answers, "their signature", [table.nodes[p] for p in survivors])
+        self._require(seated, len(signatures), answers, "their signature", [seated.nodes[p] for p in survivors])
         return signatures
 
-    def _open(
+    def _unmask(
         self,
         call: RoundInput,
-        table: CohortNodes,
-        total: Words,
-        survivors: Sequence[int],
+        seated: CohortNodes,
+        masked: MaskedSum,
         signatures: Mapping[int, bytes],
         answers: Answers,
     ) -> list[bytes]:
@@ -333,36 +277,65 @@ class SecureSum:
         Raises:
             RoundFailed: the shares do not unmask the sum.
         """
-        opened = OpenedShares(table, SEED_BYTES * len(self._spare(len(survivors))))
-        asked = {table.nodes[position]: position for position in sorted(signatures)}
-        sections = {"survivors": to_bits(survivors, len(table.nodes))}
-        if self._plan.malicious or self._signs_context(table):
-            sections |= {"signatures": pack_consents(signatures)}
-        also = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
+        survivors = masked.survivors
+        opened = OpenedShares(seated, SEED_BYTES * len(self._spare(len(survivors))))
+        asked = {seated.nodes[position]: position for position in sorted(signatures)}
+        requests = self._unmask_requests(call, seated, survivors, signatures, asked)
+        others = self._coming.requests(set(self._coming.nodes) - set(asked)) if self._coming else []
         for _ in self._link.tries(f"round {call.round}: late devices are asked again for shares"):
-            requests = [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]
-            trip = Answers(UNMASK)
-            for answer in self._ask(call, [*requests, *also], trip):
-                self._take(opened, asked.get(answer.node), answer)
-            answers.update(trip)
+            late = self._collect_shares(call, opened, asked, [*requests, *others], answers)
             try:
-                unmask(total, table.cohort, opened.shares, survivors, _model(call))
+                unmask(masked.total, seated.cohort, opened.shares, survivors, _model(call))
                 return list(opened.layers.values())
             except TooFewShares as fault:
-                asked, also = {node: position for node, position in asked.items() if node in trip.late}, []
+                requests, others = [request for request in requests if request.node in late], []
                 if fault.dealer is not None:
-                    self._accusations.note_liar(table.cohort.cards[fault.dealer].identity)
+                    self._accusations.note_liar(seated.cohort.cards[fault.dealer].identity)
                     break
-            if not asked:
+            if not requests:
                 break
-        raise RoundFailed(
+        raise self._not_unmasked(seated, opened, survivors, answers)
+
+    def _unmask_requests(
+        self,
+        call: RoundInput,
+        seated: CohortNodes,
+        survivors: Sequence[int],
+        signatures: Mapping[int, bytes],
+        asked: Collection[int],
+    ) -> list[Request]:
+        """Return the requests for the shares that unmask the sum; some also bring the cards of the next round."""
+        sections = {"survivors": to_bits(survivors, len(seated.nodes))}
+        if self._plan.malicious or self._signs_context(seated):
+            sections |= {"signatures": pack_consents(signatures)}
+        return [Request(node, UNMASK, call.round, {**sections, **self._cards(node)}) for node in asked]
+
+    def _collect_shares(
+        self,
+        call: RoundInput,
+        opened: OpenedShares,
+        asked: Mapping[int, int],
+        requests: Sequence[Request],
+        answers: Answers,
+    ) -> set[int]:
+        """Add the shares in the answers to these requests, and return the nodes that were late with theirs."""
+        found = Answers(UNMASK)
+        for answer in self._ask(call, requests, found):
+            self._take(opened, asked.get(answer.node), answer)
+        answers.update(found)
+        return found.late
+
+    def _not_unmasked(
+        self, seated: CohortNodes, opened: OpenedShares, survivors: Sequence[int], answers: Answers
+    ) -> RoundFailed:
+        return RoundFailed(
             f"the shares that {len(opened.shares)} of {len(survivors)} devices opened do not unmask the sum "
             f"({answers})",
             "nothing was released, the round is paid for; look at the devices' own logs, "
             "then go on in the same folder",
             answers,
             paid=True,
-            cohort=len(table.nodes),
+            cohort=len(seated.nodes),
             survivors=len(survivors),
         )
 

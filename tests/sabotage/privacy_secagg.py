@@ -39,9 +39,9 @@ def take_a_share_of_colluders_for_a_device() -> None:
 
 @turns_red("privacy/secagg/test_unmask.py::test_two_wrong_openers_of_ten_lose_no_round[0]")
 def take_a_wrong_share_for_a_right_one() -> None:
-    from bract.privacy.secagg.unmask import Opening
+    from bract.privacy.secagg.unmask import Reconstruction
 
-    Opening._is_right = lambda *rest: True
+    Reconstruction._is_right = lambda *rest: True
 
 
 @turns_red(

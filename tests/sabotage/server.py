@@ -96,9 +96,9 @@ def ask_for_shares_before_the_charge() -> None:
 
 @turns_red(TOOK_PART)
 def try_a_round_again_that_devices_took_part_in() -> None:
-    from bract.server.answers import Unfinished
+    from bract.server.answers import RoundFailed
 
-    Unfinished.lost = property(lambda self: self.paid)
+    RoundFailed.lost = property(lambda self: self.paid)
 
 
 @turns_red(TOOK_PART)

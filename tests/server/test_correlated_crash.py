@@ -17,6 +17,7 @@ from flwr.app import Context, Message
 from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy, mechanism_of
 from bract.privacy.mechanisms.central import Banded
 from bract.privacy.mechanisms.correlation import Correlation
+from bract.server import cohort as cohort_room
 from bract.server import rounds
 from bract.server.round_log import Metrics
 from bract.server.rounds import train
@@ -223,13 +224,13 @@ def test_who_was_in_a_lost_round_may_repeat_it_and_pays_twice(
 ) -> None:
     crashed("after spend", plan, tmp_path, counter, 3)
     lost = entries(tmp_path)[-1]["clients"]
-    choose = rounds.choose_cohort
+    choose = cohort_room.choose_cohort
 
     def again(available: list[int], counts: Any, size: int, limit: int, keystream: Keystream) -> list[int]:
         chosen = [client for client in lost if client in available]
         return chosen if len(entries(tmp_path)) == 3 else choose(available, counts, size, limit, keystream)
 
-    monkeypatch.setattr(rounds, "choose_cohort", again)
+    monkeypatch.setattr(cohort_room, "choose_cohort", again)
     trained(plan, tmp_path, counter)
     assert [entry["clients"] for entry in entries(tmp_path)][2:4] == [lost, lost]
     assert len({entry["release"] for entry in entries(tmp_path)}) == len(entries(tmp_path))

@@ -21,8 +21,8 @@ from bract.privacy.mechanisms.central import Banded
 from bract.privacy.mechanisms.correlation import Correlation
 from bract.privacy.mechanisms.factorisation import deviations, relative_error
 from bract.privacy.messages import OFFER, read_offer
-from bract.server import rounds
-from bract.server.cohort import Participations
+from bract.server import cohort as cohort_room
+from bract.server.cohort import Participations, too_few_clients
 from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import read_checkpoint
@@ -214,7 +214,7 @@ def test_a_client_that_is_back_too_early_ends_the_round(
     released: list[int] = []
     release = Banded.release
     monkeypatch.setattr(Banded, "release", lambda *a: released.append(1) or release(*a))
-    monkeypatch.setattr(rounds, "choose_cohort", lambda available, *rest: ["0", "1"])
+    monkeypatch.setattr(cohort_room, "choose_cohort", lambda available, *rest: ["0", "1"])
     with pytest.raises(ValueError, match="2 clients are back in round 2 before 3 rounds have passed"):
         train(LocalGrid(counter, CLIENTS), training(banded(), tmp_path))
     assert cohorts(tmp_path) == [(1, ["0", "1"])]
@@ -267,7 +267,7 @@ def test_why_a_round_has_no_cohort_is_told_apart(banded: Make) -> None:
         (done, 5, RoundError, "of 2 connected devices too few sat out the 2 rounds"),
         (new.then(1, clients), CLIENTS, BudgetError, "the only clients left took part too recently"),
     ]:
-        fault = rounds._no_cohort(plan, past, {name: int(name) for name in clients[:connected]})
+        fault = too_few_clients(plan, past, {name: int(name) for name in clients[:connected]})
         assert isinstance(fault, kind)
         assert says in fault.what
 

@@ -221,7 +221,7 @@ def test_a_client_over_its_planned_rounds_ends_the_round(
     """Whatever chose the cohort: the noise is sized for so many rounds of a client."""
     plan = make(cohort={"rounds": 4, "size": 2}, privacy={"noise": noise})
     assert plan.participations == 2
-    monkeypatch.setattr("bract.server.rounds.choose_cohort", lambda available, *rest: ["0", "1"])
+    monkeypatch.setattr("bract.server.cohort.choose_cohort", lambda available, *rest: ["0", "1"])
     with pytest.raises(ValueError, match="2 clients are in round 3 that took part as often as planned"):
         train(grid(counter), training(plan, tmp_path))
     assert charged_rounds(tmp_path) == [1, 2]

@@ -46,11 +46,11 @@ class Round:
         return PlainSum(DeviceLink(self.grid, self.mechanism, lambda: self.seen.append("answer")))
 
     def collect(self, cohort: Sequence[int] = NODES, **parts: Any) -> RoundSum:
-        def following(nodes: Sequence[int]) -> Sequence[int]:
+        def next_cohort(nodes: Sequence[int]) -> Sequence[int]:
             raise AssertionError("nothing has to be prepared")
 
         call = RoundInput(
-            2, np.zeros(COUNT, dtype=np.float32), **{"charge": self.charge, "following": following, **parts}
+            2, np.zeros(COUNT, dtype=np.float32), **{"charge": self.charge, "next_cohort": next_cohort, **parts}
         )
         return self.collector().collect(call, cohort)
 
