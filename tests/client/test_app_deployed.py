@@ -8,35 +8,42 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord
+from devices import (
+    holds_update,
+    make_message,
+    make_offer,
+    make_tiny_plan,
+    node_context,
+    random_records,
+    said_code,
+    sent_bytes,
+)
+from flwr.app import ConfigRecord, Context
 
 from bract.client import app as client_app
 from bract.client import device as device_file
-from bract.client.records import Records
-from bract.privacy import Plan, SystemEntropy
+from bract.privacy import SystemEntropy
 from bract.privacy.messages import KEYS, SECAGG
 from bract.privacy.secagg.identity import new_identity, public_text, read_identity, write_identity
 from bract.privacy.secagg.keys import read_card
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
-Make = Callable[..., Plan]
-Sample = Callable[..., Records]
 Call = Callable[..., Any]
 
 
 @pytest.fixture
-def context(context: Call, tmp_path: Path) -> Call:
+def context(tmp_path: Path) -> Callable[..., Context]:
     """A function: the context of a node with a state folder, terms that change no default, and these settings."""
     (tmp_path / "default.toml").write_text("")
     usual = {"state": str(tmp_path / "state"), "terms": str(tmp_path / "default.toml")}
-    return lambda **settings: context(**(usual | settings))
+    return lambda **settings: node_context(**(usual | settings))
 
 
 @pytest.fixture
-def shard(tmp_path: Path, sample: Sample) -> Path:
+def shard(tmp_path: Path) -> Path:
     """A device's data file."""
     device_file._records_of.cache_clear()
-    records, path = sample(12), tmp_path / "records.npz"
+    records, path = random_records(12), tmp_path / "records.npz"
     np.savez(path, x=records.features.numpy(), y=records.labels.numpy())
     return path
 
@@ -66,23 +73,20 @@ SECURE = {"aggregation": {"protocol": "secagg"}, "cohort": {"size": 2, "rounds":
 class TestTheDeployedApp:
     """The app as Flower loads it, with nothing but the node's own settings."""
 
-    def test_sends_no_update_in_the_clear_under_default_terms(
-        self, make: Make, shard: Path, offer: Call, message: Call, context: Call, said: Call
-    ) -> None:
-        assert said(client_app.app(message(offer(make())), context(data=str(shard)))) is Code.REFUSED
+    def test_sends_no_update_in_the_clear_under_default_terms(self, shard: Path, context: Call) -> None:
+        assert (
+            said_code(client_app.app(make_message(make_offer(make_tiny_plan())), context(data=str(shard))))
+            is Code.REFUSED
+        )
 
-    def test_sends_an_update_in_the_clear_if_the_terms_say_so(
-        self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, is_update: Call
-    ) -> None:
-        reply = client_app.app(message(offer(make())), context(data=str(shard), terms=str(clear)))
-        assert is_update(reply)
+    def test_sends_an_update_in_the_clear_if_the_terms_say_so(self, shard: Path, clear: Path, context: Call) -> None:
+        reply = client_app.app(make_message(make_offer(make_tiny_plan())), context(data=str(shard), terms=str(clear)))
+        assert holds_update(reply)
 
-    def test_shows_its_card_under_default_terms(
-        self, make: Make, shard: Path, member: dict[str, str], offer: Call, message: Call, context: Call
-    ) -> None:
+    def test_shows_its_card_under_default_terms(self, shard: Path, member: dict[str, str], context: Call) -> None:
         """It needs an identity, a roster and a folder."""
-        content = offer(make(**SECURE))
-        reply = client_app.app(message(content, KEYS), context(data=str(shard), **member)).content
+        content = make_offer(make_tiny_plan(**SECURE))
+        reply = client_app.app(make_message(content, KEYS), context(data=str(shard), **member)).content
         assert reply.config_records[ANSWER]["code"] == "ok"
         assert set(reply) == {ANSWER, SECAGG}
         assert list(reply.config_records[SECAGG]) == ["card"]
@@ -91,221 +95,152 @@ class TestTheDeployedApp:
 
     @pytest.mark.parametrize("missing", MEMBER)
     def test_takes_no_part_in_secure_aggregation_without_all_of_them(
-        self,
-        make: Make,
-        shard: Path,
-        member: dict[str, str],
-        missing: str,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
+        self, shard: Path, member: dict[str, str], missing: str, context: Call
     ) -> None:
-        content = message(offer(make(**SECURE)), KEYS)
-        assert said(client_app.app(content, context(data=str(shard), **(member | {missing: ""})))) is Code.PLAN
+        content = make_message(make_offer(make_tiny_plan(**SECURE)), KEYS)
+        assert said_code(client_app.app(content, context(data=str(shard), **(member | {missing: ""})))) is Code.PLAN
 
     def test_answers_nothing_without_a_folder_for_its_ledger(
-        self,
-        make: Make,
-        shard: Path,
-        clear: Path,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        caplog: pytest.LogCaptureFixture,
+        self, shard: Path, clear: Path, context: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Its log says so."""
         settings = {"data": str(shard), "terms": str(clear), "state": ""}
-        assert said(client_app.app(message(offer(make())), context(**settings))) is Code.PLAN
+        assert said_code(client_app.app(make_message(make_offer(make_tiny_plan())), context(**settings))) is Code.PLAN
         assert "the node has no state" in caplog.text
         assert "--node-config" in caplog.text
 
     @pytest.mark.parametrize("kind", ["train", KEYS])
     def test_answers_nothing_without_terms(
-        self,
-        make: Make,
-        shard: Path,
-        member: dict[str, str],
-        kind: str,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        caplog: pytest.LogCaptureFixture,
+        self, shard: Path, member: dict[str, str], kind: str, context: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
         """It names the command that writes them."""
-        content = offer(make(**SECURE))
-        reply = client_app.app(message(content, kind), context(data=str(shard), **(member | {"terms": ""})))
-        assert said(reply) is Code.PLAN
+        content = make_offer(make_tiny_plan(**SECURE))
+        reply = client_app.app(make_message(content, kind), context(data=str(shard), **(member | {"terms": ""})))
+        assert said_code(reply) is Code.PLAN
         assert "the node has no terms" in caplog.text
         assert "bract terms init" in caplog.text
         assert not Path(member["state"]).exists()
 
     @pytest.mark.parametrize("name", ["own.pem", "roster.toml", "default.toml", "state", "."])
     def test_answers_nothing_while_others_can_change_what_it_goes_by(
-        self,
-        make: Make,
-        shard: Path,
-        tmp_path: Path,
-        member: dict[str, str],
-        name: str,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        is_update: Call,
+        self, shard: Path, tmp_path: Path, member: dict[str, str], name: str, context: Call
     ) -> None:
         def answer() -> Any:
-            return client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
+            return client_app.app(
+                make_message(make_offer(make_tiny_plan(**SECURE)), KEYS), context(data=str(shard), **member)
+            )
 
         (tmp_path / "state").mkdir()
         kept = (tmp_path / name).stat().st_mode
         for more in (0o020, 0o002):
             (tmp_path / name).chmod(kept | more)
-            assert said(answer()) is Code.DATA
+            assert said_code(answer()) is Code.DATA
         (tmp_path / name).chmod(kept)
-        assert is_update(answer())
+        assert holds_update(answer())
 
     def test_answers_in_a_folder_where_all_may_put_files(
-        self,
-        make: Make,
-        shard: Path,
-        tmp_path: Path,
-        member: dict[str, str],
-        offer: Call,
-        message: Call,
-        context: Call,
-        is_update: Call,
+        self, shard: Path, tmp_path: Path, member: dict[str, str], context: Call
     ) -> None:
         """But nobody may change another's."""
         tmp_path.chmod(0o1777)
-        assert is_update(client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member)))
+        assert holds_update(
+            client_app.app(
+                make_message(make_offer(make_tiny_plan(**SECURE)), KEYS), context(data=str(shard), **member)
+            )
+        )
 
     @pytest.mark.parametrize("kind", [KEYS, "train"])
     def test_takes_no_part_if_its_identity_is_not_on_its_roster(
         self,
-        make: Make,
         shard: Path,
         tmp_path: Path,
         member: dict[str, str],
         kind: str,
-        offer: Call,
-        message: Call,
         context: Call,
-        said: Call,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         write_identity(tmp_path / "new.pem", new_identity())
-        content = offer(make(**SECURE))
+        content = make_offer(make_tiny_plan(**SECURE))
         if kind == "train":
             content[SECAGG] = ConfigRecord({"cohort": b""})
         settings = member | {"identity": str(tmp_path / "new.pem")}
-        assert said(client_app.app(message(content, kind), context(data=str(shard), **settings))) is Code.DATA
+        assert (
+            said_code(client_app.app(make_message(content, kind), context(data=str(shard), **settings))) is Code.DATA
+        )
         assert "own identity is not on its roster" in caplog.text
 
     def test_answers_nothing_where_its_ledger_cannot_be_written(
-        self, make: Make, shard: Path, clear: Path, offer: Call, message: Call, context: Call, said: Call
+        self, shard: Path, clear: Path, context: Call
     ) -> None:
         settings = {"data": str(shard), "terms": str(clear), "state": str(shard)}
-        assert said(client_app.app(message(offer(make())), context(**settings))) is Code.FAILED
+        assert (
+            said_code(client_app.app(make_message(make_offer(make_tiny_plan())), context(**settings))) is Code.FAILED
+        )
 
     @pytest.mark.parametrize("damaged", ["identity", "roster"])
     def test_takes_no_part_if_identity_or_roster_is_unreadable(
-        self,
-        make: Make,
-        shard: Path,
-        member: dict[str, str],
-        damaged: str,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        sent: Call,
+        self, shard: Path, member: dict[str, str], damaged: str, context: Call
     ) -> None:
         path = Path(member[damaged])
         path.write_text("nothing of the kind")
-        reply = client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
-        assert said(reply) is Code.DATA
-        assert str(path).encode() not in sent(reply)
+        reply = client_app.app(
+            make_message(make_offer(make_tiny_plan(**SECURE)), KEYS), context(data=str(shard), **member)
+        )
+        assert said_code(reply) is Code.DATA
+        assert str(path).encode() not in sent_bytes(reply)
 
     def test_takes_no_part_while_others_can_read_its_identity(
-        self, make: Make, shard: Path, member: dict[str, str], offer: Call, message: Call, context: Call, said: Call
+        self, shard: Path, member: dict[str, str], context: Call
     ) -> None:
         Path(member["identity"]).chmod(0o640)
-        reply = client_app.app(message(offer(make(**SECURE)), KEYS), context(data=str(shard), **member))
-        assert said(reply) is Code.DATA
+        reply = client_app.app(
+            make_message(make_offer(make_tiny_plan(**SECURE)), KEYS), context(data=str(shard), **member)
+        )
+        assert said_code(reply) is Code.DATA
 
-    def test_keeps_to_the_terms_that_the_node_names(
-        self,
-        make: Make,
-        shard: Path,
-        tmp_path: Path,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        is_update: Call,
-    ) -> None:
+    def test_keeps_to_the_terms_that_the_node_names(self, shard: Path, tmp_path: Path, context: Call) -> None:
         terms = tmp_path / "terms.toml"
-        central = offer(make(privacy={"noise": "central"}))
+        central = make_offer(make_tiny_plan(privacy={"noise": "central"}))
 
         def answer(text: str) -> Any:
             terms.write_text(text)
             state = tmp_path / f"state-{len(list(tmp_path.iterdir()))}"
-            return client_app.app(message(central), context(data=str(shard), terms=str(terms), state=str(state)))
+            return client_app.app(make_message(central), context(data=str(shard), terms=str(terms), state=str(state)))
 
         for short in ("", "trusted_server = true\n", "clear_updates = true\n"):
-            assert said(answer(short)) is Code.REFUSED
-        assert is_update(answer("trusted_server = true\nclear_updates = true\n"))
-        assert said(answer("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")) is Code.REFUSED
+            assert said_code(answer(short)) is Code.REFUSED
+        assert holds_update(answer("trusted_server = true\nclear_updates = true\n"))
+        assert said_code(answer("trusted_server = true\nclear_updates = true\nmax_epsilon = 1.0\n")) is Code.REFUSED
 
     @pytest.mark.parametrize("text", ["max_epsilon = inf", "trust = true", "=", None])
     def test_takes_no_part_while_its_terms_cannot_be_read(
-        self,
-        make: Make,
-        shard: Path,
-        tmp_path: Path,
-        text: str | None,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        sent: Call,
+        self, shard: Path, tmp_path: Path, text: str | None, context: Call
     ) -> None:
         terms = tmp_path / "terms.toml"
         if text is not None:
             terms.write_text(text)
-        reply = client_app.app(message(offer(make())), context(data=str(shard), terms=str(terms)))
-        assert said(reply) is Code.PLAN
-        assert str(tmp_path).encode() not in sent(reply)
+        reply = client_app.app(make_message(make_offer(make_tiny_plan())), context(data=str(shard), terms=str(terms)))
+        assert said_code(reply) is Code.PLAN
+        assert str(tmp_path).encode() not in sent_bytes(reply)
 
     @pytest.mark.parametrize("data", ["", "missing.npz", "/dev/null"])
-    def test_says_data_and_no_path_where_there_are_no_data(
-        self, make: Make, tmp_path: Path, data: str, offer: Call, message: Call, context: Call, said: Call, sent: Call
-    ) -> None:
+    def test_says_data_and_no_path_where_there_are_no_data(self, tmp_path: Path, data: str, context: Call) -> None:
         path = str(tmp_path / data) if data else ""
-        reply = client_app.app(message(offer(make())), context(data=path))
-        assert said(reply) is Code.DATA
-        assert str(tmp_path).encode() not in sent(reply)
+        reply = client_app.app(make_message(make_offer(make_tiny_plan())), context(data=path))
+        assert said_code(reply) is Code.DATA
+        assert str(tmp_path).encode() not in sent_bytes(reply)
 
     def test_reads_no_settings_that_come_with_the_run(
-        self,
-        make: Make,
-        shard: Path,
-        clear: Path,
-        tmp_path: Path,
-        offer: Call,
-        message: Call,
-        context: Call,
-        said: Call,
-        node: Call,
+        self, shard: Path, clear: Path, tmp_path: Path, context: Call
     ) -> None:
         terms = tmp_path / "terms.toml"
         terms.write_text("trusted_server = true\nclear_updates = true\n")
         node = context(data=str(shard), terms=str(clear))
         node.run_config = {"terms": str(terms), "data": "other.npz", "trusted_server": True}
-        assert said(client_app.app(message(offer(make(privacy={"noise": "central"}))), node)) is Code.REFUSED
+        assert (
+            said_code(client_app.app(make_message(make_offer(make_tiny_plan(privacy={"noise": "central"}))), node))
+            is Code.REFUSED
+        )
 
     @pytest.mark.parametrize(
         ("old", "new"),
@@ -316,36 +251,28 @@ class TestTheDeployedApp:
             ("[privacy]", "[terms]\nmax_epsilon = 100.0\n\n[privacy]"),
         ],
     )
-    def test_knows_nothing_of_plans_that_protect_nobody(
-        self, make: Make, shard: Path, old: str, new: str, offer: Call, message: Call, context: Call, said: Call
-    ) -> None:
-        content = offer(make().offered().replace(old, new))
-        assert said(client_app.app(message(content), context(data=str(shard)))) is Code.PLAN
+    def test_knows_nothing_of_plans_that_protect_nobody(self, shard: Path, old: str, new: str, context: Call) -> None:
+        content = make_offer(make_tiny_plan().offered().replace(old, new))
+        assert said_code(client_app.app(make_message(content), context(data=str(shard)))) is Code.PLAN
 
     def test_takes_no_seed_from_the_server(
-        self,
-        make: Make,
-        shard: Path,
-        clear: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        offer: Call,
-        message: Call,
-        context: Call,
+        self, shard: Path, clear: Path, monkeypatch: pytest.MonkeyPatch, context: Call
     ) -> None:
         keys: list[int] = []
         urandom = SystemEntropy.keystream
         monkeypatch.setattr(SystemEntropy, "keystream", lambda self, *p: keys.append(1) or urandom(self, *p))
-        content = offer(make().offered() + "\n[simulation]\nseed = 7\n")
+        content = make_offer(make_tiny_plan().offered() + "\n[simulation]\nseed = 7\n")
         settings = {"data": str(shard), "terms": str(clear)}
         devices = [context(**settings, state=str(shard.parent / name)) for name in ("one", "two")]
-        replies = [client_app.app(message(content), device).content for device in devices]
+        replies = [client_app.app(make_message(content), device).content for device in devices]
         updates = [reply.array_records[UPDATE][UPDATE].data for reply in replies]
         assert updates[0] != updates[1]
         assert len(keys) == 4
 
-    def test_takes_no_code_from_a_data_file(
-        self, make: Make, tmp_path: Path, offer: Call, message: Call, context: Call, said: Call
-    ) -> None:
+    def test_takes_no_code_from_a_data_file(self, tmp_path: Path, context: Call) -> None:
         path = tmp_path / "pickled.npz"
         np.savez(path, x=np.array([{"a": 1}], dtype=object), y=np.zeros(1, dtype=int))
-        assert said(client_app.app(message(offer(make())), context(data=str(path)))) is Code.DATA
+        assert (
+            said_code(client_app.app(make_message(make_offer(make_tiny_plan())), context(data=str(path))))
+            is Code.DATA
+        )

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from devices import first_vector, holds_update, make_message, make_tiny_plan, node_context, random_records, said_code
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.records import Records
 from bract.client.terms import Terms
-from bract.privacy import Plan
 from bract.privacy.accept import accept_offer
 from bract.privacy.messages import OFFER, PARAMETERS, RAW
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
-Make = Callable[..., Plan]
-Sample = Callable[..., Records]
-Call = Callable[..., Any]
 COUNT = 51
 
 
@@ -108,25 +103,16 @@ def offers(draw: st.DrawFn, text: str, right: bytes) -> RecordDict:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_only_a_valid_offer_is_answered_with_an_update(
-    make: Make,
-    sample: Sample,
-    data: st.DataObject,
-    vector: Call,
-    message: Call,
-    context: Call,
-    said: Call,
-    is_update: Call,
-) -> None:
+def test_only_a_valid_offer_is_answered_with_an_update(data: st.DataObject) -> None:
     """Whatever is offered, the app answers."""
-    plan, terms = make(), Terms(clear_updates=True)
+    plan, terms = make_tiny_plan(), Terms(clear_updates=True)
     assert plan.cohort.rounds == ROUNDS
-    content = data.draw(offers(plan.offered(), vector(plan).astype("<f4").tobytes()))
-    device = Device(sample(3), terms)
-    reply = make_app(lambda _: device)(message(content), context())
+    content = data.draw(offers(plan.offered(), first_vector(plan).astype("<f4").tobytes()))
+    device = Device(random_records(3), terms)
+    reply = make_app(lambda _: device)(make_message(content), node_context())
     event("valid" if valid(content, terms) else "not valid")
     if valid(content, terms):
-        assert is_update(reply)
+        assert holds_update(reply)
         assert set(reply.content) == {ANSWER, UPDATE}
     else:
-        assert said(reply) is not Code.OK
+        assert said_code(reply) is not Code.OK

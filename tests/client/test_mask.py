@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from devices import make_tiny_plan
 
 from bract.client.mask import mask
-from bract.privacy import Contribution, Plan, Upload, mechanism_of
+from bract.privacy import Contribution, Upload, mechanism_of
 from bract.privacy.secagg.masks import Mask
 
-Make = Callable[..., Plan]
 SECURE = {"aggregation": {"protocol": "secagg"}, "cohort": {"size": 2}}
 
 
@@ -19,8 +17,8 @@ def contribution() -> Contribution:
     return Contribution(np.arange(-20, 31, dtype=np.int64))
 
 
-def test_without_masks_the_words_are_the_vector_in_the_ring(make: Make) -> None:
-    mechanism = mechanism_of(make())
+def test_without_masks_the_words_are_the_vector_in_the_ring() -> None:
+    mechanism = mechanism_of(make_tiny_plan())
     words = mask(contribution(), mechanism, [])
     assert isinstance(words, Upload)
     assert words.vector.dtype == np.uint64
@@ -28,8 +26,8 @@ def test_without_masks_the_words_are_the_vector_in_the_ring(make: Make) -> None:
     assert repr(words) == "Upload(shape=(11,), dtype=uint64)"
 
 
-def test_masks_cover_every_word_and_come_off_again(make: Make) -> None:
-    mechanism, given = mechanism_of(make(**SECURE)), contribution()
+def test_masks_cover_every_word_and_come_off_again() -> None:
+    mechanism, given = mechanism_of(make_tiny_plan(**SECURE)), contribution()
     bare = mechanism.ring.encode(given.vector)
     once = mask(given, mechanism, [Mask(bytes(32), 1)]).vector
     assert not np.any(once == bare)  # by chance: 11 in 2^64
@@ -38,8 +36,8 @@ def test_masks_cover_every_word_and_come_off_again(make: Make) -> None:
     assert np.array_equal(given.vector, contribution().vector)
 
 
-def test_masks_are_there_where_the_plan_is_secure_and_only_there(make: Make) -> None:
+def test_masks_are_there_where_the_plan_is_secure_and_only_there() -> None:
     with pytest.raises(ValueError, match="masks where the plan has none, or none where it has"):
-        mask(contribution(), mechanism_of(make(**SECURE)), [])
+        mask(contribution(), mechanism_of(make_tiny_plan(**SECURE)), [])
     with pytest.raises(ValueError, match="masks where the plan has none, or none where it has"):
-        mask(contribution(), mechanism_of(make()), [Mask(bytes(32), 1)])
+        mask(contribution(), mechanism_of(make_tiny_plan()), [Mask(bytes(32), 1)])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import make_message, make_offer, node_context, packed_array
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -34,7 +35,6 @@ from bract.privacy.mechanisms import local
 from bract.privacy.server_view import ANSWER, UPDATE
 from bract.simulations.seeded import SeededEntropy
 
-Call = Callable[..., Any]
 Shape = tuple[int, ...]
 
 SHAPES: list[tuple[str, Shape]] = [
@@ -118,16 +118,16 @@ Watch = Callable[..., Seen]
 
 
 @pytest.fixture
-def watch(tmp_path: Path, message: Call, context: Call, offer: Call) -> Watch:
+def watch(tmp_path: Path) -> Watch:
     """A function: what is seen of a device with these records that is offered a round of the plan."""
     folders = iter(range(1000))
 
     def play(plan: Plan, records: Records, **said: Any) -> Seen:
         folder = tmp_path / str(next(folders))
         device = Device(records, TERMS, spending=OwnerLedger(folder, TERMS))
-        node, passes = context(), list[tuple[str, Shape]]()
+        node, passes = node_context(), list[tuple[str, Shape]]()
         with passing(passes):
-            reply = make_app(lambda _: device)(message(offer(plan, **said)), node)
+            reply = make_app(lambda _: device)(make_message(make_offer(plan, **said)), node)
         charges = (folder / FILE).read_bytes().splitlines()[1:]
         update = reply.content.array_records.get(UPDATE)
         return Seen(
@@ -224,17 +224,17 @@ class TestOneRecordMore:
         assert none == some
         assert none.code == "ok"
 
-    def test_does_not_decide_if_a_wrong_length_is_noticed(self, watch: Watch, packed: Call) -> None:
+    def test_does_not_decide_if_a_wrong_length_is_noticed(self, watch: Watch) -> None:
         """The fourth: a client's training loaded the parameters only if there were records."""
         plan = planned(("logistic", (4,)), 3, cell="client-central", model={"parameters": 5})
         for records in (people(plan, 0), people(plan, 4)):
-            seen = watch(plan, records, array=packed(np.zeros(5)))
+            seen = watch(plan, records, array=packed_array(np.zeros(5)))
             assert (seen.code, seen.charges) == ("plan", [])
 
-    def test_does_not_decide_whether_too_few_parameters_are_noticed(self, watch: Watch, packed: Call) -> None:
+    def test_does_not_decide_whether_too_few_parameters_are_noticed(self, watch: Watch) -> None:
         plan = warmed(planned(("logistic", (4,)), 3, cell="client-central"))
         for records in (people(plan, 0), people(plan, 4)):
-            seen = watch(plan, records, array=packed(np.zeros(5)))
+            seen = watch(plan, records, array=packed_array(np.zeros(5)))
             assert (seen.code, seen.charges, seen.passes) == ("malformed", [], [])
 
     @pytest.mark.parametrize("cell", ["record-central", "record-local", "client-central"])

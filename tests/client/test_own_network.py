@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from devices import holds_update, make_node, make_offer, make_tiny_plan, said_code
 
 from bract.client.records import Records
 from bract.client.terms import Refused, Terms
 from bract.models.own import find_own
-from bract.privacy import Plan, mechanism_of
+from bract.privacy import mechanism_of
 from bract.privacy.server_view import Code
-
-Call = Callable[..., Any]
-Make = Callable[..., Plan]
 
 TRAP = """
 from pathlib import Path
@@ -56,38 +53,32 @@ def listing(*models: str) -> Terms:
 
 
 @pytest.mark.parametrize("terms", [listing(), listing("cnn"), listing("trap"), listing("trap:other", "trap:buil")])
-def test_a_network_that_the_terms_do_not_list_is_not_imported(
-    terms: Terms, mark: Path, make: Make, node: Call, offer: Call, said: Call
-) -> None:
-    at = node(Unread(torch.zeros(0), torch.zeros(0)), terms=terms)
-    assert said(at.answer(offer(make(model={"name": "trap:build"}).offered()))) == Code.REFUSED
+def test_a_network_that_the_terms_do_not_list_is_not_imported(terms: Terms, mark: Path) -> None:
+    at = make_node(Unread(torch.zeros(0), torch.zeros(0)), terms=terms)
+    assert said_code(at.answer(make_offer(make_tiny_plan(model={"name": "trap:build"}).offered()))) == Code.REFUSED
     assert not mark.exists()
     assert not at.ran
 
 
-def test_a_network_that_the_terms_list_is_trained(
-    mark: Path, make: Make, node: Call, offer: Call, is_update: Call
-) -> None:
-    at = node(terms=listing("trap:build"))
-    assert is_update(at.answer(offer(make(model={"name": "trap:build"}))))
+def test_a_network_that_the_terms_list_is_trained(mark: Path) -> None:
+    at = make_node(terms=listing("trap:build"))
+    assert holds_update(at.answer(make_offer(make_tiny_plan(model={"name": "trap:build"}))))
     assert mark.exists()
 
 
-def test_a_network_that_is_not_installed_is_refused_by_name(
-    make: Make, node: Call, offer: Call, said: Call, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_network_that_is_not_installed_is_refused_by_name(caplog: pytest.LogCaptureFixture) -> None:
     """Before any record is read."""
     name = "hospital_nets.wards:build"
-    at = node(Unread(torch.zeros(0), torch.zeros(0)), terms=listing(name))
-    plan = make(model={"name": name})
+    at = make_node(Unread(torch.zeros(0), torch.zeros(0)), terms=listing(name))
+    plan = make_tiny_plan(model={"name": name})
     with caplog.at_level(logging.WARNING, logger="bract.client"):
-        assert said(at.answer(offer(plan.offered()))) == Code.PLAN
+        assert said_code(at.answer(make_offer(plan.offered()))) == Code.PLAN
     assert name in caplog.text
     assert not at.ran
 
 
 @pytest.mark.parametrize("name", ["os:system", "no_such_network"])
-def test_terms_without_a_list_allow_bracts_own_networks(name: str, make: Make) -> None:
-    listing().check(mechanism_of(make(model={"name": "cnn"})))
+def test_terms_without_a_list_allow_bracts_own_networks(name: str) -> None:
+    listing().check(mechanism_of(make_tiny_plan(model={"name": "cnn"})))
     with pytest.raises(Refused, match="does not come with bract"):
-        listing().check(mechanism_of(make(model={"name": name})))
+        listing().check(mechanism_of(make_tiny_plan(model={"name": name})))

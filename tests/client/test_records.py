@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import make_tiny_plan, random_records
 
 from bract.client.records import Records, check_records, fitting, make_records, read_records
 from bract.models import NETWORKS, Objective
 from bract.models.objectives import NEXT_TOKEN, RECONSTRUCTION, REGRESSION
-from bract.privacy import DataError, Plan
+from bract.privacy import DataError
 
-Make = Callable[..., Plan]
-Sample = Callable[..., Records]
 CPU = torch.device("cpu")
 
 
@@ -39,20 +38,20 @@ def write(path: Path, **arrays: object) -> Path:
     return path
 
 
-def test_selected_records_keep_their_labels_and_their_order(sample: Sample) -> None:
-    records = sample(5)
+def test_selected_records_keep_their_labels_and_their_order() -> None:
+    records = random_records(5)
     chosen = records.select(np.array([True, False, True, True, False]))
     assert torch.equal(chosen.features, records.features[[0, 2, 3]])
     assert torch.equal(chosen.labels, records.labels[[0, 2, 3]])
 
 
-def test_no_record_selected_is_an_empty_batch(sample: Sample) -> None:
-    chosen = sample(5).select(np.zeros(5, dtype=np.bool_))
+def test_no_record_selected_is_an_empty_batch() -> None:
+    chosen = random_records(5).select(np.zeros(5, dtype=np.bool_))
     assert (len(chosen), chosen.features.shape) == (0, (0, 1, 2, 2))
 
 
-def test_chunks_are_the_records_in_order_each_at_most_the_size(sample: Sample) -> None:
-    records = sample(7)
+def test_chunks_are_the_records_in_order_each_at_most_the_size() -> None:
+    records = random_records(7)
     chunks = records.chunks(3)
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     assert torch.equal(torch.cat([chunk.features for chunk in chunks]), records.features)
@@ -64,41 +63,39 @@ def test_records_print_their_number_only() -> None:
     assert repr(records) == str(records) == "Records(2)"
 
 
-def test_records_as_the_plan_says_are_accepted(make: Make, sample: Sample) -> None:
-    check_records(sample(30), make())
+def test_records_as_the_plan_says_are_accepted() -> None:
+    check_records(random_records(30), make_tiny_plan())
 
 
-def test_no_records_at_all_are_accepted(make: Make, sample: Sample) -> None:
+def test_no_records_at_all_are_accepted() -> None:
     """One may join or leave unseen."""
-    check_records(sample(5).select(np.zeros(5, dtype=np.bool_)), make())
+    check_records(random_records(5).select(np.zeros(5, dtype=np.bool_)), make_tiny_plan())
 
 
 @pytest.mark.parametrize("label", [3, -1, -100])
-def test_the_owners_log_says_how_many_records_do_not_count(
-    make: Make, sample: Sample, caplog: pytest.LogCaptureFixture, label: int
-) -> None:
-    records = sample(5)
-    fitting(records, make())
+def test_the_owners_log_says_how_many_records_do_not_count(caplog: pytest.LogCaptureFixture, label: int) -> None:
+    records = random_records(5)
+    fitting(records, make_tiny_plan())
     assert not caplog.records
     records.labels[[1, 3]] = label
-    fitting(records, make())
+    fitting(records, make_tiny_plan())
     assert "2 of 5 records have a label or token outside the plan's 0..2" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 2), (4,), (2, 2, 1), ()])
-def test_records_of_another_shape_than_the_plans_are_refused(make: Make, shape: tuple[int, ...], count: int) -> None:
+def test_records_of_another_shape_than_the_plans_are_refused(shape: tuple[int, ...], count: int) -> None:
     records = Records(torch.zeros(count, *shape), torch.zeros(count, dtype=torch.int64))
-    what = refusal(lambda: check_records(records, make()))
+    what = refusal(lambda: check_records(records, make_tiny_plan()))
     assert str(list(shape)) in what
     assert "[1, 2, 2]" in what
 
 
 @pytest.mark.parametrize("label", [-1, 3, 255, 2**40])
-def test_a_label_outside_the_classes_is_refused_and_not_told(make: Make, sample: Sample, label: int) -> None:
-    records = sample(5)
+def test_a_label_outside_the_classes_is_refused_and_not_told(label: int) -> None:
+    records = random_records(5)
     records.labels[2] = label
-    what = refusal(lambda: check_records(records, make()))
+    what = refusal(lambda: check_records(records, make_tiny_plan()))
     assert what == "error: a label lies outside 0..2"
 
 
@@ -265,10 +262,10 @@ def test_labels_at_every_place_of_something_else_are_refused(tmp_path: Path, x: 
 
 @pytest.mark.parametrize(("name", "value"), [("features", 3), ("features", -1), ("labels", 3), ("labels", -1)])
 def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(
-    make: Make, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+    monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
     monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: NEXT_TOKEN))
-    plan = make(data={"shape": [3]})
+    plan = make_tiny_plan(data={"shape": [3]})
     records = make_records(TOKENS.copy(), TOKENS[::-1].copy(), CPU)
     getattr(records, name)[1, 2] = value
     assert refusal(lambda: check_records(records, plan)) == "error: a label or token lies outside 0..2"
@@ -281,34 +278,30 @@ def test_a_run_of_tokens_outside_the_classes_counts_for_nothing(
     assert taken.labels.tolist() == TOKENS[[2, 0]].tolist()
 
 
-def test_floats_with_each_record_are_numbers_to_predict(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_floats_with_each_record_are_numbers_to_predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     y = np.array([0.5, -1.75, 300.0, np.nan])
     records = read_records(write(tmp_path / "r.npz", x=np.ones((4, 1, 2, 2)), y=y), CPU)
     assert records.labels.dtype == torch.float32
     assert np.array_equal(records.labels.numpy(), y, equal_nan=True)
-    what = refusal(lambda: fitting(records, make()))
+    what = refusal(lambda: fitting(records, make_tiny_plan()))
     assert what == "error: the model tiny takes numbers with one label per record, which these records are not"
     monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: REGRESSION))
-    assert torch.equal(fitting(records, make()).labels[:3], records.labels[:3])
+    assert torch.equal(fitting(records, make_tiny_plan()).labels[:3], records.labels[:3])
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 99, -1]), np.array([0.5, -1.0, np.inf], dtype=np.float32)])
 def test_labels_are_passed_over_where_records_are_reconstructed(
-    make: Make, monkeypatch: pytest.MonkeyPatch, labels: np.ndarray
+    monkeypatch: pytest.MonkeyPatch, labels: np.ndarray
 ) -> None:
     monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: RECONSTRUCTION))
     records = make_records(np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2), labels, CPU)
-    kept = fitting(records, make())
+    kept = fitting(records, make_tiny_plan())
     assert torch.equal(kept.labels, records.features)
     assert kept.select(np.array([False, True, True])).labels.shape == (2, 1, 2, 2)
 
 
 @pytest.mark.parametrize("learns", [REGRESSION, RECONSTRUCTION])
-def test_tokens_are_refused_where_numbers_are_wanted(
-    make: Make, monkeypatch: pytest.MonkeyPatch, learns: Objective
-) -> None:
+def test_tokens_are_refused_where_numbers_are_wanted(monkeypatch: pytest.MonkeyPatch, learns: Objective) -> None:
     monkeypatch.setitem(NETWORKS, "tiny", replace(NETWORKS["tiny"], objective=lambda shape: learns))
     records = make_records(TOKENS.copy(), TOKENS.copy(), CPU)
-    assert f"takes {learns.records}" in refusal(lambda: fitting(records, make(data={"shape": [3]})))
+    assert f"takes {learns.records}" in refusal(lambda: fitting(records, make_tiny_plan(data={"shape": [3]})))

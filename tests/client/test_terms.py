@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import make_tiny_plan
 from pydantic import ValidationError
 
 from bract.client.terms import Refused, Terms, read_terms
@@ -23,12 +24,12 @@ CLEAR = Terms(clear_updates=True)
 
 
 @pytest.fixture
-def secure(make: Make) -> Make:
+def secure() -> Make:
     """A function: as `make`, a plan with secure aggregation of two devices."""
 
     def plan(**tables: dict[str, Any]) -> Plan:
         aggregation = {"protocol": "secagg"} | tables.pop("aggregation", {})
-        return make(aggregation=aggregation, **({"cohort": {"size": 2, "rounds": 2}} | tables))
+        return make_tiny_plan(aggregation=aggregation, **({"cohort": {"size": 2, "rounds": 2}} | tables))
 
     return plan
 
@@ -50,17 +51,19 @@ def fault(path: Path) -> str:
     return what
 
 
-def test_without_a_word_from_the_owner_the_server_is_not_trusted(make: Make) -> None:
+def test_without_a_word_from_the_owner_the_server_is_not_trusted() -> None:
     for protocol in ("sum", "secagg"):
-        plan = make(privacy={"noise": "central"}, aggregation={"protocol": protocol}, cohort={"size": 2, "rounds": 2})
+        plan = make_tiny_plan(
+            privacy={"noise": "central"}, aggregation={"protocol": protocol}, cohort={"size": 2, "rounds": 2}
+        )
         assert "do not trust it" in refusal(Terms(), plan)
         assert "do not trust it" in refusal(Terms(clear_updates=True), plan)
 
 
-def test_without_a_word_no_update_leaves_without_masks(make: Make) -> None:
+def test_without_a_word_no_update_leaves_without_masks() -> None:
     """The owner said nothing of it."""
     for noise in ("local", "central"):
-        plan = make(privacy={"noise": noise})
+        plan = make_tiny_plan(privacy={"noise": noise})
         words = refusal(Terms(trusted_server=True), plan)
         assert words == "the plan sends updates without masks, these terms do not allow it"
 
@@ -70,27 +73,27 @@ def test_without_a_word_local_noise_under_masks_is_accepted(secure: Make) -> Non
     Terms().check(mechanism_of(secure()))
 
 
-def test_a_trusted_server_may_add_the_noise(make: Make, secure: Make) -> None:
+def test_a_trusted_server_may_add_the_noise(secure: Make) -> None:
     Terms(trusted_server=True).check(mechanism_of(secure(privacy={"noise": "central"})))
-    Terms(trusted_server=True, clear_updates=True).check(mechanism_of(make(privacy={"noise": "central"})))
+    Terms(trusted_server=True, clear_updates=True).check(mechanism_of(make_tiny_plan(privacy={"noise": "central"})))
 
 
-def test_updates_may_leave_without_masks_if_the_owner_says_so(make: Make, secure: Make) -> None:
+def test_updates_may_leave_without_masks_if_the_owner_says_so(secure: Make) -> None:
     """They may still leave with them."""
-    CLEAR.check(mechanism_of(make()))
+    CLEAR.check(mechanism_of(make_tiny_plan()))
     CLEAR.check(mechanism_of(secure()))
 
 
 @pytest.mark.parametrize("trust", [{"trusted_server": True}, {"trusted_server": True, "clear_updates": True}])
-def test_trust_in_the_server_does_not_loosen_the_other_terms(make: Make, secure: Make, trust: dict[str, Any]) -> None:
+def test_trust_in_the_server_does_not_loosen_the_other_terms(secure: Make, trust: dict[str, Any]) -> None:
     terms = Terms(max_epsilon=7.9, **trust)
-    for plan in (make(privacy={"noise": "central"}), secure(privacy={"noise": "central"})):
+    for plan in (make_tiny_plan(privacy={"noise": "central"}), secure(privacy={"noise": "central"})):
         assert "epsilon 8" in refusal(terms, plan)
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
-def test_epsilon_is_accepted_up_to_the_most_allowed(make: Make, noise: str) -> None:
-    plan = make(privacy={"noise": noise})
+def test_epsilon_is_accepted_up_to_the_most_allowed(noise: str) -> None:
+    plan = make_tiny_plan(privacy={"noise": noise})
     Terms(trusted_server=True, clear_updates=True, max_epsilon=8.0).check(mechanism_of(plan))
     words = refusal(Terms(trusted_server=True, clear_updates=True, max_epsilon=7.999), plan)
     assert words == "the plan spends epsilon 8, these terms allow 7.999"
@@ -101,15 +104,15 @@ def test_the_default_terms_allow_epsilon_10_and_no_more(secure: Make) -> None:
     assert "these terms allow 10" in refusal(Terms(), secure(privacy={"epsilon": 10.001}))
 
 
-def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(make: Make, secure: Make) -> None:
+def test_delta_is_accepted_up_to_the_most_allowed_and_no_further(secure: Make) -> None:
     Terms(max_delta=1e-3).check(mechanism_of(secure()))
     assert refusal(Terms(max_delta=9e-4), secure()) == "the plan has delta 0.001, these terms allow 0.0009"
-    assert refusal(Terms(max_delta=9e-4), make()) == "the plan has delta 0.001, these terms allow 0.0009"
+    assert refusal(Terms(max_delta=9e-4), make_tiny_plan()) == "the plan has delta 0.001, these terms allow 0.0009"
     assert "0.005" in refusal(Terms(), secure(privacy={"delta": 5e-3}))
 
 
-def test_only_the_models_that_the_owner_names_are_trained(make: Make, secure: Make) -> None:
-    for clear, plan in ((True, make()), (False, secure())):
+def test_only_the_models_that_the_owner_names_are_trained(secure: Make) -> None:
+    for clear, plan in ((True, make_tiny_plan()), (False, secure())):
         Terms(models=("cnn", "tiny"), clear_updates=clear).check(mechanism_of(plan))
         words = refusal(Terms(models=("cnn",), clear_updates=clear), plan)
         assert words == "the plan trains tiny, these terms allow cnn"
@@ -184,16 +187,16 @@ def test_keys_that_are_not_hybrid_are_refused_if_unwanted(secure: Make) -> None:
         Terms(hybrid_keys=wants).check(mechanism_of(secure(aggregation={"key_exchange": "hybrid"})))
 
 
-def test_rounds_that_are_worth_next_to_nothing_are_refused(make: Make) -> None:
-    probe = make(privacy={"noise_multiplier": 1e4})
+def test_rounds_that_are_worth_next_to_nothing_are_refused() -> None:
+    probe = make_tiny_plan(privacy={"noise_multiplier": 1e4})
     assert refusal(CLEAR, probe) == "a round is worth epsilon 0, these terms want 0.001"
     Terms(clear_updates=True, min_round_epsilon=0).check(mechanism_of(probe))
-    CLEAR.check(mechanism_of(make()))
-    assert "these terms want 0.5" in refusal(Terms(clear_updates=True, min_round_epsilon=0.5), make())
+    CLEAR.check(mechanism_of(make_tiny_plan()))
+    assert "these terms want 0.5" in refusal(Terms(clear_updates=True, min_round_epsilon=0.5), make_tiny_plan())
 
 
-def test_a_round_is_worth_its_share_of_what_all_rounds_cost(make: Make) -> None:
-    plan = make()
+def test_a_round_is_worth_its_share_of_what_all_rounds_cost() -> None:
+    plan = make_tiny_plan()
     mechanism = mechanism_of(plan)
     event = mechanism.event(mechanism.budget_view)
     alone, share = (epsilon(Composed(event, rounds), 1e-3) / rounds for rounds in (1, plan.participations))
@@ -209,8 +212,8 @@ def test_no_plan_that_ships_is_taken_for_a_probe(path: Path) -> None:
     Terms(trusted_server=True, clear_updates=True).check(mechanism_of(plan))
 
 
-def test_the_name_of_a_model_steers_no_terminal(make: Make) -> None:
-    plan = make()
+def test_the_name_of_a_model_steers_no_terminal() -> None:
+    plan = make_tiny_plan()
     named = plan.model_copy(update={"model": plan.model.model_copy(update={"name": "a\x1b[2J\nerror: b\u202e"})})
     words = refusal(Terms(clear_updates=True, models=("cnn",)), named)
     assert words == "the plan trains a?[2J error: b?, these terms allow cnn"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, Message
+from trainings import Crash, RoundEntropy, charged_rounds, entries
 
 from bract.privacy import Keystream, Ledger, Plan, Release, Sum, SystemEntropy, mechanism_of
 from bract.privacy.mechanisms.central import Banded
@@ -45,21 +45,6 @@ LOST = [place for place in PLACES if place not in ("before spend", "after checkp
 """Where a release is charged that no checkpoint knows of."""
 
 
-class Crash(Exception):
-    """The process dies here."""
-
-
-class Noting:
-    """Entropy that knows in which round it is asked."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.round = inner, 0
-
-    def keystream(self, *purpose: str | int) -> Keystream:
-        self.round = int(purpose[1]) if len(purpose) > 1 else 0
-        return self.inner.keystream(*purpose)
-
-
 @pytest.fixture
 def plan(make: Make) -> Plan:
     """Eight rounds of two of twelve clients, with three bands; there is budget for four rounds more."""
@@ -78,7 +63,7 @@ def trained(plan: Plan, folder: Path, app: App, entropy: Any = None, **parts: An
 
 def crashed(place: str, plan: Plan, folder: Path, app: App, number: int, entropy: Any = None) -> None:
     """Train in the folder until the process dies at `place` of round `number`."""
-    noting = Noting(entropy or SystemEntropy())
+    noting = RoundEntropy(entropy or SystemEntropy())
     owner, name = PLACES[place]
     original, dies_before = getattr(owner, name), place.startswith("before")
 
@@ -119,14 +104,6 @@ def checkpoint(folder: Path) -> ServerState:
     state = read_checkpoint(folder / "checkpoint.bract")
     assert state is not None
     return state
-
-
-def entries(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
-
-
-def charged_rounds(folder: Path) -> list[int]:
-    return [entry["round"] for entry in entries(folder)]
 
 
 def numbers(state: ServerState) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Context, Message
+from trainings import CLIENTS, charged_rounds, entries, grid, training
 
 from bract.client.app import make_app
 from bract.client.device import Device
 from bract.client.records import Records, make_records
 from bract.client.terms import Terms
-from bract.privacy import DivergedError, Ledger, Mechanism, Plan, PlanError, mechanism_of
+from bract.privacy import DivergedError, Ledger, Plan, PlanError, mechanism_of
 from bract.privacy.messages import OFFER, PARAMETERS, Offer, read_offer, read_parameters
 from bract.server import rounds
 from bract.server.evaluation.evaluate import Quality, make_evaluate
@@ -25,31 +25,14 @@ from bract.server.round_log import RoundRecord
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
 from bract.server.training import NullObserver, TrainingRun
-from bract.simulations.local_grid import FIRST_NODE, LocalGrid
+from bract.simulations.local_grid import FIRST_NODE
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
 Call = Callable[..., Any]
-COUNT, CLIENTS = 15, 4
+COUNT = 15
 NOISES = ["central", "local"]
-
-
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
-    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
-
-
-def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
-    return LocalGrid(app, clients)
-
-
-def entries(folder: Path) -> list[dict[str, Any]]:
-    """The charges that are on disk."""
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
-
-
-def charged_rounds(folder: Path) -> list[int]:
-    return [entry["round"] for entry in entries(folder)]
 
 
 class TestATraining:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,36 +9,17 @@ from typing import Any
 
 import pytest
 from flwr.app import Context, Message
+from trainings import CLIENTS, charged_rounds, entries, grid, training
 
-from bract.privacy import Budget, Ledger, Mechanism, Plan, RoundError, StorageError, Sum, mechanism_of
+from bract.privacy import Budget, Ledger, Plan, RoundError, StorageError, Sum, mechanism_of
 from bract.privacy.plan.plan import Cohort, Data, Model, Privacy
 from bract.server.rounds import train
-from bract.server.training import TrainingRun
 from bract.simulations.local_grid import FIRST_NODE, LocalGrid
-from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
 Call = Callable[..., Any]
-CLIENTS = 4
 NOISES = ["central", "local"]
-
-
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
-    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
-
-
-def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
-    return LocalGrid(app, clients)
-
-
-def entries(folder: Path) -> list[dict[str, Any]]:
-    """The charges that are on disk."""
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
-
-
-def charged_rounds(folder: Path) -> list[int]:
-    return [entry["round"] for entry in entries(folder)]
 
 
 class TestTheCharge:

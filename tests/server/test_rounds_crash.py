@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, Message
+from trainings import Crash, RoundEntropy, charged_rounds, entries, grid, training
 
-from bract.privacy import Keystream, Ledger, Mechanism, Plan, SystemEntropy, mechanism_of
+from bract.privacy import Ledger, Mechanism, Plan, SystemEntropy, mechanism_of
 from bract.privacy.mechanisms.central import Central
 from bract.privacy.messages import PARAMETERS
 from bract.server import rounds
@@ -20,49 +20,15 @@ from bract.server.round_log import Metrics
 from bract.server.rounds import train
 from bract.server.state import ServerState, read_checkpoint
 from bract.server.training import NullObserver, TrainingRun
-from bract.simulations.local_grid import LocalGrid
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
-CLIENTS = 4
 NOISES = ["central", "local"]
-
-
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
-    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
-
-
-def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
-    return LocalGrid(app, clients)
-
-
-def entries(folder: Path) -> list[dict[str, Any]]:
-    """The charges that are on disk."""
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
-
-
-def charged_rounds(folder: Path) -> list[int]:
-    return [entry["round"] for entry in entries(folder)]
-
-
-class Crash(Exception):
-    """The process dies here."""
 
 
 def crash() -> Any:
     raise Crash
-
-
-class Noting:
-    """Entropy that knows in which round it is asked."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.round = inner, 0
-
-    def keystream(self, *purpose: str | int) -> Keystream:
-        self.round = int(purpose[1]) if len(purpose) > 1 else 0
-        return self.inner.keystream(*purpose)
 
 
 PLACES: dict[str, tuple[Any, str]] = {
@@ -105,7 +71,7 @@ def deadly(original: Callable[..., Any], when: str, now: Callable[[], bool]) -> 
 
 def crashed(place: str, plan: Plan, folder: Path, app: App, number: int, entropy: Any = None) -> None:
     """Train in the folder until the process dies at `place` of round `number`."""
-    noting = Noting(entropy or SeededEntropy(5))
+    noting = RoundEntropy(entropy or SeededEntropy(5))
     owner, name = PLACES[place]
     owner = type(mechanism_of(plan)) if owner is Mechanism else owner
     when = place.split()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,34 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, Message
+from trainings import charged_rounds, grid, training
 
-from bract.privacy import Ledger, Mechanism, Plan, StateError, SystemEntropy, mechanism_of
+from bract.privacy import Ledger, Plan, StateError, SystemEntropy, mechanism_of
 from bract.server.rounds import train
-from bract.server.training import Outcome, TrainingRun
-from bract.simulations.local_grid import LocalGrid
+from bract.server.training import Outcome
 from bract.simulations.seeded import SeededEntropy
 
 Make = Callable[..., Plan]
 App = Callable[[Message, Context], Message]
 Call = Callable[..., Any]
-CLIENTS = 4
-
-
-def training(plan: Plan, folder: Path, mechanism: Mechanism | None = None, **parts: Any) -> TrainingRun:
-    return TrainingRun(mechanism or mechanism_of(plan), folder, **({"entropy": SeededEntropy(5)} | parts))
-
-
-def grid(app: Any, clients: int = CLIENTS) -> LocalGrid:
-    return LocalGrid(app, clients)
-
-
-def entries(folder: Path) -> list[dict[str, Any]]:
-    """The charges that are on disk."""
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()[1:]]
-
-
-def charged_rounds(folder: Path) -> list[int]:
-    return [entry["round"] for entry in entries(folder)]
 
 
 class TestResuming:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from devices import make_tiny_plan
 from torch import nn
 
 from bract.client.clipping.book_keeping import BookKeepingEngine
@@ -15,7 +16,6 @@ from bract.client.clipping.engine import make_engine
 from bract.client.clipping.errors import ClippingError
 from bract.client.records import Records, precision_of
 from bract.models import NETWORKS, build, objective_of
-from bract.privacy import Plan
 
 CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
 IN_FLOAT32 = {"rnn", "lstm", "logistic"}
@@ -79,7 +79,7 @@ def test_opacus_has_no_narrow_passes() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_plans_precision_is_that_of_a_gpu(make: Callable[..., Plan], precision: str) -> None:
-    plan = make(training={"precision": precision})
+def test_the_plans_precision_is_that_of_a_gpu(precision: str) -> None:
+    plan = make_tiny_plan(training={"precision": precision})
     assert precision_of(plan, torch.device("cpu")) == "float32"
     assert precision_of(plan, torch.device("cuda")) == precision

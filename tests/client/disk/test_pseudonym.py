@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import make_message, make_offer, make_tiny_plan, node_context, random_records
 from flwr.app import Context
 
 from bract.client.app import make_app
@@ -22,7 +22,6 @@ from bract.privacy.messages import OFFER, SECAGG, WHO
 from bract.privacy.secagg.identity import introduces, new_identity
 from bract.privacy.server_view import ANSWER
 
-Call = Callable[..., Any]
 ONE, OTHER = "a" * 64, "b" * 64
 
 
@@ -100,47 +99,43 @@ def test_a_name_that_was_shown_outlives_a_kill_at_any_moment(tmp_path: Path) -> 
 
 
 class TestADeviceThatIsAskedWhoItIs:
-    def ask(self, device: Device, plan: Plan, offer: Call, message: Call, context: Call) -> Any:
-        content = offer(plan)
+    def ask(self, device: Device, plan: Plan) -> Any:
+        content = make_offer(plan)
         del content["parameters"]
-        state: Context = context()
-        return make_app(lambda _: device)(message(content, WHO), state).content
+        state: Context = node_context()
+        return make_app(lambda _: device)(make_message(content, WHO), state).content
 
-    def test_shows_its_pseudonym_and_nothing_else(
-        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
-    ) -> None:
-        device = Device(sample(3), Terms(clear_updates=True), pseudonym=Pseudonym(tmp_path))
-        said = self.ask(device, make(), offer, message, context)
+    def test_shows_its_pseudonym_and_nothing_else(self, tmp_path: Path) -> None:
+        device = Device(random_records(3), Terms(clear_updates=True), pseudonym=Pseudonym(tmp_path))
+        said = self.ask(device, make_tiny_plan())
         assert dict(said.config_records[ANSWER]) == {"code": "ok"}
-        assert dict(said.config_records[SECAGG]) == {"name": Pseudonym(tmp_path).of(make().digest).encode()}
+        assert dict(said.config_records[SECAGG]) == {"name": Pseudonym(tmp_path).of(make_tiny_plan().digest).encode()}
         assert not said.array_records
 
-    def test_shows_and_signs_for_its_identity_under_masks(
-        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
-    ) -> None:
+    def test_shows_and_signs_for_its_identity_under_masks(self, tmp_path: Path) -> None:
         """Under secure aggregation a device shows the key of its identity."""
         identity = new_identity()
-        plan = make(aggregation={"protocol": "secagg"}, cohort={"size": 2, "minimum": 2}, data={"clients": 2})
-        device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path), identity=identity)
-        said = self.ask(device, plan, offer, message, context)
+        plan = make_tiny_plan(
+            aggregation={"protocol": "secagg"}, cohort={"size": 2, "minimum": 2}, data={"clients": 2}
+        )
+        device = Device(random_records(3), Terms(), pseudonym=Pseudonym(tmp_path), identity=identity)
+        said = self.ask(device, plan)
         shown = dict(said.config_records[SECAGG])
         assert shown.keys() == {"name", "signature"}
         assert shown["name"] == identity.public.hex().encode()
         assert introduces(identity.public, bytes(shown["signature"]), 1, bytes.fromhex(plan.digest))  # pyright: ignore
 
-    def test_shows_nothing_for_a_plan_that_its_terms_refuse(
-        self, make: Call, sample: Call, offer: Call, message: Call, context: Call, tmp_path: Path
-    ) -> None:
-        device = Device(sample(3), Terms(), pseudonym=Pseudonym(tmp_path))
-        said = self.ask(device, make(), offer, message, context)
+    def test_shows_nothing_for_a_plan_that_its_terms_refuse(self, tmp_path: Path) -> None:
+        device = Device(random_records(3), Terms(), pseudonym=Pseudonym(tmp_path))
+        said = self.ask(device, make_tiny_plan())
         assert dict(said.config_records[ANSWER]) == {"code": "refused"}
         assert list(said) == [ANSWER]
         assert not (tmp_path / FILE).exists()
 
 
-def test_a_mixed_message_is_no_question(make: Call, sample: Call, offer: Call, message: Call, context: Call) -> None:
-    device = Device(sample(3), Terms(clear_updates=True))
-    content = offer(make())
+def test_a_mixed_message_is_no_question() -> None:
+    device = Device(random_records(3), Terms(clear_updates=True))
+    content = make_offer(make_tiny_plan())
     assert OFFER in content
-    reply = make_app(lambda _: device)(message(content, WHO), context())
+    reply = make_app(lambda _: device)(make_message(content, WHO), node_context())
     assert dict(reply.content.config_records[ANSWER]) == {"code": "plan"}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import said_code
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from secure_devices import code_of, make_lab
 
 from bract.privacy.messages import BOXES, SECAGG, TRAIN
 from bract.privacy.server_view import ANSWER, Code
 
-Call = Callable[..., Any]
 EVERY = range(6)
 
 
@@ -29,14 +29,14 @@ def ask(server: Any, place: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
-def test_boxes_that_open_are_acknowledged_in_one_word(lab: Call, said: Call, mode: str) -> None:
+def test_boxes_that_open_are_acknowledged_in_one_word(mode: str) -> None:
     """Nothing but the code leaves, no memory changes, and the round goes on as if nobody had asked."""
-    server = lab(6, aggregation={"protocol": "secagg", "mode": mode})
+    server = make_lab(6, aggregation={"protocol": "secagg", "mode": mode})
     server.until("shares")
     memory = [recorddict_to_proto(member.context.state) for member in server.members]
     for place in EVERY:
         reply = ask(server, place)
-        assert said(reply) is Code.OK
+        assert said_code(reply) is Code.OK
         assert set(reply.content) == {ANSWER}
     assert [recorddict_to_proto(member.context.state) for member in server.members] == memory
     sent = server.train()
@@ -44,13 +44,13 @@ def test_boxes_that_open_are_acknowledged_in_one_word(lab: Call, said: Call, mod
     assert np.array_equal(server.opened(sent, server.unmask(EVERY, **more)), server.true(EVERY))
 
 
-def test_whoever_names_a_sender_masks_once_it_is_gone(lab: Call, code: Call) -> None:
-    server = lab(6)
+def test_whoever_names_a_sender_masks_once_it_is_gone() -> None:
+    server = make_lab(6)
     server.until("shares")
     spoil(server, 5, 0)
     before = set(server.members[0].journal.pages.steps)
     reply = ask(server)
-    assert code(reply) is Code.SEALED
+    assert code_of(reply) is Code.SEALED
     assert dict(reply.content.config_records[SECAGG]) == {"senders": server.bits([5])}
     assert set(reply.content) == {ANSWER, SECAGG}
     assert set(server.members[0].journal.pages.steps) == before
@@ -59,16 +59,16 @@ def test_whoever_names_a_sender_masks_once_it_is_gone(lab: Call, code: Call) -> 
     assert np.array_equal(server.opened(sent, server.unmask(range(5))), server.true(range(5)))
 
 
-def test_the_same_boxes_get_the_same_answer_and_others_none(lab: Call, code: Call) -> None:
+def test_the_same_boxes_get_the_same_answer_and_others_none() -> None:
     """Neither a box more or less nor an earlier memory of the device gets a second answer from it."""
-    server = lab(6)
+    server = make_lab(6)
     server.until("shares")
     member, true = server.members[0], dict(server.cohort.boxes)
     earlier = recorddict_to_proto(member.context.state)
     spoil(server, 5, 0)
     first = ask(server)
     spoilt = dict(server.cohort.boxes)
-    assert code(first) is Code.SEALED
+    assert code_of(first) is Code.SEALED
     for boxes in (true, spoilt, {p: box for p, box in true.items() if p != 5}, spoilt):
         member.context.state = recorddict_from_proto(earlier)
         server.cohort.boxes.clear()
@@ -77,65 +77,65 @@ def test_the_same_boxes_get_the_same_answer_and_others_none(lab: Call, code: Cal
         if boxes == spoilt:
             assert reply.content == first.content
         else:
-            assert code(reply) is Code.MALFORMED
+            assert code_of(reply) is Code.MALFORMED
 
 
 @pytest.mark.parametrize("stage", ["fresh", "keys", "masked", "agreed"])
-def test_boxes_are_acknowledged_at_their_stage_alone(lab: Call, said: Call, stage: str) -> None:
-    server = lab(6)
+def test_boxes_are_acknowledged_at_their_stage_alone(stage: str) -> None:
+    server = make_lab(6)
     server.until("shares")
     invitation = server.invitation(0)
-    other = lab(6)
+    other = make_lab(6)
     other.until(stage)
-    assert said(other.tell(0, BOXES, cohort=invitation)) is Code.LOST
+    assert said_code(other.tell(0, BOXES, cohort=invitation)) is Code.LOST
 
 
-def test_a_device_that_masked_acknowledges_nothing(lab: Call, code: Call) -> None:
+def test_a_device_that_masked_acknowledges_nothing() -> None:
     """Though its memory is from before: the journal on its disk knows."""
-    server = lab(6)
+    server = make_lab(6)
     server.until("shares")
     earlier = recorddict_to_proto(server.members[0].context.state)
-    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.OK
+    assert code_of(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.OK
     server.members[0].context.state = recorddict_from_proto(earlier)
-    assert code(ask(server)) is Code.MALFORMED
+    assert code_of(ask(server)) is Code.MALFORMED
 
 
-def test_a_device_started_anew_acknowledges_nothing(lab: Call, code: Call, context: Call) -> None:
-    server = lab(6)
+def test_a_device_started_anew_acknowledges_nothing() -> None:
+    server = make_lab(6)
     server.until("shares")
-    server.restart(0, context)
-    assert code(ask(server)) is Code.LOST
+    server.restart(0)
+    assert code_of(ask(server)) is Code.LOST
 
 
-def test_boxes_of_a_card_that_is_new_are_acknowledged(lab: Call, code: Call) -> None:
+def test_boxes_of_a_card_that_is_new_are_acknowledged() -> None:
     """A round that came to nothing is played anew under its number: with other cards, and so other boxes."""
-    server = lab(6)
+    server = make_lab(6)
     server.until("shares")
     old = server.invitation(0)
-    assert code(ask(server)) is Code.OK
+    assert code_of(ask(server)) is Code.OK
     server.keys()
     server.shares()
-    assert code(ask(server)) is Code.OK
-    assert code(server.tell(0, BOXES, cohort=old)) is Code.MALFORMED
+    assert code_of(ask(server)) is Code.OK
+    assert code_of(server.tell(0, BOXES, cohort=old)) is Code.MALFORMED
 
 
 @pytest.mark.parametrize(
     ("members", "wanted"), [(range(3), Code.REFUSED), (range(1, 6), Code.MALFORMED), ([], Code.MALFORMED)]
 )
-def test_members_are_checked_as_when_the_device_masks(lab: Call, code: Call, members: Any, wanted: Code) -> None:
-    server = lab(6)
+def test_members_are_checked_as_when_the_device_masks(members: Any, wanted: Code) -> None:
+    server = make_lab(6)
     server.until("shares")
     for place in set(EVERY) - set(members):
         del server.cohort.boxes[place]
-    assert code(ask(server)) is wanted
+    assert code_of(ask(server)) is wanted
 
 
-def test_the_answer_depends_on_no_record(lab: Call, code: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_depends_on_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices that cannot so much as look at their records acknowledge their boxes all the same."""
-    server = lab(6, real=True)
+    server = make_lab(6, real=True)
     server.until("shares")
     touched: list[str] = []
     for name in ("fitting", "check_kind", "try_training"):
         monkeypatch.setattr(f"bract.client.app.{name}", lambda *a, name=name: touched.append(name))
-    assert [code(ask(server, place)) for place in EVERY] == [Code.OK] * 6
+    assert [code_of(ask(server, place)) for place in EVERY] == [Code.OK] * 6
     assert not touched

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import make_message, make_node, said_code
 from flwr.app import Message
+from secure_devices import make_lab, make_secure_plan, words_of
 
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
@@ -17,7 +18,6 @@ from bract.privacy.plan.thresholds import COMPLETE, most_colluders
 from bract.privacy.secagg.graph import choose_graph
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
-Call = Callable[..., Any]
 LIGHT = [KEYS, SHARES, CONSENT, UNMASK]
 ENTERING = [KEYS, SHARES, TRAIN]
 """Messages that a device compares with its terms; others are lost unless their run was entered with that plan."""
@@ -53,8 +53,8 @@ class TestAMessageType:
             "reconnect",
         ],
     )
-    def test_that_is_not_of_the_protocol_reaches_no_code(self, lab: Call, kind: str, stage: str) -> None:
-        server = lab(3)
+    def test_that_is_not_of_the_protocol_reaches_no_code(self, kind: str, stage: str) -> None:
+        server = make_lab(3)
         server.until(stage)
         content = server.content(TRAIN, {"cohort": b""})
         with pytest.raises(ValueError, match=r"^(No|Invalid) ") as caught:
@@ -63,67 +63,63 @@ class TestAMessageType:
 
     @pytest.mark.parametrize("stage", STAGES)
     @pytest.mark.parametrize("kind", LIGHT)
-    def test_of_the_light_ones_brings_no_update(self, lab: Call, kind: str, stage: str) -> None:
-        server = lab(3)
+    def test_of_the_light_ones_brings_no_update(self, kind: str, stage: str) -> None:
+        server = make_lab(3)
         server.until(stage)
         for sections in ({}, {"cohort": b""}, {"cards": server.seating(0)} if stage != "fresh" else {}):
             content = server.content(TRAIN, sections)
             assert UPDATE not in server.send(0, content, kind).content
 
-    def test_to_train_by_its_long_name_brings_masks_as_well(self, lab: Call, words: Call) -> None:
-        server = lab(3)
+    def test_to_train_by_its_long_name_brings_masks_as_well(self) -> None:
+        server = make_lab(3)
         server.until("shares")
         reply = server.send(0, server.content(TRAIN, {"cohort": server.invitation(0)}), "train.default")
-        sent = {0: words(reply), **server.train([1, 2])}
+        sent = {0: words_of(reply), **server.train([1, 2])}
         assert not holds_clear(server, reply)
         assert np.array_equal(server.opened(sent, server.unmask(range(3))), server.true(range(3)))
 
     @pytest.mark.parametrize("stage", ["fresh", "keys", "masked"])
     @pytest.mark.parametrize("sections", [{}, {"cohort": b""}, {"cohort": b"\7"}, {"keys": b""}])
-    def test_to_train_without_a_seat_brings_a_code_alone(
-        self, lab: Call, said: Call, stage: str, sections: dict[str, bytes]
-    ) -> None:
-        server = lab(3)
+    def test_to_train_without_a_seat_brings_a_code_alone(self, stage: str, sections: dict[str, bytes]) -> None:
+        server = make_lab(3)
         server.until(stage)
-        assert said(server.tell(0, TRAIN, **sections)) in (Code.MALFORMED, Code.LOST)
+        assert said_code(server.tell(0, TRAIN, **sections)) in (Code.MALFORMED, Code.LOST)
 
 
 class TestTheProtocolOfSumsInTheClear:
     @pytest.mark.parametrize("stage", STAGES)
     @pytest.mark.parametrize("loose", [False, True])
-    def test_is_refused_within_a_run_under_masks(
-        self, lab: Call, said: Call, planned: Call, stage: str, loose: bool
-    ) -> None:
-        server = lab(3, terms=Terms(clear_updates=loose))
+    def test_is_refused_within_a_run_under_masks(self, stage: str, loose: bool) -> None:
+        server = make_lab(3, terms=Terms(clear_updates=loose))
         server.until(stage if stage != "fresh" else "keys")
-        server.plan = planned(3, aggregation={"protocol": "sum"})
+        server.plan = make_secure_plan(3, aggregation={"protocol": "sum"})
         for sections in ({}, {"cohort": server.invitation(0)}):
-            assert said(server.tell(0, TRAIN, **sections)) is Code.PLAN
+            assert said_code(server.tell(0, TRAIN, **sections)) is Code.PLAN
 
     @pytest.mark.parametrize("kind", [TRAIN, *LIGHT])
-    def test_is_refused_by_terms_that_want_masks(self, lab: Call, said: Call, kind: str) -> None:
-        server = lab(3, aggregation={"protocol": "sum"})
-        assert said(server.tell(0, kind)) is (Code.REFUSED if kind in ENTERING else Code.LOST)
+    def test_is_refused_by_terms_that_want_masks(self, kind: str) -> None:
+        server = make_lab(3, aggregation={"protocol": "sum"})
+        assert said_code(server.tell(0, kind)) is (Code.REFUSED if kind in ENTERING else Code.LOST)
 
-    def test_cannot_be_mixed_with_this_one(self, lab: Call, said: Call) -> None:
-        server = lab(3, terms=Terms(clear_updates=True), aggregation={"protocol": "sum"})
-        assert said(server.tell(0, TRAIN, cohort=b"\7")) is Code.MALFORMED
+    def test_cannot_be_mixed_with_this_one(self) -> None:
+        server = make_lab(3, terms=Terms(clear_updates=True), aggregation={"protocol": "sum"})
+        assert said_code(server.tell(0, TRAIN, cohort=b"\7")) is Code.MALFORMED
         for kind in LIGHT:
-            assert said(server.tell(0, kind)) is Code.MALFORMED
+            assert said_code(server.tell(0, kind)) is Code.MALFORMED
 
-    def test_would_bring_the_clear_words_if_the_owner_allowed_it(self, lab: Call, words: Call) -> None:
+    def test_would_bring_the_clear_words_if_the_owner_allowed_it(self) -> None:
         """Or the tests above would see no clear update if there was one."""
-        server = lab(3, terms=Terms(clear_updates=True), aggregation={"protocol": "sum"})
+        server = make_lab(3, terms=Terms(clear_updates=True), aggregation={"protocol": "sum"})
         reply = server.tell(0, TRAIN)
-        assert np.array_equal(words(reply), server.clear(0))
+        assert np.array_equal(words_of(reply), server.clear(0))
         assert holds_clear(server, reply)
 
 
 class TestAParameterOfTheProtocol:
     @pytest.mark.parametrize("name", ["threshold", "ring", "bits", "range", "clip_norm", "mod_range", "minimum"])
     @pytest.mark.parametrize(("stage", "kind"), NEXT)
-    def test_is_set_by_no_message(self, lab: Call, said: Call, stage: str, kind: str, name: str) -> None:
-        server = lab(3)
+    def test_is_set_by_no_message(self, stage: str, kind: str, name: str) -> None:
+        server = make_lab(3)
         server.until(stage)
         honest = {
             KEYS: lambda: {},
@@ -131,7 +127,7 @@ class TestAParameterOfTheProtocol:
             TRAIN: lambda: {"cohort": server.invitation(0)},
             UNMASK: lambda: {"survivors": server.bits(range(3))},
         }[kind]()
-        assert said(server.tell(0, kind, **honest, **{name: b"\1"})) is Code.MALFORMED
+        assert said_code(server.tell(0, kind, **honest, **{name: b"\1"})) is Code.MALFORMED
 
     @pytest.mark.parametrize(
         "changes",
@@ -148,15 +144,13 @@ class TestAParameterOfTheProtocol:
         ],
     )
     @pytest.mark.parametrize(("stage", "kind"), NEXT[1:])
-    def test_is_fixed_by_the_plan_for_the_whole_run(
-        self, lab: Call, said: Call, planned: Call, stage: str, kind: str, changes: dict[str, Any]
-    ) -> None:
-        server = lab(3)
+    def test_is_fixed_by_the_plan_for_the_whole_run(self, stage: str, kind: str, changes: dict[str, Any]) -> None:
+        server = make_lab(3)
         server.until(stage)
         honest = {"cards": server.seating(0)} if kind == SHARES else {"cohort": server.invitation(0)}
-        server.plan = planned(3, **changes)
+        server.plan = make_secure_plan(3, **changes)
         sections = {"survivors": server.bits(range(3))} if kind == UNMASK else honest
-        assert said(server.tell(0, kind, **sections)) is (Code.PLAN if kind in ENTERING else Code.LOST)
+        assert said_code(server.tell(0, kind, **sections)) is (Code.PLAN if kind in ENTERING else Code.LOST)
 
     @pytest.mark.parametrize(
         ("terms", "tables"),
@@ -168,32 +162,28 @@ class TestAParameterOfTheProtocol:
     )
     @pytest.mark.parametrize("kind", [KEYS, SHARES, TRAIN, CONSENT, UNMASK])
     def test_that_the_owner_wants_stronger_is_refused(
-        self, lab: Call, said: Call, terms: dict[str, Any], tables: dict[str, Any], kind: str
+        self, terms: dict[str, Any], tables: dict[str, Any], kind: str
     ) -> None:
-        server = lab(3, terms=Terms(**terms), **tables)
-        assert said(server.tell(0, kind)) is (Code.REFUSED if kind in ENTERING else Code.LOST)
+        server = make_lab(3, terms=Terms(**terms), **tables)
+        assert said_code(server.tell(0, kind)) is (Code.REFUSED if kind in ENTERING else Code.LOST)
 
     @pytest.mark.parametrize(("bits", "devices"), [(1, 3), (2, 3), (8, 3), (12, 200), (12, 5000)])
-    def test_such_as_a_tiny_ring_makes_no_plan(
-        self, lab: Call, said: Call, planned: Call, bits: int, devices: int
-    ) -> None:
-        server = lab(3)
+    def test_such_as_a_tiny_ring_makes_no_plan(self, bits: int, devices: int) -> None:
+        server = make_lab(3)
         with pytest.raises(PlanError):
-            planned(devices, aggregation={"protocol": "secagg", "bits": bits})
+            make_secure_plan(devices, aggregation={"protocol": "secagg", "bits": bits})
         content = server.content(KEYS, {})
-        text = planned(devices).offered().replace("[aggregation]", f"[aggregation]\nbits = {bits}")
+        text = make_secure_plan(devices).offered().replace("[aggregation]", f"[aggregation]\nbits = {bits}")
         content.config_records["offer"]["plan"] = text
-        assert said(server.send(0, content, KEYS)) is Code.PLAN
+        assert said_code(server.send(0, content, KEYS)) is Code.PLAN
 
-    def test_such_as_a_graph_that_takes_long_to_find_makes_no_plan(
-        self, lab: Call, said: Call, planned: Call
-    ) -> None:
-        server = lab(3)
-        server.plan = planned(3000, aggregation={"protocol": "secagg"}, privacy={"noise_multiplier": 60.0})
+    def test_such_as_a_graph_that_takes_long_to_find_makes_no_plan(self) -> None:
+        server = make_lab(3)
+        server.plan = make_secure_plan(3000, aggregation={"protocol": "secagg"}, privacy={"noise_multiplier": 60.0})
         content = server.content(KEYS, {})
         text = server.plan.offered().replace("dropouts = 0.3", "dropouts = 0.49")
         content.config_records["offer"]["plan"] = text.replace(f"colluders = {1 / 3}", "colluders = 0.49")
-        assert said(server.send(0, content, KEYS)) is Code.PLAN
+        assert said_code(server.send(0, content, KEYS)) is Code.PLAN
 
     @pytest.mark.parametrize("colluding", [0.0, 0.1, 1 / 3, 0.49])
     def test_such_as_the_threshold_is_more_than_half_of_any_cohort(self, colluding: float) -> None:
@@ -206,20 +196,20 @@ class TestAParameterOfTheProtocol:
 class TestADeviceWithoutWhatTheProtocolNeeds:
     @pytest.mark.parametrize("lacking", ["identity", "roster", "journal"])
     @pytest.mark.parametrize("kind", [KEYS, TRAIN])
-    def test_sends_nothing(self, lab: Call, node: Call, said: Call, message: Call, lacking: str, kind: str) -> None:
-        server = lab(3)
+    def test_sends_nothing(self, lacking: str, kind: str) -> None:
+        server = make_lab(3)
         parts = {"identity": server.members[0].identity, "roster": object(), "journal": MemoryJournal()} | {
             lacking: None
         }
-        member = node(**parts)
+        member = make_node(**parts)
         sections = {"cohort": b"\7"} if kind == TRAIN else {}
-        reply = member.app(message(server.content(kind, sections), kind), member.context)
-        assert said(reply) is Code.PLAN
+        reply = member.app(make_message(server.content(kind, sections), kind), member.context)
+        assert said_code(reply) is Code.PLAN
         assert not member.ran
 
 
-def test_the_replies_of_a_round_hold_these_records_and_no_others(lab: Call) -> None:
-    server = lab(3, aggregation={"mode": "malicious-server", "protocol": "secagg"})
+def test_the_replies_of_a_round_hold_these_records_and_no_others() -> None:
+    server = make_lab(3, aggregation={"mode": "malicious-server", "protocol": "secagg"})
     server.until("shares")
     server.train()
     signatures = server.consent(range(3))
@@ -237,11 +227,11 @@ def test_the_replies_of_a_round_hold_these_records_and_no_others(lab: Call) -> N
 
 
 @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-def test_the_size_of_a_reply_tells_nothing_of_the_records(lab: Call, exchange: str) -> None:
+def test_the_size_of_a_reply_tells_nothing_of_the_records(exchange: str) -> None:
     """The number of records, their weight and what training came to are in the masked words or nowhere."""
     sizes: list[list[list[int]]] = []
     for records in (1, 40):
-        server = lab(3, real=True, records=records, aggregation={"key_exchange": exchange, "protocol": "secagg"})
+        server = make_lab(3, real=True, records=records, aggregation={"key_exchange": exchange, "protocol": "secagg"})
         server.until("shares")
         server.train()
         server.unmask(range(3))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import said_code
+from secure_devices import make_lab
 
 from bract.privacy.messages import KEYS, SHARES
 from bract.privacy.secagg.identity import Identity, Roster, certify, new_identity
@@ -107,14 +109,14 @@ SUBSTITUTIONS = [
 class TestAnotherKeyThanTheDevicesOwn:
     @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
     @pytest.mark.parametrize("attack", SUBSTITUTIONS, ids=lambda attack: attack.__name__)
-    def test_gets_no_share_of_a_secret(self, lab: Call, said: Call, attack: Call, exchange: str) -> None:
-        server = lab(3, aggregation={"key_exchange": exchange})
+    def test_gets_no_share_of_a_secret(self, attack: Call, exchange: str) -> None:
+        server = make_lab(3, aggregation={"key_exchange": exchange})
         server.keys()
-        assert said(server.tell(VICTIM, SHARES, cards=attack(server))) is Code.ROSTER
+        assert said_code(server.tell(VICTIM, SHARES, cards=attack(server))) is Code.ROSTER
 
     @pytest.mark.parametrize("attack", SUBSTITUTIONS, ids=lambda attack: attack.__name__)
-    def test_costs_the_device_nothing_once_the_true_keys_come(self, lab: Call, attack: Call) -> None:
-        server = lab(3)
+    def test_costs_the_device_nothing_once_the_true_keys_come(self, attack: Call) -> None:
+        server = make_lab(3)
         server.keys()
         server.tell(VICTIM, SHARES, cards=attack(server))
         server.shares()
@@ -123,36 +125,37 @@ class TestAnotherKeyThanTheDevicesOwn:
 
 class TestAnAuthority:
     @pytest.fixture
-    def certified(self, lab: Call) -> tuple[Any, Identity]:
+    def certified(self) -> tuple[Any, Identity]:
         authority = new_identity()
         members = [new_identity() for _ in range(3)]
         members = [Identity(one.key, certify(authority, one.public)) for one in members]
-        return lab(3, identities=members, roster=Roster(authority=authority.public)), authority
+        return make_lab(3, identities=members, roster=Roster(authority=authority.public)), authority
 
     def test_admits_whom_it_certified(self, certified: tuple[Any, Identity]) -> None:
         server, _ = certified
         server.until("shares")
         assert np.array_equal(server.opened(server.train(), server.unmask(server.everyone)), server.true(range(3)))
 
-    def test_does_not_admit_whom_another_certified(self, certified: tuple[Any, Identity], said: Call) -> None:
+    def test_does_not_admit_whom_another_certified(self, certified: tuple[Any, Identity]) -> None:
         server, _ = certified
         server.keys()
         stranger, false = new_identity(), new_identity()
         card = server_card(server, Identity(stranger.key, certify(false, stranger.public)))
-        assert said(server.tell(VICTIM, SHARES, cards=instead(server, card))) is Code.ROSTER
+        assert said_code(server.tell(VICTIM, SHARES, cards=instead(server, card))) is Code.ROSTER
 
-    def test_does_not_admit_one_who_shows_anothers_certificate(
-        self, certified: tuple[Any, Identity], said: Call
-    ) -> None:
+    def test_does_not_admit_one_who_shows_anothers_certificate(self, certified: tuple[Any, Identity]) -> None:
         server, _ = certified
         server.keys()
         card = server_card(server, Identity(new_identity().key, card_of(server, OTHER).certificate))
-        assert said(server.tell(VICTIM, SHARES, cards=instead(server, card))) is Code.ROSTER
+        assert said_code(server.tell(VICTIM, SHARES, cards=instead(server, card))) is Code.ROSTER
 
-    def test_does_not_take_part_itself(self, certified: tuple[Any, Identity], said: Call) -> None:
+    def test_does_not_take_part_itself(self, certified: tuple[Any, Identity]) -> None:
         server, authority = certified
         server.keys()
-        assert said(server.tell(VICTIM, SHARES, cards=instead(server, server_card(server, authority)))) is Code.ROSTER
+        assert (
+            said_code(server.tell(VICTIM, SHARES, cards=instead(server, server_card(server, authority))))
+            is Code.ROSTER
+        )
 
 
 def seating(server: Any, cards: Sequence[Card], **changes: Any) -> bytes:
@@ -175,40 +178,42 @@ class TestADeviceTwice:
     """A list of cards that names a device twice would let one device's shares count as two."""
 
     @pytest.mark.parametrize("order", [(0, 1, 1), (0, 0, 1), (0, 1, 1, 2), (0, 1, 2, 2), (0, 1, 2, 0), (0, 1, 2, 1)])
-    def test_by_one_card_is_refused(self, lab: Call, said: Call, order: tuple[int, ...]) -> None:
-        server = lab(4)
+    def test_by_one_card_is_refused(self, order: tuple[int, ...]) -> None:
+        server = make_lab(4)
         server.keys()
         cards = [card_of(server, p) for p in order]
-        assert said(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
 
     @pytest.mark.parametrize("newer_first", [False, True])
-    def test_by_two_genuine_cards_is_refused(self, lab: Call, said: Call, newer_first: bool) -> None:
-        server = lab(4)
+    def test_by_two_genuine_cards_is_refused(self, newer_first: bool) -> None:
+        server = make_lab(4)
         server.keys()
         pair = old_card(server, OTHER)
         cards = [card_of(server, 0), *(reversed(pair) if newer_first else pair), card_of(server, 2)]
-        assert said(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
 
 
 class TestTheDevicesOwnCard:
-    def test_cannot_be_one_whose_keys_it_forgot(self, lab: Call, said: Call) -> None:
-        server = lab(3)
+    def test_cannot_be_one_whose_keys_it_forgot(self) -> None:
+        server = make_lab(3)
         server.keys()
         old, _ = old_card(server, VICTIM)
-        assert said(server.tell(VICTIM, SHARES, cards=instead(server, old, VICTIM))) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=instead(server, old, VICTIM))) is Code.MALFORMED
 
-    def test_cannot_be_another_devices(self, lab: Call, said: Call) -> None:
-        server = lab(3)
+    def test_cannot_be_another_devices(self) -> None:
+        server = make_lab(3)
         server.keys()
         cards = list(server.cohort.cards)
         for place in (1, 2):
             wrong = seating(server, cards, position=place)
-            assert said(server.tell(VICTIM, SHARES, cards=wrong)) is Code.MALFORMED
+            assert said_code(server.tell(VICTIM, SHARES, cards=wrong)) is Code.MALFORMED
 
-    def test_cannot_be_missing(self, lab: Call, said: Call) -> None:
-        server = lab(4)
+    def test_cannot_be_missing(self) -> None:
+        server = make_lab(4)
         server.keys()
-        assert said(server.tell(VICTIM, SHARES, cards=seating(server, server.cohort.cards[1:]))) is Code.MALFORMED
+        assert (
+            said_code(server.tell(VICTIM, SHARES, cards=seating(server, server.cohort.cards[1:]))) is Code.MALFORMED
+        )
 
 
 class TestASeating:
@@ -226,34 +231,34 @@ class TestASeating:
             {"digest": bytes(32)},
         ],
     )
-    def test_that_contradicts_its_cards_is_refused(self, lab: Call, said: Call, changes: dict[str, Any]) -> None:
-        server = lab(3)
+    def test_that_contradicts_its_cards_is_refused(self, changes: dict[str, Any]) -> None:
+        server = make_lab(3)
         server.keys()
         wrong = seating(server, server.cohort.cards, **changes)
-        assert said(server.tell(VICTIM, SHARES, cards=wrong)) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=wrong)) is Code.MALFORMED
 
-    def test_out_of_order_is_refused(self, lab: Call, said: Call) -> None:
-        server = lab(3)
+    def test_out_of_order_is_refused(self) -> None:
+        server = make_lab(3)
         server.keys()
         cards = [card_of(server, p) for p in (0, 2, 1)]
-        assert said(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
 
     @pytest.mark.parametrize("cut", [0, 1, 39, 40, -1])
-    def test_cut_short_is_refused(self, lab: Call, said: Call, cut: int) -> None:
-        server = lab(3)
+    def test_cut_short_is_refused(self, cut: int) -> None:
+        server = make_lab(3)
         server.keys()
-        assert said(server.tell(VICTIM, SHARES, cards=server.seating(VICTIM)[:cut])) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=server.seating(VICTIM)[:cut])) is Code.MALFORMED
 
-    def test_with_cards_of_the_other_key_exchange_is_refused(self, lab: Call, said: Call) -> None:
-        server = lab(3)
+    def test_with_cards_of_the_other_key_exchange_is_refused(self) -> None:
+        server = make_lab(3)
         server.keys()
         cards = [
             make_card(new_secrets(), member.identity, server.session.digest, hybrid=True) for member in server.members
         ]
-        assert said(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
+        assert said_code(server.tell(VICTIM, SHARES, cards=seating(server, cards))) is Code.MALFORMED
 
-    def test_of_the_server_reads_as_it_was_written(self, lab: Call) -> None:
-        server = lab(3)
+    def test_of_the_server_reads_as_it_was_written(self) -> None:
+        server = make_lab(3)
         server.keys()
         view: Seating = server.cohort.seating(VICTIM)
         assert seating(server, list(view.cards.values())) == server.seating(VICTIM)

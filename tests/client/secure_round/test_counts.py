@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import said_code
+from secure_devices import make_lab
 
 from bract.privacy.messages import CONSENT, KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.bitset import to_bits
@@ -15,7 +16,6 @@ from bract.privacy.secagg.shamir import SHARE_BYTES, combine
 from bract.privacy.secagg.unmask import TooFewShares
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 MODES = ["semi-honest", "malicious-server"]
 LEAST = {
     "the plan's minimum": {"cohort": {"minimum": 5}, "aggregation": {"colluders": 0.0}},
@@ -30,69 +30,69 @@ LEAST = {
 
 
 @pytest.fixture(params=LEAST)
-def five_of_six(lab: Call, request: pytest.FixtureRequest) -> Any:
+def five_of_six(request: pytest.FixtureRequest) -> Any:
     tables = dict(LEAST[request.param])
     tables["aggregation"] = {"protocol": "secagg", **tables.get("aggregation", {})}
-    return lab(6, **tables)
+    return make_lab(6, **tables)
 
 
 class TestFewerThanTheLeast:
-    def test_survivors_open_nothing(self, five_of_six: Any, said: Call) -> None:
+    def test_survivors_open_nothing(self, five_of_six: Any) -> None:
         five_of_six.until("masked")
         for alive in ([0, 1, 2, 3], [0, 1], [0]):
-            assert said(five_of_six.tell(0, UNMASK, survivors=five_of_six.bits(alive))) is Code.REFUSED
+            assert said_code(five_of_six.tell(0, UNMASK, survivors=five_of_six.bits(alive))) is Code.REFUSED
         assert len(five_of_six.unmask(range(5))) == 5
 
-    def test_survivors_are_signed_by_nobody(self, five_of_six: Any, said: Call) -> None:
+    def test_survivors_are_signed_by_nobody(self, five_of_six: Any) -> None:
         five_of_six.until("masked")
         for alive in ([0, 1, 2, 3], [0, 1], [0]):
-            assert said(five_of_six.tell(0, CONSENT, survivors=five_of_six.bits(alive))) is Code.REFUSED
+            assert said_code(five_of_six.tell(0, CONSENT, survivors=five_of_six.bits(alive))) is Code.REFUSED
 
     @pytest.mark.parametrize("members", [[0, 1, 2, 3], [0, 1], [0]])
-    def test_members_get_no_update(self, five_of_six: Any, said: Call, members: list[int]) -> None:
+    def test_members_get_no_update(self, five_of_six: Any, members: list[int]) -> None:
         five_of_six.keys()
         five_of_six.shares()
         for absent in set(range(6)) - set(members):
             del five_of_six.cohort.boxes[absent]
-        assert said(five_of_six.tell(0, TRAIN, cohort=five_of_six.invitation(0))) is Code.REFUSED
+        assert said_code(five_of_six.tell(0, TRAIN, cohort=five_of_six.invitation(0))) is Code.REFUSED
 
-    def test_members_but_enough_get_one(self, five_of_six: Any, words: Call) -> None:
+    def test_members_but_enough_get_one(self, five_of_six: Any) -> None:
         five_of_six.keys()
         five_of_six.shares(range(5))
         sent = five_of_six.train(range(5))
         assert np.array_equal(five_of_six.opened(sent, five_of_six.unmask(range(5))), five_of_six.true(range(5)))
 
     @pytest.mark.parametrize("least", ["the plan's minimum", "the shared noise"])
-    def test_cards_get_no_shares(self, lab: Call, said: Call, least: str) -> None:
+    def test_cards_get_no_shares(self, least: str) -> None:
         tables = dict(LEAST[least])
         tables["aggregation"] = {"protocol": "secagg", **tables["aggregation"]}
-        server = lab(6, **tables)
+        server = make_lab(6, **tables)
         server.keys()
         enough = SeatedCohort(server.session, server.cohort.cards[:5])
         server.section(server.tell(0, SHARES, cards=enough.seating(0).to_bytes()), "sealed")
         server.keys()
         few = SeatedCohort(server.session, server.cohort.cards[:4])
-        assert said(server.tell(0, SHARES, cards=few.seating(0).to_bytes())) is Code.REFUSED
-        assert said(server.tell(0, KEYS)) is Code.REFUSED
+        assert said_code(server.tell(0, SHARES, cards=few.seating(0).to_bytes())) is Code.REFUSED
+        assert said_code(server.tell(0, KEYS)) is Code.REFUSED
 
 
-def test_a_device_alone_is_no_cohort(lab: Call, said: Call) -> None:
-    server = lab(3)
+def test_a_device_alone_is_no_cohort() -> None:
+    server = make_lab(3)
     server.keys()
     alone = server.session.cards_digest([server.cohort.cards[0].to_bytes()])
     head = (1).to_bytes(4) + (0).to_bytes(4) + alone
-    assert said(server.tell(0, SHARES, cards=head + server.cohort.cards[0].to_bytes())) is Code.MALFORMED
+    assert said_code(server.tell(0, SHARES, cards=head + server.cohort.cards[0].to_bytes())) is Code.MALFORMED
 
 
-def test_of_two_devices_none_may_be_missing(lab: Call, said: Call) -> None:
-    server = lab(2, cohort={"minimum": 1})
+def test_of_two_devices_none_may_be_missing() -> None:
+    server = make_lab(2, cohort={"minimum": 1})
     server.until("masked")
     for place in (0, 1):
-        assert said(server.tell(place, UNMASK, survivors=server.bits([place]))) is Code.REFUSED
+        assert said_code(server.tell(place, UNMASK, survivors=server.bits([place]))) is Code.REFUSED
 
 
-def test_fewer_shares_than_the_threshold_open_nothing(lab: Call) -> None:
-    server = lab(6)
+def test_fewer_shares_than_the_threshold_open_nothing() -> None:
+    server = make_lab(6)
     server.until("shares")
     sent = server.train()
     opened = server.unmask(range(6))
@@ -105,9 +105,9 @@ def test_fewer_shares_than_the_threshold_open_nothing(lab: Call) -> None:
     assert np.array_equal(server.opened(sent, {p: opened[p] for p in range(threshold)}), server.true(range(6)))
 
 
-def test_a_secret_is_split_so_that_it_takes_the_threshold(lab: Call, overheard: list[Any]) -> None:
+def test_a_secret_is_split_so_that_it_takes_the_threshold(overheard: list[Any]) -> None:
     """What the server counts it could leave out: it is the degree of the shares that holds."""
-    server = lab(6)
+    server = make_lab(6)
     server.until("masked")
     opened, threshold = server.unmask(range(6)), server.cohort.graph.threshold
     for member in range(6):
@@ -123,16 +123,16 @@ class TestTheDeviceItself:
 
     @pytest.mark.parametrize("kind", [CONSENT, UNMASK])
     @pytest.mark.parametrize("mode", MODES)
-    def test_must_be_among_the_survivors(self, lab: Call, said: Call, kind: str, mode: str) -> None:
-        server = lab(6, aggregation={"protocol": "secagg", "mode": mode})
+    def test_must_be_among_the_survivors(self, kind: str, mode: str) -> None:
+        server = make_lab(6, aggregation={"protocol": "secagg", "mode": mode})
         server.until("masked" if (kind, mode) != (UNMASK, "malicious-server") else "agreed")
-        assert said(server.tell(0, kind, survivors=server.bits(range(1, 6)))) is Code.MALFORMED
+        assert said_code(server.tell(0, kind, survivors=server.bits(range(1, 6)))) is Code.MALFORMED
 
-    def test_must_be_among_the_members(self, lab: Call, said: Call) -> None:
-        server = lab(6)
+    def test_must_be_among_the_members(self) -> None:
+        server = make_lab(6)
         server.until("shares")
         boxes = server.invitation(0)[1:]
-        assert said(server.tell(0, TRAIN, cohort=server.bits(range(1, 6)) + boxes)) is Code.MALFORMED
+        assert said_code(server.tell(0, TRAIN, cohort=server.bits(range(1, 6)) + boxes)) is Code.MALFORMED
 
 
 class TestAListOfSurvivors:
@@ -154,28 +154,28 @@ class TestAListOfSurvivors:
         ],
         ids=bytes.hex,
     )
-    def test_in_any_other_form_is_refused(self, lab: Call, said: Call, kind: str, bits: bytes) -> None:
-        server = lab(6)
+    def test_in_any_other_form_is_refused(self, kind: str, bits: bytes) -> None:
+        server = make_lab(6)
         server.until("masked")
-        assert said(server.tell(0, kind, survivors=bits)) is Code.MALFORMED
+        assert said_code(server.tell(0, kind, survivors=bits)) is Code.MALFORMED
 
     @pytest.mark.parametrize("second", ["survivors2", "dropouts", "dead", "active"])
-    def test_has_no_second_one_beside_it(self, lab: Call, said: Call, second: str) -> None:
-        server = lab(6)
+    def test_has_no_second_one_beside_it(self, second: str) -> None:
+        server = make_lab(6)
         server.until("masked")
         lists = {"survivors": server.bits(range(6)), second: server.bits([0, 1])}
-        assert said(server.tell(0, UNMASK, **lists)) is Code.MALFORMED
+        assert said_code(server.tell(0, UNMASK, **lists)) is Code.MALFORMED
 
     @pytest.mark.parametrize("kind", [CONSENT, UNMASK])
-    def test_holds_members_of_the_round_only(self, lab: Call, said: Call, kind: str) -> None:
-        server = lab(6)
+    def test_holds_members_of_the_round_only(self, kind: str) -> None:
+        server = make_lab(6)
         server.keys()
         server.shares(range(5))
         server.train(range(5))
-        assert said(server.tell(0, kind, survivors=server.bits(range(6)))) is Code.MALFORMED
+        assert said_code(server.tell(0, kind, survivors=server.bits(range(6)))) is Code.MALFORMED
 
-    def test_opens_one_secret_of_each_member_and_never_the_other(self, lab: Call, overheard: list[Any]) -> None:
-        server = lab(6)
+    def test_opens_one_secret_of_each_member_and_never_the_other(self, overheard: list[Any]) -> None:
+        server = make_lab(6)
         server.until("shares")
         alive = [0, 1, 3, 4, 5]
         server.train(alive)
@@ -191,20 +191,20 @@ class TestAListOfSurvivors:
 
 class TestTheMembersOfARound:
     @pytest.mark.parametrize("bits", [b"\x40", b"\x7f", b"\xff"], ids=bytes.hex)
-    def test_hold_no_position_beyond_the_cohort(self, lab: Call, said: Call, bits: bytes) -> None:
-        server = lab(6)
+    def test_hold_no_position_beyond_the_cohort(self, bits: bytes) -> None:
+        server = make_lab(6)
         server.until("shares")
-        assert said(server.tell(0, TRAIN, cohort=bits + server.invitation(0)[1:])) is Code.MALFORMED
+        assert said_code(server.tell(0, TRAIN, cohort=bits + server.invitation(0)[1:])) is Code.MALFORMED
 
     @pytest.mark.parametrize("change", [-1, 1, 82])
-    def test_come_with_just_one_box_of_each(self, lab: Call, said: Call, change: int) -> None:
-        server = lab(6)
+    def test_come_with_just_one_box_of_each(self, change: int) -> None:
+        server = make_lab(6)
         server.until("shares")
         honest = server.invitation(0)
         wrong = honest[:change] if change < 0 else honest + bytes(change)
-        assert said(server.tell(0, TRAIN, cohort=wrong)) is Code.MALFORMED
+        assert said_code(server.tell(0, TRAIN, cohort=wrong)) is Code.MALFORMED
 
-    def test_are_written_as_the_server_writes_them(self, lab: Call) -> None:
-        server = lab(6)
+    def test_are_written_as_the_server_writes_them(self) -> None:
+        server = make_lab(6)
         server.until("shares")
         assert server.invitation(0)[:1] == to_bits(range(6), 6) == b"\x3f"

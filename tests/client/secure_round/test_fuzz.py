@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -12,11 +11,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from secure_devices import make_lab
 
 from bract.privacy.messages import CONSENT, KEYS, OFFER, PARAMETERS, SECAGG, SHARES, TRAIN, UNMASK
 from bract.privacy.server_view import ANSWER, UPDATE, Code
 
-Call = Callable[..., Any]
 EVERY, PLACE = range(4), 1
 KINDS = [KEYS, SHARES, TRAIN, CONSENT, UNMASK]
 MAY_SAY = {
@@ -46,10 +45,10 @@ class Stage:
 
 
 @pytest.fixture(params=[("semi-honest", "x25519"), ("malicious-server", "hybrid")], ids="-".join)
-def stages(lab: Call, request: pytest.FixtureRequest) -> dict[str, Stage]:
+def stages(request: pytest.FixtureRequest) -> dict[str, Stage]:
     """The stages of round 1 of a run in steady state, by the message that comes next."""
     mode, exchange = request.param
-    server = lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
+    server = make_lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
     found = {KEYS: Stage(server, KEYS, {})}
     server.keys()
     found[SHARES] = Stage(server, SHARES, {"cards": server.seating(PLACE)})

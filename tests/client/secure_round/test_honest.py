@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
-
-Call = Callable[..., Any]
+from secure_devices import make_lab
 
 
 @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("late", [0, 1])
-def test_a_round_of_an_honest_server_opens_to_the_sum(lab: Call, exchange: str, mode: str, late: int) -> None:
-    server = lab(5, aggregation={"key_exchange": exchange, "mode": mode})
+def test_a_round_of_an_honest_server_opens_to_the_sum(exchange: str, mode: str, late: int) -> None:
+    server = make_lab(5, aggregation={"key_exchange": exchange, "mode": mode})
     server.until("shares")
     alive = server.everyone[late:]
     sent = server.train(alive)

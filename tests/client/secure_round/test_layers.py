@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from secure_devices import code_of, make_lab
 
 from bract.privacy.mechanisms import distributed
 from bract.privacy.mechanisms.dropout_noise import SEED_BYTES, layer_noise, split_seeds
 from bract.privacy.messages import SECAGG, UNMASK
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 DEVICES = 10
 TABLES: dict[str, dict[str, Any]] = {
     "model": {"name": "tiny", "parameters": 51},
@@ -23,9 +22,9 @@ TABLES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def server(lab: Call) -> Any:
+def server() -> Any:
     """Ten devices, of which three may drop out, one after another."""
-    server = lab(DEVICES, **TABLES)
+    server = make_lab(DEVICES, **TABLES)
     assert server.mechanism.steps_of_dropouts == (0, 1, 2, 3)
     return server
 
@@ -47,12 +46,12 @@ def test_a_device_keeps_one_seed_for_each_dropout(server: Any, gone: int, given:
     assert bytes(sections.get("layers", b"")) == seeds[(3 - given) * SEED_BYTES :]
 
 
-def test_a_device_gives_seeds_up_once_and_forgets_the_others(server: Any, code: Call) -> None:
+def test_a_device_gives_seeds_up_once_and_forgets_the_others(server: Any) -> None:
     server.until("masked")
     seeds = seeds_of(server, 5)
     server.unmask(range(1, DEVICES))
     reply = server.tell(5, UNMASK, survivors=server.bits(range(DEVICES)))
-    assert code(reply) is Code.MALFORMED
+    assert code_of(reply) is Code.MALFORMED
     kept = server.members[5].context.state["bract.secagg.1"]["layers"]
     again = range(1, DEVICES)
     given = server.tell(5, UNMASK, survivors=server.bits(again), **server.context_signatures(again))
@@ -67,19 +66,19 @@ def test_seeds_are_fresh_in_each_device_and_round(server: Any) -> None:
     assert len(set(every)) == 3 * DEVICES
 
 
-def test_who_signed_one_list_gives_up_nothing_for_another(lab: Call, code: Call) -> None:
+def test_who_signed_one_list_gives_up_nothing_for_another() -> None:
     tables = TABLES | {"aggregation": {"protocol": "secagg", "mode": "malicious-server"}}
-    server = lab(DEVICES, **tables)
+    server = make_lab(DEVICES, **tables)
     server.until("masked")
     signatures = server.consent(range(1, DEVICES))
     reply = server.tell(5, UNMASK, survivors=server.bits(range(DEVICES)), signatures=signatures)
-    assert code(reply) is Code.REFUSED
+    assert code_of(reply) is Code.REFUSED
 
 
-def test_the_layers_are_in_the_vector_that_leaves(lab: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layers_are_in_the_vector_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real devices: what a sum without records holds beyond the layers of their seeds is the shares alone."""
     three = {"data": TABLES["data"] | {"clients": 3}, "aggregation": {"protocol": "secagg", "dropouts": 0.4}}
-    server = lab(3, real=True, records=0, **TABLES | three)
+    server = make_lab(3, real=True, records=0, **TABLES | three)
     monkeypatch.setattr(distributed, "skellam", lambda variance, count, draws: np.zeros(count, dtype=np.int64))
     sent = server.until("masked")
     assert server.mechanism.steps_of_dropouts == (0, 1)

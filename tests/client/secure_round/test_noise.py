@@ -8,12 +8,14 @@ half must be set, to within five standard deviations. Each such check raises a f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import said_code
+from secure_devices import make_lab, words_of
 
 from bract.privacy.messages import KEYS, SHARES, TRAIN, UNMASK
 from bract.privacy.secagg.keys import contribution, make_card, own_key, read_card
@@ -22,7 +24,6 @@ from bract.privacy.secagg.masks import Mask, add_masks
 from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 EXCHANGES = ["x25519", "hybrid"]
 
 
@@ -70,65 +71,55 @@ def groups(of: Iterable[int]) -> list[list[int]]:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 class TestOneRound:
-    def test_without_a_lie_leaves_nothing_to_who_knows_own_masks(
-        self, lab: Call, overheard: list[Any], exchange: str
-    ) -> None:
+    def test_without_a_lie_leaves_nothing_to_who_knows_own_masks(self, overheard: list[Any], exchange: str) -> None:
         """Or the tests below would find noise wherever they look."""
-        server = lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange})
+        server = make_lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange})
         sent = server.until("masked")
         contexts = dict.fromkeys(range(5), server.cohort.context(server.model))
         assert not peeled(server, overheard, sent, contexts).any()
 
-    def test_of_two_models_decodes_to_noise_and_nobody_opens_it(
-        self, lab: Call, overheard: list[Any], words: Call, said: Call, exchange: str
-    ) -> None:
-        server = lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange, "bits": 64})
+    def test_of_two_models_decodes_to_noise_and_nobody_opens_it(self, overheard: list[Any], exchange: str) -> None:
+        server = make_lab(5, aggregation={"protocol": "secagg", "key_exchange": exchange, "bits": 64})
         server.until("shares")
         other = server.parameters.copy()
         other[0] = np.nextafter(other[0], np.float32(1))
         sent, contexts = {}, {}
         for p in range(5):
             parameters = other if p < 2 else server.parameters
-            sent[p] = words(server.tell(p, TRAIN, parameters=parameters, cohort=server.invitation(p)))
+            sent[p] = words_of(server.tell(p, TRAIN, parameters=parameters, cohort=server.invitation(p)))
             contexts[p] = server.cohort.context(digest_of(parameters))
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts))
         bits, signed = server.bits(range(5)), server.context_signatures(range(5))
-        assert all(said(server.tell(p, UNMASK, survivors=bits, **signed)) is Code.MALFORMED for p in range(5))
+        assert all(said_code(server.tell(p, UNMASK, survivors=bits, **signed)) is Code.MALFORMED for p in range(5))
 
-    def test_of_two_sets_of_members_decodes_to_noise(
-        self, lab: Call, overheard: list[Any], words: Call, exchange: str
-    ) -> None:
+    def test_of_two_sets_of_members_decodes_to_noise(self, overheard: list[Any], exchange: str) -> None:
         """The last device works with the server; half of the others are told that it is in the round."""
-        server = lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
+        server = make_lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
         server.until("shares")
         full, fewer = server.cohort, SeatedCohort(server.session, server.cohort.cards, dict(server.cohort.boxes))
         del fewer.boxes[5]
         sent, contexts = {}, {}
         for p in range(5):
             cohort = fewer if p < 2 else full
-            sent[p] = words(server.tell(p, TRAIN, cohort=cohort.invitation(p)))
+            sent[p] = words_of(server.tell(p, TRAIN, cohort=cohort.invitation(p)))
             contexts[p] = cohort.context(server.model)
         colluders = {p: [5] for p in (2, 3, 4)}
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts, colluders))
 
-    def test_with_a_colluder_is_open_to_who_knows_all_own_masks(
-        self, lab: Call, overheard: list[Any], exchange: str
-    ) -> None:
+    def test_with_a_colluder_is_open_to_who_knows_all_own_masks(self, overheard: list[Any], exchange: str) -> None:
         """Or the two tests beside this one would find noise wherever they look."""
-        server = lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
+        server = make_lab(6, aggregation={"protocol": "secagg", "key_exchange": exchange})
         server.until("shares")
         sent = server.train(range(5))
         contexts = dict.fromkeys(range(5), server.cohort.context(server.model))
         assert not peeled(server, overheard, sent, contexts, {p: [5] for p in range(5)}).any()
         assert is_noise(peeled(server, overheard, sent, contexts))
 
-    def test_of_two_cohorts_decodes_to_noise(
-        self, lab: Call, overheard: list[Any], words: Call, exchange: str
-    ) -> None:
+    def test_of_two_cohorts_decodes_to_noise(self, overheard: list[Any], exchange: str) -> None:
         """Positions 0 to 3 are in both; half of them are told that 4 is the last, half that 5 is: two colluders."""
-        server = lab(6, cohort={"size": 5}, aggregation={"protocol": "secagg", "key_exchange": exchange})
+        server = make_lab(6, cohort={"size": 5}, aggregation={"protocol": "secagg", "key_exchange": exchange})
         cards = [read_card(server.section(server.tell(p, KEYS), "card"), exchange == "hybrid") for p in range(6)]
         one, other = (SeatedCohort(server.session, (*cards[:4], last)) for last in cards[4:])
         views = {0: one, 1: one, 2: other, 3: other, 4: one, 5: other}
@@ -137,15 +128,15 @@ class TestOneRound:
             sealed = server.section(server.tell(p, SHARES, cards=cohort.seating(place).to_bytes()), "sealed")
             for known in (one, other) if p < 4 else (cohort,):
                 known.boxes[place] = sealed
-        sent = {p: words(server.tell(p, TRAIN, cohort=views[p].invitation(p))) for p in range(4)}
+        sent = {p: words_of(server.tell(p, TRAIN, cohort=views[p].invitation(p))) for p in range(4)}
         contexts = {p: cohort.context(server.model) for p, cohort in views.items()}
         colluders = {0: [4], 1: [4], 2: [5], 3: [5]}
         for group in groups(sent):
             assert is_noise(peeled(server, overheard, {p: sent[p] for p in group}, contexts, colluders))
 
 
-def test_a_vector_goes_out_under_other_masks_in_every_round(lab: Call) -> None:
-    server = lab(3)
+def test_a_vector_goes_out_under_other_masks_in_every_round() -> None:
+    server = make_lab(3)
     rounds: list[dict[int, np.ndarray]] = []
     for number in (1, 2, 3):
         server.keys(number)
@@ -156,17 +147,17 @@ def test_a_vector_goes_out_under_other_masks_in_every_round(lab: Call) -> None:
             assert is_noise(rounds[one][p] - rounds[other][p])
 
 
-def test_a_masked_vector_is_noise_whatever_it_hides(lab: Call) -> None:
+def test_a_masked_vector_is_noise_whatever_it_hides() -> None:
     for value in (0, 1, -1):
-        server = lab(3)
+        server = make_lab(3)
         for member in server.members:
             member.vector[:] = value
         assert all(is_noise(sent) for sent in server.until("masked").values())
 
 
-def test_a_device_cannot_be_told_of_another_model_than_it_trains(lab: Call, said: Call) -> None:
+def test_a_device_cannot_be_told_of_another_model_than_it_trains() -> None:
     """The digest that its masks are bound to is of what it was sent, and no message gives another."""
-    server = lab(3)
+    server = make_lab(3)
     server.until("shares")
     reply = server.tell(0, TRAIN, cohort=server.invitation(0), model=bytes(32))
-    assert said(reply) is Code.MALFORMED
+    assert said_code(reply) is Code.MALFORMED

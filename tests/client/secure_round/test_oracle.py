@@ -5,12 +5,12 @@ What cannot be trained is refused when the device is asked for its keys: before 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from secure_devices import code_of, make_lab
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -25,7 +25,6 @@ from bract.privacy.messages import KEYS, SHARES, TRAIN
 from bract.privacy.secagg.identity import roster_of
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 TERMS = Terms(max_epsilon=1e9, max_delta=1e-2, trusted_server=True)
 COUNT = 51
 CELLS = [(unit, noise) for unit in ("record", "client") for noise in ("central", "distributed", "local")]
@@ -56,12 +55,10 @@ def charges(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("unit", "noise"), CELLS)
-def test_one_record_more_changes_no_code_charge_step_or_pass(
-    lab: Call, code: Call, tmp_path: Path, unit: str, noise: str
-) -> None:
+def test_one_record_more_changes_no_code_charge_step_or_pass(tmp_path: Path, unit: str, noise: str) -> None:
     seen = []
     for number, labels in enumerate(([], [0], [0, 2, 3], [-100] * 5)):
-        server = lab(terms=TERMS, real=True, **tables(unit, noise))
+        server = make_lab(terms=TERMS, real=True, **tables(unit, noise))
         folder, known = tmp_path / str(number), torch.tensor(labels, dtype=torch.int64)
         giving(server, Records(torch.ones(len(labels), 1, 2, 2), known), folder)
         passes = list[Any]()
@@ -76,7 +73,7 @@ def test_one_record_more_changes_no_code_charge_step_or_pass(
             hook.remove()
         words = [len(array.data) for record in reply.content.array_records.values() for array in record.values()]
         costs = [line.count(",") for line in charges(folder)]
-        seen.append((code(reply), words, costs, passes, sorted(server.members[0].context.state)))
+        seen.append((code_of(reply), words, costs, passes, sorted(server.members[0].context.state)))
     assert all(each == seen[0] for each in seen)
     assert (seen[0][0], len(seen[0][2])) == (Code.OK, 1)
     assert seen[0][3]
@@ -109,13 +106,13 @@ WAYS = {
 @pytest.mark.parametrize("count", [0, 3])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_cannot_be_trained_is_refused_before_a_charge(
-    lab: Call, code: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, count: int, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, count: int, kind: str
 ) -> None:
     """The device has no seat then."""
     monkeypatch.setitem(NETWORKS, "recurrent", Network("recurrent", recurrent))
     more, records, expected = WAYS[way]
-    server = lab(terms=TERMS, real=True, **tables("record", "local", **more))
+    server = make_lab(terms=TERMS, real=True, **tables("record", "local", **more))
     giving(server, records(count), tmp_path)
     sections = {} if kind == KEYS else {"cards": b""}
-    assert code(server.tell(0, kind, **sections)) is expected
+    assert code_of(server.tell(0, kind, **sections)) is expected
     assert not charges(tmp_path)

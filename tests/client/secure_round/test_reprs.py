@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+from devices import node_context, random_records
+from secure_devices import make_lab
 
 from bract.client.device import Device
 from bract.client.disk.step_journal import MemoryJournal
@@ -17,10 +19,8 @@ from bract.privacy.secagg.masks import Mask
 from bract.privacy.secagg.session import make_session
 from bract.privacy.secagg.shares import BoxContent, SecretShares, split_secrets
 
-Call = Callable[..., Any]
 
-
-def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[object]]:
+def carriers(plan: Any, context: Any) -> tuple[list[bytes], list[object]]:
     """A device's secrets, and all objects that carry them."""
     identity, own = new_identity(), new_secrets()
     held = split_secrets(own, 2, (0, 1))[0]
@@ -36,7 +36,7 @@ def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[o
         own.channel.secret,
         held=held.own + held.mask,
     )
-    records: Records = sample(2)
+    records: Records = random_records(2)
     things = [
         identity,
         own,
@@ -54,8 +54,8 @@ def carriers(sample: Call, plan: Any, context: Any) -> tuple[list[bytes], list[o
     return [private, own.own, own.mask.secret, own.channel.secret, held.own, held.mask], things
 
 
-def test_what_carries_a_secret_does_not_show_it(lab: Call, sample: Call, context: Call) -> None:
-    secrets, things = carriers(sample, lab(3).plan, context())
+def test_what_carries_a_secret_does_not_show_it() -> None:
+    secrets, things = carriers(make_lab(3).plan, node_context())
     kinds = {Identity, RoundSecrets, Keypair, SecretShares, BoxContent, Peer, Mask, Seat, SecureRound, Device}
     assert {type(thing) for thing in things} == kinds
     for thing in things:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import node_context
 from flwr.app import RecordDict
+from secure_devices import make_lab, make_secure_plan
 
 from bract.client.disk.step_journal import RepeatedStep
 from bract.client.secure_round import SecureRound
@@ -28,7 +30,6 @@ from bract.privacy.secagg.shares import SecretShares, hashes, seal, split_secret
 from bract.privacy.secagg.unmask import unmask
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 COLLUDING = (2, 5, 8)
 """The places, of ten devices, that are the server's own: as many as the default share of colluders withstands."""
 
@@ -36,9 +37,9 @@ HONEST = tuple(place for place in range(10) if place not in COLLUDING)
 CELLS = ("local", "central", "distributed")
 
 
-def ten(lab: Call, noise: str = "local", mode: str = "malicious-server", **tables: Any) -> Any:
+def ten(noise: str = "local", mode: str = "malicious-server", **tables: Any) -> Any:
     """Ten devices under a plan of ten that withstands three colluders, so that a sum opens over seven at least."""
-    return lab(
+    return make_lab(
         10,
         terms=Terms(trusted_server=True),
         model={"name": "tiny", "parameters": 51},
@@ -186,17 +187,17 @@ def sum_of(server: Any, places: Sequence[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("noise", CELLS)
-def test_no_device_is_read_where_each_sits_with_colluders(lab: Call, noise: str, mode: str) -> None:
+def test_no_device_is_read_where_each_sits_with_colluders(noise: str, mode: str) -> None:
     """Of seven honest devices seven vectors were read, all in one round."""
-    server = ten(lab, noise, mode)
+    server = ten(noise, mode)
     tables = [Table(server, [place]) for place in HONEST]
     assert [table.read() is None for table in tables] == [True] * 7
     assert {table.refused[0] for table in tables} == {SHARES}
 
 
-def test_the_attack_reads_what_the_rule_allows(lab: Call) -> None:
+def test_the_attack_reads_what_the_rule_allows() -> None:
     """A sum of seven, three of them the server's: four honest ones. Or the test above could not fail."""
-    server = ten(lab)
+    server = ten()
     table = Table(server, HONEST[:4])
     found = table.read()
     assert found is not None
@@ -204,35 +205,35 @@ def test_the_attack_reads_what_the_rule_allows(lab: Call) -> None:
 
 
 @pytest.mark.parametrize("honest", [1, 2, 3])
-def test_no_sum_with_too_few_honest_devices_is_even_seated(lab: Call, honest: int) -> None:
+def test_no_sum_with_too_few_honest_devices_is_even_seated(honest: int) -> None:
     """The plan says how many there must be."""
-    table = Table(ten(lab), HONEST[:honest])
+    table = Table(ten(), HONEST[:honest])
     assert table.read() is None
     assert table.refused[0] == SHARES
 
 
 @pytest.mark.parametrize("noise", CELLS)
-def test_a_cohort_cut_into_two_sums_of_five_is_seated_nowhere(lab: Call, noise: str) -> None:
-    server = ten(lab, noise, "semi-honest")
+def test_a_cohort_cut_into_two_sums_of_five_is_seated_nowhere(noise: str) -> None:
+    server = ten(noise, "semi-honest")
     for half in (range(5), range(5, 10)):
         assert Table(server, list(half), ()).read() is None
 
 
-def test_a_device_masks_in_one_seating_a_round(lab: Call, context: Call, code: Call) -> None:
+def test_a_device_masks_in_one_seating_a_round() -> None:
     """Though it forgot the first."""
-    server = ten(lab)
+    server = ten()
     first = Table(server, HONEST[:4])
     assert first.seat()
     assert first.train()
     for place in HONEST[:4]:
-        server.restart(place, context)
+        server.restart(place)
     second = Table(server, (HONEST[0], *HONEST[4:]))
     assert not second.seat()
     assert second.refused == (KEYS, Code.MALFORMED)
 
 
-def test_keys_may_be_asked_for_again_before_anyone_has_masked(lab: Call) -> None:
-    server = ten(lab)
+def test_keys_may_be_asked_for_again_before_anyone_has_masked() -> None:
+    server = ten()
     assert Table(server, HONEST[:4]).seat()
     again = Table(server, HONEST[:4])
     found = again.read()
@@ -240,14 +241,14 @@ def test_keys_may_be_asked_for_again_before_anyone_has_masked(lab: Call) -> None
     assert np.array_equal(found, sum_of(server, HONEST[:4]))
 
 
-def test_cards_shown_before_masking_bring_no_shares_after(lab: Call, context: Call) -> None:
+def test_cards_shown_before_masking_bring_no_shares_after() -> None:
     """Its card of a second seating reaches it once it has masked in the first and its memory is as it was before."""
-    server = ten(lab)
+    server = ten()
     first = Table(server, HONEST[:4])
     assert first.seat()
     place = HONEST[0]
     memory = server.members[place].context
-    late = context()
+    late = node_context()
     server.members[place].context = late
     card = server.section(server.tell(place, KEYS), "card")
     server.members[place].context = memory
@@ -261,23 +262,23 @@ def test_cards_shown_before_masking_bring_no_shares_after(lab: Call, context: Ca
     assert str(reply.content.config_records["answer"]["code"]) == Code.MALFORMED
 
 
-def test_a_masked_round_is_masked_under_no_other_plan_of_the_run(lab: Call, context: Call, planned: Call) -> None:
-    server = ten(lab)
+def test_a_masked_round_is_masked_under_no_other_plan_of_the_run() -> None:
+    server = ten()
     first = Table(server, HONEST[:4])
     assert first.seat()
     assert first.train()
     for place in range(10):
-        server.restart(place, context)
-    server.plan = planned(10, privacy={"clip_norm": 0.5}, aggregation={"protocol": "secagg"})
+        server.restart(place)
+    server.plan = make_secure_plan(10, privacy={"clip_norm": 0.5}, aggregation={"protocol": "secagg"})
     table = Table(server, HONEST[:4])
     assert table.read() is None
 
 
-def test_masking_is_noted_for_a_round_whatever_its_plan(lab: Call, planned: Call) -> None:
+def test_masking_is_noted_for_a_round_whatever_its_plan() -> None:
     """The app lets a run have one plan; what a device notes of its masks holds without that too."""
-    server = lab(3)
+    server = make_lab(3)
     server.until("masked")
-    member, other = server.members[0], planned(3, privacy={"clip_norm": 0.5})
+    member, other = server.members[0], make_secure_plan(3, privacy={"clip_norm": 0.5})
     for number, masked in ((1, True), (2, False)):
         session = make_session(other, server.session.run, number)
         secure = SecureRound(session, other, member.identity, Roster(), member.journal, RecordDict())
@@ -285,9 +286,9 @@ def test_masking_is_noted_for_a_round_whatever_its_plan(lab: Call, planned: Call
             secure.keys()
 
 
-def test_strangers_may_sum_side_by_side_with_enough_honest_ones(lab: Call) -> None:
+def test_strangers_may_sum_side_by_side_with_enough_honest_ones() -> None:
     """Fourteen devices under a plan of ten, three of them the server's: two sums of seven, four honest in each."""
-    server = lab(
+    server = make_lab(
         14,
         data={"shape": [1, 2, 2], "classes": 3, "clients": 14},
         cohort={"rounds": 4, "size": 10, "minimum": 2},

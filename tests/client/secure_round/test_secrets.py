@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from devices import said_code, sent_bytes
 from flwr.app import ConfigRecord
 from flwr.common.serde import recorddict_to_proto
+from secure_devices import make_lab
 
 from bract.client import secure_round as secagg
 from bract.client.run_history import HISTORY
@@ -20,7 +22,6 @@ from bract.privacy.secagg.seating import SeatedCohort
 from bract.privacy.secagg.shares import SecretShares
 from bract.privacy.server_view import Code
 
-Call = Callable[..., Any]
 EVERY = range(4)
 MODES = ["semi-honest", "malicious-server"]
 
@@ -85,8 +86,8 @@ def next_round(server: Any) -> SeatedCohort:
 
 
 class TestTheDevicesMemory:
-    def test_holds_its_secrets_until_its_vector_is_masked(self, lab: Call, traced: dict[str, list[bytes]]) -> None:
-        server = lab(4)
+    def test_holds_its_secrets_until_its_vector_is_masked(self, traced: dict[str, list[bytes]]) -> None:
+        server = make_lab(4)
         server.keys()
         assert holds(memory(server), traced["secrets"]) == 3
         server.shares()
@@ -94,11 +95,9 @@ class TestTheDevicesMemory:
         server.train()
         assert holds(memory(server), traced["secrets"]) == 0
 
-    def test_holds_one_share_of_each_secret_until_half_are_open(
-        self, lab: Call, traced: dict[str, list[bytes]]
-    ) -> None:
+    def test_holds_one_share_of_each_secret_until_half_are_open(self, traced: dict[str, list[bytes]]) -> None:
         """Until the device opened half of them."""
-        server = lab(4)
+        server = make_lab(4)
         server.until("masked")
         assert len(traced["shares"]) == 2 * 4 * 4
         assert holds(memory(server), traced["shares"]) == 2 * 4
@@ -109,10 +108,10 @@ class TestTheDevicesMemory:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
     def test_holds_of_an_opened_round_what_it_gave_away(
-        self, lab: Call, traced: dict[str, list[bytes]], mode: str, exchange: str
+        self, traced: dict[str, list[bytes]], mode: str, exchange: str
     ) -> None:
         """And nothing else of the round."""
-        server = lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
+        server = make_lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
         server.until("masked")
         gave = server.unmask(EVERY, **({"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}))
         for place, member in enumerate(server.members):
@@ -129,9 +128,9 @@ class TestTheDevicesMemory:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_holds_the_next_rounds_seat_alone_if_that_was_prepared(
-        self, lab: Call, traced: dict[str, list[bytes]], mode: str
+        self, traced: dict[str, list[bytes]], mode: str
     ) -> None:
-        server = lab(4, aggregation={"protocol": "secagg", "mode": mode})
+        server = make_lab(4, aggregation={"protocol": "secagg", "mode": mode})
         server.until("shares")
         first = {name: list(secrets) for name, secrets in traced.items()}
         this, coming = server.cohort, next_round(server)
@@ -155,10 +154,8 @@ class TestTheDevicesMemory:
         signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
         assert np.array_equal(server.opened(sent, server.unmask(EVERY, **signed)), server.true(EVERY))
 
-    def test_forgets_an_unopened_round_when_it_trains_in_the_next(
-        self, lab: Call, traced: dict[str, list[bytes]]
-    ) -> None:
-        server = lab(4)
+    def test_forgets_an_unopened_round_when_it_trains_in_the_next(self, traced: dict[str, list[bytes]]) -> None:
+        server = make_lab(4)
         server.until("masked")
         first = {name: list(secrets) for name, secrets in traced.items()}
         server.keys(2)
@@ -167,27 +164,27 @@ class TestTheDevicesMemory:
         assert sorted(server.members[0].context.state) == [HISTORY, "bract.secagg.2"]
         assert not any(holds(memory(server), secrets) for secrets in first.values())
 
-    def test_holds_the_secrets_of_two_rounds_at_most(self, lab: Call, traced: dict[str, list[bytes]]) -> None:
+    def test_holds_the_secrets_of_two_rounds_at_most(self, traced: dict[str, list[bytes]]) -> None:
         """Though a server asks for the keys of one round after another and leads none of them further."""
-        server = lab(4)
+        server = make_lab(4)
         for number in range(1, 5):
             server.number = number
             server.tell(0, KEYS)
         assert sorted(server.members[0].context.state) == [HISTORY, "bract.secagg.3", "bract.secagg.4"]
         assert holds(memory(server), traced["secrets"]) == 2 * 3
 
-    def test_never_holds_the_key_of_a_mask_nor_its_identity(self, lab: Call, traced: dict[str, list[bytes]]) -> None:
-        server = lab(4)
+    def test_never_holds_the_key_of_a_mask_nor_its_identity(self, traced: dict[str, list[bytes]]) -> None:
+        server = make_lab(4)
         for stage in ("keys", "shares", "masked"):
-            fresh = lab(4)
+            fresh = make_lab(4)
             fresh.until(stage)
             key = fresh.members[0].identity.key.private_bytes_raw()
             assert holds(memory(fresh), [*traced["masks"], key]) == 0
         server.until("masked")
         assert len(traced["masks"]) == 2 * 4 * 4
 
-    def test_holds_nothing_of_its_vector(self, lab: Call) -> None:
-        server = lab(4)
+    def test_holds_nothing_of_its_vector(self) -> None:
+        server = make_lab(4)
         server.until("masked")
         hidden = server.members[0].vector
         words = server.clear(0)
@@ -196,18 +193,16 @@ class TestTheDevicesMemory:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("exchange", ["x25519", "hybrid"])
-def test_no_reply_holds_a_secret(
-    lab: Call, traced: dict[str, list[bytes]], sent: Call, mode: str, exchange: str
-) -> None:
-    server = lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
+def test_no_reply_holds_a_secret(traced: dict[str, list[bytes]], mode: str, exchange: str) -> None:
+    server = make_lab(4, aggregation={"protocol": "secagg", "mode": mode, "key_exchange": exchange})
     server.until("masked")
     signed = {"signatures": server.consent(EVERY)} if mode == "malicious-server" else {}
     server.unmask(EVERY, **signed)
     keys = [member.identity.key.private_bytes_raw() for member in server.members]
     for reply in server.replies:
-        assert holds(sent(reply), [*traced["secrets"], *traced["masks"], *keys]) == 0
-    opened = b"".join(sent(reply) for reply in server.replies[-4:])
-    before = b"".join(sent(reply) for reply in server.replies[:-4])
+        assert holds(sent_bytes(reply), [*traced["secrets"], *traced["masks"], *keys]) == 0
+    opened = b"".join(sent_bytes(reply) for reply in server.replies[-4:])
+    before = b"".join(sent_bytes(reply) for reply in server.replies[:-4])
     own, mask = traced["shares"][0::2], traced["shares"][1::2]
     assert (holds(before, own), holds(before, mask)) == (0, 0)
     assert (holds(opened, own), holds(opened, mask)) == (16, 0)
@@ -236,18 +231,14 @@ def failing(*given: Any) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_secret_is_logged_with_faults_at_every_stage(
-    lab: Call,
-    traced: dict[str, list[bytes]],
-    whole_log: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    mode: str,
+    traced: dict[str, list[bytes]], whole_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Each stage of the round has its fault."""
-    server = lab(4, real=True, aggregation={"protocol": "secagg", "mode": mode})
+    server = make_lab(4, real=True, aggregation={"protocol": "secagg", "mode": mode})
     logging.getLogger("flwr").debug("flwr is heard")
     logging.getLogger("bract").debug("bract is heard")
     server.until("shares")
-    broken = lab(4, real=True)
+    broken = make_lab(4, real=True)
     broken.until("shares")
     with monkeypatch.context() as patch:
         patch.setattr(secagg, "unseal", failing)
@@ -266,10 +257,10 @@ def test_no_secret_is_logged_with_faults_at_every_stage(
     assert holds(log, [*traced["secrets"], *traced["masks"], *traced["shares"], *keys]) == 0
 
 
-def test_a_refusal_leaves_the_secrets_where_they_were(lab: Call, said: Call, traced: dict[str, list[bytes]]) -> None:
-    server = lab(4)
+def test_a_refusal_leaves_the_secrets_where_they_were(traced: dict[str, list[bytes]]) -> None:
+    server = make_lab(4)
     server.until("shares")
     before = memory(server)
-    assert said(server.tell(0, SHARES, cards=b"\1")) is Code.LOST
+    assert said_code(server.tell(0, SHARES, cards=b"\1")) is Code.LOST
     assert memory(server) == before
     assert holds(before, traced["secrets"]) == 3

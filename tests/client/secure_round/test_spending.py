@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secure_devices import code_of, make_lab
 
 from bract.client import app as client_app
 from bract.client.disk.device_ledger import FILE, OwnerLedger, charged_event
@@ -51,8 +52,8 @@ def covers(server: Any, rounds: int) -> Terms:
     return Terms(max_epsilon=epsilon(Composed(charged_event(server.plan), rounds), Terms().max_delta) * 1.0001)
 
 
-def test_a_round_is_charged_once_and_only_when_the_device_masks(terms: list[Terms], lab: Call, charged: Call) -> None:
-    server = lab(3)
+def test_a_round_is_charged_once_and_only_when_the_device_masks(terms: list[Terms], charged: Call) -> None:
+    server = make_lab(3)
     server.until("shares")
     assert [charged(server, place) for place in server.everyone] == [[], [], []]
     words = server.train()
@@ -62,39 +63,39 @@ def test_a_round_is_charged_once_and_only_when_the_device_masks(terms: list[Term
 
 
 @pytest.mark.parametrize("kind", [KEYS, SHARES])
-def test_who_cannot_pay_says_so_before_it_shows_a_key(terms: list[Terms], lab: Call, code: Call, kind: str) -> None:
+def test_who_cannot_pay_says_so_before_it_shows_a_key(terms: list[Terms], kind: str) -> None:
     """And before it shares one."""
-    server = lab(3)
+    server = make_lab(3)
     if kind == SHARES:
         server.until("keys")
     terms[0] = Terms(max_epsilon=1e-9)
     sections = {"cards": server.seating(0)} if kind == SHARES else {}
     reply = server.tell(0, kind, **sections)
-    assert code(reply) is Code.REFUSED
+    assert code_of(reply) is Code.REFUSED
     assert SECAGG not in reply.content
 
 
-def test_who_can_pay_for_this_round_gives_no_card_for_the_next(terms: list[Terms], lab: Call, code: Call) -> None:
+def test_who_can_pay_for_this_round_gives_no_card_for_the_next(terms: list[Terms]) -> None:
     """It can pay for this round alone."""
-    server = lab(3)
+    server = make_lab(3)
     for rounds, given in ((1, False), (2, True)):
         terms[0] = covers(server, rounds)
-        server = lab(3)
+        server = make_lab(3)
         server.until("shares")
         reply = server.tell(0, TRAIN, cohort=server.invitation(0), keys=b"")
-        assert code(reply) is Code.OK
+        assert code_of(reply) is Code.OK
         assert ("card" in reply.content.config_records[SECAGG]) == given
 
 
 def test_a_device_that_can_no_longer_pay_forgets_the_round(
-    terms: list[Terms], lab: Call, code: Call, charged: Call, monkeypatch: pytest.MonkeyPatch
+    terms: list[Terms], charged: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its money goes between the first check of the message and the charge, to another server."""
-    server = lab(3)
+    server = make_lab(3)
     server.until("shares")
     monkeypatch.setattr(client_app.Visit, "afford", lambda visit, number: None)
     terms[0] = Terms(max_epsilon=1e-9)
-    assert code(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.REFUSED
+    assert code_of(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.REFUSED
     assert charged(server, 0) == []
     assert not any(name.startswith("bract.secagg") for name in server.members[0].context.state)
     terms[0] = Terms()
@@ -103,10 +104,8 @@ def test_a_device_that_can_no_longer_pay_forgets_the_round(
     assert total.tolist() == server.true([1, 2]).tolist()
 
 
-def test_a_round_whose_cohort_the_device_refuses_is_not_charged(
-    terms: list[Terms], lab: Call, code: Call, charged: Call
-) -> None:
-    server = lab(3)
+def test_a_round_whose_cohort_the_device_refuses_is_not_charged(terms: list[Terms], charged: Call) -> None:
+    server = make_lab(3)
     server.until("shares")
-    assert code(server.tell(0, TRAIN, cohort=b"\0")) is Code.MALFORMED
+    assert code_of(server.tell(0, TRAIN, cohort=b"\0")) is Code.MALFORMED
     assert charged(server, 0) == []

@@ -246,3 +246,34 @@ def test_no_warning_passes_silently() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert epsilon(steps(0.03, 1.1, 77), 1e-5) > 0
+
+
+@pytest.mark.parametrize("count", [10**6, 10**3])
+def test_a_finer_grid_is_used_until_its_error_is_small(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The error grows with the steps, however their count is written; the last grid is used whatever its error."""
+    asked: list[float] = []
+
+    def figure(events: object, delta: float, grid: float = GRIDS[0]) -> float:
+        asked.append(grid)
+        return 0.01
+
+    monkeypatch.setattr(accounting, "pld_epsilon", figure)
+    monkeypatch.setattr(accounting, "rdp_epsilon", lambda events, delta: 1.0)
+    step = PoissonSampled(0.01, Gaussian(9.0))
+    assert spent(((Composed(Composed(step, count), 1000), 1),), 1e-5) == 0.01
+    assert asked == list(GRIDS)
+    asked.clear()
+    assert spent(((step, 1),), 1e-5) == 0.01
+    assert asked == list(GRIDS[:1])
+
+
+def test_a_tiny_epsilon_is_not_rounded_up_to_a_larger_one() -> None:
+    """With so much noise the exact figure is far below a tenth."""
+    assert epsilon(Gaussian(100.0), 1e-5) == pytest.approx(gaussian_epsilon(0.01, 1e-5), rel=0.02)
+
+
+def test_one_order_is_enough_to_show_that_nothing_is_lost() -> None:
+    """At low orders the divergence is below the square of delta, at high ones far above."""
+    event = PoissonSampled(1e-9, Gaussian(0.5))
+    assert accounting.renyi(event, 2) < 1e-10 < accounting.renyi(event, 2048)
+    assert rdp_epsilon(((event, 1),), 1e-5) == 0.0

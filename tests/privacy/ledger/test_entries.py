@@ -36,7 +36,7 @@ def test_an_entry_with_such_clients_is_neither_charged_nor_read(
         entry_from_json(entry_to_json(entry(*clients)))
 
 
-@pytest.mark.parametrize("clients", ["ab", {"a": 1}, [1, 2], None])
+@pytest.mark.parametrize("clients", ["ab", {"a": 1}, [1, 2], ["a", 2], None])
 def test_clients_that_are_no_list_of_names_are_not_read(clients: object) -> None:
     """A text would pass for the list of its letters."""
     with pytest.raises(TypeError):

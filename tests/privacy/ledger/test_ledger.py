@@ -9,34 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledgers import DELTA, DIGEST, EVENT, FREE, budget, cost, entry
 
-from bract.privacy import Budget, BudgetError, Composed, Entry, Event, Gaussian, Ledger, PoissonSampled, Unbounded
-from bract.privacy.accounting.accountant import epsilon, rdp_epsilon
+from bract.privacy import Budget, BudgetError, Composed, Entry, Gaussian, Ledger, Unbounded
+from bract.privacy.accounting.accountant import rdp_epsilon
 from bract.privacy.ledger.entries import DEVICE
 from bract.privacy.ledger.ledger import DeviceLedger
-
-DELTA, DIGEST = 1e-5, "d" * 64
-EVENT = PoissonSampled(0.5, Gaussian(4.0))
-FREE = Budget(None, DELTA, "record", "released")
-
-
-def cost(count: int, event: Event = EVENT) -> float:
-    return epsilon(Composed(event, count), DELTA)
-
-
-def budget(count: int) -> Budget:
-    """What `count` events cost and a little more, yet less than one event more."""
-    return Budget(cost(count) * 1.0001, DELTA, "record", "released")
-
-
-def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.jsonl"
-
 
 # What it charges
 

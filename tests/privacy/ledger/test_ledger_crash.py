@@ -11,58 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledgers import DIGEST, FREE, budget, entry, opened
 
 from bract.privacy import (
-    Budget,
     BudgetError,
-    Composed,
-    Entry,
-    Event,
-    Gaussian,
     Ledger,
-    PoissonSampled,
     StateError,
     StorageError,
-    Unbounded,
 )
-from bract.privacy.accounting.accountant import epsilon
-
-DELTA, DIGEST = 1e-5, "d" * 64
-EVENT = PoissonSampled(0.5, Gaussian(4.0))
-FREE = Budget(None, DELTA, "record", "released")
-
-
-def cost(count: int, event: Event = EVENT) -> float:
-    return epsilon(Composed(event, count), DELTA)
-
-
-def budget(count: int) -> Budget:
-    """What `count` events cost and a little more, yet less than one event more."""
-    return Budget(cost(count) * 1.0001, DELTA, "record", "released")
-
-
-def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.jsonl"
-
-
-@pytest.fixture
-def written(path: Path) -> bytes:
-    """A small ledger of three entries."""
-    with Ledger(path, FREE, DIGEST) as ledger:
-        for number in (1, 2, 3):
-            ledger.spend(entry(number, number, 7))
-    return path.read_bytes()
-
-
-def opened(path: Path) -> tuple[Entry, ...]:
-    with Ledger(path, FREE, DIGEST) as ledger:
-        return ledger.entries
-
 
 # Who may write
 

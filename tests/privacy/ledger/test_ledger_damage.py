@@ -10,46 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledgers import DELTA, DIGEST, FREE, entry, opened, write_three
 
-from bract.privacy import Budget, Entry, Event, Gaussian, Ledger, PoissonSampled, StateError, Unbounded
-from bract.privacy.ledger.hash_chain import read_lines
-
-DELTA, DIGEST = 1e-5, "d" * 64
-EVENT = PoissonSampled(0.5, Gaussian(4.0))
-FREE = Budget(None, DELTA, "record", "released")
-
-
-def entry(number: int, *clients: int, release: str | None = None, event: Event = EVENT) -> Entry:
-    return Entry(number, release or f"r{number}", tuple(map(str, clients or (1,))), Unbounded(), event)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.jsonl"
-
-
-@pytest.fixture
-def written(path: Path) -> bytes:
-    """A small ledger of three entries."""
-    with Ledger(path, FREE, DIGEST) as ledger:
-        for number in (1, 2, 3):
-            ledger.spend(entry(number, number, 7))
-    return path.read_bytes()
+from bract.privacy import Budget, Ledger, StateError
+from bract.privacy.ledger.hash_chain import Chain, read_lines
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What lies in a ledger of three entries."""
-    path = tmp_path_factory.mktemp("whole") / "ledger.jsonl"
-    with Ledger(path, FREE, DIGEST) as ledger:
-        for number in (1, 2, 3):
-            ledger.spend(entry(number, number, 7))
-    return path.read_bytes()
-
-
-def opened(path: Path) -> tuple[Entry, ...]:
-    with Ledger(path, FREE, DIGEST) as ledger:
-        return ledger.entries
+    return write_three(tmp_path_factory.mktemp("whole") / "ledger.jsonl")
 
 
 def rows(data: bytes) -> Iterator[tuple[int, int]]:
@@ -190,3 +160,15 @@ def test_another_budget_or_plan_is_refused_and_the_file_kept(
     with pytest.raises(StateError, match="another plan or budget"):
         Ledger(path, other, digest)
     assert path.read_bytes() == written
+
+
+def test_a_ledger_of_another_format_is_refused_by_name(path: Path, written: bytes) -> None:
+    """It is not taken for one of another plan, and not written to."""
+    header = json.loads(written.splitlines()[0])
+    body = {key: value for key, value in header.items() if key not in ("previous", "hash")}
+    path.unlink()
+    Chain(path, body | {"format": 1}).close()
+    before = path.read_bytes()
+    with pytest.raises(StateError, match=r"is a ledger of bract 0\.4 or older"):
+        opened(path)
+    assert path.read_bytes() == before

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bract.privacy import Clipped, Plan, Update
-from bract.privacy.mechanisms.change_clip import clip_change
+from bract.privacy import Clipped, Plan, Release, Update, mechanism_of
+from bract.privacy.mechanisms.change_clip import LEAST_SCALE, clip_change, next_scale, share_within
 
 Make = Callable[..., Plan]
 ROUNDING = 1 + 1e-12
@@ -66,3 +66,43 @@ def test_a_change_is_clipped_as_a_whole_and_not_in_place(make: Make) -> None:
     assert clipped.dtype == np.float64
     assert np.unique(clipped).size == 1
     assert repr(clip_change(Update(vector), make())) == "Clipped(shape=(1000,), dtype=float64)"
+
+
+def adaptive(make: Make, **privacy: float) -> Plan:
+    """A plan whose clip norm adapts until half of the changes are within it."""
+    keys = {"unit": "client", "noise": "central", "sampling_rate": 1.0, "clip_quantile": 0.5, "noise_multiplier": 9.0}
+    return make(privacy=keys | privacy)
+
+
+def test_the_last_coordinate_says_if_a_change_is_within(make: Make) -> None:
+    """The mean of the last coordinates gives the fraction of the changes that were within the clip norm."""
+    plan = adaptive(make)
+    short, long = (clip_change(Update(np.full(4, size)), plan).vector for size in (1e-3, 1e3))
+    assert len(short) == len(long) == 5
+    assert (share_within(short[-1], plan), share_within(long[-1], plan)) == (1.0, 0.0)
+    for within in (0, 1, 3, 4):
+        mean = (within * short[-1] + (4 - within) * long[-1]) / 4
+        assert share_within(mean, plan) == pytest.approx(within / 4)
+
+
+def test_an_average_leaves_out_the_last_coordinate_alone(make: Make) -> None:
+    plan = adaptive(make)
+    change = clip_change(Update(np.array([0.25, 0.5, 0.125])), plan).vector
+    release = mechanism_of(plan).averaged(plan.cohort.size * change)
+    assert np.allclose(release.vector, [0.25, 0.5, 0.125])
+    assert release.inside == 1.0
+
+
+@pytest.mark.parametrize(("inside", "seen"), [(0.0, 0.0), (0.3, 0.3), (1.0, 1.0), (-4.0, 0.0), (9.0, 1.0)])
+def test_the_next_scale_is_the_geometric_update(make: Make, inside: float, seen: float) -> None:
+    """Noise may take the fraction beyond 0 and 1; it counts as these. Without a fraction the scale stays."""
+    plan = adaptive(make)
+    factor = math.exp(plan.privacy.clip_rate * (0.5 - seen))
+    assert next_scale(plan, 2.0, Release(np.zeros(3), inside)) == pytest.approx(2.0 * factor)
+    assert next_scale(plan, 2.0, Release(np.zeros(3))) == 2.0
+
+
+def test_the_scale_stays_within_its_limits(make: Make) -> None:
+    plan = adaptive(make)
+    assert next_scale(plan, LEAST_SCALE, Release(np.zeros(3), 1.0)) == LEAST_SCALE
+    assert next_scale(plan, 1 / LEAST_SCALE, Release(np.zeros(3), 0.0)) == 1 / LEAST_SCALE

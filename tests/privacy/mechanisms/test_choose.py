@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bract.privacy import (
@@ -15,10 +16,12 @@ from bract.privacy import (
     Composed,
     Event,
     Gaussian,
+    Keystream,
     Plan,
     PlanError,
     PoissonSampled,
     Skellam,
+    Sum,
     Unbounded,
     make_plan,
     mechanism_of,
@@ -232,6 +235,15 @@ def test_a_clip_norm_that_adapts_takes_one_coordinate_more(noise: str, expected:
     plan = plan_of("client", noise, **changes)
     assert mechanism_of(plan).coordinates(4096) == expected
     assert mechanism_of(plan).exact_sensitivity == pytest.approx(math.hypot(1, 1 / 8))
+
+
+def test_shared_noise_releases_a_number_for_each_parameter() -> None:
+    """What pads the blocks comes off, and so does the coordinate that adapts the clip norm."""
+    changes = {"model": {"parameters": 4096}, "privacy": {"noise_multiplier": 9.0, "clip_quantile": 0.5}}
+    mechanism = mechanism_of(plan_of("client", "distributed", **changes))
+    release, _ = mechanism.release(Sum(np.zeros(8192, dtype=np.int64)), 1, Keystream(bytes(32)))
+    assert len(release.vector) == 4096
+    assert release.inside == 0.5
 
 
 @pytest.mark.parametrize("unit", ["record", "client"])

@@ -128,6 +128,17 @@ def test_what_is_no_certificate_is_refused(key_file: Path, tmp_path: Path, text:
     fault(read_identity, key_file, store(tmp_path / "certificate", text))
 
 
+def test_a_certificate_in_other_base64_is_refused(key_file: Path, tmp_path: Path) -> None:
+    """The last letter has bits to spare: where they are set, another text gives the same data."""
+    certificate = certify(new_identity(), read_identity(key_file).public)
+    text = base64.b64encode(certificate)
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = len(text.rstrip(b"=")) - 1
+    other = text[:last] + letters[letters.index(text[last]) + 1 :][:1] + text[last + 1 :]
+    assert base64.b64decode(other) == certificate
+    fault(read_identity, key_file, store(tmp_path / "certificate", other))
+
+
 def test_a_missing_certificate_is_refused(key_file: Path, tmp_path: Path) -> None:
     assert "cannot read the identity" in fault(read_identity, key_file, tmp_path / "none")
 

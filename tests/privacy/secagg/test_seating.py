@@ -204,3 +204,13 @@ def test_a_context_changes_with_cards_members_and_model(party: Make) -> None:
 def test_a_cohort_of_one_has_no_graph(parties: Any) -> None:
     with pytest.raises(ValueError, match="too few"):
         _ = SeatedCohort(parties[False].session, parties[False].cohort.cards[:1]).graph
+
+
+@BOTH
+@pytest.mark.parametrize("byte", range(4, 7))
+def test_a_place_beyond_the_cohort_is_malformed(parties: Any, hybrid: bool, byte: int) -> None:
+    """All four bytes of a place are read, the high ones too."""
+    party = parties[hybrid]
+    data = bytearray(party.cohort.seating(2).to_bytes())
+    data[byte] = 1
+    refused(bytes(data), party.session)
