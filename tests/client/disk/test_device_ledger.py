@@ -61,6 +61,7 @@ class Owner:
     folder: Path
     records: Records
     terms: Terms
+    offered: Callable[[Plan, int], RecordDict] = make_offer
     contribute: Callable[[Task], Any] = contribution
     ran: list[int] = field(default_factory=list)
 
@@ -72,7 +73,7 @@ class Owner:
             contribute=self._watched,
             spending=OwnerLedger(self.folder, self.terms),
         )
-        content = make_message(make_offer(plan, number))
+        content = make_message(self.offered(plan, number))
         content.metadata.__dict__["_run_id"] = run
         return make_app(lambda _: device)(content, node_context())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_a_plan_without_bands_has_its_old_digest() -> None:
 def test_a_plan_with_bands_reads_back_equal() -> None:
     banded = plan("privacy.bands=8")
     assert Plan.model_validate(parse_tables(banded.offered())).digest == banded.digest
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_room_for_banded_noise_is_the_next_power_of_two(momentum: float) -> None:
+    """The room is for the standard deviation of one release, which later releases cancel part of."""
+    settings = ["data.clients=1000", "cohort.rounds=100", "privacy.bands=16", f"server.momentum={momentum}"]
+    swell = mechanism_of(plan(*settings)).swell
+    assert math.frexp(swell)[0] == 0.5
+    assert swell / 2 < release_deviation(100, 16, momentum) <= swell
 
 
 def test_there_can_be_as_many_bands_as_coefficients() -> None:
