@@ -49,12 +49,12 @@ from .train import Task, try_training
 log = logging.getLogger("bract.client")
 log.addFilter(Printable())
 
-LATE = (CONSENT, UNMASK)
+AFTER_CHARGE = (CONSENT, UNMASK)
 """The kinds of message of a round that is charged already: a device answers them even after it refused the run."""
 
 
 @dataclass(frozen=True, repr=False)
-class Visit:
+class AcceptedMessage:
     """One message at one device, with its offer read and its plan accepted."""
 
     message: Message
@@ -74,12 +74,12 @@ class Visit:
         return self.message.metadata.run_id
 
     @contextmanager
-    def final(self) -> Generator[None]:
+    def record_refusals(self) -> Generator[None]:
         """Record a refusal on disk before it is sent; the device then refuses the run forever."""
         try:
             yield
         except (Refused, BudgetError):
-            if self.device.journal is not None and self.message.metadata.message_type not in LATE:
+            if self.device.journal is not None and self.message.metadata.message_type not in AFTER_CHARGE:
                 self.device.journal.refuse(self.run)
             raise
 
@@ -111,7 +111,7 @@ class Visit:
         session = make_session(self.plan, self.run, round)
         return SecureRound(session, self.mechanism, who, whom, journal, state)
 
-    def afford(self, round: int) -> None:
+    def check_ledger(self, round: int) -> None:
         """Check that the device's ledger covers a round; nothing is charged."""
         if self.device.spending is not None:
             self.device.spending.check(self.plan, self.run, round)
@@ -130,7 +130,7 @@ def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
     """Return a ClientApp that answers offers with the device that `open_device` returns for the node's context."""
     app = ClientApp()
 
-    def answering(answer: Callable[[Visit], Reply]) -> Callable[[Message, Context], Message]:
+    def answering(answer: Callable[[AcceptedMessage], Reply]) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
             return Message(_answer(message, context, open_device, answer), reply_to=message)
 
@@ -144,15 +144,18 @@ def make_app(open_device: Callable[[Context], Device]) -> ClientApp:
 
 
 def _answer(
-    message: Message, context: Context, open_device: Callable[[Context], Device], answer: Callable[[Visit], Reply]
+    message: Message,
+    context: Context,
+    open_device: Callable[[Context], Device],
+    answer: Callable[[AcceptedMessage], Reply],
 ) -> RecordDict:
     """Return the records of the reply: the answer, or the code of an error."""
     try:
-        visit = _visit(message, context, open_device)
-        with visit.final():
-            visit.device.terms.check(visit.mechanism)
-            read_history(context, visit.run, visit.plan)
-            return _reply(Code.OK, *answer(visit))
+        accepted = _accept_message(message, context, open_device)
+        with accepted.record_refusals():
+            accepted.device.terms.check(accepted.mechanism)
+            read_history(context, accepted.run, accepted.plan)
+            return _reply(Code.OK, *answer(accepted))
     except Exception as fault:
         code = _code(fault)
         _log("the device did not take part in the round", code, fault)
@@ -194,136 +197,138 @@ def _code(fault: Exception) -> Code:
             return Code.FAILED
 
 
-def _visit(message: Message, context: Context, open_device: Callable[[Context], Device]) -> Visit:
-    """Return the visit of a message, if the device has not refused its run and its plan is the run's only one."""
+def _accept_message(message: Message, context: Context, open_device: Callable[[Context], Device]) -> AcceptedMessage:
+    """Return the message with its offer, if the device has not refused its run and its plan is the run's only one."""
     try:
         offer = read_offer(message.content.config_records[OFFER])
     except KeyError as fault:
         raise Malformed("there is no offer") from fault
     device, run = open_device(context), message.metadata.run_id
-    late, journal = message.metadata.message_type in LATE, device.journal
-    if journal is not None and not late:
+    charged, journal = message.metadata.message_type in AFTER_CHARGE, device.journal
+    if journal is not None and not charged:
         journal.admit(run, device.terms)
     mechanism = device.accept(offer.plan)
     plan = mechanism.plan
     if offer.round > plan.cohort.rounds:
         raise Malformed("a round after the plan's last")
-    if journal is not None and not late:
+    if journal is not None and not charged:
         journal.enter(run, plan.digest, device.terms)
     elif journal is not None and not journal.entered(run, plan.digest):
         raise NoSeat  # without a check of the terms, as no daily limit would count its answer
-    return Visit(message, context, offer, device, mechanism)
+    return AcceptedMessage(message, context, offer, device, mechanism)
 
 
-def _take_part(visit: Visit) -> Reply:
+def _take_part(accepted: AcceptedMessage) -> Reply:
     """Train on the offered parameters; return the upload, and the card for the next round if requested."""
-    offer, plan, device, mechanism = visit.offer, visit.plan, visit.device, visit.mechanism
-    parameters = _parameters(visit.message)
+    offer, plan, device, mechanism = accepted.offer, accepted.plan, accepted.device, accepted.mechanism
+    parameters = _parameters(accepted.message)
     if offer.scale != 1.0 and not plan.adaptive:
         raise Malformed("a scale although the plan does not adapt its clip norm")
-    sections = visit.sections(("cohort",), ("keys",)) if plan.secure else visit.sections(())
-    _fresh(visit)
-    if len(parameters) != _able(visit):
+    sections = accepted.sections(("cohort",), ("keys",)) if plan.secure else accepted.sections(())
+    _check_participations(accepted)
+    if len(parameters) != _check_trainable(accepted):
         raise Malformed("not as many parameters as the network has")
     records = fitting(device.records, plan)
 
     def draw(*purpose: str | int) -> Keystream:
-        return device.entropy.keystream("device", visit.context.node_id, offer.round, *purpose)
+        return device.entropy.keystream("device", accepted.context.node_id, offer.round, *purpose)
 
     layers = draw("layers").bytes(SEED_BYTES * len(mechanism.layers)) if mechanism.layers else b""
-    masks = _join(visit, sections, parameters, layers)
-    _count_round(visit)
+    masks = _join(accepted, sections, parameters, layers)
+    _count_round(accepted)
     task = Task(mechanism, parameters, records, draw, offer.round, offer.scale, split_seeds(layers))
     upload = mask(device.contribute(task), mechanism, masks)
-    card = _besides(visit, "card", lambda: _card(visit, offer.round + 1)) if "keys" in sections else {}
-    return upload, card | _context_signature(visit)
+    card = _prepare_next(accepted, "card", lambda: _card(accepted, offer.round + 1)) if "keys" in sections else {}
+    return upload, card | _context_signature(accepted)
 
 
-def _context_signature(visit: Visit) -> dict[str, bytes]:
+def _context_signature(accepted: AcceptedMessage) -> dict[str, bytes]:
     """Return the signature on the context that the vector was masked for, if the round needs one."""
-    signature = visit.secure(visit.offer.round).sign_context() if visit.plan.secure else b""
+    signature = accepted.secure(accepted.offer.round).sign_context() if accepted.plan.secure else b""
     return {"signature": signature} if signature else {}
 
 
-def _join(visit: Visit, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:
+def _join(accepted: AcceptedMessage, sections: Sections, parameters: np.ndarray, layers: bytes) -> list[Mask]:
     """Return the masks of a round, none without secure aggregation; when this returns, the round is charged.
 
     If the masks cannot be made or the device's ledger refuses, the device forgets the round.
     """
-    if not visit.plan.secure:
-        visit.charge()
+    if not accepted.plan.secure:
+        accepted.charge()
         return []
-    secure = visit.secure(visit.offer.round)
+    secure = accepted.secure(accepted.offer.round)
     try:
-        masks = secure.join(sections["cohort"], model_digest(parameters, visit.offer.scale), layers)
-        visit.charge()
+        masks = secure.join(sections["cohort"], model_digest(parameters, accepted.offer.scale), layers)
+        accepted.charge()
         return masks
     except Exception:
         secure.leave()
         raise
 
 
-def _who(visit: Visit) -> Reply:
+def _who(accepted: AcceptedMessage) -> Reply:
     """Return the device's name: its signed identity under secure aggregation, else its pseudonym."""
-    visit.sections(())
-    device, plan = visit.device, visit.plan
+    accepted.sections(())
+    device, plan = accepted.device, accepted.plan
     secure = plan.secure
     if device.spending is not None:
-        device.spending.welcome(plan, visit.run)
+        device.spending.check_new_plan(plan, accepted.run)
     if secure and device.identity is not None:
-        signature = introduce(device.identity, visit.run, bytes.fromhex(plan.digest))
+        signature = introduce(device.identity, accepted.run, bytes.fromhex(plan.digest))
         return None, {"name": device.identity.public.hex().encode(), "signature": signature}
     if secure or device.pseudonym is None:
         raise PlanError("the node has no identity or no state", "give both in --node-config, see the docs")
-    return None, {"name": device.pseudonym.of(visit.plan.digest).encode()}
+    return None, {"name": device.pseudonym.of(accepted.plan.digest).encode()}
 
 
-def _keys(visit: Visit) -> Reply:
-    visit.sections(())
-    _fresh(visit)
-    _able(visit)
-    return None, {"card": visit.secure(visit.offer.round).keys()}
+def _keys(accepted: AcceptedMessage) -> Reply:
+    accepted.sections(())
+    _check_participations(accepted)
+    _check_trainable(accepted)
+    return None, {"card": accepted.secure(accepted.offer.round).keys()}
 
 
-def _card(visit: Visit, round: int) -> bytes:
+def _card(accepted: AcceptedMessage, round: int) -> bytes:
     """Return the card for a later round, if the device's ledger covers it now."""
-    visit.afford(round)
-    return visit.secure(round).keys()
+    accepted.check_ledger(round)
+    return accepted.secure(round).keys()
 
 
-def _shares(visit: Visit) -> Reply:
-    sections = visit.sections(("cards",))
-    _fresh(visit)
-    _able(visit)
-    return None, {"sealed": visit.secure(visit.offer.round).shares(sections["cards"])}
+def _shares(accepted: AcceptedMessage) -> Reply:
+    sections = accepted.sections(("cards",))
+    _check_participations(accepted)
+    _check_trainable(accepted)
+    return None, {"sealed": accepted.secure(accepted.offer.round).shares(sections["cards"])}
 
 
-def _boxes(visit: Visit) -> Reply:
+def _boxes(accepted: AcceptedMessage) -> Reply:
     """Answer whether the boxes that were sealed for the device open; it trains, masks and charges nothing."""
-    sections = visit.sections(("cohort",))
-    visit.secure(visit.offer.round).acknowledge(sections["cohort"])
+    sections = accepted.sections(("cohort",))
+    accepted.secure(accepted.offer.round).acknowledge(sections["cohort"])
     return None, {}
 
 
-def _consent(visit: Visit) -> Reply:
-    sections = visit.sections(("survivors",))
-    return None, {"signature": visit.secure(visit.offer.round).consent(sections["survivors"])}
+def _consent(accepted: AcceptedMessage) -> Reply:
+    sections = accepted.sections(("survivors",))
+    return None, {"signature": accepted.secure(accepted.offer.round).consent(sections["survivors"])}
 
 
-def _unmask(visit: Visit) -> Reply:
+def _unmask(accepted: AcceptedMessage) -> Reply:
     """Open shares of this round's secrets, and seal shares of the next round's if requested."""
-    sections, number = visit.sections(("survivors",), ("signatures", "cards")), visit.offer.round
-    shares, layers = visit.secure(number).unmask(sections["survivors"], sections.get("signatures"))
+    sections, number = accepted.sections(("survivors",), ("signatures", "cards")), accepted.offer.round
+    shares, layers = accepted.secure(number).unmask(sections["survivors"], sections.get("signatures"))
     opened = {"opened": shares} | ({"layers": layers} if layers else {})
     if "cards" not in sections:
         return None, opened
-    return None, opened | _besides(visit, "sealed", lambda: visit.secure(number + 1).shares(sections["cards"]))
+    return None, opened | _prepare_next(
+        accepted, "sealed", lambda: accepted.secure(number + 1).shares(sections["cards"])
+    )
 
 
-def _besides(visit: Visit, name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
+def _prepare_next(accepted: AcceptedMessage, name: str, prepare: Callable[[], bytes]) -> dict[str, bytes]:
     """Return a section for the next round, or nothing on an error, which must not disturb the current round."""
     try:
-        with visit.final():
+        with accepted.record_refusals():
             return {name: prepare()}
     except Exception as fault:
         code = _code(fault)
@@ -339,17 +344,17 @@ def _parameters(message: Message) -> np.ndarray:
     return read_parameters(array.dtype, array.shape, array.stype, array.data)
 
 
-def _fresh(visit: Visit) -> None:
+def _check_participations(accepted: AcceptedMessage) -> None:
     """Refuse a round that the node took part in before, or that exceeds its participations or its owner's limit."""
-    rounds, last = read_history(visit.context, visit.run, visit.plan)
-    if rounds >= visit.plan.participations:
+    rounds, last = read_history(accepted.context, accepted.run, accepted.plan)
+    if rounds >= accepted.plan.participations:
         raise BudgetSpent
-    if visit.offer.round <= last:
+    if accepted.offer.round <= last:
         raise Malformed("this round was offered before")
-    visit.afford(visit.offer.round)
+    accepted.check_ledger(accepted.offer.round)
 
 
-def _able(visit: Visit) -> int:
+def _check_trainable(accepted: AcceptedMessage) -> int:
     """Return the number of the network's parameters, if the device can train the plan; nothing is charged.
 
     Everything that can fail is tried on made-up records. Only the shape and kind of the device's own records are
@@ -359,15 +364,15 @@ def _able(visit: Visit) -> int:
         PlanError: the network cannot be trained.
         DataError: the device's records have another shape or kind than the plan's.
     """
-    count = try_training(visit.plan)
-    check_kind(visit.device.records, visit.plan)
+    count = try_training(accepted.plan)
+    check_kind(accepted.device.records, accepted.plan)
     return count
 
 
-def _count_round(visit: Visit) -> None:
+def _count_round(accepted: AcceptedMessage) -> None:
     """Add this round to the node's history."""
-    rounds, _ = read_history(visit.context, visit.run, visit.plan)
-    write_history(visit.context, rounds + 1, visit.offer.round, visit.run, visit.plan)
+    rounds, _ = read_history(accepted.context, accepted.run, accepted.plan)
+    write_history(accepted.context, rounds + 1, accepted.offer.round, accepted.run, accepted.plan)
 
 
 def _reply(code: Code, update: Upload | None = None, sections: Mapping[str, bytes] | None = None) -> RecordDict:

@@ -241,7 +241,7 @@ class SecureRound:
         for place, member in enumerate(known):
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
-        shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.mechanism.kept(len(alive)) :]
+        shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.mechanism.kept_layers(len(alive)) :]
         self._sit(Seat(seat.session, "opened", seat.card, held=shares, layers=layers, asked=asked))
         return shares, layers
 

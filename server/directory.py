@@ -84,16 +84,16 @@ class Directory:
         return {name: found[name] for name in sorted(found)}
 
     def gather(
-        self, wanted: int, deadline: float, besides: Collection[str] = (), most: float = math.inf
+        self, wanted: int, deadline: float, excluded: Collection[str] = (), most: float = math.inf
     ) -> dict[str, int]:
-        """Return the connected clients once there are `wanted` besides the ones in `besides`.
+        """Return the connected clients once there are `wanted` besides the ones in `excluded`.
 
         It also returns once `most` clients are connected, or after `deadline` seconds. Nodes that showed no valid
         name before are asked once more.
         """
         self._asked = set(self._names)
         return poll(
-            self.present, lambda found: len(found.keys() - set(besides)) >= wanted or len(found) >= most, deadline
+            self.present, lambda found: len(found.keys() - set(excluded)) >= wanted or len(found) >= most, deadline
         )
 
     def _say_twins(self, connected: Collection[int]) -> None:

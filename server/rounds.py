@@ -129,7 +129,7 @@ def _with_sound_noise(training: TrainingRun, ledger: Ledger, state: ServerState)
 
     A release that a crash lost may have been seen. If its noise were reused, more would be revealed than was charged.
     """
-    if state.noise is None or not ledger.since(state.ledger_head, besides=_release_id(training, state)):
+    if state.noise is None or not ledger.since(state.ledger_head, without=_release_id(training, state)):
         return state
     return replace(state, noise=Correlation(state.noise.weights), block=ledger.head)
 
@@ -299,9 +299,9 @@ def _diverged(number: int) -> DivergedError:
 
 
 def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Participations:
-    block = ledger.since(state.block, besides=release_id) if plan.correlated else ()
+    block = ledger.since(state.block, without=release_id) if plan.correlated else ()
     return Participations(
-        ledger.participations(besides=release_id), tuple((entry.round, entry.clients) for entry in block)
+        ledger.participations(without=release_id), tuple((entry.round, entry.clients) for entry in block)
     )
 
 

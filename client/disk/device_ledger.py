@@ -47,7 +47,7 @@ class OwnerLedger:
         with self._open() as ledger:
             ledger.check(_new(ledger, plan, run, round))
 
-    def welcome(self, plan: Plan, run: int) -> None:
+    def check_new_plan(self, plan: Plan, run: int) -> None:
         """Refuse a plan without entries so far if `charge` would refuse its first round; nothing is charged."""
         with self._open() as ledger:
             if not any(entry.origin and entry.origin.plan == plan.digest for entry in ledger.entries):

@@ -84,18 +84,18 @@ class Ledger:
         """Whether `head` is the hash of some line of this ledger."""
         return head in self._chain.heads[1:]
 
-    def participations(self, besides: str = "") -> Counter[str]:
-        """The number of releases of each client, without the release `besides`, which may be repeated."""
-        return Counter(client for entry in self.entries if entry.release != besides for client in entry.clients)
+    def participations(self, without: str = "") -> Counter[str]:
+        """The number of releases of each client, without the release `without`, which may be repeated."""
+        return Counter(client for entry in self.entries if entry.release != without for client in entry.clients)
 
-    def since(self, head: str, besides: str = "") -> tuple[Entry, ...]:
-        """The run's entries after the line with the hash `head`, without the release `besides`.
+    def since(self, head: str, without: str = "") -> tuple[Entry, ...]:
+        """The run's entries after the line with the hash `head`, without the release `without`.
 
         Raises:
             ValueError: no line has this hash.
         """
         later = self._entries[self._chain.heads.index(head, 1) - 1 :]
-        return tuple(entry for entry in later if self._mine(entry) and entry.release != besides)
+        return tuple(entry for entry in later if self._mine(entry) and entry.release != without)
 
     def spent(self, view: View) -> float:
         """The largest epsilon that a client has spent so far, in one view."""

@@ -179,7 +179,7 @@ class Mechanism(ABC):
         """The variances, in steps squared, of the layers of noise that the server may remove from a vector."""
         return ()
 
-    def kept(self, survivors: int) -> int:
+    def kept_layers(self, survivors: int) -> int:
         """How many of these layers, from the first, stay in a sum over `survivors` devices."""
         del survivors
         return 0

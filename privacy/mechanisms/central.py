@@ -48,14 +48,14 @@ class Central(Mechanism):
         return self.clip_norm * max(1.0, share)
 
     @property
-    def swell(self) -> float:
+    def noise_growth(self) -> float:
         """An upper bound on the standard deviation of one release's noise, divided by that of independent noise."""
         return 1.0
 
     @property
     def span(self) -> float:
         """The range plus a device's part of the room for noise: that room divided by the cohort's size."""
-        noise = DEVIATIONS * self.swell * self.noise_multiplier * self.exact_sensitivity
+        noise = DEVIATIONS * self.noise_growth * self.noise_multiplier * self.exact_sensitivity
         return self.range + noise / self.plan.cohort.size
 
     def step_in(self, ring: Ring) -> float:
@@ -155,7 +155,7 @@ class Banded(Central):
     """
 
     @property
-    def swell(self) -> float:
+    def noise_growth(self) -> float:
         """The standard deviation of one release's noise, divided by that of independent noise, and rounded up to a
         power of two. It is above one, because later releases cancel part of the noise.
         """

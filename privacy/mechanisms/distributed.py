@@ -56,37 +56,37 @@ class Distributed(Mechanism):
         """The number of coordinates of the rotated vector, for a network of `parameters` parameters."""
         return padded(super().coordinates(parameters))
 
-    def honest(self, survivors: int) -> int:
+    def least_honest(self, survivors: int) -> int:
         """The least number of honest devices among `survivors`: only their noise is secret."""
         return survivors - self.plan.colluders
 
     @cached_property
     def noise_shares(self) -> int:
         """The number of honest devices whose noise adds up to the claimed noise if as many drop out as allowed."""
-        return self.honest(self.plan.least_survivors)
+        return self.least_honest(self.plan.least_survivors)
 
     @cached_property
     def steps_of_dropouts(self) -> tuple[int, ...]:
         """The largest numbers of dropouts for which the noise suffices: with no layer, with one layer, and so on."""
         size = self.plan.cohort.size
         most = size - self.plan.least_survivors
-        return (most,) if self.plan.privacy.shares == "floor" else steps_of_dropouts(self.honest(size), most)
+        return (most,) if self.plan.privacy.shares == "floor" else steps_of_dropouts(self.least_honest(size), most)
 
-    def kept(self, survivors: int) -> int:
+    def kept_layers(self, survivors: int) -> int:
         """The least number of layers with which the noise suffices for the missing devices."""
         missing = self.plan.cohort.size - survivors
         return min(bisect_left(self.steps_of_dropouts, missing), len(self.steps_of_dropouts) - 1)
 
-    def arrived(self, survivors: int, devices: int) -> float:
+    def relative_variance(self, survivors: int, devices: int) -> float:
         """The variance of the noise of `devices` devices in a sum over `survivors`, over the claimed variance."""
-        return devices * self._enough[self.kept(survivors)]
+        return devices * self._enough[self.kept_layers(survivors)]
 
     @property
     def generous_range(self) -> float:
         """The range of the sum: its noise, plus `SPREAD` times the average coordinate of a sum of equal vectors."""
         plan, n = self.plan, self.plan.cohort.size
         weight = plan.training.batch_size if plan.privacy.unit == "record" else n
-        most = max(self.arrived(left, left) for left in (n - q for q in self._fewest_dropouts))
+        most = max(self.relative_variance(left, left) for left in (n - q for q in self._fewest_dropouts))
         noise = DEVIATIONS * self.noise_multiplier * math.sqrt((1 + ROUNDING_COST) * most)
         return self.clip_norm * (noise + SPREAD * weight / math.sqrt(self.dimension))
 
@@ -128,7 +128,7 @@ class Distributed(Mechanism):
     @cached_property
     def _enough(self) -> list[float]:
         """The variance of one device's noise divided by the claimed variance: with no layer, with one, and so on."""
-        return [1 / self.honest(self.plan.cohort.size - dropouts) for dropouts in self.steps_of_dropouts]
+        return [1 / self.least_honest(self.plan.cohort.size - dropouts) for dropouts in self.steps_of_dropouts]
 
     @cached_property
     def variance(self) -> float:
@@ -155,7 +155,7 @@ class Distributed(Mechanism):
         Unneeded layers count as removed, whether or not all devices revealed their seeds.
         """
         del view
-        arrived = self.arrived(survivors, self.honest(survivors))
+        arrived = self.relative_variance(survivors, self.least_honest(survivors))
         return self.sampled(Skellam(self.noise_multiplier * math.sqrt(arrived), self.variance * arrived))
 
     @property
@@ -167,7 +167,7 @@ class Distributed(Mechanism):
     def total_noise_std(self, dimension: int) -> float:
         """The standard deviation of all devices' noise if nobody drops out, when unneeded layers are removed."""
         size = self.plan.cohort.size
-        return self.noise_std(dimension) * math.sqrt(self.arrived(size, size))
+        return self.noise_std(dimension) * math.sqrt(self.relative_variance(size, size))
 
     def rotation(self, round: int) -> bytes:
         """The seed of the round's rotation, 32 bytes, public: the same for all devices."""
@@ -182,8 +182,9 @@ class Distributed(Mechanism):
         layers of noise: one seed for each variance in `self.layers`.
 
         Guarantee: the sum over at least `plan.least_survivors` devices, if `plan.colluders` of them reveal their
-        noise, is the Skellam mechanism of `noise_multiplier`. This holds also if only the first `kept(survivors)`
-        layers of each device stay in the sum. After the rounding all arithmetic is on integers.
+        noise, is the Skellam mechanism of `noise_multiplier`. This holds also if only the first
+        `kept_layers(survivors)` layers of each device stay in the sum. After the rounding all arithmetic is on
+        integers.
         Reference: Agarwal et al. 2021; Jiang, Wang, Chen 2024 for the layers.
 
         Raises:

@@ -74,7 +74,7 @@ def read_seating(data: bytes, session: Session) -> Seating:
 
 @dataclass(frozen=True)
 class SeatedCohort:
-    """The server's view of a round: all cards in the order of their identities, and the boxes that devices sealed.
+    """The server's view of a round, the seated cohort: all cards in the order of identities, and the sealed boxes.
 
     `boxes` maps the position of a sender to the concatenation of its boxes with their hashes, in the order of its
     neighbours, and the hashes of its shares of its own secrets. The senders are the round's members.

@@ -348,7 +348,7 @@ class SecureSum:
 
     def _spare(self, survivors: int) -> Sequence[float]:
         """Return the variances of the layers of noise that this number of survivors does not need."""
-        return self._mechanism.layers[self._mechanism.kept(survivors) :]
+        return self._mechanism.layers[self._mechanism.kept_layers(survivors) :]
 
     def _surplus(self, survivors: int, layers: Sequence[bytes], count: int) -> NDArray[np.int64]:
         """Return the surplus noise, int64 [count], of all layers whose seeds devices revealed."""

@@ -46,7 +46,7 @@ def let_a_fault_out_of_the_device() -> None:
     import bract.client.app as app
 
     def unguarded(message: Any, context: Any, opened: Any, answer: Any) -> Any:
-        return app._reply(app.Code.OK, *answer(app._visit(message, context, opened)))
+        return app._reply(app.Code.OK, *answer(app._accept_message(message, context, opened)))
 
     app._answer = unguarded
 

@@ -62,22 +62,22 @@ def size_the_noise_for_all_devices() -> None:
 def size_the_noise_as_if_nobody_colluded() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    Distributed.honest = lambda self, survivors: survivors
+    Distributed.least_honest = lambda self, survivors: survivors
 
 
 @turns_red("test_shared_noise.py::test_what_is_charged_is_the_noise_that_arrived")
 def forget_the_colluders_in_the_charge() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    arrived = Distributed.arrived
-    Distributed.arrived = lambda self, survivors, devices: arrived(self, survivors, survivors)
+    arrived = Distributed.relative_variance
+    Distributed.relative_variance = lambda self, survivors, devices: arrived(self, survivors, survivors)
 
 
 @turns_red(CHARGED)
 def give_up_a_layer_of_noise_that_dropouts_made_needed() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    Distributed.kept = lambda self, survivors: 0
+    Distributed.kept_layers = lambda self, survivors: 0
 
 
 @turns_red(CHARGED)
@@ -96,7 +96,7 @@ def charge_for_the_noise_of_those_who_dropped_out() -> None:
 def charge_for_layers_of_noise_that_come_off() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    Distributed.arrived = lambda self, survivors, devices: devices * self._enough[-1]
+    Distributed.relative_variance = lambda self, survivors, devices: devices * self._enough[-1]
 
 
 @turns_red("client/secure_round/test_layers.py::test_the_layers_are_in_the_vector_that_leaves")

@@ -167,14 +167,14 @@ class TestGathering:
     def test_waits_for_others_than_those_that_cannot_take_part(self, nodes: Callable[..., Any]) -> None:
         grid, directory = nodes(n4=b"d", n6=b"f", n9=b"i")
         grid.connected = lambda: [9, 4] if grid.clock.now < 1002.0 else [9, 4, 6]
-        assert list(directory.gather(2, 10.0, besides={"d", "g"})) == ["d", "f", "i"]
+        assert list(directory.gather(2, 10.0, excluded={"d", "g"})) == ["d", "f", "i"]
         assert 1002.0 <= grid.clock.now <= 1002.5
 
     def test_waits_for_nobody_once_all_that_there_are_have_come(self, nodes: Callable[..., Any]) -> None:
         grid, directory = nodes(n4=b"d", n6=b"f", n9=b"i")
-        assert list(directory.gather(2, 10.0, besides={"d", "f"}, most=3)) == ["d", "f", "i"]
+        assert list(directory.gather(2, 10.0, excluded={"d", "f"}, most=3)) == ["d", "f", "i"]
         assert grid.clock.now == 1000.0
-        assert list(directory.gather(2, 10.0, besides={"d", "f"}, most=4)) == ["d", "f", "i"]
+        assert list(directory.gather(2, 10.0, excluded={"d", "f"}, most=4)) == ["d", "f", "i"]
         assert grid.clock.now >= 1010.0
 
     def test_does_not_ask_a_node_that_hangs_twice(self, nodes: Callable[..., Any]) -> None:

@@ -25,14 +25,14 @@ Call = Callable[..., Any]
 @pytest.fixture
 def terms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Terms]:
     """The terms of every device, which a test may change; each has a ledger in a folder of its own."""
-    held, visit = [Terms()], client_app._visit
+    held, visit = [Terms()], client_app._accept_message
 
-    def with_ledger(*arguments: Any) -> client_app.Visit:
+    def with_ledger(*arguments: Any) -> client_app.AcceptedMessage:
         met = visit(*arguments)
         spending = OwnerLedger(tmp_path / met.device.identity.public.hex(), held[0])
         return replace(met, device=replace(met.device, spending=spending))
 
-    monkeypatch.setattr(client_app, "_visit", with_ledger)
+    monkeypatch.setattr(client_app, "_accept_message", with_ledger)
     return held
 
 
@@ -93,7 +93,7 @@ def test_a_device_that_can_no_longer_pay_forgets_the_round(
     """Its money goes between the first check of the message and the charge, to another server."""
     server = make_lab(3)
     server.until("shares")
-    monkeypatch.setattr(client_app.Visit, "afford", lambda visit, number: None)
+    monkeypatch.setattr(client_app.AcceptedMessage, "check_ledger", lambda visit, number: None)
     terms[0] = Terms(max_epsilon=1e-9)
     assert code_of(server.tell(0, TRAIN, cohort=server.invitation(0))) is Code.REFUSED
     assert charged(server, 0) == []

@@ -136,8 +136,8 @@ def test_participations_leave_out_the_one_repeatable_release(path: Path) -> None
         ledger.spend(entry(1, 1, 2, release="first"))
         ledger.spend(entry(2, 1, 3, release="second"))
         assert ledger.participations() == {"1": 2, "2": 1, "3": 1}
-        assert ledger.participations(besides="second") == {"1": 1, "2": 1}
-        assert ledger.participations(besides="never") == ledger.participations()
+        assert ledger.participations(without="second") == {"1": 1, "2": 1}
+        assert ledger.participations(without="never") == ledger.participations()
 
 
 @pytest.mark.parametrize("view", ["server", "released"])

@@ -94,7 +94,7 @@ def test_entries_and_participations_are_those_of_the_run(path: Path, other: Orig
         ledger.spend(entry(1, 1, 2))
         assert [one.origin for one in ledger.entries] == [other]
         assert ledger.participations() == {"1": 1, "2": 1}
-        assert ledger.participations(besides="r1") == Counter()
+        assert ledger.participations(without="r1") == Counter()
         assert ledger.spent("server") == cost(2)
         assert ledger.knows(head)
 

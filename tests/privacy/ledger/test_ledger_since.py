@@ -36,8 +36,8 @@ def test_the_one_repeatable_release_is_left_out(tmp_path: Path) -> None:
         head = ledger.head
         ledger.spend(entry(1, "a"))
         ledger.spend(entry(2, "b"))
-        assert [e.release for e in ledger.since(head, besides="a")] == ["b"]
-        assert [e.release for e in ledger.since(head, besides="c")] == ["a", "b"]
+        assert [e.release for e in ledger.since(head, without="a")] == ["b"]
+        assert [e.release for e in ledger.since(head, without="c")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("head", ["", "0" * 64, "f" * 64])

@@ -50,7 +50,7 @@ def test_what_survivors_keep_is_claimed_and_charged(which: Plan, data: st.DataOb
     """The sum of the variances that stay, share by share and layer by layer."""
     shared = place(which)
     survivors = data.draw(st.integers(which.least_survivors, which.cohort.size))
-    each = shared.share_variance + sum(shared.layers[: shared.kept(survivors)])
+    each = shared.share_variance + sum(shared.layers[: shared.kept_layers(survivors)])
     arrived = (survivors - which.colluders) * each
     assert arrived >= shared.variance * (1 - 1e-9)
     event = charged(which, survivors)
@@ -81,21 +81,21 @@ def test_layers_bring_a_device_to_its_share_of_the_floor(which: Plan, data: st.D
     assert shared.share_variance + sum(shared.layers) == pytest.approx(floor)
     assert all(layer > 0 for layer in shared.layers)
     fewer = data.draw(st.integers(which.least_survivors, which.cohort.size))
-    assert shared.kept(fewer) >= shared.kept(which.cohort.size) == 0
-    assert shared.kept(which.least_survivors) == len(shared.layers)
+    assert shared.kept_layers(fewer) >= shared.kept_layers(which.cohort.size) == 0
+    assert shared.kept_layers(which.least_survivors) == len(shared.layers)
 
 
 @given(sound, st.data())
 def test_the_ring_has_room_for_the_noise_that_is_left(which: Plan, data: st.DataObject) -> None:
     shared = place(which)
     survivors = data.draw(st.integers(which.least_survivors, which.cohort.size))
-    left = survivors * (shared.share_variance + sum(shared.layers[: shared.kept(survivors)]))
+    left = survivors * (shared.share_variance + sum(shared.layers[: shared.kept_layers(survivors)]))
     assert 5.9 * left**0.5 <= shared.range / mechanism_of(which).grid_step
 
 
 def test_with_the_floor_nothing_is_taken_off() -> None:
     shared = place(plan(shares="floor"))
-    assert (shared.layers, shared.kept(100), shared.steps_of_dropouts) == ((), 0, (30,))
+    assert (shared.layers, shared.kept_layers(100), shared.steps_of_dropouts) == ((), 0, (30,))
 
 
 def test_a_whole_cohort_has_less_noise_than_with_the_floor() -> None:

@@ -67,7 +67,7 @@ def distributed(plan: Plan) -> Distributed:
 def device_variance(plan: Plan, survivors: int) -> float:
     """Variance of what one device leaves in a sum of so many."""
     mechanism = distributed(plan)
-    return mechanism.share_variance + sum(mechanism.layers[: mechanism.kept(survivors)])
+    return mechanism.share_variance + sum(mechanism.layers[: mechanism.kept_layers(survivors)])
 
 
 def inner(event: Event) -> Skellam:
