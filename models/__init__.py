@@ -6,7 +6,7 @@ from .network import Network
 from .objectives import Objective
 from .own import NoModuleError, NoNetworkError, is_own
 from .registry import NETWORKS, build, count_parameters, find_network, objective_of
-from .trial import check_network, needs_opacus, opacus_fault
+from .trial import check_network, opacus_fault
 
 __all__ = [
     "NETWORKS",
@@ -21,7 +21,6 @@ __all__ = [
     "find_network",
     "is_own",
     "load_flat",
-    "needs_opacus",
     "objective_of",
     "opacus_fault",
     "parts_of",

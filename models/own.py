@@ -65,7 +65,8 @@ def _network(name: str, found: Any) -> Network:
             f"{name} is neither a function (shape, classes) nor a Network",
             "define it as def build(shape, classes), which returns a torch.nn.Module",
         )
-    return Network(name, found)
+    build: Any = found
+    return Network(name, build)
 
 
 def _arguments(function: Any) -> tuple[str, ...]:

@@ -8,23 +8,6 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .registry import Shape, build, objective_of
 
-BOOK_KEPT: tuple[type[nn.Module], ...] = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.Embedding,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RNN,
-    nn.GRU,
-    nn.LSTM,
-)
-"""Layer types, by exact class, that have a rule in client/clipping/layers/; any other layer needs Opacus.
-
-The server may not import that folder, so add every layer that gets a rule here too.
-"""
-
 
 def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
     """Refuse a network that cannot be trained on records of `shape`; with `by_opacus`, cannot be trained by Opacus.
@@ -58,13 +41,6 @@ def _keeps_records(model: nn.Module) -> str | None:
         if isinstance(layer, _NormBase) and (isinstance(layer, _BatchNorm) or layer.track_running_stats):
             return f"the layer {name} ({type(layer).__name__}) mixes the records of a batch; use nn.GroupNorm instead"
     return None
-
-
-def needs_opacus(name: str, shape: Shape, classes: int) -> bool:
-    """Return whether the network trains a layer without a rule for per-example gradients."""
-    with torch.device("meta"):
-        layers = build(name, shape, classes).modules()
-    return any(type(layer) not in BOOK_KEPT for layer in layers if _trained(layer))
 
 
 def opacus_fault(model: nn.Module) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models import NoNetworkError, check_network, needs_opacus
+from ..models import NoNetworkError, check_network
 from ..privacy import Plan, PlanError
 
 
@@ -14,8 +14,7 @@ def check_trainable(plan: Plan) -> None:
     """
     network, asked = (plan.model.name, plan.data.shape, plan.data.classes), plan.training.engine == "opacus"
     try:
-        by_opacus = plan.privacy.unit == "record" and (asked or needs_opacus(*network))
-        check_network(*network, by_opacus)
+        check_network(*network, by_opacus=asked and plan.privacy.unit == "record")
     except NoNetworkError as fault:
         raise PlanError(fault.what, fault.hint) from fault
     except ValueError as fault:

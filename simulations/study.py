@@ -121,7 +121,7 @@ def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[st
     has_path = "data.path" in typed or "path" in tables.get("data", {})
     has_module = "model.name" in varied or is_own(str(tables.get("model", {}).get("name", "")))
     for key, named, needed in (("folder", "data.path", has_path), ("modules", "model.name", has_module)):
-        said = "" if named in typed else simulation.get(key, "")
+        said = "" if named in typed and f"simulation.{key}" not in typed else simulation.get(key, "")
         start = Path.cwd() if {named, f"simulation.{key}"} & typed else plan.parent
         if needed:
             folders[key] = str((start / str(said)).resolve())

@@ -13,3 +13,9 @@ A record is one example. The files, in the order in which a sum uses them:
 - `failed_passes`: a record whose pass fails counts as zero;
 - `cross_entropy_head` and `fast_sequential`: faster code for two frequent cases.
 """
+
+from .layers.base import ActivationRule, LayerRule
+from .layers.instantiated import InstantiatedGradients
+from .layers.registry import register_rule
+
+__all__ = ["ActivationRule", "InstantiatedGradients", "LayerRule", "register_rule"]

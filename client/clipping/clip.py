@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .accumulate import PartialSum
 from .errors import ClippingError
 from .layers.base import Pairs, PerExampleGradients
-from .layers.instantiated import BLOCK, squared_row_norms, weighted_row_sum
+from .layers.instantiated import BLOCK, flat_rows, squared_row_norms, weighted_row_sum
 
 CANCELLATION = 32.0
 """The limit on terms that cancel, in clip norms. If a record would add more of them, its ghost norm is not exact
@@ -108,7 +108,7 @@ class JoinedGradients(PerExampleGradients):
     def __init__(self, pairs: Pairs) -> None:
         """Join `pairs`, each of a parameter and a tensor [rows, *its shape]."""
         self._parameters = [parameter for parameter, _ in pairs]
-        flat = [each.flatten(1) for _, each in pairs]
+        flat = [flat_rows(each) for _, each in pairs]
         self._sizes = [each.shape[1] for each in flat]
         self._sizes.append(-sum(self._sizes) % BLOCK)
         self._each = torch.cat([*flat, flat[0].new_zeros(len(flat[0]), self._sizes[-1])], dim=1)

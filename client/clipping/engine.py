@@ -15,10 +15,8 @@ from .book_keeping import ROWS, BookKeepingEngine
 from .determinism import ROW_MULTIPLE, batch_invariant_rows
 from .errors import ClippingError
 from .failed_passes import OnFailure, log_failure
-from .hooks import trained_layers
-from .layers.registry import RULES
 from .opacus import HINT, OpacusEngine
-from .validation import check_layers, check_layers_for_opacus
+from .validation import check_layers, check_layers_for_opacus, check_sharing
 
 
 class Engine(Protocol):
@@ -62,24 +60,25 @@ def make_engine(
     rows: int = ROWS,
     precision: Precision = "float32",
 ) -> Engine:
-    """Return book-keeping if every trained layer has a rule, else Opacus; with `engine = "opacus"` always Opacus.
+    """Return book-keeping, or with `engine = "opacus"` Opacus.
 
     `rows` is the number of records in a pass of book-keeping: public, and fastest near the batch size. It is raised
     to `batch_invariant_rows`. `precision` is the dtype of passes through the network.
 
     Raises:
         ValueError: `rows` is not a multiple of 32.
-        ClippingError: no engine can train the network, or only Opacus can and the precision is not float32.
+        ClippingError: the engine cannot train the network, or it is Opacus and the precision is not float32.
     """
     if rows < 1 or rows % ROW_MULTIPLE:
         raise ValueError(f"rows come in multiples of {ROW_MULTIPLE}, not {rows}")
-    if engine == "auto" and all(type(layer) in RULES for layer in trained_layers(model).values()):
+    if engine == "auto":
         narrow = torch.bfloat16 if precision == "bfloat16" else None
         return BookKeepingEngine(model, clip_norm, loss, batch_invariant_rows(rows), narrow)
     if precision != "float32":
-        raise ClippingError("Opacus trains this network, and in float32 only", "set training.precision to float32")
+        raise ClippingError("Opacus trains in float32 only", "set training.precision to float32")
     check_layers(model)
     check_layers_for_opacus(model)
+    check_sharing(model)
     try:
         return OpacusEngine(model, clip_norm, loss)
     except NotImplementedError as fault:

@@ -86,11 +86,12 @@ class _Trial:
     def check_rules(self) -> None:
         """Refuse the network if a record's gradient or norm by the rules differs from autograd's, in training mode.
 
-        Dropout layers, and dropout in recurrent layers, are switched off, because the rules draw it in another order.
+        Dropout layers, and dropout in recurrent layers and in attention, are switched off, because the rules draw it
+        in another order.
         """
         self.model.train()
         for layer in self.model.modules():
-            if isinstance(layer, (_DropoutNd, nn.RNNBase)):
+            if isinstance(layer, (_DropoutNd, nn.RNNBase, nn.MultiheadAttention)):
                 layer.eval()
         torch.manual_seed(1)
         with HookedNetwork(self.model) as hooked:
@@ -105,7 +106,8 @@ class _Trial:
             if not (same_norm and _alike(found, self._gradient(self.features, self.labels, row))):
                 raise ClippingError(
                     "the rules of book-keeping do not give this network's gradients",
-                    "use parameters only in their own layers, and records only in the first dimension",
+                    "use parameters only in their own layers and records only in the first dimension, or register "
+                    "the module that uses them as a whole: register_rule(YourModule)",
                 )
 
     def _gradient(self, features: torch.Tensor, labels: torch.Tensor, row: int) -> Gradients:

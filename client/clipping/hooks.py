@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
@@ -12,21 +13,37 @@ from ...models.objectives import Loss
 from .cross_entropy_head import has_head, head_gradients
 from .errors import ClippingError
 from .fast_sequential import FastSequential
-from .layers.base import LayerRule, PerExampleGradients
-from .layers.registry import RULES
+from .layers.base import PerExampleGradients
+from .layers.registry import RULES, is_whole
+from .layers.shared import sum_of_uses
+from .layers.whole import WholeRule
 
 
 def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return, by name, the modules that own trained parameters."""
+    """Return, by name, the modules whose rules cover all trained parameters.
 
-    def trained(layer: nn.Module) -> bool:
-        return any(p.requires_grad for p in layer.parameters(recurse=False))
+    A module without a rule of its own, but with trained parameters, is covered as a whole, with all inside it.
+    """
+    layers, seen = dict[str, nn.Module](), set[nn.Module]()
 
-    return {name: layer for name, layer in model.named_modules() if trained(layer)}
+    def visit(name: str, module: nn.Module) -> None:
+        if module in seen:
+            return
+        seen.add(module)
+        registered = type(module) in RULES
+        if any(p.requires_grad for p in module.parameters(recurse=registered and is_whole(module))):
+            layers[name] = module
+            if is_whole(module):
+                return
+        for child, inside in module.named_children():
+            visit(f"{name}.{child}" if name else child, inside)
+
+    visit("", model)
+    return layers
 
 
 class HookedNetwork:
-    """A network whose trained layers have rules. As a context manager, it replaces the layers' forwards by the rules.
+    """A network with a rule for each trained layer. As a context manager, it replaces their forwards by the rules.
 
     After the context, also after an exception, the network is as before.
     """
@@ -35,13 +52,18 @@ class HookedNetwork:
         """Create the rules. `narrow` is the dtype of passes under autocast; gradients are in the parameters' dtype.
 
         Raises:
-            ClippingError: no rule covers a layer with its options, or a layer's forward was replaced.
+            ClippingError: the rule of a layer does not cover its options, or a layer's forward was replaced.
         """
         self._model, self._narrow, self._layers = model, narrow, trained_layers(model)
-        sequences = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Sequential}
+        covered = {inside for layer in self._layers.values() if is_whole(layer) for inside in layer.modules()}
+        sequences = {
+            name: layer
+            for name, layer in model.named_modules()
+            if type(layer) is nn.Sequential and layer not in covered
+        }
         self._replaced = {**self._layers, **sequences}
         self._check_forwards()
-        self._rules: dict[str, LayerRule] = {name: _rule(name, layer) for name, layer in self._layers.items()}
+        self._rules = {name: RULES.get(type(layer), WholeRule)(layer) for name, layer in self._layers.items()}
         self._sequences = {layer: FastSequential(layer) for layer in sequences.values()}
 
     def __enter__(self) -> Self:
@@ -80,11 +102,11 @@ class HookedNetwork:
         Features and labels are [rows, ...]; the rows after the first `count` are blanks, with gradients of zero.
 
         Raises:
-            ClippingError: the loss is not one number for each record, or a layer is used twice.
+            ClippingError: the loss is not one number for each record.
         """
         self._forget()
         with torch.enable_grad():
-            if has_head(self._model, loss, tuple(labels.shape[1:])):
+            if self._model not in self._layers.values() and has_head(self._model, loss, tuple(labels.shape[1:])):
                 self._backward_from_head(features, labels, count)
             else:
                 with self._passes(features.device):
@@ -92,7 +114,16 @@ class HookedNetwork:
                 chosen = torch.zeros_like(losses)
                 chosen[:count] = 1.0
                 losses.backward(chosen)
-        return [gradients for name, rule in self._rules.items() for gradients in _of_one_use(name, rule)]
+        return self._of_each_parameter(len(features))
+
+    def _of_each_parameter(self, rows: int) -> list[PerExampleGradients]:
+        """Return the gradients of all layers; uses that share parameters are summed record by record."""
+        owners = Counter(p for layer in self._layers.values() for p in layer.parameters())
+        alone, together = list[PerExampleGradients](), list[PerExampleGradients]()
+        for name, rule in self._rules.items():
+            shared = len(rule.gradients) > 1 or any(owners[p] > 1 for p in self._layers[name].parameters())
+            (together if shared else alone).extend(rule.gradients)
+        return [*alone, sum_of_uses(together, rows)] if together else alone
 
     def _passes(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self._narrow is None else torch.autocast(device.type, self._narrow)
@@ -122,15 +153,3 @@ def losses_of(model: nn.Module, loss: Loss, features: torch.Tensor, labels: torc
             f"the loss of {len(features)} records has shape {list(losses.shape)}", "return one loss for each record"
         )
     return losses
-
-
-def _rule(name: str, layer: nn.Module) -> LayerRule:
-    if type(layer) not in RULES:
-        raise ClippingError(f"the layer {name} ({type(layer).__name__}) has no rule", "use the engine opacus")
-    return RULES[type(layer)](layer)
-
-
-def _of_one_use(name: str, rule: LayerRule) -> list[PerExampleGradients]:
-    if len(rule.gradients) > 1:
-        raise ClippingError(f"the layer {name} is used twice for a record", "give each place a layer of its own")
-    return list(rule.gradients)

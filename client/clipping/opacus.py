@@ -27,7 +27,7 @@ ROWS = ROW_MULTIPLE
 it is fixed."""
 
 
-HINT = "use layers that book-keeping has rules for, and training.engine = auto"
+HINT = "set training.engine to auto"
 
 
 class RecordClipper(DPOptimizer):

@@ -12,15 +12,11 @@ from .errors import ClippingError
 
 INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("_BatchNorm",), "mixes the records of a batch", "use nn.GroupNorm or nn.LayerNorm"),
-    (
-        ("MultiheadAttention", "Transformer", "TransformerEncoderLayer", "TransformerDecoderLayer"),
-        "keeps several weights in one parameter, used by no layer of its own",
-        "build attention from nn.Linear layers and nn.functional.scaled_dot_product_attention",
-    ),
-    (("EmbeddingBag",), "has no per-example gradient", "use nn.Embedding, and a mean or sum over positions"),
-    (("Bilinear",), "has no per-example gradient", "use nn.Linear on products of the inputs"),
 )
 """Names of torch's classes, the fault of these and of their subclasses, and what to use instead."""
+
+NOT_FOR_OPACUS = frozenset({"MultiheadAttention", "Transformer", "EmbeddingBag", "Bilinear"})
+"""Names of torch's classes whose per-example gradients Opacus does not compute."""
 
 OLD_NORMS = ("WeightNorm", "SpectralNorm")
 
@@ -29,15 +25,12 @@ def check_layers(model: nn.Module) -> None:
     """Refuse a network with a layer that no engine can clip.
 
     Raises:
-        ClippingError: a layer mixes records, has no per-example gradient, or computes or shares its weight.
+        ClippingError: a layer mixes records, or computes its weight from others.
     """
     for name, layer in model.named_modules():
         if fault := _fault(layer):
             what, instead = fault
             raise ClippingError(f"the layer {name} ({type(layer).__name__}) {what}", instead)
-    for names in _owners(model).values():
-        if len(names) > 1:
-            raise ClippingError(f"{' and '.join(names)} are one parameter", "give each layer parameters of its own")
     if not any(p.requires_grad for p in model.parameters()):
         raise ClippingError("no parameter of the model is trained", "let some require gradients")
 
@@ -56,6 +49,18 @@ def _fault(layer: nn.Module) -> tuple[str, str] | None:
     return None
 
 
+def check_sharing(model: nn.Module) -> None:
+    """Refuse a network in which layers share a parameter: Opacus clips it wrongly.
+
+    Raises:
+        ClippingError: a parameter has several owners.
+    """
+    for names in _owners(model).values():
+        if len(names) > 1:
+            what = f"{' and '.join(names)} are one parameter, which Opacus clips wrongly"
+            raise ClippingError(what, "set training.engine to auto")
+
+
 def _owners(model: nn.Module) -> dict[int, list[str]]:
     """Return the names of every parameter, by its id. A shared parameter has several names."""
     owners = defaultdict[int, list[str]](list)
@@ -71,7 +76,7 @@ def check_layers_for_opacus(model: nn.Module) -> None:
         ClippingError: Opacus computes wrong gradients or norms, or none, for a layer or one of its options.
     """
     if why := opacus_fault(model):
-        raise ClippingError(f"Opacus cannot train the model: {why}", "use layers that book-keeping has rules for")
+        raise ClippingError(f"Opacus cannot train the model: {why}", "set training.engine to auto")
     for name, layer in model.named_modules():
         if fault := _opacus_fault(layer):
             what, instead = fault
@@ -80,6 +85,9 @@ def check_layers_for_opacus(model: nn.Module) -> None:
 
 def _opacus_fault(layer: nn.Module) -> tuple[str, str] | None:
     kind = type(layer).__name__
+    names = {each.__name__ for each in type(layer).__mro__ if each.__module__.startswith("torch.nn.")}
+    if names & NOT_FOR_OPACUS:
+        return "has no per-example gradient", "set training.engine to auto"
     if getattr(layer, "padding_mode", "zeros") != "zeros":
         return f"with padding_mode {layer.padding_mode} is clipped by a wrong norm", "use padding_mode zeros"
     if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:

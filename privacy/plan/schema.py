@@ -79,9 +79,8 @@ class Training(Section):
     `batch_size` is public. With unit `record` each step's sum is divided by it: it is the expected number of sampled
     records, on one device for local noise, over the whole cohort for other noise. With unit `client` it is the
     largest number of records in a step, and the step averages over its records. `engine` chooses how records'
-    gradients are clipped: `auto` uses book-keeping if every trained layer has a rule, and Opacus otherwise;
-    `opacus` always uses Opacus. `precision` is the dtype of passes through the network on a GPU; parameters, norms
-    and sums are always float32.
+    gradients are clipped: `auto` by book-keeping, `opacus` by Opacus. `precision` is the dtype of passes through the
+    network on a GPU; parameters, norms and sums are always float32.
     """
 
     local_steps: Count = 1

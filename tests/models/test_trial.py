@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bract.models import NETWORKS, Network, check_network, needs_opacus, opacus_fault
+from bract.models import NETWORKS, Network, check_network, opacus_fault
 from bract.simulations.sizes import NOT_FOR_OPACUS
 
 SHAPES = {"gru-lm": (6,)}
@@ -46,7 +46,6 @@ class Flat(nn.Sequential):
 def test_every_documented_network_can_be_trained(name: str, classes: int) -> None:
     shape, classes = SHAPES.get(name, (1, 18, 18)), 1 if name == "linear" else classes
     check_network(name, shape, classes)
-    assert not needs_opacus(name, shape, classes)
     if name in NOT_FOR_OPACUS:
         with pytest.raises(ValueError, match=f"Opacus cannot train {name}: the layer .* has no per-example gradient"):
             check_network(name, shape, classes, by_opacus=True)
@@ -90,10 +89,3 @@ def test_a_network_that_does_not_fit_its_records_is_refused(
     monkeypatch.setitem(NETWORKS, "made", Network("made", lambda shape, classes: make()))
     with pytest.raises(ValueError, match=why):
         check_network("made", (4,), 3)
-
-
-def test_a_network_with_a_layer_of_an_unknown_kind_needs_opacus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        NETWORKS, "made", Network("made", lambda shape, classes: nn.Sequential(nn.Linear(4, 3), nn.PReLU()))
-    )
-    assert needs_opacus("made", (4,), 3)

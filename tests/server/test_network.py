@@ -17,7 +17,10 @@ from bract.server.network import check_trainable
 
 FAULTS = {
     "rnn under Opacus": (["model.name=rnn", "training.engine=opacus"], "Opacus cannot train rnn"),
-    "a network that only Opacus could take": (["model.name=mixed"], "Opacus cannot train mixed"),
+    "a network that Opacus cannot train": (
+        ["model.name=mixed", "training.engine=opacus"],
+        "Opacus cannot train mixed",
+    ),
     "a wrong number of parameters": (["model.parameters=3"], "model.parameters is 3, cnn has 121930"),
     "no such records": (["data.shape=[3]"], "cnn takes records of shape"),
 }

@@ -82,8 +82,8 @@ class LayerRule(ABC):
     To add a layer, write one file in this folder, with a subclass that lists the layer's classes in `kinds`: the
     registry finds it there. If the layer takes one tensor, subclass `ActivationRule` and define `detached_forward`
     and `per_example_gradients`; the defaults do the rest. Its test, in tests/client/clipping/layers/, calls
-    `check_layer`, which compares sums with a loop over single records. A server may not import this folder, so add
-    the layer to BOOK_KEPT in models/trial.py too; a test fails if it is missing there.
+    `check_layer`, which compares sums with a loop over single records. A rule for a layer of one's own, outside of
+    this folder, is registered with `register_rule`. A layer without a rule is covered by `WholeRule`.
     """
 
     kinds: ClassVar[tuple[type[nn.Module], ...]] = ()

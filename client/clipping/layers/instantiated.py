@@ -44,7 +44,7 @@ def squared_row_norms(each: torch.Tensor) -> torch.Tensor:
     Values above 1e18 give infinity, and values below 1e-19 may count as zero. A clip factor is below 1e6 clip norms,
     so n values that count as zero add less than 1e-13 sqrt(n) clip norms.
     """
-    flat = each.flatten(1)
+    flat = flat_rows(each)
     whole = flat.shape[1] // BLOCK * BLOCK
     parts = [torch.linalg.vector_norm(flat[:, whole:], dim=1, dtype=torch.float64)] if whole < flat.shape[1] else []
     if whole:
@@ -53,10 +53,15 @@ def squared_row_norms(each: torch.Tensor) -> torch.Tensor:
     return total([part.square() for part in parts])
 
 
+def flat_rows(each: torch.Tensor) -> torch.Tensor:
+    """Return a tensor [rows, ...] as [rows, numbers]."""
+    return each.flatten(1) if each.dim() > 1 else each[:, None]
+
+
 def weighted_row_sum(each: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Return the sum over rows of a tensor [rows, *shape] times `factors` [rows], of shape `shape`."""
     kept = zero_unweighted(each, factors)
-    return (factors.to(kept.dtype) @ kept.flatten(1)).view(kept.shape[1:])
+    return (factors.to(kept.dtype) @ flat_rows(kept)).view(kept.shape[1:])
 
 
 def zero_unweighted(rows: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
