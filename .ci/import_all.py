@@ -10,7 +10,8 @@ import bract
 names = [module.name for module in pkgutil.walk_packages(bract.__path__, "bract.")]
 for name in names:
     importlib.import_module(name)
-folders = [path for folder in bract.__path__ for path in Path(folder).iterdir() if path.name != "__pycache__"]
+tops = [Path(folder) for folder in bract.__path__]
+folders = [*tops, *(path for top in tops for path in top.iterdir() if path.is_dir() and path.name != "__pycache__")]
 if not folders or any(Path(sys.prefix).resolve() not in path.resolve().parents for path in folders):
     sys.exit(f"another bract than the installed one: {folders}")
 if missing := [path.name for path in folders if not (path / "py.typed").is_file()]:

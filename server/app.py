@@ -20,7 +20,7 @@ from ..privacy.settings import check_settings
 from ..privacy.storage import create_once, storage
 from .answers import RoundFailed
 from .evaluation.evaluate import Evaluate, make_evaluate
-from .model_file import FILE, write_model, write_released
+from .model_file import FILE, write_card, write_model, write_released
 from .network import check_trainable
 from .round_log import RoundRecord
 from .rounds import train
@@ -163,6 +163,7 @@ def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
             "look at the devices' own logs; what was spent stays spent",
         )
     write_model(folder / FILE, plan, outcome.state)
+    write_card(folder, plan, last, outcome.epsilon, outcome.records)
     lost = [str(record.round) for record in outcome.records if record.lost]
     if lost:
         log.warning("%d releases of %d planned: lost round %s", outcome.releases, plan.cohort.rounds, ", ".join(lost))

@@ -61,7 +61,7 @@ class Metrics:
             StateError: a line is damaged.
         """
         self.path = path
-        self.records = [r for r in _read(path) if r.round <= rounds]
+        self.records = [r for r in read_records(path) if r.round <= rounds]
         replace_file(path, "".join(_line(r) for r in self.records).encode())
 
     def write(self, record: RoundRecord) -> None:
@@ -88,7 +88,12 @@ def _checksum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> list[RoundRecord]:
+def read_records(path: Path) -> list[RoundRecord]:
+    """Return the records of a file, without a last line that a crash cut off; none if there is no file.
+
+    Raises:
+        StateError: a line is damaged.
+    """
     if not path.exists():
         return []
     complete, _, _ = path.read_text("utf-8", errors="replace").rpartition("\n")

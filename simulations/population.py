@@ -17,7 +17,7 @@ from ..privacy import DataError
 from ..privacy.plan.schema import gives_one_away
 from .datasets import load
 from .datasets.splits import holdout, partition
-from .datasets.table import Table
+from .datasets.table import Source, Table
 from .study import Study
 
 
@@ -58,14 +58,22 @@ def make_population(plan: Study, device: torch.device) -> Population:
     """Return the population that the plan's [data] table describes.
 
     If each client has its own test records and the split is natural, the `data.clients` largest clients take part.
-    Notices about the user's data are printed to stderr, one line each.
-
     Raises:
         DataError: the data are missing, differ from the plan, or cannot be split as it says.
     """
-    data = plan.data
     path = plan.data_path
-    source = load(data.model_copy(update={"path": None if path is None else str(path)}))
+    return populate(plan, load(plan.data.model_copy(update={"path": None if path is None else str(path)})), device)
+
+
+def populate(plan: Study, source: Source, device: torch.device) -> Population:
+    """Return the population of these records, split as the plan's [data] table says.
+
+    Notices about the user's data are printed to stderr, one line each.
+
+    Raises:
+        DataError: the data differ from the plan, or cannot be split as it says.
+    """
+    data = plan.data
     for notice in source.notices:
         print(f"notice: {notice}", file=sys.stderr)
     if data.split == "natural":

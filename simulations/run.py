@@ -25,7 +25,7 @@ from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.answers import RoundFailed
 from ..server.evaluation.evaluate import make_evaluate
 from ..server.evaluation.metrics import Score, score_of
-from ..server.model_file import FILE, write_model, write_released
+from ..server.model_file import FILE, write_card, write_model, write_released
 from ..server.round_log import RoundRecord
 from ..server.rounds import train
 from ..server.state import ServerState
@@ -34,9 +34,11 @@ from . import same_data
 from .forgetting import forget_rounds
 from .local_grid import EXECUTORS, FIRST_NODE, LocalGrid
 from .population import Population, make_population
-from .report.run_report import write_report
+from .report.run_report import Baseline, write_report
 from .same_data import check_data, forget_data, keep_data
-from .study import Study, accept_study, mechanism_for
+from .study import Study, accept_study, baseline_of, mechanism_for
+from .trained.evaluate import Evaluation, evaluate
+from .trained.run import read_trained
 from .unprotected import open_contribution
 
 
@@ -112,11 +114,13 @@ def simulate(
     observer: Observer | None = None,
     population: Population | None = None,
     ledger: Path | None = None,
+    baseline: bool = False,
 ) -> Result:
     """Start or resume the study in `folder`, and write the model and the report there.
 
     `population` saves loading the study's data again. `ledger` is the ledger of a population; the run is then
-    charged to it instead of to a ledger of its own.
+    charged to it instead of to a ledger of its own. With `baseline` the plan also runs without clip and noise, in the
+    folder `baseline`, and the report shows both.
 
     Raises:
         BractError: bad data, damaged state, or a full disk; the files in the folder stay usable.
@@ -149,10 +153,44 @@ def simulate(
         grid.forget()
     seconds = time.monotonic() - began
     write_model(folder / FILE, study, outcome.state)
+    write_card(folder, study, outcome.state.round, outcome.epsilon, outcome.records, *_claim(study))
     result = _result(study, population, outcome, folder, seconds, restoring.updates)
-    write_report(folder / "report.html", study, outcome, result.records)
+    unprotected = run_baseline(study, folder, population) if baseline else None
+    quality = _evaluated(folder, population)
+    write_report(folder / "report.html", study, outcome, result.records, quality, unprotected)
     forget_data(kept)
     return result
+
+
+def run_baseline(study: Study, folder: Path, population: Population) -> Baseline:
+    """Run the study without clip and noise in `folder`/baseline, and return its last figures.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    plain = baseline_of(study, len(population.records))
+    try:
+        result = simulate(plain, folder / "baseline", population=population)
+    except DivergedError:
+        return Baseline(None)
+    return Baseline(result.score)
+
+
+def _evaluated(folder: Path, population: Population) -> Evaluation | None:
+    """Return the model's quality on the test records by class; None if it cannot be measured so."""
+    trained = read_trained(folder)
+    if trained.learns.name != "classification":
+        return None
+    return evaluate(trained, population.test)
+
+
+def _claim(study: Study) -> tuple[list[str], str | None]:
+    """Return what the model's card says besides the plan: its cautions, and the guarantee if it is not the plan's."""
+    if not study.protected:
+        return [], "Nothing. Gradients were neither clipped nor noised: the model may give away any record."
+    seed = study.simulation.seed
+    seeded = "This run is seeded: whoever knows the seed can subtract the noise. Do not release the model."
+    return ["This was a simulation: whoever ran it held all records.", *([] if seed is None else [seeded])], None
 
 
 def _population_name(study: Study) -> str:

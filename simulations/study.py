@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -107,6 +107,25 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
             "set simulation.masks = true, or privacy.shares = floor",
         )
     return study
+
+
+def baseline_of(study: Study, records: int) -> Study:
+    """Return the same study without clip and noise, to compare with; `records` is how many its clients have together.
+
+    A client's local steps are on Poisson samples of `training.batch_size` records on average.
+    """
+    tables = study.model_dump(mode="json", exclude_none=True)
+    privacy: dict[str, Any] = {
+        key: value for key, value in tables["privacy"].items() if key in ("noise", "delta", "sampling_rate")
+    }
+    if study.privacy.unit == "client":
+        rate = min(1.0, study.training.batch_size * study.data.clients / records)
+        privacy |= {"noise": "local", "sampling_rate": rate}
+    tables["data"].pop("records", None)
+    tables["aggregation"] = {"protocol": "sum"}
+    if privacy["noise"] == "distributed":
+        privacy["noise"] = "central"
+    return make_study(tables | {"privacy": privacy | {"unit": "none"}})
 
 
 def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[str] = ()) -> Tables:

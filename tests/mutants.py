@@ -212,6 +212,8 @@ def make_tree(folder: Path, package: str) -> Path:
     """A folder `bract` with a copy of one package and links to the others."""
     tree = folder / "bract"
     tree.mkdir(parents=True)
+    for path in (ROOT / "api").glob("*.py"):
+        (tree / path.name).symlink_to(path)
     for name in PACKAGES:
         if name == package:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -21,7 +21,7 @@ from bract.simulations.study import Study, make_study
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
 OURS = {name: page for name, page in PAGES.items() if name != "CHANGELOG.md"}
-FOLDERS = ("benchmarks", "cli", "client", "docs", "models", "privacy", "server", "simulations", "tests")
+FOLDERS = ("api", "benchmarks", "cli", "client", "docs", "models", "privacy", "server", "simulations", "tests")
 SPLIT = re.compile(r"\s+\\\n\s+")
 
 
@@ -60,7 +60,7 @@ def test_every_documented_command_is_one_that_bract_takes(line: str) -> None:
 def test_every_documented_key_of_a_plan_is_one() -> None:
     tables = {name: field.annotation for name, field in Study.model_fields.items()}
     keys = {f"{table}.{key}" for table, kind in tables.items() for key in getattr(kind, "model_fields", ())}
-    files = "toml|json|jsonl|npz|pem|sha256|bract|html|svg|py|csv|safetensors"
+    files = "toml|json|jsonl|npz|pem|sha256|bract|html|svg|py|csv|safetensors|md"
     shown = named(rf"(?<![\w/.-])(?:{'|'.join(tables)})\.(?!(?:{files})\b)[a-z_]+\b")
     assert len(shown) > 40
     assert shown <= keys

@@ -19,6 +19,8 @@ from bract.privacy.plan.schema import Privacy
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "client", "models", "privacy", "server", "simulations")
+TOP = "api"
+"""The folder of `bract` itself. A folder called bract would hide the installed package from the repository's root."""
 
 ARROWS = {
     "privacy": set(),
@@ -27,6 +29,7 @@ ARROWS = {
     "server": {"privacy", "models"},
     "simulations": {"privacy", "models", "client", "server"},
     "cli": {"privacy", "models", "client", "server", "simulations"},
+    TOP: {"privacy", "models", "simulations"},
 }
 LIBRARIES = {
     "privacy": {"numpy", "scipy", "cryptography", "pydantic", "pydantic_core"},
@@ -73,12 +76,13 @@ FLOWER_NAMES = {
 
 
 def sources() -> list[Path]:
-    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [path for package in (*PACKAGES, TOP) for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def imports(path: Path) -> list[tuple[str, list[str]]]:
     """Every imported module, absolute, with the names taken from it: also those inside functions."""
-    here = ["bract", *path.relative_to(ROOT).with_suffix("").parts]
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    here = ["bract", *(parts[1:] if parts[0] == TOP else parts)]
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -256,14 +260,25 @@ def test_a_file_of_tests_says_what_it_holds() -> None:
 
 def test_the_package_list_is_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {f"bract.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in sources()}
-    assert set(settings["packages"]) == folders
-    assert settings["package-dir"] == {f"bract.{name}": name for name in PACKAGES}
+    below = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in sources()} - {TOP}
+    assert set(settings["packages"]) == {"bract", *(f"bract.{folder}" for folder in below)}
+    assert settings["package-dir"] == {"bract": TOP, **{f"bract.{name}": name for name in PACKAGES}}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+def test_no_folder_hides_the_installed_package() -> None:
+    """A folder bract/ at the root, or in the bundle that Flower ships, would come before the installed package."""
+    assert not (ROOT / "bract").exists()
+    assert not (ROOT / "bract.py").exists()
+
+
+def test_no_module_of_the_top_package_hides_a_package() -> None:
+    names = {path.stem for path in (ROOT / TOP).iterdir()}
+    assert not names & set(PACKAGES)
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, TOP])
 def test_type_checkers_may_read_every_package(package: str) -> None:
-    """PEP 561: a namespace package has its marker in each package below it, and the wheel carries it."""
+    """PEP 561: the top package has the marker, and the wheel carries it; so has each package below it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert (ROOT / package / "py.typed").read_bytes() == b""
     assert "py.typed" in settings["package-data"]["*"]
@@ -292,9 +307,17 @@ def test_privacy_imports_neither_torch_nor_flower() -> None:
     assert not found & {"torch", "flwr", "opacus"}
 
 
+@pytest.mark.parametrize(("package", "never"), [("client.app", ()), ("privacy", ("torch", "flwr")), ("models", ())])
+def test_a_package_below_loads_no_simulation(package: str, never: tuple[str, ...]) -> None:
+    found = loaded_by(f"import bract.{package}")
+    assert [name for name in found if f"{name}.".startswith(("bract.simulations.", "bract.cli."))] == []
+    assert not found & set(never)
+
+
 def test_an_error_class_loads_no_other_module_of_privacy() -> None:
     found = loaded_by("import bract.privacy.errors")
     assert {name for name in found if name.startswith("bract.")} == {"bract.privacy", "bract.privacy.errors"}
+    assert "bract" in found
 
 
 def test_clipping_loads_neither_plan_nor_pydantic() -> None:

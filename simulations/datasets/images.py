@@ -29,9 +29,7 @@ def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
 
     Raises: DataError if the layout, an image, a label, or the plan's shape is not usable.
     """
-    if len(shape) != 3 or shape[0] not in _MODES:
-        what = f"images cannot take the plan's shape {list(shape)}"
-        raise DataError(what, "set data.shape to [1, height, width] for gray or [3, height, width] for colour")
+    _check_shape(shape)
     train, test, notices = listings(folder)
     both = [train] if test is None else [train, test]
     files = [file for part in both for file in part.files]
@@ -48,6 +46,21 @@ def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
             f"{stretched} of {len(files)} pictures have another aspect ratio than data.shape and are stretched"
         )
     return Source(tables[0], tables[1] if test is not None else None, (*notices, *odd))
+
+
+def read_pictures(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    """Return these pictures, without labels, as `load_images` does: float32 [N, *shape] in [0, 1].
+
+    Raises: DataError if a picture or the plan's shape is not usable.
+    """
+    _check_shape(shape)
+    return _pixels(folder, files, shape)[0]
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[0] not in _MODES:
+        what = f"images cannot take the plan's shape {list(shape)}"
+        raise DataError(what, "set data.shape to [1, height, width] for gray or [3, height, width] for colour")
 
 
 def _clients(listing: Listing) -> np.ndarray | None:

@@ -95,8 +95,16 @@ def _last_clients(table: Table, fraction: float) -> np.ndarray:
     if len(owners) < 2:
         what = "a single natural client cannot be split into training and test clients"
         raise DataError(what, "set data.split = 'iid', or bring data of at least two clients")
-    held_out = min(max(1, round(fraction * len(owners))), len(owners) - 1)
-    return np.isin(_owners(table), owners[-held_out:])
+    return np.isin(_owners(table), owners[training_clients(len(owners), fraction) :])
+
+
+def training_clients(clients: int, fraction: float) -> int:
+    """Return how many of two or more natural clients train if a fraction is held out.
+
+    >>> [training_clients(clients, 0.2) for clients in (2, 6, 14)]
+    [1, 5, 11]
+    """
+    return clients - min(max(1, round(fraction * clients)), clients - 1)
 
 
 def _drawn(records: int, fraction: float, seed: int) -> np.ndarray:

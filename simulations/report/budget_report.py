@@ -46,6 +46,11 @@ def write_report(path: Path, answer: BudgetAnswer) -> None:
     replace_file(path, page(f"Privacy budget: {title}", parts).encode("utf-8", "backslashreplace"))
 
 
+def shown(answer: BudgetAnswer) -> Html:
+    """Return the answer's table, as a notebook shows it."""
+    return element("table", element("tbody", rows([*_headings(answer), *_facts(answer)])))
+
+
 def _header(title: str, answer: BudgetAnswer) -> Iterator[Html]:
     plan = answer.plan
     yield element("p", "Privacy budget", class_="kind")
@@ -63,16 +68,19 @@ def _header(title: str, answer: BudgetAnswer) -> Iterator[Html]:
 
 
 def _headline(answer: BudgetAnswer) -> Html:
+    cells = (element("div", element("dt", name), _shown(value)) for name, value in _headings(answer))
+    return element("dl", *cells, class_="headline")
+
+
+def _headings(answer: BudgetAnswer) -> list[tuple[str, str]]:
     own = answer.own
     found = own.signal
-    facts_ = [
+    return [
         *((f"Epsilon {VIEWS[view]}", show(own.cost.of(view))) for view in VIEWS),
         ("Noise multiplier", f"{mechanism_of(own.plan).noise_multiplier:g}"),
         ("Noise-to-signal ratio over all rounds", show_ratio(found.ratio) if found else "not known"),
         ("Training under this noise", found.verdict if found else "not known"),
     ]
-    cells = (element("div", element("dt", name), _shown(value)) for name, value in facts_)
-    return element("dl", *cells, class_="headline")
 
 
 def _shown(value: str) -> Html:

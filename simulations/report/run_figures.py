@@ -22,7 +22,6 @@ from .page import Html, element
 
 if TYPE_CHECKING:  # a report without a run imports no torch
     from ...server.round_log import RoundRecord
-    from ...server.training import Outcome
 
 INK, RULE, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 COLOURS = {INK: "var(--ink)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
@@ -72,9 +71,8 @@ VIEWS: dict[View, str] = {
 }
 
 
-def figures(outcome: Outcome, budget: Budget, epsilon: Mapping[View, float | None]) -> Iterator[Html]:
+def figures(records: Sequence[RoundRecord], budget: Budget, epsilon: Mapping[View, float | None]) -> Iterator[Html]:
     """Yield the plots for which the run has data, each with a caption that states its result."""
-    records = outcome.records
     if not records:
         yield element("p", "No round was finished, so there is nothing to plot.")
     if scores := [record.score for record in records if record.score]:

@@ -6,28 +6,51 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from ...privacy.budget import View
 from ...privacy.storage import replace_file
+from ...server.evaluation.metrics import Score
 from ...server.training import Outcome
 from ..study import Study, mechanism_for
+from .evaluation import made, sections
 from .mechanism import count, mechanism
 from .page import Html, element, page, rows, section
 from .quality import quality, score
 from .run_figures import VIEWS, figures
 from .samples import samples
 
-PRIVATE = "folder"
-"""The plan's key that holds a path on this machine; the report hides its value."""
+if TYPE_CHECKING:
+    from ..trained.evaluate import Evaluation
+
+PRIVATE = ("folder", "modules")
+"""The keys of a plan that hold paths on this machine; the report hides their values."""
 
 VAST = 12.0
 """The epsilon above which the report does not write out e^epsilon, because the bound is meaningless."""
 
 
-def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> None:
-    """Write the report of a run over `records` training records to `path`; the same run gives the same bytes.
+@dataclass(frozen=True)
+class Baseline:
+    """The run of the same plan without clip and noise: the last score; None if it diverged or was not measured."""
+
+    score: Score | None
+
+
+def write_report(
+    path: Path,
+    study: Study,
+    outcome: Outcome,
+    records: int,
+    evaluation: Evaluation | None = None,
+    baseline: Baseline | None = None,
+) -> None:
+    """Write the report of a run over `records` training records to `path`.
+
+    On one day the same run gives the same bytes. `evaluation` is of the test records, `baseline` of the plan without
+    privacy.
 
     Raises:
         StorageError: the file cannot be written; an old report stays intact.
@@ -39,8 +62,9 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
         _headline(study, outcome, epsilon),
         section("What is guaranteed", *_guarantee(study, epsilon["released"])),
         section("What is not covered", element("ul", *_limits(study))),
-        section("Progress of the training", *figures(outcome, mechanism_for(study).budget, epsilon)),
-        *(section("Quality", _table(facts)) for facts in [quality(outcome)] if facts),
+        section("Progress of the training", *figures(outcome.records, mechanism_for(study).budget, epsilon)),
+        *(section("Quality", _table(facts)) for facts in [[*quality(outcome), *_compared(baseline)]] if facts),
+        *(sections(evaluation) if evaluation else ()),
         *samples(study, outcome),
         section("Privacy mechanism", _table(mechanism(study))),
         section("Totals", _table(_totals(study, outcome, records))),
@@ -52,12 +76,21 @@ def write_report(path: Path, study: Study, outcome: Outcome, records: int) -> No
     replace_file(path, page(f"Training report: {title}", parts).encode("utf-8", "backslashreplace"))
 
 
+def _compared(baseline: Baseline | None) -> list[tuple[str, str]]:
+    """Return the score of the same plan without privacy, if it was run."""
+    if baseline is None:
+        return []
+    score = baseline.score
+    name = "Without privacy" if score is None else f"{score.figure.title} without privacy"
+    return [(f"{name}: the same plan without clip and noise", "it diverged" if score is None else str(score))]
+
+
 def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
     done = f"{outcome.state.round:,} of {count(study.cohort.rounds, 'round')}"
     yield element("p", "Training report", class_="kind")
     yield element("h1", title)
     size = f"{count(study.data.clients, 'client')} with {count(records, 'training record')}"
-    yield element("p", f"{done} over {size}, simulated on one machine.", class_="lead")
+    yield element("p", f"{done} over {size}, simulated on one machine, {made()}.", class_="lead")
     if outcome.stopped:
         yield _notice(
             f"Stopped after {done}:", f"{outcome.stopped.what}. What to do: {outcome.stopped.hint}. {_LATER}"
@@ -289,7 +322,7 @@ def _group(name: str) -> Html:
 def _values(table: Mapping[str, object]) -> Iterator[tuple[str, Html]]:
     for key, value in table.items():
         shown = element("code", json.dumps(value, ensure_ascii=False))
-        yield key, Html("not set") if value is None else Html("not shown") if key == PRIVATE else shown
+        yield key, Html("not set") if value is None else Html("not shown") if key in PRIVATE else shown
 
 
 _ABOUT_LEDGER = (

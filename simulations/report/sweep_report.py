@@ -126,6 +126,11 @@ def _table_of_points(outcome: SweepOutcome) -> Iterator[Html]:
         yield section("Runs that failed", element("table", element("tbody", rows(rows_))))
 
 
+def shown(outcome: SweepOutcome) -> Html:
+    """Return the table of points, as a notebook shows it."""
+    return element("div", *_points(outcome))
+
+
 def _points(outcome: SweepOutcome) -> Iterator[Html]:
     if not outcome.points:
         yield element("p", "No run was finished and measured.")

@@ -45,6 +45,7 @@ def test_a_run_writes_all_that_it_promises(
         "ledger.jsonl",
         "checkpoint.bract",
         "model.safetensors",
+        "model.md",
         "report.html",
     }
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
