@@ -59,9 +59,9 @@ def test_a_plan_with_bands_reads_back_equal() -> None:
 def test_room_for_banded_noise_is_the_next_power_of_two(momentum: float) -> None:
     """The room is for the standard deviation of one release, which later releases cancel part of."""
     settings = ["data.clients=1000", "cohort.rounds=100", "privacy.bands=16", f"server.momentum={momentum}"]
-    swell = mechanism_of(plan(*settings)).swell
-    assert math.frexp(swell)[0] == 0.5
-    assert swell / 2 < release_deviation(100, 16, momentum) <= swell
+    growth = mechanism_of(plan(*settings)).noise_growth
+    assert math.frexp(growth)[0] == 0.5
+    assert growth / 2 < release_deviation(100, 16, momentum) <= growth
 
 
 def test_there_can_be_as_many_bands_as_coefficients() -> None:
