@@ -17,7 +17,7 @@ from ..privacy.storage import exposed
 from .disk.device_ledger import OwnerLedger
 from .disk.pseudonym import Pseudonym
 from .disk.step_journal import DiskJournal, Journal
-from .records import Records, read_records, torch_device
+from .records import Records, Sheet, read_records, torch_device
 from .terms import Terms, read_terms
 from .train import Task, contribution
 
@@ -34,7 +34,7 @@ class Device:
     has none. `pseudonym` gives its names in runs without a roster.
     """
 
-    records: Records
+    records: Records | Sheet
     terms: Terms
     entropy: Entropy = field(default_factory=SystemEntropy)
     accept: Callable[[str], Mechanism] = accept_offer
@@ -49,8 +49,9 @@ class Device:
 def open_device(context: Context) -> Device:
     """Return the device of the node's settings.
 
-    `data` is an .npz file, `state` the node's own folder and `terms` a TOML file. For secure aggregation, `identity`
-    is a PEM file and `roster` a TOML file; if the roster names an authority, `certificate` is a file in base64.
+    `data` is an .npz or .csv file, `state` the node's own folder and `terms` a TOML file. For secure aggregation,
+    `identity` is a PEM file and `roster` a TOML file; if the roster names an authority, `certificate` is a file in
+    base64.
 
     Raises:
         DataError: records, identity or roster cannot be read, or other users can change the state folder.
@@ -83,5 +84,5 @@ def open_device(context: Context) -> Device:
 
 
 @lru_cache(maxsize=1)
-def _records_of(path: str) -> Records:
+def _records_of(path: str) -> Records | Sheet:
     return read_records(Path(path), torch_device())

@@ -15,11 +15,14 @@ Features = NDArray[np.float32] | NDArray[np.int64]
 Labels = NDArray[np.int64] | NDArray[np.float32]
 """Classes, int64 [records], targets of a regression, float32 [records], or labels of tokens, int64 [records, T]."""
 
+MARK = "transforms"
+"""The array that says which transforms of a plan the records went through."""
+
 _HINT = "give an .npz file with the arrays x and y and no others, as `bract partition` writes"
 
 
 def read_arrays(path: Path, name: str = "data file") -> tuple[Features, Labels]:
-    """Return `x`, float32 [records, *shape], and `y`, int64 [records], of an .npz file with only these arrays.
+    """Return `x`, float32 [records, *shape], and `y`, int64 [records], of an .npz file; it may hold a mark too.
 
     As in a simulation, uint8 `x` is divided by 255; other values are unchanged.
     If `y` holds floats, they are the targets of a regression: float32 [records].
@@ -37,11 +40,29 @@ def read_arrays(path: Path, name: str = "data file") -> tuple[Features, Labels]:
             names = sorted(arrays.files)
     except Exception as cause:  # numpy raises exceptions of many types for a damaged zip
         raise DataError(f"cannot read the {name} {path}", _HINT) from cause
-    if names != ["x", "y"]:
+    if [name for name in names if name != MARK] != ["x", "y"]:
         raise DataError(f"cannot read the {name} {path}: its arrays are {', '.join(names) or 'none'}", _HINT)
     if fault := _fault(found["x"], found["y"]):
         raise DataError(f"cannot read the {name} {path}: {fault}", _HINT)
     return _converted(found["x"], found["y"])
+
+
+def read_mark(path: Path) -> str | None:
+    """Return which transforms the records of a file went through (`Data.transforms`), or None for those of no plan.
+
+    Raises:
+        DataError: the file cannot be read, or its mark is not a text.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            mark = arrays.get(MARK)
+    except Exception as cause:
+        raise DataError(f"cannot read the data file {path}", _HINT) from cause
+    if mark is None:
+        return None
+    if mark.shape != () or mark.dtype.kind != "U":
+        raise DataError(f"cannot read the data file {path}: its array {MARK} is not a text", _HINT)
+    return str(mark)
 
 
 def _are_tokens(features: NDArray[Any], labels: NDArray[Any]) -> bool:

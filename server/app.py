@@ -12,9 +12,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from ..models import count_parameters, objective_of
+from ..models.tables import Unfit, adapt, prepare, read_cut
 from ..privacy import BractError, DataError, DivergedError, Mechanism, Plan, PlanError, StateError, accept_plan
 from ..privacy.errors import Printable
-from ..privacy.npz import Features, Labels, read_arrays
+from ..privacy.npz import Features, Labels, read_arrays, read_mark
 from ..privacy.secagg.identity import read_roster
 from ..privacy.settings import check_settings
 from ..privacy.storage import create_once, storage
@@ -185,7 +186,7 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
     if not context.run_config.get("test-data"):
         return None
     path = _setting(context, "test-data")
-    features, labels = read_arrays(path, "test data file")
+    features, labels = _read_test(path, plan)
     if features.shape[1:] != plan.data.shape or not _known(plan, features, labels):
         raise DataError(
             f"the test data {path} are not of the plan's shape and classes", "give data that fit the plan"
@@ -194,6 +195,23 @@ def _evaluate(plan: Plan, context: Context) -> Evaluate | None:
         what = f"the test data {path} hold a value that is missing, infinite, or beyond what float32 can hold"
         raise DataError(what, "fill in or leave out such records: no figure can be measured with them")
     return make_evaluate(plan, features, labels)
+
+
+def _read_test(path: Path, plan: Plan) -> tuple[Features, Labels]:
+    """Return the test records of a .csv or .npz file after the plan's transforms; all of them have to fit it."""
+    try:
+        if path.suffix.lower() == ".csv":
+            found = prepare(read_cut(path), plan.data)
+            features, labels, known = found.features, found.labels, found.known
+        else:
+            features, labels = read_arrays(path, "test data file")
+            features, known = adapt(features, plan.data, read_mark(path))
+    except Unfit as fault:
+        raise DataError(f"the test data {path}: {fault.what}", fault.hint) from None
+    if not known.all():
+        what = f"record {int(known.argmin()) + 1} of the test data {path} has a cell that the plan has no number for"
+        raise DataError(what, "fill in or leave out such records, or extend data.columns")
+    return features, labels
 
 
 def _known(plan: Plan, features: Features, labels: Labels) -> bool:

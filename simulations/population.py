@@ -51,7 +51,8 @@ class Population:
     @cached_property
     def _views(self) -> list[Records]:
         cuts = [slice(*pair) for pair in pairwise(self.starts.tolist())]
-        return [Records(self.records.features[cut], self.records.labels[cut]) for cut in cuts]
+        whole = self.records
+        return [Records(whole.features[cut], whole.labels[cut], transforms=whole.transforms) for cut in cuts]
 
 
 def make_population(plan: Study, device: torch.device) -> Population:
@@ -61,8 +62,9 @@ def make_population(plan: Study, device: torch.device) -> Population:
     Raises:
         DataError: the data are missing, differ from the plan, or cannot be split as it says.
     """
-    path = plan.data_path
-    return populate(plan, load(plan.data.model_copy(update={"path": None if path is None else str(path)})), device)
+    path, test = plan.data_path, plan.test_path
+    placed = {"path": path and str(path), "test": test and str(test)}
+    return populate(plan, load(plan.data.model_copy(update=placed)), device)
 
 
 def populate(plan: Study, source: Source, device: torch.device) -> Population:
@@ -78,7 +80,7 @@ def populate(plan: Study, source: Source, device: torch.device) -> Population:
         print(f"notice: {notice}", file=sys.stderr)
     if data.split == "natural":
         source = source.largest(data.clients)
-    train, test = holdout(source, data.split, data.holdout, data.seed)
+    train, test = holdout(source, data.split, data.holdout, data.seed, data.holdout_unit)
     parts = partition(train, data.split, data.clients, data.seed)
     if len(parts) != data.clients:
         raise DataError(
@@ -86,7 +88,7 @@ def populate(plan: Study, source: Source, device: torch.device) -> Population:
         )
     _check_count(plan, len(train))
     ordered = train.select(np.concatenate(parts))
-    records = make_records(ordered.features, ordered.labels, device)
+    records = make_records(ordered.features, ordered.labels, device, data.transforms)
     check_records(records, plan)
     return Population(records, np.cumsum([0, *(len(part) for part in parts)]), test)
 

@@ -197,7 +197,8 @@ def _population_name(study: Study) -> str:
     """Return the population's name in a shared ledger: a digest of the [data] table with its full path."""
     path = None if study.data_path is None else str(study.data_path)
     data = study.data.model_copy(update={"path": path})
-    return hashlib.sha256(data.model_dump_json(exclude={"records"}).encode()).hexdigest()
+    later = {key for key, value in data if value is None and key != "path"}
+    return hashlib.sha256(data.model_dump_json(exclude={"records", *later}).encode()).hexdigest()
 
 
 def _opener(study: Study, population: Population, journals: list[MemoryJournal]):

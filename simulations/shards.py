@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..privacy.errors import StorageError
+from ..privacy.npz import MARK
 from ..privacy.secagg.identity import new_identity, public_text, write_identity
 from ..privacy.storage import replace_file, storage
 from .population import make_population
@@ -37,9 +38,10 @@ def _write(study: Study, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(population.clients):
         records = population.client(number)
-        content = _npz(records.features.numpy(), records.labels.numpy())
+        content = _npz(records.features.numpy(), records.labels.numpy(), study.data.transforms)
         replace_file(folder / f"client-{number:03d}.npz", content, private=True)
-    replace_file(folder / "test.npz", _npz(population.test.features, population.test.labels), private=True)
+    tested = _npz(population.test.features, population.test.labels, study.data.transforms)
+    replace_file(folder / "test.npz", tested, private=True)
     replace_file(folder / "plan.toml", study.offered().encode())
     if study.secure:
         _write_identities(folder, population.clients)
@@ -57,7 +59,8 @@ def _write_identities(folder: Path, clients: int) -> None:
     replace_file(folder / "roster.toml", ("\n".join(lines) + "\n").encode())
 
 
-def _npz(features: np.ndarray, labels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, x=features, y=labels)
+def _npz(features: np.ndarray, labels: np.ndarray, transforms: str | None) -> bytes:
+    """Return an .npz file of records; its mark says that they went through the plan's transforms, if it has any."""
+    buffer, arrays = io.BytesIO(), {"x": features, "y": labels}
+    np.savez_compressed(buffer, **(arrays if transforms is None else arrays | {MARK: np.array(transforms)}))  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()

@@ -76,7 +76,14 @@ class Study(Plan):
     @property
     def data_path(self) -> Path | None:
         """The path of the data: absolute if `simulation.folder` is set, None if the plan gives no path."""
-        path = self.data.path
+        return self._placed(self.data.path)
+
+    @property
+    def test_path(self) -> Path | None:
+        """The path of the test data, as `data_path`."""
+        return self._placed(self.data.test)
+
+    def _placed(self, path: str | None) -> Path | None:
         return None if path is None else Path(self.simulation.folder or "") / os.path.expanduser(path)
 
 

@@ -517,6 +517,14 @@ PLANS: dict[str, str] = {
     "nobody": f'{SMALL} {NOBODY} data.name="files" data.path="made.npz" data.shape=[4,4] model.parameters=5443 '
     'simulation.executor="serial" simulation.seed=3 simulation.masks=false simulation.folder="/data" '
     'simulation.modules="/data"',
+    "table": f'{SMALL} data.name="files" data.path="t.csv" data.label="ill" data.client="who" '
+    'data.features=["age","sex"] '
+    'data.columns={age={scale=[20,80],fill=50},sex={values=["f","m"],other="zeros"}} '
+    'data.labels=["no","yes"] data.part="use" '
+    'data.test="e.csv" data.window=2 data.stride=1 data.holdout_unit="record" data.shape=[6] '
+    "data.classes=2",
+    "text": f'{SMALL} data.name="files" data.path="t.jsonl" data.ignore=["id"] data.tokens="words" '
+    'data.vocabulary=["<unknown>","a","b"] data.shape=[8] data.classes=3 model.name="gru-lm"',
 }  # fmt: skip
 
 

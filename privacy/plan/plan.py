@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -156,11 +156,21 @@ class Plan(BaseModel):
 
 
 def _toml(sections: dict[str, Any]) -> str:
-    tables = [
-        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in section.items())
-        for name, section in sections.items()
-    ]
-    return "\n".join(tables)
+    return "\n".join(_toml_section(name, section) for name, section in sections.items())
+
+
+def _toml_section(name: str, section: dict[str, Any]) -> str:
+    """Return a table as TOML, and after its own keys each table in it."""
+    keys = [f"{key} = {_toml_value(value)}\n" for key, value in section.items() if not isinstance(value, dict)]
+    tables = [(key, cast(dict[str, Any], value)) for key, value in section.items() if isinstance(value, dict)]
+    below = [f"\n[{name}.{key}]\n{''.join(map(_toml_line, table.items()))}" for key, table in tables]
+    return f"[{name}]\n{''.join(keys)}{''.join(below)}"
+
+
+def _toml_line(entry: tuple[str, dict[str, Any]]) -> str:
+    name, table = entry
+    inside = ", ".join(f"{key} = {_toml_value(value)}" for key, value in table.items())
+    return f"{_toml_value(name)} = {{{inside}}}\n"
 
 
 def _toml_value(value: Any) -> str:

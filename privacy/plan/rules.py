@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .schema import gives_one_away, least_units
+from .schema import EVERY, Column, Data, Words, gives_one_away, least_units
 from .thresholds import COMPLETE, MOST_DEVICES, least_in_sum, most_colluders, most_dropouts, sparse_degree
 
 Sections = dict[str, Any]
@@ -167,6 +167,103 @@ def _files_have_a_path(s: Sections) -> str | None:
     return "data.path is missing, data.name = files needs it" if data.name == "files" and not data.path else None
 
 
+def _columns_are_whole(s: Sections) -> str | None:
+    columns: dict[str, Column] = s["data"].columns or {}
+    faults = ((name, _column_fault(column)) for name, column in columns.items())
+    return next((f"data.columns {name!r} {fault}" for name, fault in faults if fault), None)
+
+
+def _column_fault(c: Column) -> str | None:
+    """Return what is wrong with how a column becomes numbers, or None."""
+    if c.missing and c.fill is None:
+        return "lists cells that are missing, but no fill"
+    return _interval_fault(c) if c.values is None else _values_fault(c, c.values)
+
+
+def _values_fault(c: Column, values: Words) -> str | None:
+    if c.clip or c.scale or c.standardize:
+        return "has values, which are words, and also clip, scale or standardize, which are for numbers"
+    if len(set(values)) < len(values):
+        return "lists a value twice"
+    odd = c.fill is not None and c.fill not in values and c.other is None
+    return "has a fill that is none of its values" if odd else None
+
+
+def _interval_fault(c: Column) -> str | None:
+    if c.other:
+        return "has other, which is for a column with values"
+    if isinstance(c.fill, str):
+        return "has a word as fill: list its values, or fill with a number"
+    if c.scale and c.standardize:
+        return "has both scale and standardize: choose one"
+    if c.clip and c.clip[0] > c.clip[1]:
+        return "clips to an interval that ends before it begins"
+    if c.scale and not c.scale[0] < c.scale[1]:
+        return "scales an interval that ends before it begins"
+    return "has a deviation that is not above 0" if c.standardize and c.standardize[1] <= 0 else None
+
+
+def _columns_are_told_apart(s: Sections) -> str | None:
+    d: Data = s["data"]
+    features, ignored = d.features or (), d.ignore or ()
+    if features and ignored:
+        return "data.features and data.ignore are both given: one says the same as the other"
+    if twice := [name for name in (*features, *ignored) if (*features, *ignored).count(name) > 1]:
+        return f"data.{'features' if features else 'ignore'} names {twice[0]!r} twice"
+    roles = {"label": d.label, "client": d.client, "part": d.part}
+    for role, name in roles.items():
+        if name is not None and name in (*features, *ignored):
+            return f"data.{role} is {name!r}, which data.{'features' if features else 'ignore'} also names"
+        if name is not None and list(roles.values()).count(name) > 1:
+            return f"data.{role} is {name!r}, which is another role's column too"
+    unknown = [name for name in d.columns or {} if name not in (*features, d.label, "label", "target", EVERY)]
+    if features and unknown:
+        return f"data.columns has {unknown[0]!r}, which is none of data.features"
+    return f"data.columns has {d.client!r}, which is data.client" if d.client and d.client in unknown else None
+
+
+def _features_fill_the_shape(s: Sections) -> str | None:
+    d: Data = s["data"]
+    if d.features is None or d.tokens:
+        return None
+    rules = [d.rule(name) for name in d.features]
+    found = sum(1 if rule is None else rule.width for rule in rules) * (d.window or 1)
+    if found == math.prod(d.shape):
+        return None
+    return f"data.shape is {list(d.shape)}, but data.features give {found} numbers: set data.shape = [{found}]"
+
+
+def _labels_are_the_classes(s: Sections) -> str | None:
+    d: Data = s["data"]
+    if d.labels is None:
+        return None
+    if len(set(d.labels)) < len(d.labels):
+        return "data.labels lists a class twice"
+    if len(d.labels) != d.classes:
+        return f"data.labels lists {len(d.labels)} classes, data.classes is {d.classes}"
+    return None
+
+
+def _texts_have_tokens(s: Sections) -> str | None:
+    d: Data = s["data"]
+    if d.vocabulary is None:
+        return None
+    if d.tokens is None:
+        return "data.vocabulary is for texts: set data.tokens = characters or words"
+    if len(set(d.vocabulary)) < len(d.vocabulary):
+        return "data.vocabulary lists a token twice"
+    if d.tokens == "characters" and any(len(token) != 1 for token in d.vocabulary):
+        return "data.vocabulary has a token that is not one character"
+    if len(d.vocabulary) != d.classes:
+        return f"data.vocabulary lists {len(d.vocabulary)} tokens, data.classes is {d.classes}"
+    return None
+
+
+def _windows_have_a_stride(s: Sections) -> str | None:
+    d: Data = s["data"]
+    return "data.stride is for data.window, which is not given" if d.stride and d.window is None else None
+
+
 def _delta_is_small(s: Sections) -> str | None:
     delta = s["privacy"].delta
     too_large = delta > MOST_DELTA
@@ -203,6 +300,12 @@ RULES = (
     _opacus_is_in_float32,
     _momentum_is_for_sgd,
     _files_have_a_path,
+    _columns_are_whole,
+    _columns_are_told_apart,
+    _features_fill_the_shape,
+    _labels_are_the_classes,
+    _texts_have_tokens,
+    _windows_have_a_stride,
     _malicious_is_complete,
     _two_devices_are_honest,
     _enough_devices_survive,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Never
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
@@ -35,10 +37,63 @@ class Section(BaseModel):
         return value + 0.0 if isinstance(value, float) else value
 
 
+Pair = Annotated[tuple[float, float], Field(strict=False)]
+Words = Annotated[tuple[float | str, ...], Field(strict=False, min_length=1)]
+"""Cells of a table: a number stands for every way to write it, a word for itself."""
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+
+EVERY = "*"
+"""The name, in `data.columns`, of all features without an entry of their own."""
+
+
+class Column(Section):
+    """How one column of a table becomes numbers for the network, by public constants alone.
+
+    The steps are, in this order: a cell that is missing, or in `missing`, becomes `fill`; `clip` limits numbers to an
+    interval; `scale = [low, high]` maps low to -1 and high to 1; `standardize = [mean, deviation]` subtracts the one
+    and divides by the other. With `values` the column holds words: it becomes one number for each of them, 1 for the
+    record's own and 0 for the rest. `other` says what any other word becomes: zeros, or a 1 in one more number.
+    """
+
+    missing: Words | None = None
+    fill: float | str | None = None
+    clip: Pair | None = None
+    scale: Pair | None = None
+    standardize: Pair | None = None
+    values: Words | None = None
+    other: Literal["zeros", "column"] | None = None
+
+    @property
+    def width(self) -> int:
+        """How many numbers a cell becomes."""
+        return 1 if self.values is None else len(self.values) + (self.other == "column")
+
+
+class ByName(dict[str, Column]):
+    """Columns by name: frozen, and hashable as the plan is."""
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[ByName], tuple[dict[str, Column]]]:
+        return ByName, (dict(self),)
+
+    def __setitem__(self, key: str, value: Column) -> Never:
+        raise TypeError("the columns of a plan are frozen")
+
+    def __delitem__(self, key: str) -> Never:
+        raise TypeError("the columns of a plan are frozen")
+
+
 class Data(Section):
     """The records: their shape, where a simulation finds them, and how it splits them between clients.
 
-    `records` is a public lower bound on the number of records of all clients. Delta is compared with it.
+    `records` is a public lower bound on the number of records of all clients. Delta is compared with it. `label`,
+    `client`, `features` and `ignore` name columns of a table. `columns` says how columns become numbers, and `labels`
+    lists the classes by name, in order. `part` names the column that says which records are for testing, and `test`
+    is the path of a file of test records. `tokens` and `vocabulary` are for texts; `window` and `stride` cut tables
+    whose lines are the steps of a sequence. `holdout_unit` says whether whole clients or some records of each are
+    held out.
     """
 
     name: str = "digits"
@@ -55,6 +110,35 @@ class Data(Section):
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
     shape: Annotated[tuple[Count, ...], Field(strict=False, max_length=8)] = (1, 28, 28)
     classes: Count = 10
+    label: Annotated[str, Field(min_length=1)] | None = None
+    client: Annotated[str, Field(min_length=1)] | None = None
+    features: Names | None = None
+    ignore: Names | None = None
+    columns: Annotated[dict[str, Column], Field(min_length=1), AfterValidator(ByName)] | None = None
+    labels: Words | None = None
+    part: Annotated[str, Field(min_length=1)] | None = None
+    test: str | None = None
+    holdout_unit: Literal["record", "client"] | None = None
+    tokens: Literal["characters", "words"] | None = None
+    vocabulary: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    window: Count | None = None
+    stride: Count | None = None
+
+    @property
+    def transforms(self) -> str | None:
+        """The SHA-256 of `features` and `columns` in hexadecimal, which marks transformed records; None without."""
+        if self.columns is None:
+            return None
+        facts: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, include={"features", "columns"})
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(tuple(value for _, value in self))
+
+    def rule(self, name: str) -> Column | None:
+        """Return how the feature `name` becomes numbers, or None if it stays as it is."""
+        rules = self.columns or {}
+        return rules.get(name, rules.get(EVERY))
 
 
 class StudyId(Section):

@@ -26,8 +26,8 @@ Counter = Callable[[str, tuple[int, ...], int], int]
 MOST_CHARACTERS = 1 << 16
 """The largest number of characters in a plan. A server may send the text, so the cost of reading it is bounded."""
 
-MOST_DEPTH = 4
-"""The deepest nesting of tables and lists; a plan needs three levels."""
+MOST_DEPTH = 5
+"""The deepest nesting of tables and lists; a plan needs four levels, for a list in a column's table."""
 
 MOST_DOTS = 100
 """The most dots on a line: the time to parse a key of n parts grows like n^2."""
@@ -204,6 +204,8 @@ def _change(listed: Sequence[str], kind: type[Plan]) -> str:
         return "write a digit before the point, as 0.5"
     if re.search(r"not '(True|False)'$", first):
         return "write true or false, in small letters"
+    if first.startswith("data.columns."):
+        return "write public constants, as age = {scale = [20, 80], fill = 50}: no plan takes them from the data"
     fields = kind.model_fields
     keys = [f"{table}.{key}" for table, key in dict.fromkeys(KEY.findall(first)) if table in fields]
     if not keys:

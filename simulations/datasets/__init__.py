@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from .dataset import Dataset, find_dataset, load, names
+from .describe import ColumnFacts, Description, describe
 from .splits import holdout, partition
 from .table import Source, Table
 
-__all__ = ["Dataset", "Source", "Table", "find_dataset", "holdout", "load", "names", "partition"]
+__all__ = [
+    "ColumnFacts",
+    "Dataset",
+    "Description",
+    "Source",
+    "Table",
+    "describe",
+    "find_dataset",
+    "holdout",
+    "load",
+    "names",
+    "partition",
+]

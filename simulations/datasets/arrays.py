@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ...privacy.errors import DataError
+from ...privacy.plan.schema import Data
 from .checks import check_filled, class_numbers, client_numbers, fitted, predicted, reading
 from .notices import column_notices, owner_notices
+from .rescaling import rescaled
 from .table import Source, Table
 
 NAMES = ("x", "y", "client", "x_test", "y_test")
 _HINT = "save it with numpy.savez(path, x=features, y=labels, client=owners)"
 
 
-def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
+def load_arrays(path: Path, data: Data) -> Source:
     """Return the records in the arrays x [N, ...] and y [N], and in client [N], x_test and y_test if they exist.
 
     uint8 features are divided by 255, other features stay unchanged; x and x_test have one kind of type. Integer
@@ -24,7 +26,7 @@ def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
 
     Raises: DataError if an array is missing, unknown, pickled, of the wrong kind, or holds a wrong value.
     """
-    arrays = _read(path)
+    arrays, shape, classes = _read(path), data.shape, data.classes
     train = _table(arrays, "x", "y", path, shape, classes)
     tested = "x_test" in arrays or "y_test" in arrays
     test = _table(arrays, "x_test", "y_test", path, shape, classes) if tested else None
@@ -32,7 +34,8 @@ def load_arrays(path: Path, shape: tuple[int, ...], classes: int) -> Source:
         _check_alike(arrays["x"], arrays["x_test"], path)
     columns = [f"x[:, {column}]" for column in range(train.features[0].size)] if arrays["x"].ndim <= 2 else None
     owners = _names(arrays["client"], path) if "client" in arrays else []
-    return Source(train, test, (*column_notices(train, columns, classes), *owner_notices(owners)))
+    source = Source(train, test, (*column_notices(train, columns, classes), *owner_notices(owners)))
+    return rescaled(source, path, data)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...models.columns import clean, number_classes
 from ...privacy.errors import DataError
 
 Place = Callable[[int], str]  # says where record i is, and never quotes its content
@@ -94,6 +95,18 @@ def refuse_rounded(row: int | None, place: Place) -> None:
         raise DataError(what, "leave the feature out if it is an id; else scale it, for example to -1..1")
 
 
+def listed_classes(labels: Sequence[str | None], names: Sequence[float | str], place: Place) -> np.ndarray:
+    """Return class numbers int64 [N]: each label's place in the public list `names` (`data.labels`).
+
+    Raises: DataError that names the first record whose label is not in the list.
+    """
+    numbers, known = number_classes(labels, names)
+    if not known.all():
+        what = f"{place(int(known.argmin()))} is none of data.labels"
+        raise DataError(what, "correct the label, or list every class in data.labels")
+    return numbers
+
+
 def class_numbers(labels: np.ndarray, classes: int, place: Place) -> np.ndarray:
     """Return finite numbers [N] as class numbers, int64 [N] in 0..classes-1.
 
@@ -156,15 +169,6 @@ def client_numbers(names: Sequence[str | None], place: Place) -> np.ndarray:
         raise DataError(f"{place(missing)} is missing", "name the owner of every record, or leave all owners out")
     ranks = {name: rank for rank, name in enumerate(sorted(set(written.values()), key=_by_size))}
     return np.array([ranks[written[name]] for name in names], dtype=np.int64)
-
-
-def clean(name: str) -> str:
-    """Return the name in Unicode's form NFC, without outer blanks and with each inner run of blanks as one.
-
-    >>> clean("  Ange\\u0301le   B. ")
-    'Angéle B.'
-    """
-    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def look(name: str) -> str:

@@ -1,10 +1,10 @@
-"""Reads the named columns of a .csv or .parquet file, each as numbers or as text."""
+"""Reads the named columns of a .csv or .parquet file, each as numbers or, if it is asked for, as text."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,38 +36,51 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The columns in file order. All are numbers except `client`, which is text; a missing cell there is None."""
+    """The columns, each as numbers or as text, and all their names in file order. A missing cell of text is None."""
 
     numbers: dict[str, Numbers]
-    clients: list[str | None] | None
+    texts: dict[str, list[str | None]]
+    names: list[str]
     rows: int
     notices: tuple[str, ...] = ()
 
 
-def read_csv(path: Path) -> Columns:
+@dataclass(frozen=True)
+class Asked:
+    """What a reader asks of a table: `as_text(name)` says which columns are text, `client` names the owners'.
+
+    `named` are the names that the plan gives: they have a meaning whatever they look like.
+    """
+
+    as_text: Callable[[str], bool] = lambda name: name == "client"
+    client: str = "client"
+    named: frozenset[str] = frozenset()
+
+
+def read_csv(path: Path, asked: Asked) -> Columns:
     """Return the columns of a comma-separated file in UTF-8, with or without a byte order mark.
 
     Lines end in LF, CRLF or CR; empty lines are ignored. True and false, in any case, become 1 and 0.
 
     Raises: DataError that names the first invalid line.
     """
-    lines = csv_lines(path)
+    lines = csv_lines(path, asked.named)
     names = next(lines)
-    parts: dict[str, list[_Part]] = {name: [] for name in names if name != "client"}
-    clients: list[str | None] = []
+    texts: dict[str, list[str | None]] = {name: [] for name in names if asked.as_text(name)}
+    parts: dict[str, list[_Part]] = {name: [] for name in names if name not in texts}
     rows = 0
     while chunk := list(islice(lines, _CHUNK)):
         for name, cells in zip(names, zip(*chunk, strict=True), strict=True):
-            if name == "client":
-                clients += cells
+            if name in texts:
+                texts[name] += cells
             else:
                 parts[name].append(_part(cells, rows))
         rows += len(chunk)
     joined = {name: _joined(found) for name, found in parts.items()}
-    return Columns(joined, clients if "client" in names else None, rows)
+    return Columns(joined, texts, names, rows)
 
 
-def csv_lines(path: Path) -> Iterator[list[str]]:
+def csv_lines(path: Path, named: Collection[str] = ()) -> Iterator[list[str]]:
     """Yield the cleaned names in the first line, then the cells of each non-empty line, one cell per name.
 
     Raises: DataError that names the first line that is not UTF-8, not CSV, or has more or fewer cells than names.
@@ -80,7 +93,7 @@ def csv_lines(path: Path) -> Iterator[list[str]]:
                 if len(cells) > 1 or (cells and cells[0].strip()):
                     if names:
                         _check_cells(cells, names, line, path)
-                    yield cells if names else (names := _header(cells, path))
+                    yield cells if names else (names := _header(cells, path, named))
                 line = reader.line_num + 1
         except UnicodeDecodeError:
             what = f"line {_not_utf8(path)} of {path.name} is not UTF-8 text"
@@ -91,7 +104,7 @@ def csv_lines(path: Path) -> Iterator[list[str]]:
     check_filled(len(names), path)
 
 
-def read_parquet(path: Path) -> Columns:
+def read_parquet(path: Path, asked: Asked) -> Columns:
     """Return the columns of a Parquet file, and those parts of a pandas index named label, target or client.
 
     An unnamed integer index is left out, with a notice unless it only counts the rows.
@@ -101,33 +114,49 @@ def read_parquet(path: Path) -> Columns:
     import pyarrow.parquet as pq
 
     with reading(path), pq.ParquetFile(path) as file:
-        table, notices = _without_index(file.read(), path)
-        names = [clean(name) for name in table.column_names]
-        _check_names(names, path)
-        columns = dict(zip(names, table.columns, strict=True))
-        clients = _texts(columns.pop("client"), path) if "client" in columns else None
-        numbers = {name: _numbers(column, name, path) for name, column in columns.items()}
-    return Columns(numbers, clients, table.num_rows, notices)
+        return arrow_columns(file.read(), path, asked)
 
 
-def _header(cells: list[str], path: Path) -> list[str]:
+def arrow_columns(table: pa.Table, path: Path, asked: Asked) -> Columns:
+    """Return the columns of an Arrow table that was read from `path`.
+
+    Raises: DataError as `read_parquet`.
+    """
+    table, notices = _without_index(table, path)
+    names = [clean(name) for name in table.column_names]
+    _check_names(names, path, asked.named)
+    columns = dict(zip(names, table.columns, strict=True))
+    texts = {name: column for name, column in columns.items() if asked.as_text(name)}
+    numbers = {name: _numbers(column, name, path) for name, column in columns.items() if name not in texts}
+    written = {
+        name: _texts(column, name, path) if name == asked.client else _words(column) for name, column in texts.items()
+    }
+    return Columns(numbers, written, names, table.num_rows, notices)
+
+
+def _words(column: pa.ChunkedArray) -> list[str | None]:
+    """Return the cells of a column as text, numbers and flags as Python writes them."""
+    return [None if cell is None else str(cell) for cell in _decoded(column).to_pylist()]
+
+
+def _header(cells: list[str], path: Path, named: Collection[str]) -> list[str]:
     """Return the names of the columns."""
     names = [clean(cell) for cell in cells]
     if len(names) == 1 and re.search(r"[;\t|]", cells[0]):
         what = f"the first line of {path.name} has no commas: it seems to use another separator"
         raise DataError(what, "separate values by commas, and write decimals with a point: 1.5")
-    _check_names(names, path)
+    _check_names(names, path, named)
     return names
 
 
-def _check_names(names: Sequence[str], path: Path) -> None:
+def _check_names(names: Sequence[str], path: Path, named: Collection[str]) -> None:
     for number, name in enumerate(names, start=1):
         if not name:
             hint = f"{_NAME}; pandas leaves its index out with df.to_csv(path, index=False)"
             raise DataError(f"column {number} of {path.name} has no name", hint)
         if name in names[: number - 1]:
             raise DataError(f"{path.name} has two columns with the name {name!r}", _NAME)
-        if name not in RESERVED and (meant := look(name)) in RESERVED:
+        if name not in RESERVED and name not in named and (meant := look(name)) in RESERVED:
             how = "in upper and lower case" if name.casefold() == meant else "in invisible characters"
             what = f"the column {name!a} of {path.name} differs from {meant!r} {how}"
             raise DataError(what, f"write {meant}, or give the column another name")
@@ -229,14 +258,14 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
     return Numbers(np.where(missing, np.nan, whole), int(rounded[0]) if len(rounded) else None)
 
 
-def _texts(column: pa.ChunkedArray, path: Path) -> list[str | None]:
+def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str | None]:
     """Return the owners in a Parquet file as text; integers are converted."""
     import pyarrow as pa
 
     column = _decoded(column)
     if not (_is_text(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
-        what = f"the column 'client' of {path} holds neither text nor whole numbers"
-        raise DataError(what, "save the owners as text: df['client'].astype(str)")
+        what = f"the column {name!r} of {path} holds neither text nor whole numbers"
+        raise DataError(what, f"save the owners as text: df[{name!r}].astype(str)")
     return [None if cell is None else str(cell) for cell in column.to_pylist()]
 
 

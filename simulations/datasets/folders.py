@@ -91,7 +91,7 @@ def _by_folders(paths: list[PurePosixPath], folder: Path) -> tuple[Listing, List
     if min(len(path.parts) for path in paths) == 1:
         raise DataError(f"{folder} holds images without labels", _LAYOUT)
     tops = dict.fromkeys(path.parts[0] for path in paths)
-    parts = {top: _part(top) for top in tops}
+    parts = {top: part_of(top) for top in tops}
     if not all(parts.values()):
         _check_no_part([top for top in tops if parts[top]], paths, folder)
         return _listing(paths, 0, folder), None, ()
@@ -118,17 +118,17 @@ def _listing(paths: list[PurePosixPath], above: int, folder: Path) -> Listing:
     if depths not in ({2}, {3}):
         raise DataError(f"the images of {folder} lie at different levels or too deep", _LAYOUT)
     labels = [path.parts[-2] for path in paths]
-    if {_part(label) for label in set(labels)} >= {"train", "test"}:
+    if {part_of(label) for label in set(labels)} >= {"train", "test"}:
         what = f"{folder} has the data parts train and test at the level of the labels"
         raise DataError(what, "lay the pictures out as train/LABEL/name.png and test/LABEL/name.png")
     clients = [path.parts[above] for path in paths] if depths == {3} else None
     return Listing([path.as_posix() for path in paths], labels, clients)
 
 
-def _part(name: str) -> Literal["train", "test"] | None:
+def part_of(name: str) -> Literal["train", "test"] | None:
     """Return the data part that a folder's name stands for, or None.
 
-    >>> [_part(name) for name in ("train", "TEST_data", "Validation", "ward-a")]
+    >>> [part_of(name) for name in ("train", "TEST_data", "Validation", "ward-a")]
     ['train', 'test', 'test', None]
     """
     found = _PART.fullmatch(clean(name))
@@ -171,7 +171,7 @@ def _check_listed(columns: dict[str, list[str]]) -> None:
         if place in seen:
             raise DataError(f"row {row} of labels.csv names a file again", "list every file once")
         seen.add(place)
-        parts.add(_part(place.parts[0]) if len(place.parts) > 1 else None)
+        parts.add(part_of(place.parts[0]) if len(place.parts) > 1 else None)
     if parts >= {"train", "test"}:
         what = "labels.csv lists files of both a training part and a test part"
         raise DataError(what, "list one part only, or lay the pictures out as train/LABEL and test/LABEL")

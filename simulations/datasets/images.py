@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...privacy.errors import DataError
-from .checks import client_numbers, named_classes, reading
+from ...privacy.plan.schema import Data
+from .checks import Place, client_numbers, listed_classes, named_classes, reading
 from .folders import Listing, listings
 from .notices import column_notices, owner_notices
+from .rescaling import rescaled
 from .table import Source, Table
 
 if TYPE_CHECKING:
@@ -22,19 +24,20 @@ _MODES = {1: "L", 3: "RGB"}
 _NARROW = 0.1  # a notice counts the pictures whose aspect ratio differs from the plan's by more than this share
 
 
-def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
+def load_images(folder: Path, data: Data) -> Source:
     """Return every image as gray ([1, H, W]) or RGB ([3, H, W]) in [0, 1], upright and resized, sorted by name.
 
-    Labels that are all integers stay unchanged; other labels are sorted and numbered.
+    Labels are numbered as `data.labels` lists them; without it, integers stay unchanged and words are sorted.
 
     Raises: DataError if the layout, an image, a label, or the plan's shape is not usable.
     """
+    shape, classes = data.shape, data.classes
     _check_shape(shape)
     train, test, notices = listings(folder)
     both = [train] if test is None else [train, test]
     files = [file for part in both for file in part.files]
     names = [label for part in both for label in part.labels]
-    labels = named_classes(names, classes, lambda row: f"the label of {files[row]}")
+    labels = _labels(names, data, lambda row: f"the label of {files[row]}")
     clients = _clients(train)
     pixels, stretched = _pixels(folder, files, shape)
     tables = [Table(pixels[: len(train.files)], labels[: len(train.files)], clients)]
@@ -45,7 +48,16 @@ def load_images(folder: Path, shape: tuple[int, ...], classes: int) -> Source:
         odd.append(
             f"{stretched} of {len(files)} pictures have another aspect ratio than data.shape and are stretched"
         )
-    return Source(tables[0], tables[1] if test is not None else None, (*notices, *odd))
+    source = Source(tables[0], tables[1] if test is not None else None, (*notices, *odd))
+    return rescaled(source, folder, data)
+
+
+def _labels(names: Sequence[str], data: Data, place: Place) -> np.ndarray:
+    return (
+        named_classes(names, data.classes, place)
+        if data.labels is None
+        else listed_classes(names, data.labels, place)
+    )
 
 
 def read_pictures(folder: Path, files: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:

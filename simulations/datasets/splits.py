@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,11 +18,14 @@ ATTEMPTS = 5  # seeds to try until no client is empty; flwr-datasets draws up to
 _KINDS = "set data.split to natural, iid, dirichlet:ALPHA (above 0) or pathological:CLASSES (1 or more)"
 
 
-def holdout(source: Source, split: str, fraction: float, seed: int) -> tuple[Table, Table]:
+def holdout(
+    source: Source, split: str, fraction: float, seed: int, unit: Literal["record", "client"] | None = None
+) -> tuple[Table, Table]:
     """Return disjoint (train, test): the official test part if there is one, else held-out training records.
 
     Without an official test part, "natural" holds out the last max(1, round(fraction * K)) of K natural clients;
-    every other split holds out a random `fraction` of the records, drawn by `seed`. `fraction` is within (0, 1).
+    every other split holds out a random `fraction` of the records, drawn by `seed`. `fraction` is within (0, 1). With
+    `unit` the last clients are held out, or a `fraction` of the records of each client, whatever the split.
 
     Raises: DataError if split, fraction or seed are not usable, or if no training record would be left.
     """
@@ -32,7 +35,12 @@ def holdout(source: Source, split: str, fraction: float, seed: int) -> tuple[Tab
     if not 0 < fraction < 1:
         raise DataError(f"the test fraction {fraction} is not between 0 and 1", "set it to 0.2, for example")
     table = source.train
-    tested = _last_clients(table, fraction) if kind == "natural" else _drawn(len(table), fraction, seed)
+    if unit == "client" or (unit is None and kind == "natural"):
+        tested = _last_clients(table, fraction)
+    elif unit == "record" and table.clients is not None:
+        tested = _drawn_of_each(table.clients, fraction, seed)
+    else:
+        tested = _drawn(len(table), fraction, seed)
     return table.select(np.flatnonzero(~tested)), table.select(np.flatnonzero(tested))
 
 
@@ -115,6 +123,19 @@ def _drawn(records: int, fraction: float, seed: int) -> np.ndarray:
     _seeds(seed)
     size = min(max(1, round(fraction * records)), records - 1)
     return np.isin(np.arange(records), np.random.default_rng(seed).permutation(records)[:size])
+
+
+def _drawn_of_each(owners: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return bool [N]: which records are drawn for the test part, `fraction` of each owner's; one stays at least."""
+    _seeds(seed)
+    rng, tested = np.random.default_rng(seed), np.zeros(len(owners), dtype=bool)
+    for owner in np.unique(owners):
+        rows = rng.permutation(np.flatnonzero(owners == owner))
+        tested[rows[: min(round(fraction * len(rows)), len(rows) - 1)]] = True
+    if not tested.any():
+        what = f"no client has enough records to hold out {fraction:g} of them"
+        raise DataError(what, "raise data.holdout, or set data.holdout_unit = 'client'")
+    return tested
 
 
 def _owners(table: Table) -> np.ndarray:

@@ -49,15 +49,14 @@ def run_length(name: str, shape: tuple[int, ...]) -> int:
     return shape[0]
 
 
-def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
-    """Return the training and test records, of shape [length], of these clients, numbered in this order.
+def windowed(name: str, trained: Sequence[Text], tested: Sequence[Text], length: int) -> Source:
+    """Return the training and test records, of shape [length], from both parts of each client's text, in this order.
 
     A client whose training part has at most `length` tokens has no training record.
 
     Raises: DataError if no client's text is long enough.
     """
-    cut = [parts(text) for text in texts]
-    train, test = (_table(part, length) for part in zip(*cut, strict=True))
+    train, test = _table(trained, length), _table(tested, length)
     if not (len(train) and len(test)):
         what = f"no client of {name} has more than {length} tokens in its test part"
         raise DataError(what, "set data.shape to a smaller number, for example to [20]")

@@ -8,10 +8,11 @@ import numpy as np
 
 from ...privacy import DataError
 from ..datasets import Table, load
-from ..datasets.checks import as_float32, check_filled, fitted, reading
-from ..datasets.columns import RESERVED, read_csv, read_parquet
+from ..datasets.checks import fitted, reading
 from ..datasets.folders import SUFFIXES
 from ..datasets.images import read_pictures
+from ..datasets.rescaling import rescaled_features
+from ..datasets.tabular import load_features
 from ..study import Study
 
 KINDS = ".npz, .csv or .parquet, a picture, or a folder of pictures"
@@ -25,9 +26,14 @@ def read_labelled(path: Path, plan: Study) -> Table:
     Raises:
         DataError: as for `data.path`; or a folder does not have all the labels, whose order then is not known.
     """
-    source = load(plan.data.model_copy(update={"name": "files", "path": str(path.absolute())}))
+    source = load(plan.data.model_copy(update={"name": "files", "path": str(path.absolute()), "test": None}))
     table = source.test or source.train
-    if path.is_dir() and not table.has_numbers and len(np.unique(table.labels)) < plan.data.classes:
+    if (
+        path.is_dir()
+        and plan.data.labels is None
+        and not table.has_numbers
+        and len(np.unique(table.labels)) < plan.data.classes
+    ):
         raise DataError(
             f"{path} has {len(np.unique(table.labels))} of the {plan.data.classes} labels that the model knows",
             "give a folder with pictures of every label, as the labels are numbered in their order",
@@ -38,8 +44,8 @@ def read_labelled(path: Path, plan: Study) -> Table:
 def read_features(path: Path, plan: Study) -> np.ndarray:
     """Return the features [records, *shape] in a file or folder; labels and clients in it are not read.
 
-    An array file holds `x`; in a table, every column is a feature except `label`, `target` and `client`; pictures
-    count in the order of their names.
+    An array file holds `x`; in a table, the plan names the features, or every column is one except
+    the label's and the owners'; pictures count in the order of their names. The plan's transforms apply.
 
     Raises:
         DataError: the file cannot be read, or does not fit the plan.
@@ -51,7 +57,7 @@ def read_features(path: Path, plan: Study) -> np.ndarray:
     if path.is_dir() or suffix in SUFFIXES:
         return _pictures(path, plan)
     if suffix == ".npz":
-        return check_features(_array(path), plan, path.name)
+        return rescaled_features(check_features(_array(path), plan, path.name), path, plan.data)
     if suffix in (".csv", ".parquet"):
         return _table(path, plan)
     raise DataError(f"{path} is of an unknown kind: {suffix or 'no suffix'}", f"give {KINDS}")
@@ -87,16 +93,11 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _table(path: Path, plan: Study) -> np.ndarray:
-    columns = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
-    check_filled(columns.rows, path)
-    named = {name: values for name, values in columns.numbers.items() if name not in RESERVED}
-    for name, column in named.items():
-        if (faults := ~np.isfinite(column.values)).any():
-            what = f"column {name!r}, row {int(faults.argmax()) + 1} of {path.name} is missing or not a finite number"
-            raise DataError(what, "give every cell of the column a number, or leave the row out")
-    cells = [as_float32(column.values, lambda row: f"row {row + 1} of {path.name}") for column in named.values()]
-    stacked = np.stack(cells, axis=1) if cells else np.empty((columns.rows, 0))
-    return fitted(stacked, plan.data.shape, lambda row: f"row {row + 1} of {path.name}")
+    if plan.data.window is not None or plan.data.tokens is not None:
+        raise DataError(
+            f"the plan cuts {path.name} into records, which predict does not do", "give an .npz file of them"
+        )
+    return load_features(path, plan.data)
 
 
 def _pictures(path: Path, plan: Study) -> np.ndarray:
@@ -104,4 +105,5 @@ def _pictures(path: Path, plan: Study) -> np.ndarray:
     if not found:
         raise DataError(f"{path} holds no picture", f"give {KINDS}")
     folder = path if path.is_dir() else path.parent
-    return read_pictures(folder, [one.relative_to(folder).as_posix() for one in found], plan.data.shape)
+    pixels = read_pictures(folder, [one.relative_to(folder).as_posix() for one in found], plan.data.shape)
+    return rescaled_features(pixels, path, plan.data)

@@ -103,3 +103,19 @@ def look_a_network_up_that_the_terms_do_not_list() -> None:
     from bract.client.terms import Terms
 
     Terms.check_network = lambda self, name: None
+
+
+@turns_red("client/test_tables.py::test_a_cell_that_does_not_fit_makes_a_blank")
+def refuse_a_table_for_a_cell_in_it() -> None:
+    import bract.client.records as records
+    from bract.models.tables import Unfit
+
+    prepare = records.prepare
+
+    def refusing(cut, data):
+        found = prepare(cut, data)
+        if not found.known.all():
+            raise Unfit("a cell does not fit", "mend it")
+        return found
+
+    records.prepare = refusing

@@ -26,6 +26,7 @@ from bract.privacy import (
 )
 from bract.privacy.accounting.accountant import epsilon
 from bract.privacy.plan.plan import Aggregation, Cohort, Data, Model, Privacy, Server, Training
+from bract.privacy.plan.schema import Column
 
 text = st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=12)
 counts = st.integers(1, 10**7)
@@ -156,11 +157,17 @@ def test_a_changed_copy_keeps_nothing_computed_before() -> None:
     assert mechanism_of(other).plan is other
 
 
+WORDS = dict.fromkeys(("label", "client", "part", "test", "tokens", "holdout_unit"), "client")
+LISTS = dict.fromkeys(("features", "ignore", "labels", "vocabulary"), ("a", "b"))
+TYPED = {"id": "a" * 32, "columns": {"a": Column(fill=1.0)}} | LISTS | WORDS | {"tokens": "words"}
+"""Values for keys that are absent by default and hold no number."""
+
+
 @pytest.mark.parametrize(("section", "key"), FIELDS)
 def test_every_field_changes_the_digest_and_the_offer(section: str, key: str) -> None:
     """What devices are offered."""
     plan = Plan(data=Data(path="records.npz"))
-    value = "a" * 32 if key == "id" else another(getattr(getattr(plan, section), key))
+    value = TYPED[key] if key in TYPED else another(getattr(getattr(plan, section), key))
     other = changed(plan, section, **{key: value})
     assert other.digest != plan.digest
     assert other.offered() != plan.offered()

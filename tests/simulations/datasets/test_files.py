@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 X = np.arange(24, dtype=float).reshape(4, 6)
@@ -33,7 +34,7 @@ def csv(tmp_path):
 
 
 def read(path, shape=(6,), classes=3):
-    return files.load(path, shape, classes)
+    return files.load(path, Data(shape=shape, classes=classes))
 
 
 class TestAnyKind:

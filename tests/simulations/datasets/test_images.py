@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 SHAPE = (1, 4, 4)
@@ -15,7 +16,7 @@ def paint(path, gray=0, size=(4, 4), mode="L"):
 
 
 def read(folder, shape=SHAPE, classes=3):
-    return files.load(folder, shape, classes).train
+    return files.load(folder, Data(shape=shape, classes=classes)).train
 
 
 def test_clients_and_labels_from_folders(tmp_path):

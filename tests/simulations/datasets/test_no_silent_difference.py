@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bract.privacy import DataError
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets import Table
 from bract.simulations.datasets.shipped import files
 
@@ -70,7 +71,7 @@ def load(content: bytes, width: int, suffix: str = "csv") -> Table:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"d.{suffix}"
         path.write_bytes(content)
-        return files.load(path, (width,), CLASSES).train
+        return files.load(path, Data(shape=(width,), classes=CLASSES)).train
 
 
 def ranks(owners: list[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 from bract.simulations.population import make_population
 from bract.simulations.study import make_study
@@ -24,7 +25,7 @@ def notices(tmp_path):
         rows = zip(*x.T, *told.values(), strict=True)
         text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)])
         (tmp_path / "d.csv").write_text(text)
-        return list(files.load(tmp_path / "d.csv", (3,), classes).notices)
+        return list(files.load(tmp_path / "d.csv", Data(shape=(3,), classes=classes)).notices)
 
     return read
 
@@ -69,7 +70,7 @@ def test_a_notice_names_no_owner(notices):
 
 def test_many_columns_are_counted_not_listed(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.ones((40, 500)), y=Y)
-    (line,) = files.load(tmp_path / "d.npz", (500,), 2).notices
+    (line,) = files.load(tmp_path / "d.npz", Data(shape=(500,), classes=2)).notices
     assert line == "one value in all records: x[:, 0], x[:, 1], x[:, 2] and 497 more; leave out constant columns"
 
 
@@ -77,7 +78,7 @@ def test_pixels_that_are_never_lit_get_no_notice(tmp_path):
     x = np.zeros((40, 5, 5), np.uint8)
     x[:, 2, 2] = np.arange(40)
     np.savez(tmp_path / "d.npz", x=x, y=Y)
-    assert files.load(tmp_path / "d.npz", (1, 5, 5), 2).notices == ()
+    assert files.load(tmp_path / "d.npz", Data(shape=(1, 5, 5), classes=2)).notices == ()
 
 
 def test_notices_are_printed_with_the_population(tmp_path, capsys):

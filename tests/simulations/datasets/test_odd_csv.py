@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 CLASSES = 3
@@ -144,13 +145,17 @@ CSV: dict[str, tuple[str | bytes, dict[str, Any] | tuple[str, str]]] = {
 def test_an_odd_csv_is_read_as_meant_or_refused(tmp_path, meant, content, wanted) -> None:
     path = tmp_path / "d.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    meant(lambda: files.load(path, (2,), CLASSES), wanted)
+    meant(lambda: files.load(path, Data(shape=(2,), classes=CLASSES)), wanted)
 
 
 @pytest.mark.parametrize("name", ["d.csv.gz", "d.zip", "d.xz"])
 def test_a_packed_file_is_to_be_unpacked(tmp_path, refused, name) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b"a,b,label\n1,2,0\n"))
-    refused(lambda: files.load(tmp_path / name, (2,), CLASSES), "is of an unknown kind", "unpack it, and convert")
+    refused(
+        lambda: files.load(tmp_path / name, Data(shape=(2,), classes=CLASSES)),
+        "is of an unknown kind",
+        "unpack it, and convert",
+    )
 
 
 def test_a_table_longer_than_a_chunk_of_memory_is_read_whole(tmp_path, refused) -> None:
@@ -158,9 +163,11 @@ def test_a_table_longer_than_a_chunk_of_memory_is_read_whole(tmp_path, refused) 
     (tmp_path / "d.csv").write_text(
         "a,b,label,client\n" + "".join(f"{i},{-i},{i % 3},{i % 7}\n" for i in range(rows))
     )
-    table = files.load(tmp_path / "d.csv", (2,), CLASSES).train
+    table = files.load(tmp_path / "d.csv", Data(shape=(2,), classes=CLASSES)).train
     assert np.array_equal(table.features, np.array([[i, -i] for i in range(rows)], np.float32))
     assert np.array_equal(table.labels, np.arange(rows) % 3)
     assert np.array_equal(table.clients, np.arange(rows) % 7)
     (tmp_path / "d.csv").write_text("a,b,label\n" + "1,2,0\n" * 30_000 + "true,2,0\n" * 30_000)
-    refused(lambda: files.load(tmp_path / "d.csv", (2,), CLASSES), "column 'a', row 3", "a number")
+    refused(
+        lambda: files.load(tmp_path / "d.csv", Data(shape=(2,), classes=CLASSES)), "column 'a', row 3", "a number"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -106,7 +107,7 @@ NPZ: dict[str, tuple[Arrays, Wanted]] = {
 @pytest.mark.parametrize(("arrays", "wanted"), NPZ.values(), ids=NPZ)
 def test_an_odd_npz_is_read_as_meant_or_refused(tmp_path, meant, arrays, wanted) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
-    meant(lambda: files.load(tmp_path / "d.npz", (2,), 3), wanted)
+    meant(lambda: files.load(tmp_path / "d.npz", Data(shape=(2,), classes=3)), wanted)
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,19 @@ def test_an_odd_npz_is_read_as_meant_or_refused(tmp_path, meant, arrays, wanted)
 def test_axes_are_never_turned_into_others(tmp_path, refused, found, shape, is_read) -> None:
     x = np.arange(2.0 * np.prod(found)).reshape(2, *found)
     np.savez(tmp_path / "d.npz", x=x, y=Y)
+    data = Data(shape=shape, classes=3)
     if is_read:
-        assert np.array_equal(files.load(tmp_path / "d.npz", shape, 3).train.features, x.reshape(2, *shape))
+        assert np.array_equal(files.load(tmp_path / "d.npz", data).train.features, x.reshape(2, *shape))
     else:
-        refused(lambda: files.load(tmp_path / "d.npz", shape, 3), str(list(found)), "")
+        refused(lambda: files.load(tmp_path / "d.npz", data), str(list(found)), "")
 
 
 def test_an_array_that_is_there_twice_is_refused(tmp_path, refused) -> None:
     np.savez(tmp_path / "d.npz", x=X, y=Y)
     with zipfile.ZipFile(tmp_path / "d.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("y.npy", archive.read("y.npy"))
-    refused(lambda: files.load(tmp_path / "d.npz", (2,), 3), "holds two arrays with the same name", "numpy.savez")
+    refused(
+        lambda: files.load(tmp_path / "d.npz", Data(shape=(2,), classes=3)),
+        "holds two arrays with the same name",
+        "numpy.savez",
+    )

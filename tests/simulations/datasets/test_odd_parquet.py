@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 CLASSES = 3
@@ -93,4 +94,4 @@ PARQUET: dict[str, tuple[pd.DataFrame | pa.Table, dict[str, Any] | tuple[str, st
 def test_an_odd_parquet_is_read_as_meant_or_refused(tmp_path, meant, content, wanted) -> None:
     path = tmp_path / "d.parquet"
     pq.write_table(content, path) if isinstance(content, pa.Table) else content.to_parquet(path)
-    meant(lambda: files.load(path, (2,), CLASSES), wanted)
+    meant(lambda: files.load(path, Data(shape=(2,), classes=CLASSES)), wanted)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from bract.privacy.plan.schema import Data
 from bract.simulations.datasets.shipped import files
 
 Wanted = dict[str, Any] | tuple[str, str]
@@ -280,7 +281,7 @@ def test_an_odd_folder_is_read_as_meant_or_refused(tmp_path, meant, lay, wanted)
     folder = tmp_path / "d"
     folder.mkdir()
     lay(folder)
-    meant(lambda: files.load(folder, (1, 2, 2), 3), wanted)
+    meant(lambda: files.load(folder, Data(shape=(1, 2, 2), classes=3)), wanted)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
@@ -305,12 +306,15 @@ def test_a_picture_is_read_as_its_camera_was_held(tmp_path, suffix, turn) -> Non
     (tmp_path / "0").mkdir()
     held = upright if back is None else upright.transpose(back)
     held.save(tmp_path / "0" / f"a.{suffix}", exif=exif, **({} if suffix == "tif" else {"quality": 95}))
-    read = files.load(tmp_path, (1, 48, 32), 1).train.features[0, 0]
+    read = files.load(tmp_path, Data(shape=(1, 48, 32), classes=1)).train.features[0, 0]
     assert np.abs(read - np.asarray(upright) / 255).max() < 0.1
-    assert not files.load(tmp_path, (1, 48, 32), 1).notices
+    assert not files.load(tmp_path, Data(shape=(1, 48, 32), classes=1)).notices
 
 
 def test_stretched_pictures_are_noticed(tmp_path) -> None:
     paint(tmp_path / "0" / "a.png")
     Image.new("L", (9, 3)).save(tmp_path / "0" / "b.png")
-    assert "1 of 2 pictures have another aspect ratio" in files.load(tmp_path, (1, 2, 2), 1).notices[0]
+    assert (
+        "1 of 2 pictures have another aspect ratio"
+        in files.load(tmp_path, Data(shape=(1, 2, 2), classes=1)).notices[0]
+    )
