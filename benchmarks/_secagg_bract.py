@@ -67,7 +67,7 @@ class Bract:
             self.cohort.boxes[position] = device.shares(self.cohort.seating(position).to_bytes())
         self.seats = [device.state[f"{SEAT}{ROUND}"] for device in self.rounds]
         self.invitations = [self.cohort.invitation(position) for position in range(devices)]
-        self.total = np.zeros(self.mechanism.ring.words(len(update)), dtype=np.uint64)
+        self.total = np.zeros(self.mechanism.grid.ring.words(len(update)), dtype=np.uint64)
         self.sent = self.client_step()
 
     def _rounds(self, devices: int) -> list[SecureRound]:
@@ -98,7 +98,7 @@ class Bract:
         return mask(self._contribution(), self.mechanism, masks).vector.tobytes()
 
     def _contribution(self) -> Contribution:
-        return Contribution(quantize(self.update, self.mechanism.grid_step, self.mechanism.bound))
+        return Contribution(quantize(self.update, self.mechanism.grid.step, self.mechanism.grid.bound))
 
     def opened(self, survivors: list[int]) -> dict[int, bytes]:
         """Return the shares that these survivors open, after all devices have joined."""
@@ -147,7 +147,7 @@ class Bract:
         plain = self._contribution().vector * len(alive)
         if self.client_step() != self.client_message():
             raise ValueError("the client's two ways differ")
-        if not np.array_equal(self.mechanism.ring.decode(self.total, len(plain)), plain):
+        if not np.array_equal(self.mechanism.grid.ring.decode(self.total, len(plain)), plain):
             raise ValueError("our sum is not exact")
 
     def upload(self) -> int:

@@ -63,7 +63,7 @@ def make(devices: int, parameters: int, colluders: float, dropouts: float) -> Pl
 
 def vector(node: int, plan: Plan, dimension: int) -> NDArray[np.int64]:
     """Return a node's contribution to the sum."""
-    bound = mechanism_of(plan).bound
+    bound = mechanism_of(plan).grid.bound
     return np.random.default_rng(node).integers(-bound, bound + 1, dimension)
 
 

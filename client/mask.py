@@ -18,6 +18,6 @@ def mask(contribution: Contribution, mechanism: Mechanism, masks: Sequence[Mask]
     """
     if mechanism.plan.secure != bool(masks):
         raise ValueError("masks where the plan has none, or none where it has")
-    words = mechanism.ring.encode(contribution.vector)
+    words = mechanism.grid.ring.encode(contribution.vector)
     add_masks(words, masks)
     return Upload(words)

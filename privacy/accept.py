@@ -34,11 +34,12 @@ def check_steps(mechanism: Mechanism) -> None:
 
 def check_ring(mechanism: Mechanism) -> None:
     """Refuse a ring that is too small: there the cohort's sum would overflow, or its grid would be too coarse."""
-    step, coarsest = mechanism.grid_step, mechanism.coarsest_step
+    grid = mechanism.grid
+    step, coarsest = grid.step, grid.coarsest
     if step <= coarsest < math.inf:
         return
     raise PlanError(
-        f"a ring of {mechanism.ring.bits} bits is too small: {mechanism.plan.cohort.size} devices leave steps of "
+        f"a ring of {grid.ring.bits} bits is too small: {mechanism.plan.cohort.size} devices leave steps of "
         f"{step:.3g}, the plan needs {coarsest:.3g}",
         "raise aggregation.bits or leave it out, or lower aggregation.range or cohort.size",
     )

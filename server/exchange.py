@@ -89,7 +89,7 @@ def exchange(
     array = Array(dtype="float32", shape=tuple(parameters.shape), stype=RAW, data=data)
     offered, model = mechanism.plan.offered(), ArrayRecord({PARAMETERS: array})
     messages = [_message(request, offered, model, deadline) for request in requests]
-    words = mechanism.ring.words(mechanism.coordinates(len(parameters)))
+    words = mechanism.grid.ring.words(mechanism.coordinates(len(parameters)))
     unanswered = dict(enumerate(requests))
     for place, reply in _replies(grid, messages, deadline):
         yield _answer(unanswered.pop(place), reply, words)

@@ -48,11 +48,10 @@ class OpenPrivacy(Privacy):
         return self.unit != "none" and super().bounds_delta
 
 
-class Study(Plan):
+class Study(Plan, frozen=True):
     """A plan that a simulation runs. With `unit = "none"` it makes no privacy claim, and every output says so."""
 
     private_sections: ClassVar[frozenset[str]] = frozenset({"simulation"})
-    __hash__ = Plan.__hash__
 
     privacy: OpenPrivacy = OpenPrivacy()  # pyright: ignore[reportIncompatibleVariableOverride]
     simulation: Simulation = Simulation()

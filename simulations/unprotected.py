@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from ..privacy import (
     View,
 )
 from ..privacy.encoding.quantization import quantize
-from ..privacy.mechanisms.base import FINEST, Draw
+from ..privacy.mechanisms.base import FINEST, Draw, Grid, Words, fit_ring
 from ..privacy.sampling import poisson_sample
 
 RANGE, STEP = 2.0**16, 2.0**-25
@@ -64,24 +65,20 @@ class Unprotected(Mechanism):
         return not self._local
 
     @property
-    def range(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The generous range; the plan's `aggregation.range` is ignored."""
-        return self.generous_range
+    def in_words(self) -> Words:
+        """What a report says of a study that protects nobody."""
+        return Words("none: no clipping, no noise, no accounting")
 
-    @property
-    def generous_range(self) -> float:
-        """A very large range, because gradients are not clipped."""
-        return RANGE * self.clip_norm
+    @cached_property
+    def grid(self) -> Grid:
+        """A grid of a very large range, because gradients are not clipped, in very small steps.
 
-    @property
-    def coarsest_step(self) -> float:
-        """A very small step, because no noise covers the rounding."""
-        return STEP * self.clip_norm
-
-    @property
-    def noise_step(self) -> float:
-        """The finest step. No noise is added."""
-        return self.clip_norm / FINEST
+        No noise covers the rounding. The plan's `aggregation.range` is ignored.
+        """
+        clip, a = self.plan.privacy.clip_norm, self.plan.aggregation
+        coarsest, finest = STEP * clip, clip / FINEST
+        ring, bound, step = fit_ring(RANGE * clip, coarsest, finest, self.plan.cohort.size, a.bits)
+        return Grid(RANGE * clip, coarsest, ring, bound, step, finest)
 
     def sensitivity(self, dimension: int) -> float:
         """Infinite: one unit moves a sum by any amount."""
@@ -112,7 +109,7 @@ class Unprotected(Mechanism):
     ) -> Contribution:
         """Return the vector on the sums' grid."""
         del round, draw, layers
-        return Contribution(quantize(vector.vector, self.grid_step, self.bound))
+        return Contribution(quantize(vector.vector, self.grid.step, self.grid.bound))
 
     def release(self, total: Sum, round: int, noise: Keystream, past: object = None) -> tuple[Release, None]:
         """Return the release of the sum, without noise."""

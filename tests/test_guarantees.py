@@ -78,7 +78,7 @@ def test_one_record_moves_a_sum_by_at_most_the_sensitivity(engine: str, scale: f
     more = Records(torch.cat([data.features, extra.features]), torch.cat([data.labels, extra.labels]))
     without = contribution(task(which, data)).vector
     with_it = contribution(task(which, more)).vector
-    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * mechanism_of(which).grid_step
+    moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * mechanism_of(which).grid.step
     assert moved <= mechanism_of(which).sensitivity(len(without))
     assert moved > 0 or not math.isfinite(scale)
 
@@ -102,7 +102,7 @@ def test_one_unit_moves_a_vector_by_the_clip_norm_and_rounding(cell: tuple[str, 
     draw = SeededEntropy(3).keystream
     tasks = [replace(task(which, data), draw=draw) for data in (others, more)]
     without, with_it = (contribution(each).vector for each in tasks)
-    step = mechanism_of(which).grid_step
+    step = mechanism_of(which).grid.step
     moved = float(np.linalg.norm((with_it - without).astype(np.float64))) * step
     assert moved <= which.privacy.clip_norm + math.sqrt(len(without)) * step
     assert moved > 0 or not math.isfinite(scale)

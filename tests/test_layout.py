@@ -149,8 +149,16 @@ def room(file: str) -> str:
 
 
 def private() -> dict[str, set[str]]:
-    """The graph of privacy/, without the file that names what others use of it."""
-    return {name: targets for name, targets in graph().items() if name.startswith("privacy/") and room(name) in ROOMS}
+    """The graph of privacy/, without the file that names what others use of it.
+
+    `choose.py` loads a mechanism by its name in the schema, so each of these files counts as imported by it.
+    """
+    found = {
+        name: targets for name, targets in graph().items() if name.startswith("privacy/") and room(name) in ROOMS
+    }
+    noises = get_args(Privacy.model_fields["noise"].annotation)
+    found["privacy/mechanisms/choose.py"] |= {f"privacy/mechanisms/{noise}.py" for noise in noises}
+    return found
 
 
 def test_no_file_imports_itself_in_a_circle() -> None:
@@ -228,7 +236,7 @@ def test_a_unit_that_protects_nobody_is_seen() -> None:
 
 def test_a_plan_and_its_mechanism_know_two_units() -> None:
     assert get_args(Privacy.model_fields["unit"].annotation) == ("record", "client")
-    nobody = Plan.model_construct(privacy=Privacy.model_construct(unit="none"))
+    nobody = Plan.model_construct(**dict(Plan(), privacy=Privacy.model_construct(unit="none")))
     with pytest.raises(PlanError, match="has no mechanism"):
         mechanism_of(nobody)
 

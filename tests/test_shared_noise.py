@@ -64,7 +64,7 @@ def shares(mechanism: Distributed, devices: int, seed: int = 0) -> np.ndarray:
 
 def squared_norm(mechanism: Distributed) -> float:
     """The mean square of the L2 norm, in steps, by which one unit moves a rounded sum at most."""
-    return (mechanism.clip_norm / mechanism.grid_step) ** 2 + COUNT / 4
+    return (mechanism.clip_norm / mechanism.grid.step) ** 2 + COUNT / 4
 
 
 def inner(event: Event) -> Skellam:
@@ -130,13 +130,13 @@ def test_epsilon_is_hardly_above_that_of_gaussian_noise(survivors: int) -> None:
 
 def moved(which: Distributed, vector: np.ndarray, by: np.ndarray, seed: int) -> np.ndarray:
     """By how many steps a device's numbers move if its rotated vector moves so, under the same draws."""
-    before, after = (unrotate(v * which.grid_step, which.rotation(1), COUNT) for v in (vector, vector + by))
+    before, after = (unrotate(v * which.grid.step, which.rotation(1), COUNT) for v in (vector, vector + by))
     return sent(which, after, seed) - sent(which, before, seed)
 
 
 def halves(which: Distributed) -> np.ndarray:
     """A move, in steps, by half a step and a whole number in each coordinate, of just the clip norm or a bit less."""
-    norm = which.clip_norm / which.grid_step
+    norm = which.clip_norm / which.grid.step
     low = math.floor(norm / math.sqrt(COUNT) - 0.5) + 0.5
     high = int((norm**2 - COUNT * low**2) / (2 * low + 1))
     return np.where(np.arange(COUNT) < high, low + 1, low)
@@ -149,7 +149,7 @@ def test_a_unit_moves_a_rounded_sum_by_what_is_charged(bits: int | None) -> None
     event = inner(which.server_event)
     allowed = event.variance / event.noise_multiplier**2
     by, vector = halves(which), np.random.default_rng(0).normal(size=COUNT)
-    assert 0.999 < np.linalg.norm(by) * which.grid_step / which.clip_norm <= 1
+    assert 0.999 < np.linalg.norm(by) * which.grid.step / which.clip_norm <= 1
     squares = [float((moved(which, vector, by, seed) ** 2).sum()) for seed in range(100)]
     found = float(np.mean(squares))
     error = float(np.std(squares)) / 10

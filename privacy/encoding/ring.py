@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 WIDTHS = (12, 16, 21, 32, 64)
 """The lane widths in bits; a word holds 5, 4, 3, 2 or 1 lanes."""
 
+LARGEST_SUM = {bits: (1 << (bits - 1)) - 1 for bits in WIDTHS}
+"""The largest coordinate of a sum, by the width of the lane."""
+
 LARGEST = 1 << 46
 """The largest coordinate of one device, so that the sum and the noise fit into 64 bits."""
 
@@ -43,7 +46,7 @@ class Ring:
 
     def bound(self, devices: int) -> int:
         """The largest coordinate of a vector such that a sum of `devices` vectors cannot overflow."""
-        return min(((1 << (self.bits - 1)) - 1) // devices, LARGEST)
+        return min(LARGEST_SUM[self.bits] // devices, LARGEST)
 
     def encode(self, vector: NDArray[np.int64]) -> Words:
         """Return the words, uint64 [words], of integers [count].

@@ -2,6 +2,19 @@
 
 A mechanism defines the device's contribution and the server's release, and beside them the sensitivity, the grid, the
 noise scale and the event that accounting charges. No other file computes these, so mechanism and accounting agree.
+
+The grid. A device's vector and the sum are vectors of integers, in steps of a grid. How large is a step?
+
+    range      the largest coordinate that has to fit: the plan's `aggregation.range`, else what costs no accuracy
+    coarsest   the largest step for which rounding costs almost nothing
+    ring       of the plan's width, else the narrowest ring in which the range has steps of at most `coarsest`
+    bound      the range in steps: the most for which the ring has room
+    step       range / bound, or the finest step that is of use if that is larger
+
+Noise is added in steps of `noise_step`: the same grid, or a finer one of the party that adds the noise.
+
+The noise. One unit moves the rounded sum by at most `sensitivity`, in L2. The noise has the standard deviation
+noise multiplier x sensitivity, and its event has the same noise multiplier.
 """
 
 from __future__ import annotations
@@ -15,11 +28,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accounting.accountant import calibrate, epsilon
+from ..accounting.accountant import GRIDS, calibrate, epsilon
 from ..accounting.events import Composed, Event, Gaussian, PoissonSampled, Unbounded
 from ..budget import Budget, View
 from ..encoding.quantization import dequantize
-from ..encoding.ring import WIDTHS, Ring
+from ..encoding.ring import LARGEST, LARGEST_SUM, Ring
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.keystream import Keystream
 from ..plan.plan import Plan
@@ -32,8 +45,71 @@ FINEST = 1 << 30
 SPREAD = 8.0
 """The room of a sum, as a multiple of a device's average part of it. Larger sums saturate or wrap."""
 
+
+@dataclass(frozen=True)
+class Words:
+    """What a report says of a mechanism: where noise is added, its unit, its accounting, and rows of its own.
+
+    `rows` are pairs of a name and a value.
+    """
+
+    place: str
+    unit: str = "standard deviation in units of the clip norm"
+    accounting: str = (
+        f"privacy loss distributions (PLD), discretized at {GRIDS[0]:g} or finer and rounded so that epsilon can"
+        " only be overstated; the Rényi bound (RDP) serves as a check that no epsilon may exceed"
+    )
+    rows: tuple[tuple[str, str], ...] = ()
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number and its noun, in the plural unless the number is 1.
+
+    >>> count_of(1, "layer"), count_of(2000, "layer")
+    ('1 layer', '2,000 layers')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 Draw = Callable[..., Keystream]
 """Returns the secret keystream of a purpose, for example `draw("noise", 3)`."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of a round's sums, as the head of this file derives it. Public.
+
+    `range`, `coarsest`, `step` and `noise_step` are real numbers, `bound` is in steps. A coordinate beyond the range
+    saturates or wraps, which costs accuracy but no privacy. `refinement` is the number of noise steps in a step if
+    the server adds the noise on a finer grid.
+    """
+
+    range: float
+    coarsest: float
+    ring: Ring
+    bound: int
+    step: float
+    noise_step: float
+    refinement: int = 1
+
+
+def fit_ring(
+    span: float, coarsest: float, finest: float, vectors: int, bits: int | None, widest: float | None = None
+) -> tuple[Ring, int, float]:
+    """Return the ring of a sum of `vectors` vectors with coordinates up to `span`, their bound, and the step.
+
+    The ring has the width `bits`; if that is None, the least width with a step of at most `coarsest`, else 64 bits. A
+    step is at least `finest`, and infinite in a ring without room. In a ring of 64 bits, `widest`, if it is given,
+    replaces `span`.
+    """
+    ring, bound, step = 0, 0, math.inf
+    for ring in (bits,) if bits else LARGEST_SUM:
+        bound = min(LARGEST_SUM[ring] // vectors, LARGEST)
+        largest = span if widest is None or ring < 64 else widest
+        step = max(largest / bound, finest) if bound else math.inf
+        if step <= coarsest:
+            break
+    return Ring(ring), bound, step
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +117,11 @@ class Mechanism(ABC):
     """The base class of mechanisms, with the defaults that they share."""
 
     plan: Plan
+
+    @property
+    @abstractmethod
+    def in_words(self) -> Words:
+        """What a report says of this mechanism."""
 
     @property
     def budget_view(self) -> View:
@@ -78,81 +159,17 @@ class Mechanism(ABC):
         return parameters + self.plan.adaptive
 
     @cached_property
-    def range(self) -> float:
-        """The largest coordinate of one device's vector; with distributed noise, the largest coordinate of the sum.
-
-        The plan gives it, else it is `generous_range`. A larger coordinate saturates or wraps, which costs accuracy
-        but no privacy.
-        """
-        given = self.plan.aggregation.range
-        return self.generous_range if given is None else given * self.clip_norm
-
-    @property
     @abstractmethod
-    def generous_range(self) -> float:
-        """The range that costs almost no accuracy."""
-
-    @property
-    @abstractmethod
-    def coarsest_step(self) -> float:
-        """The largest grid step of the sums for which rounding costs almost nothing."""
-
-    @cached_property
-    def ring(self) -> Ring:
-        """The ring of the sums: of the plan's width, or of the least width that allows a fine enough grid."""
-        if self.plan.aggregation.bits is not None:
-            return Ring(self.plan.aggregation.bits)
-        coarsest = self.coarsest_step
-        for ring in map(Ring, WIDTHS):
-            if self.step_in(ring) <= coarsest:
-                return ring
-        return Ring(WIDTHS[-1])
-
-    @property
-    def vectors_in_sum(self) -> int:
-        """How many vectors with coordinates up to `bound` the ring can sum without overflow."""
-        return self.plan.cohort.size
-
-    @property
-    def span(self) -> float:
-        """The largest coordinate of each of these vectors for which the ring has room."""
-        return self.range
-
-    def bound_in(self, ring: Ring) -> int:
-        """The largest coordinate of one device's vector, in steps, such that the cohort's sum cannot overflow."""
-        return ring.bound(self.vectors_in_sum)
-
-    def step_in(self, ring: Ring) -> float:
-        """The value of one grid step in this ring."""
-        bound = self.bound_in(ring)
-        return max(self.range / bound, self.plan.privacy.clip_norm / FINEST) if bound else math.inf
-
-    @property
-    def bound(self) -> int:
-        """The range in grid steps: the largest coordinate of one device's vector, or of the sum (see `range`)."""
-        return self.bound_in(self.ring)
-
-    @cached_property
-    def grid_step(self) -> float:
-        """The value of one grid step: one integer step of devices' vectors and of their sum."""
-        return self.step_in(self.ring)
-
-    @property
-    def refinement(self) -> int:
-        """The number of noise steps in one grid step: above one only if the server adds the noise on a finer grid."""
-        return 1
-
-    @property
-    @abstractmethod
-    def noise_step(self) -> float:
-        """The value of one noise step: one integer step of the grid on which noise is added."""
+    def grid(self) -> Grid:
+        """The grid of the sums."""
 
     # Sensitivity, noise and cost
 
     @cached_property
     def exact_sensitivity(self) -> float:
         """How far one unit moves a sum in L2 before rounding: the clip norm, and the clip's indicator if adaptive."""
-        return self.clip_norm * (math.hypot(1.0, INDICATOR / 2) if self.plan.adaptive else 1.0)
+        p = self.plan.privacy
+        return p.clip_norm * (1.0 if p.clip_quantile is None else math.hypot(1.0, INDICATOR / 2))
 
     @abstractmethod
     def sensitivity(self, dimension: int) -> float:
@@ -263,4 +280,4 @@ class Mechanism(ABC):
 
     def decoded(self, total: Sum) -> NDArray[np.float64]:
         """Return a sum as real numbers, float64 [coordinates]."""
-        return dequantize(total.vector, self.grid_step)
+        return dequantize(total.vector, self.grid.step)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +17,14 @@ from numpy.typing import NDArray
 from ..accounting.events import Event, Unbounded
 from ..budget import View
 from ..encoding.quantization import dequantize, quantize
-from ..encoding.ring import Ring
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.gaussian import LEAST_STD, MOST_STD, gaussian
 from ..noise.keystream import Keystream
+from ..plan.plan import Plan
 from ..plan.schema import MOST_PARAMETERS
-from .base import FINEST, SPREAD, Draw, Mechanism
+from .base import FINEST, SPREAD, Draw, Grid, Mechanism, Words, count_of, fit_ring
 from .correlation import Correlation, weights_norm
-from .factorisation import coefficients, release_deviation, whole_weights
+from .factorisation import coefficients, relative_error, release_deviation, whole_weights
 
 FINE = 2.0**-15
 """The coarsest grid step of the sums, in clip norms. Rounding adds to the sensitivity, so the step is small."""
@@ -34,59 +37,50 @@ small increase of the noise scale by rounding."""
 class Central(Mechanism):
     """The server adds Gaussian noise to the sum."""
 
+    refines: ClassVar[bool] = True
+    """Whether noise is added on a finer grid than the sums', as fine as words of 64 bits allow."""
+
     @property
     def budget_view(self) -> View:
         """`released`: the server is trusted."""
         return "released"
 
     @property
-    def generous_range(self) -> float:
-        """`SPREAD` times a device's average part of a batch whose gradients agree; for changes, the clip norm."""
-        if self.plan.privacy.unit == "client":
-            return self.clip_norm
-        share = min(1.0, SPREAD / self.plan.cohort.size) * self.plan.training.batch_size
-        return self.clip_norm * max(1.0, share)
+    def in_words(self) -> Words:
+        """What a report says of central noise."""
+        return Words("central: the server adds the noise to the sum")
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid of the sums, and the finer one on which the server adds noise.
+
+        The range of a change is the clip norm; that of a gradient sum is `SPREAD` times a device's average part of a
+        batch whose gradients agree. Rounding on the coarsest grid adds little to the sensitivity.
+
+        Noise is added modulo the ring, so the ring has room for it too: beside each vector, for `DEVIATIONS` standard
+        deviations of one release's noise, divided by the cohort's size. A ring of 64 bits always has that room,
+        because a device's coordinates need at most 46 bits.
+        """
+        plan, size, clip = self.plan, self.plan.cohort.size, self.plan.privacy.clip_norm
+        most, given = clip, plan.aggregation.range
+        if plan.privacy.unit != "client":
+            most = clip * max(1.0, min(1.0, SPREAD / size) * plan.training.batch_size)
+        range, coarsest = most if given is None else given * clip, FINE * clip
+        noise = DEVIATIONS * self.noise_growth * self.noise_multiplier * self.exact_sensitivity
+        span = range + noise / size
+        ring, bound, step = fit_ring(span, coarsest, clip / FINEST, size, plan.aggregation.bits, range)
+        if ring.bits < 64 and bound:
+            bound = min(bound, math.ceil(range / step))
+        refinement = 1
+        if self.refines and bound:
+            room = (1 << 62) // (bound * size) if ring.bits == 64 else 1 << (61 - ring.bits)
+            refinement = max(1, min(room, int(FINEST * step / clip)))
+        return Grid(range, coarsest, ring, bound, step, step / refinement, refinement)
 
     @property
     def noise_growth(self) -> float:
         """An upper bound on the standard deviation of one release's noise, divided by that of independent noise."""
         return 1.0
-
-    @property
-    def span(self) -> float:
-        """The range plus a device's part of the room for noise: that room divided by the cohort's size."""
-        noise = DEVIATIONS * self.noise_growth * self.noise_multiplier * self.exact_sensitivity
-        return self.range + noise / self.plan.cohort.size
-
-    def step_in(self, ring: Ring) -> float:
-        """The value of one grid step in this ring, such that sum and noise fit.
-
-        A ring of 64 bits always has room for the noise, because a device's coordinates need at most 46 bits.
-        """
-        room, span = ring.bound(self.plan.cohort.size), self.span if ring.bits < 64 else self.range
-        return max(span / room, self.clip_norm / FINEST) if room else math.inf
-
-    def bound_in(self, ring: Ring) -> int:
-        """The largest coordinate of one device's vector, in steps, such that the cohort's sum and the noise fit."""
-        most = ring.bound(self.plan.cohort.size)
-        return min(most, math.ceil(self.range / self.step_in(ring))) if ring.bits < 64 and most else most
-
-    @property
-    def coarsest_step(self) -> float:
-        """The coarsest grid step that adds little to the sensitivity."""
-        return FINE * self.clip_norm
-
-    @property
-    def refinement(self) -> int:
-        """The number of noise steps in one grid step."""
-        bits = self.ring.bits
-        room = (1 << 62) // (self.bound * self.plan.cohort.size) if bits == 64 else 1 << (61 - bits)
-        return max(1, min(room, int(FINEST * self.grid_step / self.clip_norm)))
-
-    @property
-    def noise_step(self) -> float:
-        """The value of one step of the grid on which the server adds noise."""
-        return self.grid_step / self.refinement
 
     def sensitivity(self, dimension: int) -> float:
         """How far one unit moves the rounded sum in L2: the exact sensitivity plus 2 sqrt(dimension) grid steps.
@@ -94,12 +88,12 @@ class Central(Mechanism):
         Each coordinate may move by one more step through rounding, and by one more through a carry from the next
         lane of the ring's word.
         """
-        return self.exact_sensitivity + 2 * math.sqrt(dimension) * self.grid_step
+        return self.exact_sensitivity + 2 * math.sqrt(dimension) * self.grid.step
 
     @property
     def can_make_noise(self) -> bool:
         """Whether the Gaussian sampler supports the standard deviation of the noise, in steps."""
-        return LEAST_STD <= self.noise_std(1) / self.noise_step <= MOST_STD / 2
+        return LEAST_STD <= self.noise_std(1) / self.grid.noise_step <= MOST_STD / 2
 
     def sum_event(self, view: View, survivors: int) -> Event:
         """The plan's event; unbounded in the server's view, because the server sees the sum without noise."""
@@ -118,7 +112,7 @@ class Central(Mechanism):
         del round, draw, layers
         if not isinstance(vector, Clipped):
             raise ValueError("a vector that is not clipped")
-        return Contribution(quantize(vector.vector, self.grid_step, self.bound))
+        return Contribution(quantize(vector.vector, self.grid.step, self.grid.bound))
 
     def release(
         self, total: Sum, round: int, noise: Keystream, past: Correlation | None = None
@@ -133,7 +127,7 @@ class Central(Mechanism):
 
     def _std(self, count: int) -> float:
         """Return the standard deviation of the noise on a sum, in noise steps."""
-        return self.noise_std(count) / self.noise_step
+        return self.noise_std(count) / self.grid.noise_step
 
     def with_noise(self, total: Sum, noise: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the sum with noise, modulo the ring, so that it depends only on the sum modulo the ring.
@@ -141,18 +135,23 @@ class Central(Mechanism):
         Otherwise a hostile device could bring a coordinate to the edge of the ring, where one record decides whether
         it wraps. Noise added after the wrap would not hide a difference as large as the ring.
         """
-        noised = total.vector * self.refinement + noise
-        if self.ring.bits < 64:  # in 64 bits, int64 wraps by itself
-            size = self.refinement << self.ring.bits
+        bits, refinement = self.grid.ring.bits, self.grid.refinement
+        noised = total.vector * refinement + noise
+        if bits < 64:  # in 64 bits, int64 wraps by itself
+            size = refinement << bits
             noised = np.mod(noised + size // 2, size) - size // 2
-        return dequantize(noised, self.noise_step)
+        return dequantize(noised, self.grid.noise_step)
 
 
 class Banded(Central):
     """The server adds noise that cancels part of the noise of the `bands - 1` rounds before: see `privacy.bands`.
 
+    The integer weights already make fresh noise finer than a grid step.
+
     Reference: Choquette-Choo et al. 2023, (Amplified) Banded Matrix Factorization.
     """
+
+    refines = False
 
     @property
     def noise_growth(self) -> float:
@@ -163,9 +162,17 @@ class Banded(Central):
         return 2.0 ** math.ceil(math.log2(release_deviation(plan.cohort.rounds, plan.bands, plan.server.momentum)))
 
     @property
-    def refinement(self) -> int:
-        """One: the integer weights already make the fresh noise finer than a grid step."""
-        return 1
+    def in_words(self) -> Words:
+        """What a report says of correlated noise."""
+        plan = self.plan
+        left = relative_error(plan.cohort.rounds, plan.bands, plan.server.momentum)
+        correlation = (
+            f"{plan.bands} bands: each round subtracts part of the noise of the previous"
+            f" {count_of(plan.bands - 1, 'round')}. A client sits out that many rounds after each of its own. The"
+            f" model carries {left:.0%} of the noise that independent noise would leave in it (root mean square over"
+            " all rounds, predicted for a run without a crash)"
+        )
+        return replace(super().in_words, rows=(("Correlation of the noise", correlation),))
 
     def weights(self, dimension: int) -> NDArray[np.int64]:
         """Return the integer weights, int64 [bands], that correlate noise on sums of `dimension` parameters; public.
@@ -183,7 +190,7 @@ class Banded(Central):
             self.weights(MOST_PARAMETERS)
         except ValueError:
             return False
-        return self.noise_std(1) / self.noise_step >= LEAST_STD
+        return self.noise_std(1) / self.grid.noise_step >= LEAST_STD
 
     def fresh_correlation(self, parameters: int) -> Correlation:
         """Return the state for the first round's noise: the plan's weights, and no past noise."""
@@ -221,3 +228,8 @@ def correlated_gaussian(
         OverflowError: the noise outgrows 64 bits.
     """
     return past.follow(gaussian(std * weights_norm(past.weights), count, keystream))
+
+
+def mechanism(plan: Plan) -> Central:
+    """Return the mechanism of a plan with `noise = "central"`: correlated noise for `privacy.bands` above 1."""
+    return Central(plan) if (plan.privacy.bands or 1) == 1 else Banded(plan)

@@ -1,18 +1,17 @@
-"""The choice of a plan's mechanism: only this file maps `privacy.noise` to a class."""
+"""The choice of a plan's mechanism: the file of this folder that is named as the plan's `privacy.noise`.
+
+The names are those of the plan's schema, so a plan loads no other file, whoever sent it.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
+from typing import cast
 
 from ..errors import PlanError
 from ..plan.plan import Plan
 from .base import Mechanism
-from .central import Banded, Central
-from .distributed import Distributed
-from .local import Local
-
-MECHANISMS: dict[str, type[Mechanism]] = {"local": Local, "distributed": Distributed, "central": Central}
-"""The mechanism for each value of `privacy.noise`."""
 
 
 @lru_cache(maxsize=64)
@@ -22,8 +21,7 @@ def mechanism_of(plan: Plan) -> Mechanism:
     Raises:
         PlanError: the plan protects neither records nor clients.
     """
-    if plan.privacy.unit not in ("record", "client"):
-        what = f"privacy.unit = {plan.privacy.unit} has no mechanism"
-        raise PlanError(what, "set privacy.unit to record or client")
-    kind = MECHANISMS[plan.privacy.noise]
-    return Banded(plan) if kind is Central and plan.correlated else kind(plan)
+    p = plan.privacy
+    if p.unit not in ("record", "client"):
+        raise PlanError(f"privacy.unit = {p.unit} has no mechanism", "set privacy.unit to record or client")
+    return cast(Mechanism, import_module(f".{p.noise}", __package__).mechanism(plan))

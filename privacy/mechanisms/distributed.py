@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -14,12 +15,11 @@ from ..accounting.events import Event, Skellam
 from ..budget import View
 from ..derive import digest
 from ..encoding.quantization import round_randomly
-from ..encoding.ring import Ring
 from ..encoding.rotation import padded, rotate, unrotate
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.keystream import Keystream
 from ..noise.skellam import LEAST_VARIANCE, MOST_VARIANCE, skellam
-from .base import SPREAD, Draw, Mechanism
+from .base import SPREAD, Draw, Grid, Mechanism, Words, count_of, fit_ring
 from .dropout_noise import layer_noise, steps_of_dropouts
 
 DEVIATIONS = 6.0
@@ -35,17 +35,82 @@ MOST_SHARE = 2.0**12
 """The largest standard deviation, in steps, of one device's noise for which a grid is chosen."""
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers that follow from a plan, in the order of their derivation (`Distributed.numbers`). Public.
+
+    `honest` is h, the fewest honest devices in a sum. `withstood` and `weights` hold q_i and w_i, for each number of
+    layers of noise from zero. `sensitivity` is a real number, not in steps.
+    """
+
+    dimension: int
+    honest: int
+    withstood: tuple[int, ...]
+    weights: tuple[float, ...]
+    grid: Grid
+    sensitivity: float
+
+
 class Distributed(Mechanism):
     """Each device adds a Skellam share of the noise to its randomly rounded vector, inside the secure sum.
 
-    The least number of survivors minus the assumed colluders, `noise_shares` devices, add the claimed noise.
+    With n planned devices, c colluders among them and at least S survivors, any sum has the noise of at least
+    h = S - c honest devices. So a device adds 1 / h of the claimed variance.
 
-    With `privacy.shares = "xnoise"` a device adds a smaller share, which suffices if nobody drops out, and layers of
-    noise on top of it. With the first i layers the noise suffices for `steps_of_dropouts[i]` dropouts. When the
-    dropouts are known, the devices reveal the seeds of the unneeded layers, and the server subtracts these exactly.
+    With `privacy.shares = "xnoise"` a device adds 1 / (n - c) of it, which suffices if nobody drops out, and layers
+    of noise on top. With the first i layers its noise is w_i = 1 / (n - q_i - c) of the claimed variance. That
+    suffices for q_i dropouts, because at least n - q_i - c honest devices remain. When the dropouts are known, the
+    devices reveal the seeds of the layers that are not needed, and the server subtracts these exactly.
 
     Reference: Jiang, Wang, Chen 2024, Dordis, section 4.
     """
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """All numbers of the mechanism, each from the ones before it.
+
+        1. The vector is rotated, so it has the padded dimension d.
+        2. c and S give the dropouts q_i that the noise withstands, and the variances w_i of one device's noise.
+        3. The range is the largest coordinate of the sum: `SPREAD` times the average coordinate of a sum of equal
+           vectors, plus `DEVIATIONS` standard deviations of the noise, at the survivors for whom it is largest. A
+           larger sum wraps, so the ring has room for one range, not for one of each device.
+        4. Rotation keeps the norm of a clipped vector. Random rounding adds at most a quarter of a step squared to
+           the mean square of each coordinate. So the root mean square sensitivity is sqrt(clip^2 + d step^2 / 4). It
+           is (1 + x) clip for small x if the step is clip sqrt(8 x / d). The coarsest step has x = `ROUNDING_COST`;
+           one with x below `NEGLIGIBLE`, or with a device's noise above `MOST_SHARE` steps, is finer than useful.
+
+        Reference: Agarwal, Kairouz, Liu 2021, section 4.
+        """
+        plan, p, n, z = self.plan, self.plan.privacy, self.plan.cohort.size, self.noise_multiplier
+        dimension = padded((plan.model.parameters or plan.parameters) + (p.clip_quantile is not None))
+
+        colluders, least = plan.quorum
+        honest = least - colluders
+        withstood = (n - least,) if p.shares == "floor" else steps_of_dropouts(n - colluders, n - least)
+        weights, largest, fewest_dropouts = list[float](), 0.0, 0
+        for dropouts in withstood:
+            weights.append(1 / (n - dropouts - colluders))
+            largest = max(largest, (n - fewest_dropouts) * weights[-1])
+            fewest_dropouts = dropouts + 1
+
+        added = plan.training.batch_size if p.unit == "record" else n
+        noise = DEVIATIONS * z * math.sqrt((1 + ROUNDING_COST) * largest)
+        most, given = p.clip_norm * (noise + SPREAD * added / math.sqrt(dimension)), plan.aggregation.range
+        span = most if given is None else given * p.clip_norm
+
+        coarsest = p.clip_norm * min(math.sqrt(8 * ROUNDING_COST / dimension), 1 / LEAST_STEPS)
+        finest = max(math.sqrt(8 * NEGLIGIBLE / dimension), z / math.sqrt(honest) / MOST_SHARE)
+        useful = min(p.clip_norm * finest, coarsest)
+        ring, bound, step = fit_ring(span, coarsest, useful, 1, plan.aggregation.bits)
+        sensitivity = math.hypot(self.exact_sensitivity, math.sqrt(dimension) * step / 2)
+
+        grid = Grid(span, coarsest, ring, bound, step, step)
+        return Numbers(dimension, honest, withstood, tuple(weights), grid, sensitivity)
+
+    @property
+    def grid(self) -> Grid:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The grid of the sums, on which the noise is added too."""
+        return self.numbers.grid
 
     @cached_property
     def dimension(self) -> int:
@@ -56,98 +121,63 @@ class Distributed(Mechanism):
         """The number of coordinates of the rotated vector, for a network of `parameters` parameters."""
         return padded(super().coordinates(parameters))
 
-    def least_honest(self, survivors: int) -> int:
-        """The least number of honest devices among `survivors`: only their noise is secret."""
-        return survivors - self.plan.colluders
-
-    @cached_property
-    def noise_shares(self) -> int:
-        """The number of honest devices whose noise adds up to the claimed noise if as many drop out as allowed."""
-        return self.least_honest(self.plan.least_survivors)
-
-    @cached_property
-    def steps_of_dropouts(self) -> tuple[int, ...]:
-        """The largest numbers of dropouts for which the noise suffices: with no layer, with one layer, and so on."""
-        size = self.plan.cohort.size
-        most = size - self.plan.least_survivors
-        return (most,) if self.plan.privacy.shares == "floor" else steps_of_dropouts(self.least_honest(size), most)
-
-    def kept_layers(self, survivors: int) -> int:
-        """The least number of layers with which the noise suffices for the missing devices."""
-        missing = self.plan.cohort.size - survivors
-        return min(bisect_left(self.steps_of_dropouts, missing), len(self.steps_of_dropouts) - 1)
-
-    def relative_variance(self, survivors: int, devices: int) -> float:
-        """The variance of the noise of `devices` devices in a sum over `survivors`, over the claimed variance."""
-        return devices * self._enough[self.kept_layers(survivors)]
-
-    @property
-    def generous_range(self) -> float:
-        """The range of the sum: its noise, plus `SPREAD` times the average coordinate of a sum of equal vectors."""
-        plan, n = self.plan, self.plan.cohort.size
-        weight = plan.training.batch_size if plan.privacy.unit == "record" else n
-        most = max(self.relative_variance(left, left) for left in (n - q for q in self._fewest_dropouts))
-        noise = DEVIATIONS * self.noise_multiplier * math.sqrt((1 + ROUNDING_COST) * most)
-        return self.clip_norm * (noise + SPREAD * weight / math.sqrt(self.dimension))
-
-    @property
-    def _fewest_dropouts(self) -> tuple[int, ...]:
-        """For each number of kept layers, the least number of dropouts that keeps it. There the noise is largest."""
-        return (0, *(enough + 1 for enough in self.steps_of_dropouts[:-1]))
-
-    @property
-    def coarsest_step(self) -> float:
-        """The coarsest grid step that adds little to the sensitivity."""
-        return self.clip_norm * min(_step_of_cost(ROUNDING_COST, self.dimension), 1 / LEAST_STEPS)
-
-    @property
-    def vectors_in_sum(self) -> int:
-        """One, because `range` is for the whole sum. Larger coordinates wrap, which costs accuracy but no privacy."""
-        return 1
-
-    def step_in(self, ring: Ring) -> float:
-        """The value of one grid step in this ring, no finer than is useful."""
-        finest = _step_of_cost(NEGLIGIBLE, self.dimension)
-        smallest = self.noise_multiplier / math.sqrt(self.noise_shares) / MOST_SHARE
-        useful = min(self.clip_norm * max(finest, smallest), self.coarsest_step)
-        return max(self.range / self.bound_in(ring), useful)
-
-    @property
-    def noise_step(self) -> float:
-        """The value of one step of the noise, which is added on the sums' own grid."""
-        return self.grid_step
-
     def sensitivity(self, dimension: int) -> float:
-        """How far one unit moves the sum in L2, root mean square over the random rounding: see `Skellam`.
+        """How far one unit moves the plan's sum in L2, root mean square over the random rounding."""
+        del dimension
+        return self.numbers.sensitivity
 
-        Rotation keeps the norm of a clipped vector. Random rounding adds at most a quarter of a step squared to the
-        mean square of each coordinate.
-        """
-        return math.hypot(self.exact_sensitivity, math.sqrt(padded(dimension)) * self.grid_step / 2)
-
-    @cached_property
-    def _enough(self) -> list[float]:
-        """The variance of one device's noise divided by the claimed variance: with no layer, with one, and so on."""
-        return [1 / self.least_honest(self.plan.cohort.size - dropouts) for dropouts in self.steps_of_dropouts]
+    def noise_std(self, dimension: int) -> float:
+        """The standard deviation of the claimed noise on the plan's sum, as a real number, not in steps."""
+        del dimension
+        return self.noise_multiplier * self.numbers.sensitivity
 
     @cached_property
     def variance(self) -> float:
-        """The claimed variance of the noise, in steps squared."""
-        return (self.noise_multiplier * self.sensitivity(self.dimension) / self.grid_step) ** 2
+        """The claimed variance of the noise, (noise multiplier x sensitivity / step)^2, in steps squared."""
+        return (self.noise_multiplier * self.numbers.sensitivity / self.grid.step) ** 2
 
-    @cached_property
+    @property
     def share_variance(self) -> float:
         """The variance of one device's noise without the layers, in steps squared."""
-        return self.variance * self._enough[0]
+        return self.variance * self.numbers.weights[0]
 
     @property
     def layers(self) -> tuple[float, ...]:
         """The variance that each layer adds to one device's noise, in steps squared."""
-        return tuple(self.variance * (more - less) for less, more in pairwise(self._enough))
+        return tuple(self.variance * (more - less) for less, more in pairwise(self.numbers.weights))
+
+    def kept_layers(self, survivors: int) -> int:
+        """The least number of layers with which the noise suffices for the missing devices."""
+        withstood = self.numbers.withstood
+        return min(bisect_left(withstood, self.plan.cohort.size - survivors), len(withstood) - 1)
+
+    def relative_variance(self, survivors: int, devices: int) -> float:
+        """The variance of the noise of `devices` devices in a sum over `survivors`, over the claimed variance."""
+        return devices * self.numbers.weights[self.kept_layers(survivors)]
+
+    @property
+    def in_words(self) -> Words:
+        """What a report says of distributed noise and of its shares."""
+        share = (self.share_variance + sum(self.layers)) ** 0.5
+        shares = (
+            f"{self.numbers.honest:,} suffice: a sum has at least {count_of(self.plan.least_survivors, 'device')},"
+            f" and at most {self.plan.colluders:,} may reveal their shares to the server. A share has a standard"
+            f" deviation of {share:,.1f} steps"
+        )
+        if self.layers:
+            layers = count_of(len(self.layers), "layer")
+            shares += f" and contains {layers} for dropouts; layers that no dropout needs are removed"
+        return Words(
+            "distributed: each device adds a Skellam share of the noise before the secure sum",
+            "least standard deviation in units of the clip norm and its rounding",
+            "the Rényi bound (RDP) of Skellam noise on randomly rounded sums, for the noise that arrived",
+            (("Shares of the noise", shares),),
+        )
 
     def planned(self, noise_multiplier: float) -> Event:
         """The event on the coarsest grid. On a finer grid the noise has more steps and costs no more."""
-        return self.sampled(Skellam(noise_multiplier, (noise_multiplier * self.clip_norm / self.coarsest_step) ** 2))
+        coarsest = self.clip_norm * min(math.sqrt(8 * ROUNDING_COST / self.dimension), 1 / LEAST_STEPS)
+        return self.sampled(Skellam(noise_multiplier, (noise_multiplier * self.clip_norm / coarsest) ** 2))
 
     def sum_event(self, view: View, survivors: int) -> Event:
         """The event for the honest devices' noise. Colluders may reveal their noise to the server, or add none.
@@ -155,7 +185,7 @@ class Distributed(Mechanism):
         Unneeded layers count as removed, whether or not all devices revealed their seeds.
         """
         del view
-        arrived = self.relative_variance(survivors, self.least_honest(survivors))
+        arrived = self.relative_variance(survivors, survivors - self.plan.colluders)
         return self.sampled(Skellam(self.noise_multiplier * math.sqrt(arrived), self.variance * arrived))
 
     @property
@@ -183,8 +213,8 @@ class Distributed(Mechanism):
 
         Guarantee: the sum over at least `plan.least_survivors` devices, if `plan.colluders` of them reveal their
         noise, is the Skellam mechanism of `noise_multiplier`. This holds also if only the first
-        `kept_layers(survivors)` layers of each device stay in the sum. After the rounding all arithmetic is on
-        integers.
+        `kept_layers(survivors)`
+        layers of each device stay in the sum. After the rounding all arithmetic is on integers.
         Reference: Agarwal et al. 2021; Jiang, Wang, Chen 2024 for the layers.
 
         Raises:
@@ -194,7 +224,7 @@ class Distributed(Mechanism):
             raise ValueError("a vector that is not clipped, or of another model")
         draws = draw("noise", 0)
         finite = vector.vector if np.isfinite(vector.vector).all() else np.zeros(len(vector.vector))
-        rounded = round_randomly(rotate(finite, self.rotation(round)), self.grid_step, draws)
+        rounded = round_randomly(rotate(finite, self.rotation(round)), self.grid.step, draws)
         share = skellam(self.share_variance, len(rounded), draws)
         return Contribution(rounded + share + layer_noise(self.layers, layers, len(rounded)))
 
@@ -205,6 +235,5 @@ class Distributed(Mechanism):
         return self.averaged(unrotate(self.decoded(total), self.rotation(round), count)), None
 
 
-def _step_of_cost(cost: float, dimension: int) -> float:
-    """Return the step, in clip norms, for which random rounding adds the fraction `cost` to the sensitivity."""
-    return math.sqrt(8 * cost / dimension)
+mechanism = Distributed
+"""The mechanism of a plan with `noise = "distributed"`."""

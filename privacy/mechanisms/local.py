@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ..encoding.quantization import dequantize, quantize
 from ..encoding.vectors import Clipped, Contribution, Release, Sum, Update
 from ..noise.gaussian import LEAST_STD, MOST_STD, gaussian
 from ..noise.keystream import Keystream
-from .base import FINEST, SPREAD, Draw, Mechanism
+from .base import FINEST, SPREAD, Draw, Grid, Mechanism, Words, fit_ring
 
 COARSE = 2.0**-3
 """The coarsest grid step of the sums, in standard deviations of a device's own noise."""
@@ -38,25 +39,29 @@ class Local(Mechanism):
         return False
 
     @property
-    def generous_range(self) -> float:
-        """The clip norm of a change, or four times the largest change by all steps; plus `SPREAD` deviations."""
-        t, noise_multiplier = self.plan.training, self.noise_multiplier
-        if self.plan.privacy.unit == "client":
-            return self.clip_norm * (1.0 + SPREAD * noise_multiplier)
-        deviations = SPREAD * noise_multiplier * math.sqrt(t.local_steps) / t.batch_size
-        return self.clip_norm * t.learning_rate * (4.0 * t.local_steps + deviations)
+    def in_words(self) -> Words:
+        """What a report says of local noise."""
+        return Words("local: each device adds noise to its own update")
 
-    @property
-    def coarsest_step(self) -> float:
-        """The coarsest grid step for which rounding adds little to a device's own noise."""
-        t, deviation = self.plan.training, self.noise_multiplier * self.clip_norm
-        scale = t.learning_rate / t.batch_size if self.plan.privacy.unit == "record" else 1.0
-        return max(COARSE * deviation * scale, self.clip_norm / FINEST)
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid of the sums of changes; a device adds noise on the finest grid.
 
-    @property
-    def noise_step(self) -> float:
-        """The value of one step of the grid on which a device adds noise."""
-        return self.clip_norm / FINEST
+        The range is the clip norm of a client's change, or four times the largest change by all of a device's steps,
+        plus `SPREAD` standard deviations of the noise. Rounding on the coarsest grid adds little to a device's noise.
+        """
+        plan, t, clip, z = self.plan, self.plan.training, self.plan.privacy.clip_norm, self.noise_multiplier
+        if plan.privacy.unit == "client":
+            scale, most = 1.0, clip * (1.0 + SPREAD * z)
+        else:
+            scale = t.learning_rate / t.batch_size
+            deviations = SPREAD * z * math.sqrt(t.local_steps) / t.batch_size
+            most = clip * t.learning_rate * (4.0 * t.local_steps + deviations)
+        given, finest = plan.aggregation.range, clip / FINEST
+        range = most if given is None else given * clip
+        coarsest = max(COARSE * (z * clip) * scale, finest)
+        ring, bound, step = fit_ring(range, coarsest, finest, plan.cohort.size, plan.aggregation.bits)
+        return Grid(range, coarsest, ring, bound, step, finest)
 
     def sensitivity(self, dimension: int) -> float:
         """How far one unit moves, in L2, a device's vector that is rounded to the noise grid.
@@ -64,12 +69,12 @@ class Local(Mechanism):
         Adding a unit moves the vector by at most the clip norm. Rounding moves each coordinate of both vectors by at
         most half a step, so it adds at most sqrt(dimension) steps to their difference.
         """
-        return self.exact_sensitivity + math.sqrt(dimension) * self.noise_step
+        return self.exact_sensitivity + math.sqrt(dimension) * self.grid.noise_step
 
     @property
     def can_make_noise(self) -> bool:
         """Whether the Gaussian sampler supports the standard deviation of the noise, in steps."""
-        return LEAST_STD <= self.noise_std(1) / self.noise_step <= MOST_STD / 2
+        return LEAST_STD <= self.noise_std(1) / self.grid.noise_step <= MOST_STD / 2
 
     def total_noise_std(self, dimension: int) -> float:
         """The standard deviation of the noise of all devices of the cohort together."""
@@ -84,7 +89,7 @@ class Local(Mechanism):
         block = max(1, BLOCK // count)
         for first in range(0, steps, block):
             rows = min(block, steps - first)
-            made = gaussian(self.noise_std(count) / self.noise_step, rows * count, draw("noise", first))
+            made = gaussian(self.noise_std(count) / self.grid.noise_step, rows * count, draw("noise", first))
             yield from made.reshape(rows, count)
 
     def noised(self, clipped: Clipped, noise: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -92,8 +97,8 @@ class Local(Mechanism):
 
         Guarantee: the Gaussian mechanism of `noise_multiplier`.
         """
-        steps = quantize(clipped.vector, self.noise_step)
-        return dequantize(np.add(steps, noise, out=steps), self.noise_step)
+        steps = quantize(clipped.vector, self.grid.noise_step)
+        return dequantize(np.add(steps, noise, out=steps), self.grid.noise_step)
 
     def contribute(
         self, vector: Update | Clipped, round: int, draw: Draw, layers: Sequence[bytes] = ()
@@ -112,9 +117,13 @@ class Local(Mechanism):
             if not isinstance(vector, Clipped):
                 raise ValueError("a change that is not clipped")
             vector = Update(self.noised(vector, next(self.noise(len(vector.vector), 1, draw))))
-        return Contribution(quantize(vector.vector, self.grid_step, self.bound))
+        return Contribution(quantize(vector.vector, self.grid.step, self.grid.bound))
 
     def release(self, total: Sum, round: int, noise: Keystream, past: object = None) -> tuple[Release, None]:
         """Return the average of the devices' changes, which carry their own noise."""
         del round, noise, past
         return self.averaged(self.decoded(total)), None
+
+
+mechanism = Local
+"""The mechanism of a plan with `noise = "local"`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,10 +20,17 @@ ROUNDING_MARGIN = 2.0**-10
 """The fraction of the clip norm left free for float32 rounding in norms and sums: see `Plan.safe_clip_norm`."""
 
 
-class Plan(BaseModel):
+class Quorum(NamedTuple):
+    """The numbers of devices that a plan's sums are secure with: at most c colluders, and at least S survivors."""
+
+    colluders: int
+    least_survivors: int
+
+
+class Plan(BaseModel, frozen=True):
     """Every public fact of a training run: frozen. Equal plans have equal digests. `accept_plan` checks a plan."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
     private_sections: ClassVar[frozenset[str]] = frozenset()
 
     data: Data = Data()
@@ -34,10 +41,6 @@ class Plan(BaseModel):
     aggregation: Aggregation = Aggregation()
     server: Server = Server()
     study: StudyId = StudyId()
-
-    def __hash__(self) -> int:
-        facts = self.data, self.model, self.training, self.cohort, self.privacy, self.aggregation, self.server
-        return hash((*facts, self.study))
 
     @property
     def cell(self) -> tuple[str, str]:
@@ -93,22 +96,27 @@ class Plan(BaseModel):
     @property
     def colluders(self) -> int:
         """c: the largest number of colluders, devices anywhere in the roster that work with the server."""
-        return thresholds(self.cohort.size, self.aggregation.colluders, self.aggregation.dropouts).colluders
+        return self.quorum.colluders
 
     @property
     def least_survivors(self) -> int:
-        """S: the least number of devices in a sum that is unmasked. A round with fewer devices does not start.
+        """S: the least number of devices in a sum that is unmasked. A round with fewer devices does not start."""
+        return self.quorum.least_survivors
+
+    @property
+    def quorum(self) -> Quorum:
+        """The colluders c that the plan withstands, and the survivors S that it needs.
 
         Let n be the planned cohort and c the colluders. S is at least `cohort.minimum`. Under masks, 2 S > n + c.
         With distributed noise, and in a sparse graph, S is also at least n minus the allowed dropouts, because the
         noise and the graph are sized for that number.
         """
         cohort, a = self.cohort, self.aggregation
-        if a.protocol != "secagg":
-            return cohort.minimum
         bounds = thresholds(cohort.size, a.colluders, a.dropouts)
+        if a.protocol != "secagg":
+            return Quorum(bounds.colluders, cohort.minimum)
         sized = self.privacy.noise == "distributed" or cohort.size > COMPLETE
-        return max(bounds.least_in_sum, cohort.minimum, bounds.present if sized else 0)
+        return Quorum(bounds.colluders, max(bounds.least_in_sum, cohort.minimum, bounds.present if sized else 0))
 
     @property
     def sums(self) -> int:

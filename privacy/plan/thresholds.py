@@ -32,7 +32,7 @@ def most_colluders(devices: int, share: float) -> int:
     >>> [most_colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
     [0, 0, 1, 1, 2, 33]
     """
-    return max(math.ceil(share * devices - 1e-9) - 1, 0)
+    return thresholds(devices, share, 0.0).colluders
 
 
 def most_dropouts(devices: int, share: float) -> int:
@@ -41,7 +41,7 @@ def most_dropouts(devices: int, share: float) -> int:
     >>> [most_dropouts(n, 0.3) for n in (2, 3, 4, 10)]
     [0, 0, 1, 3]
     """
-    return math.floor(share * devices)
+    return devices - thresholds(devices, 0.0, share).present
 
 
 def least_in_sum(devices: int, colluders: int) -> int:
@@ -66,9 +66,12 @@ class Thresholds(NamedTuple):
 
 
 def thresholds(devices: int, colluding: float, dropping: float) -> Thresholds:
-    """Return the thresholds of a cohort planned for `devices`, given the fractions that may collude and drop out."""
-    colluders = most_colluders(devices, colluding)
-    return Thresholds(colluders, devices - most_dropouts(devices, dropping), least_in_sum(devices, colluders))
+    """Return the thresholds of a cohort planned for `devices`, given the fractions that may collude and drop out.
+
+    Fewer devices than the fraction `colluding` collude, and at most the fraction `dropping` drops out.
+    """
+    colluders = max(math.ceil(colluding * devices - 1e-9) - 1, 0)
+    return Thresholds(colluders, devices - math.floor(dropping * devices), least_in_sum(devices, colluders))
 
 
 @lru_cache(maxsize=64)

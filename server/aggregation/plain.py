@@ -29,7 +29,7 @@ class PlainSum:
         before the offer. Else only the devices in the sum are charged, before it is returned.
         """
         link, mechanism = self._link, self._link.mechanism
-        plan, ring = mechanism.plan, mechanism.ring
+        plan, ring = mechanism.plan, mechanism.grid.ring
         if mechanism.noised_alone:
             call.charge(cohort)
         count = mechanism.coordinates(len(call.parameters))

@@ -74,8 +74,8 @@ class SecureSum:
         layers = self._unmask(call, seated, masked, signatures, opening)
         total, count = masked.total, self._mechanism.coordinates(len(call.parameters))
         if layers:
-            total -= self._mechanism.ring.encode(self._surplus(len(survivors), layers, count))
-        summed = Sum(self._mechanism.ring.decode(total, count))
+            total -= self._mechanism.grid.ring.encode(self._surplus(len(survivors), layers, count))
+        summed = Sum(self._mechanism.grid.ring.decode(total, count))
         nodes = sorted(seated.nodes[position] for position in survivors)
         return RoundSum(summed, sorted(cohort), nodes, masked.answers.codes, opening.codes)
 
@@ -187,7 +187,7 @@ class SecureSum:
         """Return the sum of the masked vectors. Each is added when it arrives, so memory does not grow with them."""
         members, next_cohort = seated.members(), call.next_cohort(seated.nodes)
         count = self._mechanism.coordinates(len(call.parameters))
-        masked = MaskedSum(np.zeros(self._mechanism.ring.words(count), dtype=np.uint64))
+        masked = MaskedSum(np.zeros(self._mechanism.grid.ring.words(count), dtype=np.uint64))
         silent, context = set(members.values()), seated.cohort.context(_model(call))
         requests = self._train_requests(call, seated, next_cohort)
         for answer in self._exchange(call, requests, self._plan.cohort.deadline):

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ...privacy.budget import View
+from ...privacy.mechanisms.base import count_of
 from ...privacy.storage import replace_file
 from ...server.evaluation.metrics import Score
 from ...server.training import Outcome
 from ..study import Study, mechanism_for
 from .evaluation import made, sections
-from .mechanism import count, mechanism
+from .mechanism import mechanism
 from .page import Html, element, page, rows, section
 from .quality import quality, score
 from .run_figures import VIEWS, figures
@@ -86,10 +87,10 @@ def _compared(baseline: Baseline | None) -> list[tuple[str, str]]:
 
 
 def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
-    done = f"{outcome.state.round:,} of {count(study.cohort.rounds, 'round')}"
+    done = f"{outcome.state.round:,} of {count_of(study.cohort.rounds, 'round')}"
     yield element("p", "Training report", class_="kind")
     yield element("h1", title)
-    size = f"{count(study.data.clients, 'client')} with {count(records, 'training record')}"
+    size = f"{count_of(study.data.clients, 'client')} with {count_of(records, 'training record')}"
     yield element("p", f"{done} over {size}, simulated on one machine, {made()}.", class_="lead")
     if outcome.stopped:
         yield _notice(
@@ -164,7 +165,7 @@ def _colluders(study: Study) -> str:
     """Return a phrase for the number of colluding devices that the bound tolerates."""
     if not study.colluders:
         return "with no device on its side"
-    return f"even with {count(study.colluders, 'device')} of a round on its side"
+    return f"even with {count_of(study.colluders, 'device')} of a round on its side"
 
 
 _WHOLE = {"record": "", "client": ", with all its records,"}
@@ -239,7 +240,7 @@ def _limits(study: Study) -> Iterator[Html]:
     if study.protected and study.privacy.noise == "central":
         items.append(("What the server sees.", "The server is trusted with sums without noise."))
     if study.protected and study.privacy.noise == "distributed":
-        most = count(study.colluders, "device")
+        most = count_of(study.colluders, "device")
         text = f"With more than {most} of a round on its side, the server knows more of the noise than assumed."
         items.append(("More colluders than assumed.", text))
         items += [] if study.malicious else [_HONEST_SERVER]

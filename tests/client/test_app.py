@@ -41,7 +41,7 @@ class TestAnUpdate:
         assert not content.metric_records
         assert list(content.array_records[UPDATE]) == [UPDATE]
         array = content.array_records[UPDATE][UPDATE]
-        words = mechanism_of(plan).ring.words(COUNT)
+        words = mechanism_of(plan).grid.ring.words(COUNT)
         assert (array.dtype, tuple(array.shape), array.stype, len(array.data)) == ("uint64", (words,), RAW, 8 * words)
         assert not reply.has_error()
 
@@ -55,8 +55,8 @@ class TestAnUpdate:
         expected = contribution(Task(mechanism, first_vector(plan), records, draw)).vector
         reply = make_node(records, entropy=entropy).answer(make_offer(plan, number=4))
         array = reply.content.array_records[UPDATE][UPDATE]
-        words = read_update(array.dtype, array.shape, array.stype, array.data, mechanism.ring.words(COUNT))
-        assert np.array_equal(mechanism.ring.decode(words, COUNT), expected)
+        words = read_update(array.dtype, array.shape, array.stype, array.data, mechanism.grid.ring.words(COUNT))
+        assert np.array_equal(mechanism.grid.ring.decode(words, COUNT), expected)
 
     def test_does_not_tell_how_many_records_there_are(self) -> None:
         replies = [make_node(random_records(count)).answer(make_offer(make_tiny_plan())) for count in (1, 500)]

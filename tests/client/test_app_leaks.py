@@ -98,4 +98,4 @@ class TestNoWordOfAFault:
         records.features[:] = np.nan
         array = make_node(records).answer(make_offer(make_tiny_plan())).content.array_records[UPDATE][UPDATE]
         words = np.frombuffer(array.data, dtype="<u8")
-        assert np.abs(mechanism_of(make_tiny_plan()).ring.decode(words, 51)).max() > 0
+        assert np.abs(mechanism_of(make_tiny_plan()).grid.ring.decode(words, 51)).max() > 0

@@ -66,7 +66,7 @@ def test_a_device_charges_the_noise_of_the_fewest_survivors(unit: str, shares: s
     share = mechanism.share_variance + (sum(mechanism.layers) if shares == "xnoise" else 0.0)
     noise = shared(charged(plan, tmp_path))
     assert noise.variance == pytest.approx(honest * share, rel=1e-9)
-    moved = mechanism.sensitivity(64) / mechanism.grid_step
+    moved = mechanism.sensitivity(64) / mechanism.grid.step
     assert noise.noise_multiplier == pytest.approx((honest * share) ** 0.5 / moved, rel=1e-9)
 
 

@@ -22,13 +22,13 @@ def test_without_masks_the_words_are_the_vector_in_the_ring() -> None:
     words = mask(contribution(), mechanism, [])
     assert isinstance(words, Upload)
     assert words.vector.dtype == np.uint64
-    assert np.array_equal(mechanism.ring.decode(words.vector, 51), contribution().vector)
+    assert np.array_equal(mechanism.grid.ring.decode(words.vector, 51), contribution().vector)
     assert repr(words) == "Upload(shape=(11,), dtype=uint64)"
 
 
 def test_masks_cover_every_word_and_come_off_again() -> None:
     mechanism, given = mechanism_of(make_tiny_plan(**SECURE)), contribution()
-    bare = mechanism.ring.encode(given.vector)
+    bare = mechanism.grid.ring.encode(given.vector)
     once = mask(given, mechanism, [Mask(bytes(32), 1)]).vector
     assert not np.any(once == bare)  # by chance: 11 in 2^64
     both = mask(given, mechanism, [Mask(bytes(32), 1), Mask(bytes(32), -1)]).vector

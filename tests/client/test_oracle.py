@@ -300,7 +300,7 @@ class TestARecordWhosePassFails:
     @pytest.mark.parametrize("engine", ["auto", "opacus"])
     def test_takes_only_its_own_part_from_a_sum(self, choking: tuple[str, Shape], engine: str) -> None:
         plan = planned(choking, 3, engine, privacy={"sampling_rate": 1.0})
-        bound = mechanism_of(plan).bound
+        bound = mechanism_of(plan).grid.bound
         sums = [central(plan, people(plan, 40, scale=scale)) for scale in (1e6, 1.0)]
         without = central(plan, people(plan, 40).select(np.arange(40) < 39))
         assert np.abs(sums[0] - without).max() < 1e-6 * bound

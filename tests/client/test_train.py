@@ -132,7 +132,7 @@ def test_a_central_step_is_the_clipped_sum_over_a_sample() -> None:
         random_records(20),
     )
     expected = naive_sum(plan, start(plan), records.select(mask(plan, records, 0)))
-    found = contribution(task(plan, records)).vector * mechanism_of(plan).grid_step
+    found = contribution(task(plan, records)).vector * mechanism_of(plan).grid.step
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
@@ -197,7 +197,7 @@ def test_local_steps_without_their_noise_are_dp_sgd_by_hand(monkeypatch: pytest.
     for step in range(3):
         gradient = naive_sum(plan, by_hand, records.select(mask(plan, records, step)))
         by_hand -= plan.training.learning_rate * gradient / plan.training.batch_size
-    change = contribution(task(plan, records)).vector * mechanism_of(plan).grid_step
+    change = contribution(task(plan, records)).vector * mechanism_of(plan).grid.step
     expected = by_hand - start(plan)
     assert np.linalg.norm(expected) > 0.02
     assert np.linalg.norm(change - expected) < 1e-5 * np.linalg.norm(expected)
@@ -208,7 +208,7 @@ def test_the_divisor_is_the_public_batch_size(monkeypatch: pytest.MonkeyPatch) -
     without_noise(monkeypatch)
     records = random_records(24)
     plans = [make_tiny_plan(training={"batch_size": size}, aggregation=FINE) for size in (4, 8)]
-    assert mechanism_of(plans[0]).grid_step == mechanism_of(plans[1]).grid_step
+    assert mechanism_of(plans[0]).grid.step == mechanism_of(plans[1]).grid.step
     changes = [contribution(task(plan, records)).vector for plan in plans]
     assert np.abs(changes[0]).max() > 1000
     assert np.abs(changes[0] - 2 * changes[1]).max() <= 2
@@ -221,9 +221,9 @@ def test_local_steps_carry_the_noise_of_each_of_their_steps(steps: int) -> None:
         training={"local_steps": steps}, privacy={"sampling_rate": rate, "allow_large_delta": True}, aggregation=FINE
     )
     mechanism = mechanism_of(plan)
-    std = mechanism.noise_std(51) / mechanism.noise_step
+    std = mechanism.noise_std(51) / mechanism.grid.noise_step
     total = gaussian(std, steps * 51, SeededEntropy(7).keystream("noise", 0)).reshape(steps, 51).sum(axis=0)
-    assert mechanism.grid_step == mechanism.noise_step
+    assert mechanism.grid.step == mechanism.grid.noise_step
     expected = -plan.training.learning_rate * total / plan.training.batch_size
     found = contribution(task(plan, random_records(9))).vector
     assert np.abs(found - expected).max() <= steps
@@ -241,7 +241,7 @@ def test_gradients_are_clipped_below_the_norm_of_the_noise(monkeypatch: pytest.M
         privacy={"noise": "central", "sampling_rate": 1.0, "noise_multiplier": 9.0, "clip_norm": 0.2}
     )
     shares = [contribution(task(plan, part)).vector for part in random_records(20, scale=100.0).chunks(1)]
-    norms = [np.linalg.norm(share) * mechanism_of(plan).grid_step for share in shares]
+    norms = [np.linalg.norm(share) * mechanism_of(plan).grid.step for share in shares]
     sensitivity = mechanism_of(plan).sensitivity(51)
     assert 0.99 * sensitivity < max(norms) <= sensitivity
 
@@ -304,16 +304,16 @@ def test_quantized_changes_are_within_half_a_grid_step(aggregation: dict[str, in
     work = task(make_tiny_plan(aggregation=aggregation), random_records(9))
     assert isinstance(work.mechanism, Local)
     change = noised_steps(work, work.mechanism).vector
-    assert np.abs(contribution(work).vector - change / work.mechanism.grid_step).max() <= 0.5
+    assert np.abs(contribution(work).vector - change / work.mechanism.grid.step).max() <= 0.5
 
 
 @pytest.mark.parametrize("noise", ["local", "central"])
 def test_the_least_ring_sends_what_the_finest_grid_does(noise: str) -> None:
     """Rounding to either grid moves a coordinate by half a step at most, and nothing saturates."""
     plans = [make_tiny_plan(privacy={"noise": noise}, aggregation=aggregation) for aggregation in ({}, FINE)]
-    assert mechanism_of(plans[0]).ring.bits < mechanism_of(plans[1]).ring.bits == 64
-    large, small = (mechanism_of(p).grid_step for p in plans)
-    coarse, fine = (contribution(task(p, random_records(9))).vector * mechanism_of(p).grid_step for p in plans)
+    assert mechanism_of(plans[0]).grid.ring.bits < mechanism_of(plans[1]).grid.ring.bits == 64
+    large, small = (mechanism_of(p).grid.step for p in plans)
+    coarse, fine = (contribution(task(p, random_records(9))).vector * mechanism_of(p).grid.step for p in plans)
     assert np.abs(fine).max() > large
     assert np.abs(coarse - fine).max() <= (large + small) / 2 * (1 + 1e-9)
 

@@ -78,7 +78,7 @@ def real(task: Task) -> np.ndarray:
     assert found.dtype == np.int64
     shared = isinstance(mechanism, Distributed)
     assert len(found) == mechanism.coordinates(COUNT) == (padded(COUNT) if shared else COUNT)
-    numbers = dequantize(found, mechanism.grid_step)
+    numbers = dequantize(found, mechanism.grid.step)
     return unrotate(numbers, mechanism.rotation(ROUND), COUNT) if shared else numbers
 
 
@@ -90,8 +90,8 @@ class TestWithoutItsNoise:
         plan = planned(("record", "distributed"))
         task = work(plan, random_records(20))
         expected = sampled_sum(task, task.parameters, 0).vector
-        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid_step
-        assert np.linalg.norm(expected) > 20 * task.mechanism.grid_step
+        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid.step
+        assert np.linalg.norm(expected) > 20 * task.mechanism.grid.step
 
     @pytest.mark.parametrize("noise", PLACES)
     @pytest.mark.parametrize("clip_norm", [0.05, 10.0])
@@ -104,7 +104,7 @@ class TestWithoutItsNoise:
         long = np.linalg.norm(change.vector) > clip_norm
         assert long == (clip_norm == 0.05)
         expected = change.vector * (plan.safe_clip_norm / np.linalg.norm(change.vector) if long else 1.0)
-        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid_step
+        assert np.linalg.norm(real(task) - expected) <= math.sqrt(padded(COUNT)) * task.mechanism.grid.step
 
     @pytest.mark.parametrize("noise", PLACES)
     @pytest.mark.parametrize("rate", [1e-3, 30.0, 1e6])
@@ -117,8 +117,8 @@ class TestWithoutItsNoise:
         for scale in (1.0, 1e4, 1e30):
             task = work(plan, random_records(9, scale=scale))
             found = contribution(task).vector
-            most = max(most, float(np.linalg.norm(found)) * mechanism.grid_step)
-        assert most <= plan.privacy.clip_norm + math.sqrt(mechanism.coordinates(COUNT)) * mechanism.grid_step
+            most = max(most, float(np.linalg.norm(found)) * mechanism.grid.step)
+        assert most <= plan.privacy.clip_norm + math.sqrt(mechanism.coordinates(COUNT)) * mechanism.grid.step
         assert rate < 1 or rate > 1e3 or most > 0.9 * plan.privacy.clip_norm
 
     @pytest.mark.parametrize("cell", NEW)
@@ -157,8 +157,8 @@ def test_what_leaves_carries_the_noise_of_one_device(
     plan = planned(cell, privacy={"noise_multiplier": noise_multiplier})
     sent = np.concatenate([contribution(work(plan, random_records(0), seed)).vector for seed in range(60)])
     mechanism = mechanism_of(plan)
-    shares = mechanism.noise_shares if isinstance(mechanism, Distributed) else 1
-    std = mechanism.noise_std(COUNT) / mechanism.grid_step / math.sqrt(shares)
+    shares = mechanism.numbers.honest if isinstance(mechanism, Distributed) else 1
+    std = mechanism.noise_std(COUNT) / mechanism.grid.step / math.sqrt(shares)
     # six standard errors: a false alarm in 2e-9 of seeds, and the seeds are fixed
     assert abs(sent.std() / std - 1) < 6 / math.sqrt(2 * len(sent))
     assert abs(sent.mean()) < 6 * std / math.sqrt(len(sent))
@@ -171,8 +171,8 @@ def test_a_change_with_own_noise_is_noised_on_the_finest_grid(planned: Make, wor
     assert isinstance(mechanism, Local)
     noised = mechanism.noised(clipped_change(task), next(mechanism.noise(COUNT, 1, task.draw)))
     found = contribution(task).vector
-    assert np.abs(found - noised / mechanism.grid_step).max() <= 0.5
-    assert np.abs(found).max() <= mechanism.bound
+    assert np.abs(found - noised / mechanism.grid.step).max() <= 0.5
+    assert np.abs(found).max() <= mechanism.grid.bound
 
 
 def test_a_change_without_noise_never_saturates(planned: Make, work: Callable[..., Task]) -> None:
@@ -181,8 +181,8 @@ def test_a_change_without_noise_never_saturates(planned: Make, work: Callable[..
     found, change = contribution(task).vector, clipped_change(task)
     assert isinstance(change, Clipped)
     assert np.linalg.norm(change.vector) == pytest.approx(plan.safe_clip_norm)
-    assert np.abs(found - change.vector / task.mechanism.grid_step).max() <= 0.5
-    assert np.abs(found).max() < task.mechanism.bound
+    assert np.abs(found - change.vector / task.mechanism.grid.step).max() <= 0.5
+    assert np.abs(found).max() < task.mechanism.grid.bound
 
 
 @pytest.mark.parametrize("cell", NEW)

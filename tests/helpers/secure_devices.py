@@ -181,7 +181,7 @@ class Lab:
         assert self.cohort is not None
         total = np.sum([words[p] for p in sorted(words)], axis=0, dtype=np.uint64)
         unmask(total, self.cohort, shares, sorted(words), self.model)
-        return self.mechanism.ring.decode(total, self.mechanism.coordinates(COUNT))
+        return self.mechanism.grid.ring.decode(total, self.mechanism.coordinates(COUNT))
 
     def true(self, places: Iterable[int]) -> np.ndarray:
         """The sum of what these devices hide."""
@@ -189,7 +189,7 @@ class Lab:
 
     def clear(self, place: int) -> np.ndarray:
         """What the device would send without masks."""
-        return self.mechanism.ring.encode(self.members[place].vector)
+        return self.mechanism.grid.ring.encode(self.members[place].vector)
 
     def restart(self, place: int) -> None:
         """Start the device anew: it has lost its memory, and its journal only is left."""
@@ -234,7 +234,7 @@ def make_lab(
     plan = make_secure_plan(devices, **tables)
     mechanism = mechanism_of(plan)
     known = roster or roster_of(ids)
-    rng, most = np.random.default_rng(devices), mechanism.ring.bound(plan.cohort.size)
+    rng, most = np.random.default_rng(devices), mechanism.grid.ring.bound(plan.cohort.size)
     members: list[Member] = []
     for place, identity in enumerate(ids):
         hidden = rng.integers(-most, most, mechanism.coordinates(COUNT), dtype=np.int64, endpoint=True)

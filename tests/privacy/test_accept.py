@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from bract.privacy import Plan, PlanError, Ring, make_plan, mechanism_of
 from bract.privacy.accept import MOST_STEPS, accept_plan
 from bract.privacy.encoding.ring import LARGEST, WIDTHS
+from bract.privacy.plan import thresholds
 from bract.privacy.plan.plan import Aggregation, Cohort, Privacy, Training
-from bract.privacy.plan.thresholds import COMPLETE
-from bract.privacy.secagg import graph
-from bract.privacy.secagg.graph import sparse_graph
+from bract.privacy.plan.thresholds import COMPLETE, sparse_degree
 
 GRID = 2**30
 
@@ -50,7 +49,7 @@ plans = plans_with(st.sampled_from(["local", "central"]), st.none() | st.sampled
 
 
 def fits(plan: Plan) -> bool:
-    return mechanism_of(plan).bound > 0 and mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step
+    return mechanism_of(plan).grid.bound > 0 and mechanism_of(plan).grid.step <= mechanism_of(plan).grid.coarsest
 
 
 def fault(**tables: dict[str, Any]) -> str:
@@ -76,8 +75,8 @@ def test_a_sum_has_room_for_eight_even_shares_of_the_batch(
     plan = Plan(
         cohort=Cohort(size=size), training=Training(batch_size=batch_size), privacy=Privacy(clip_norm=clip_norm)
     )
-    assert mechanism_of(plan).range == pytest.approx(expected, rel=1e-12)
-    assert mechanism_of(plan).coarsest_step == clip_norm / 2**15
+    assert mechanism_of(plan).grid.range == pytest.approx(expected, rel=1e-12)
+    assert mechanism_of(plan).grid.coarsest == clip_norm / 2**15
 
 
 def test_local_noise_has_room_for_the_steps_and_the_noise() -> None:
@@ -86,8 +85,8 @@ def test_local_noise_has_room_for_the_steps_and_the_noise() -> None:
         training=Training(local_steps=4, batch_size=8, learning_rate=0.5),
         privacy=Privacy(noise="local", clip_norm=2.0, noise_multiplier=3.0),
     )
-    assert mechanism_of(plan).range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
-    assert mechanism_of(plan).coarsest_step == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
+    assert mechanism_of(plan).grid.range == pytest.approx(2.0 * 0.5 * (4 * 4 + 8 * 3.0 * 2 / 8), rel=1e-12)
+    assert mechanism_of(plan).grid.coarsest == pytest.approx(3.0 * 2.0 * 0.5 / 8 / 8, rel=1e-12)
 
 
 def test_a_client_has_room_for_one_change_and_its_noise() -> None:
@@ -95,16 +94,16 @@ def test_a_client_has_room_for_one_change_and_its_noise() -> None:
     training = Training(local_steps=4, batch_size=8, learning_rate=0.5)
     privacy = {"unit": "client", "clip_norm": 2.0, "noise_multiplier": 3.0}
     central = Plan(training=training, privacy=Privacy(noise="central", **privacy))  # type: ignore[arg-type]
-    assert (mechanism_of(central).range, mechanism_of(central).coarsest_step) == (2.0, 2.0 / 2**15)
+    assert (mechanism_of(central).grid.range, mechanism_of(central).grid.coarsest) == (2.0, 2.0 / 2**15)
     local = Plan(training=training, privacy=Privacy(noise="local", **privacy))  # type: ignore[arg-type]
-    assert mechanism_of(local).range == pytest.approx(2.0 * (1 + 8 * 3.0), rel=1e-12)
-    assert mechanism_of(local).coarsest_step == pytest.approx(3.0 * 2.0 / 8, rel=1e-12)
+    assert mechanism_of(local).grid.range == pytest.approx(2.0 * (1 + 8 * 3.0), rel=1e-12)
+    assert mechanism_of(local).grid.coarsest == pytest.approx(3.0 * 2.0 / 8, rel=1e-12)
 
 
 @pytest.mark.parametrize("noise", ["local", "central"])
 def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
     plan = Plan(aggregation=Aggregation(range=3.0), privacy=Privacy(noise=noise, clip_norm=0.5, noise_multiplier=9.0))
-    assert mechanism_of(plan).range == 1.5
+    assert mechanism_of(plan).grid.range == 1.5
 
 
 # Grid, bound and ring
@@ -112,102 +111,102 @@ def test_a_range_that_is_given_is_in_clip_norms(noise: Any) -> None:
 
 @given(plans)
 def test_the_sum_of_the_whole_cohort_cannot_overflow_the_ring(plan: Plan) -> None:
-    assert mechanism_of(plan).bound * plan.cohort.size < 2 ** (mechanism_of(plan).ring.bits - 1)
-    room = mechanism_of(plan).ring.bound(plan.cohort.size)
-    assert mechanism_of(plan).bound == room or (
-        plan.privacy.noise == "central" and 0 < mechanism_of(plan).bound < room
+    assert mechanism_of(plan).grid.bound * plan.cohort.size < 2 ** (mechanism_of(plan).grid.ring.bits - 1)
+    room = mechanism_of(plan).grid.ring.bound(plan.cohort.size)
+    assert mechanism_of(plan).grid.bound == room or (
+        plan.privacy.noise == "central" and 0 < mechanism_of(plan).grid.bound < room
     )
 
 
 @given(plans_with(st.just("central"), st.sampled_from([bits for bits in WIDTHS if bits < 64])))
 def test_the_servers_noise_has_room_in_the_ring_beside_the_sum(plan: Plan) -> None:
-    assume(mechanism_of(plan).bound > 0)
-    noise = 12 * mechanism_of(plan).noise_multiplier * plan.privacy.clip_norm / mechanism_of(plan).grid_step
-    assert mechanism_of(plan).range / mechanism_of(plan).grid_step * plan.cohort.size + noise <= 2 ** (
-        mechanism_of(plan).ring.bits - 1
+    assume(mechanism_of(plan).grid.bound > 0)
+    noise = 12 * mechanism_of(plan).noise_multiplier * plan.privacy.clip_norm / mechanism_of(plan).grid.step
+    assert mechanism_of(plan).grid.range / mechanism_of(plan).grid.step * plan.cohort.size + noise <= 2 ** (
+        mechanism_of(plan).grid.ring.bits - 1
     ) * (1 + 1e-12)
 
 
 @given(plans)
 def test_a_coordinate_within_the_range_does_not_saturate(plan: Plan) -> None:
-    assume(mechanism_of(plan).bound > 0)
-    assert mechanism_of(plan).range <= mechanism_of(plan).bound * mechanism_of(plan).grid_step * (1 + 1e-12)
+    assume(mechanism_of(plan).grid.bound > 0)
+    assert mechanism_of(plan).grid.range <= mechanism_of(plan).grid.bound * mechanism_of(plan).grid.step * (1 + 1e-12)
 
 
 @given(plans)
 def test_the_ring_is_the_given_or_the_narrowest_fine_enough(plan: Plan) -> None:
     """The narrowest one with a grid that is fine enough."""
     if plan.aggregation.bits is not None:
-        assert mechanism_of(plan).ring == Ring(plan.aggregation.bits)
+        assert mechanism_of(plan).grid.ring == Ring(plan.aggregation.bits)
         return
-    for bits in WIDTHS[: WIDTHS.index(mechanism_of(plan).ring.bits)]:
+    for bits in WIDTHS[: WIDTHS.index(mechanism_of(plan).grid.ring.bits)]:
         assert not fits(plan.model_copy(update={"aggregation": Aggregation(bits=bits, range=plan.aggregation.range)}))
-    assert fits(plan) or mechanism_of(plan).ring.bits == 64
+    assert fits(plan) or mechanism_of(plan).grid.ring.bits == 64
 
 
 @given(plans)
 def test_no_grid_is_finer_than_that_of_the_noise(plan: Plan) -> None:
-    assume(mechanism_of(plan).bound > 0)
-    assert mechanism_of(plan).grid_step >= plan.privacy.clip_norm / GRID
-    assert mechanism_of(plan).noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
+    assume(mechanism_of(plan).grid.bound > 0)
+    assert mechanism_of(plan).grid.step >= plan.privacy.clip_norm / GRID
+    assert mechanism_of(plan).grid.noise_step * (1 + 1e-12) >= plan.privacy.clip_norm / GRID
 
 
 @given(plans)
 def test_central_noise_is_added_on_a_finer_grid_in_64_bits(plan: Plan) -> None:
     """On a refinement of the sum's grid."""
-    assume(mechanism_of(plan).bound > 0 and plan.privacy.noise == "central")
-    assert mechanism_of(plan).noise_step == mechanism_of(plan).grid_step / mechanism_of(plan).refinement
-    assert isinstance(mechanism_of(plan).refinement, int)
+    assume(mechanism_of(plan).grid.bound > 0 and plan.privacy.noise == "central")
+    assert mechanism_of(plan).grid.noise_step == mechanism_of(plan).grid.step / mechanism_of(plan).grid.refinement
+    assert isinstance(mechanism_of(plan).grid.refinement, int)
     summed, most = (
-        (mechanism_of(plan).bound * plan.cohort.size, 2**62)
-        if mechanism_of(plan).ring.bits == 64
-        else (2 ** mechanism_of(plan).ring.bits, 2**61)
+        (mechanism_of(plan).grid.bound * plan.cohort.size, 2**62)
+        if mechanism_of(plan).grid.ring.bits == 64
+        else (2 ** mechanism_of(plan).grid.ring.bits, 2**61)
     )
-    assert mechanism_of(plan).refinement == 1 or mechanism_of(plan).refinement * summed <= most
-    assert (mechanism_of(plan).refinement + 1) * summed > most or mechanism_of(plan).grid_step / (
-        mechanism_of(plan).refinement + 1
+    assert mechanism_of(plan).grid.refinement == 1 or mechanism_of(plan).grid.refinement * summed <= most
+    assert (mechanism_of(plan).grid.refinement + 1) * summed > most or mechanism_of(plan).grid.step / (
+        mechanism_of(plan).grid.refinement + 1
     ) < plan.privacy.clip_norm / GRID * (1 + 1e-12)
 
 
 @given(plans)
 def test_a_devices_own_noise_is_added_on_the_finest_grid(plan: Plan) -> None:
     assume(plan.privacy.noise == "local")
-    assert mechanism_of(plan).noise_step == plan.privacy.clip_norm / GRID
-    assert mechanism_of(plan).refinement == 1
+    assert mechanism_of(plan).grid.noise_step == plan.privacy.clip_norm / GRID
+    assert mechanism_of(plan).grid.refinement == 1
 
 
 def test_the_default_plan_by_hand() -> None:
     """A batch of 350: 254.5 clip norms in steps of at most 2^-15 take 23 bits, eleven devices four, the sign one."""
     plan = Plan()
-    assert mechanism_of(plan).ring == Ring(32)
-    assert mechanism_of(plan).grid_step == (
-        mechanism_of(plan).range + 12 * mechanism_of(plan).noise_multiplier / 11
+    assert mechanism_of(plan).grid.ring == Ring(32)
+    assert mechanism_of(plan).grid.step == (
+        mechanism_of(plan).grid.range + 12 * mechanism_of(plan).noise_multiplier / 11
     ) / ((2**31 - 1) // 11)
     assert (
-        mechanism_of(plan).bound
-        == math.ceil(mechanism_of(plan).range / mechanism_of(plan).grid_step)
+        mechanism_of(plan).grid.bound
+        == math.ceil(mechanism_of(plan).grid.range / mechanism_of(plan).grid.step)
         < (2**31 - 1) // 11
     )
-    assert mechanism_of(plan).refinement == int(GRID * mechanism_of(plan).grid_step) == 1407
+    assert mechanism_of(plan).grid.refinement == int(GRID * mechanism_of(plan).grid.step) == 1407
 
 
 def test_a_width_of_64_bits_gives_the_finest_grid() -> None:
     plan = Plan(aggregation=Aggregation(bits=64))
-    assert (mechanism_of(plan).bound, mechanism_of(plan).refinement) == (LARGEST, 1)
-    assert mechanism_of(plan).grid_step == mechanism_of(plan).noise_step == 1 / GRID
+    assert (mechanism_of(plan).grid.bound, mechanism_of(plan).grid.refinement) == (LARGEST, 1)
+    assert mechanism_of(plan).grid.step == mechanism_of(plan).grid.noise_step == 1 / GRID
 
 
 def test_a_narrower_range_takes_a_narrower_ring() -> None:
     privacy = Privacy(noise_multiplier=1e-3)
     made = [Plan(privacy=privacy, aggregation=Aggregation(range=r)) for r in (250.0, 2.0, 0.08, 0.001)]
-    assert [mechanism_of(plan).ring.bits for plan in made] == [32, 21, 16, 12]
+    assert [mechanism_of(plan).grid.ring.bits for plan in made] == [32, 21, 16, 12]
 
 
 def test_more_noise_of_the_server_takes_a_wider_ring() -> None:
     made = [
         Plan(privacy=Privacy(noise_multiplier=z), aggregation=Aggregation(range=0.08)) for z in (1e-3, 1.0, 300.0)
     ]
-    assert [mechanism_of(plan).ring.bits for plan in made] == [16, 21, 32]
+    assert [mechanism_of(plan).grid.ring.bits for plan in made] == [16, 21, 32]
 
 
 # Faults
@@ -219,7 +218,7 @@ def test_a_ring_too_small_for_the_plan_is_refused() -> None:
     assert "a ring of 21 bits is too small: 11 devices leave steps of 0.0029, the plan needs 3.05e-05" in says
     assert "raise aggregation.bits or leave it out" in says
     privacy = {"noise_multiplier": 20.0}
-    assert mechanism_of(make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan)).ring == Ring(32)
+    assert mechanism_of(make_plan({"aggregation": {"bits": 32}, "privacy": privacy}, Plan)).grid.ring == Ring(32)
 
 
 def test_a_ring_without_room_for_the_cohorts_sum_is_refused() -> None:
@@ -241,8 +240,8 @@ def test_noise_of_less_than_a_step_of_its_grid_is_refused(noise_multiplier: floa
     tables = {"aggregation": {"range": 2.0**31}, "cohort": cohort, "data": data, "privacy": privacy}
     if fine:
         plan = make_plan(tables, Plan)
-        assert mechanism_of(plan).noise_step == mechanism_of(plan).grid_step == pytest.approx(2.0**-15)
-        assert mechanism_of(plan).noise_std(1) / mechanism_of(plan).noise_step >= 1
+        assert mechanism_of(plan).grid.noise_step == mechanism_of(plan).grid.step == pytest.approx(2.0**-15)
+        assert mechanism_of(plan).noise_std(1) / mechanism_of(plan).grid.noise_step >= 1
     else:
         assert "noise multiplier 2e-05 does not fit the grid that noise is added on" in fault(**tables)
 
@@ -261,8 +260,8 @@ def test_a_ring_is_accepted_just_if_its_grid_is_fine_enough(plan: Plan) -> None:
             make_plan(tables, Plan)
         return
     made = make_plan(tables, Plan)
-    assert accept_plan(made.offered()).ring == mechanism_of(made).ring == mechanism_of(plan).ring
-    assert math.isfinite(mechanism_of(made).grid_step)
+    assert accept_plan(made.offered()).grid.ring == mechanism_of(made).grid.ring == mechanism_of(plan).grid.ring
+    assert math.isfinite(mechanism_of(made).grid.step)
 
 
 def secure(size: int, **aggregation: Any) -> dict[str, Any]:
@@ -302,12 +301,12 @@ def test_shares_that_no_graph_withstands_are_refused(monkeypatch: pytest.MonkeyP
     """None with as many neighbours as a device may have; with the real limit all plans that may be have a graph."""
     shares = {"colluders": 0.25, "dropouts": 0.25}
     assert made(secure(COMPLETE + 44, **shares)).secure
-    sparse_graph.cache_clear()
-    monkeypatch.setattr(graph, "MOST_NEIGHBOURS", 32)
+    sparse_degree.cache_clear()
+    monkeypatch.setattr(thresholds, "MOST_NEIGHBOURS", 32)
     says = fault(**secure(COMPLETE + 44, **shares))
     assert "aggregation.colluders 0.25 and dropouts 0.25 leave no safe graph" in says
     assert made(secure(COMPLETE, **shares)).secure
-    sparse_graph.cache_clear()
+    sparse_degree.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -346,4 +345,4 @@ def test_a_grid_that_is_just_fine_enough_is_not_refused() -> None:
         "aggregation": {"range": 466.36},
     }
     mechanism = mechanism_of(make_plan(tables, Plan))
-    assert mechanism.grid_step <= mechanism.coarsest_step
+    assert mechanism.grid.step <= mechanism.grid.coarsest

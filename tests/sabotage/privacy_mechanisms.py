@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,18 @@ def leave_the_share_of_the_noise_out() -> None:
 
 @turns_red(FEWEST)
 def size_the_noise_for_all_devices() -> None:
-    from bract.privacy.mechanisms.distributed import Distributed
+    from bract.privacy import Plan
 
-    Distributed.steps_of_dropouts = (0,)
+    quorum = Plan.quorum.fget
+    Plan.quorum = property(lambda self: quorum(self)._replace(least_survivors=self.cohort.size))
 
 
 @turns_red(FEWEST)
 def size_the_noise_as_if_nobody_colluded() -> None:
-    from bract.privacy.mechanisms.distributed import Distributed
+    from bract.privacy import Plan
 
-    Distributed.least_honest = lambda self, survivors: survivors
+    quorum = Plan.quorum.fget
+    Plan.quorum = property(lambda self: quorum(self)._replace(colluders=0))
 
 
 @turns_red("test_shared_noise.py::test_what_is_charged_is_the_noise_that_arrived")
@@ -96,7 +99,7 @@ def charge_for_the_noise_of_those_who_dropped_out() -> None:
 def charge_for_layers_of_noise_that_come_off() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    Distributed.relative_variance = lambda self, survivors, devices: devices * self._enough[-1]
+    Distributed.relative_variance = lambda self, survivors, devices: devices * self.numbers.weights[-1]
 
 
 @turns_red("client/secure_round/test_layers.py::test_the_layers_are_in_the_vector_that_leaves")
@@ -117,7 +120,8 @@ def round_to_the_nearest_without_a_sensitivity_for_it() -> None:
 def leave_random_rounding_out_of_the_sensitivity() -> None:
     from bract.privacy.mechanisms.distributed import Distributed
 
-    Distributed.sensitivity = lambda self, dimension: self.clip_norm
+    numbers = Distributed.numbers.func
+    Distributed.numbers = property(lambda self: replace(numbers(self), sensitivity=self.clip_norm))
 
 
 @turns_red("privacy/encoding/test_quantization.py::test_the_allowance_for_rounding_is_needed_and_nearly_used")
@@ -142,17 +146,16 @@ def let_a_sum_wrap_before_its_noise_is_in_it() -> None:
     import bract.privacy.mechanisms.central as central
 
     def unwrapped(self: Any, total: Any, noise: Any) -> Any:
-        return central.dequantize(total.vector * self.refinement + noise, self.noise_step)
+        return central.dequantize(total.vector * self.grid.refinement + noise, self.grid.noise_step)
 
     central.Central.with_noise = unwrapped
 
 
 @turns_red("server/aggregation/test_plain.py::test_the_sum_is_exact_whatever_the_ring")
 def let_the_sum_overflow() -> None:
-    from bract.privacy import Ring
+    from bract.privacy.encoding.ring import LARGEST_SUM
 
-    bound = Ring.bound
-    Ring.bound = lambda self, devices: 2 * bound(self, devices)
+    LARGEST_SUM.update({bits: 2 * largest for bits, largest in LARGEST_SUM.items()})
 
 
 @turns_red("server/test_correlated_noise.py::test_what_is_released_is_correlated_as_its_weights_say")

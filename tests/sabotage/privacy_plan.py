@@ -34,7 +34,7 @@ def accept_a_ring_in_which_the_sum_overflows() -> None:
     check_ring = accept.check_ring
 
     def finite_alone(mechanism: accept.Mechanism) -> None:
-        if mechanism.grid_step < accept.math.inf:
+        if mechanism.grid.step < accept.math.inf:
             check_ring(mechanism)
 
     accept.CHECKS = tuple(finite_alone if check is check_ring else check for check in accept.CHECKS)

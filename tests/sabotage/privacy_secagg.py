@@ -32,9 +32,12 @@ def count_colluders_of_those_who_are_seated_alone() -> None:
 
 @turns_red("client/test_terms.py::test_a_share_of_colluders_that_is_no_device_is_not_enough")
 def take_a_share_of_colluders_for_a_device() -> None:
-    import bract.privacy.plan.thresholds as thresholds
+    import bract.privacy.plan.plan as plan
 
-    thresholds.most_colluders = lambda devices, share: math.ceil(share * devices)
+    thresholds = plan.thresholds
+    plan.thresholds = lambda devices, colluding, dropping: thresholds(devices, colluding, dropping)._replace(
+        colluders=math.ceil(colluding * devices)
+    )
 
 
 @turns_red("privacy/secagg/test_unmask.py::test_two_wrong_openers_of_ten_lose_no_round[0]")

@@ -66,7 +66,7 @@ def records_of(place: int) -> Records:
 
 def some_vector(task: Task) -> Contribution:
     """What stands in for training: numbers that nobody can guess, as large as the ring takes."""
-    most = task.mechanism.ring.bound(task.plan.cohort.size)
+    most = task.mechanism.grid.ring.bound(task.plan.cohort.size)
     rng = np.random.default_rng()
     return Contribution(rng.integers(-most, most, task.mechanism.coordinates(COUNT), dtype=np.int64, endpoint=True))
 

@@ -90,9 +90,9 @@ def counter(update: Answer) -> App:
         parameters = read_parameters(array.dtype, array.shape, array.stype, array.data)
         plan = Plan.model_validate(parse_tables(str(message.content.config_records[OFFER]["plan"])))
         mechanism = mechanism_of(plan)
-        numbers = np.rint(parameters.astype(np.float64) / (4 * mechanism.grid_step)) + 20 * context.node_id
-        bounded = np.clip(numbers, -mechanism.bound, mechanism.bound).astype(np.int64)
-        return Message(update(mechanism.ring.encode(bounded)), reply_to=message)
+        numbers = np.rint(parameters.astype(np.float64) / (4 * mechanism.grid.step)) + 20 * context.node_id
+        bounded = np.clip(numbers, -mechanism.grid.bound, mechanism.grid.bound).astype(np.int64)
+        return Message(update(mechanism.grid.ring.encode(bounded)), reply_to=message)
 
     return app
 

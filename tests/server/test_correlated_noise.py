@@ -98,7 +98,7 @@ def silent_devices(update: Any) -> Callable[[Plan], App]:
     def made(plan: Plan) -> App:
         mechanism = mechanism_of(plan)
         count = mechanism.coordinates(3 * math.prod(WIDE) + 3)
-        zeros = mechanism.ring.encode(np.zeros(count, dtype=np.int64))
+        zeros = mechanism.grid.ring.encode(np.zeros(count, dtype=np.int64))
         return lambda message, context: Message(update(zeros), reply_to=message)
 
     return made
@@ -276,9 +276,9 @@ def test_a_sum_that_wrapped_around_is_released_as_if_it_had_not(banded: Make) ->
     """A hostile device can bring a coordinate there: noise then must not depend on which side a record tips it to."""
     mechanism, count = banded_of(banded()), 1000
     past = tuple(np.arange(count) * number for number in (1, -7))
-    total = np.random.default_rng(3).integers(-mechanism.bound, mechanism.bound, count)
+    total = np.random.default_rng(3).integers(-mechanism.grid.bound, mechanism.grid.bound, count)
     released = []
-    for shift in (0, 1 << mechanism.ring.bits):
+    for shift in (0, 1 << mechanism.grid.ring.bits):
         state = Correlation(mechanism.weights(count), past)
         release, after = mechanism.release(Sum(total + shift), 1, Keystream(bytes(32)), state)
         assert after is not None

@@ -18,7 +18,7 @@ from bract.server.exchange import LATE, Answer, Request, exchange
 PLAN = Plan(privacy=Privacy(noise_multiplier=20.0))
 MECHANISM = mechanism_of(PLAN)
 COUNT = 5
-WORDS = MECHANISM.ring.words(COUNT)
+WORDS = MECHANISM.grid.ring.words(COUNT)
 Update = Callable[..., RecordDict]
 
 

@@ -23,7 +23,7 @@ OK = ConfigRecord({"code": "ok"})
 
 
 def words(node: int) -> np.ndarray:
-    return np.arange(MECHANISM.ring.words(COUNT), dtype=np.uint64) + np.uint64(node)
+    return np.arange(MECHANISM.grid.ring.words(COUNT), dtype=np.uint64) + np.uint64(node)
 
 
 def request(node: int, kind: str = TRAIN, **sections: bytes) -> Request:

@@ -82,14 +82,14 @@ class TestATraining:
         sums: list[np.ndarray] = []
 
         def app(message: Message, context: Context) -> Message:
-            numbers = np.full(COUNT, sign * (mechanism.bound - context.node_id), dtype=np.int64)
-            return Message(update(mechanism.ring.encode(numbers)), reply_to=message)
+            numbers = np.full(COUNT, sign * (mechanism.grid.bound - context.node_id), dtype=np.int64)
+            return Message(update(mechanism.grid.ring.encode(numbers)), reply_to=message)
 
         train(
             grid(refusing(app, {FIRST_NODE})),
             training(plan, tmp_path, mechanism=spied(plan, lambda s: sums.append(s.vector.copy()))),
         )
-        expected = sign * (3 * mechanism.bound - sum(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS)))
+        expected = sign * (3 * mechanism.grid.bound - sum(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS)))
         assert [s.tolist() for s in sums] == [[expected] * COUNT]
 
     def test_leaves_malformed_updates_out_of_sum_and_charge(
@@ -97,7 +97,7 @@ class TestATraining:
     ) -> None:
         def app(message: Message, context: Context) -> Message:
             if context.node_id == FIRST_NODE:
-                return Message(update(np.zeros(mechanism_of(plan).ring.words(COUNT) + 1)), reply_to=message)
+                return Message(update(np.zeros(mechanism_of(plan).grid.ring.words(COUNT) + 1)), reply_to=message)
             return counter(message, context)
 
         plan = make(cohort={"rounds": 1})
@@ -121,8 +121,8 @@ class TestATraining:
         """With the same sum, one survivor or four, the released change is the same."""
 
         def app(message: Message, context: Context) -> Message:
-            value = mechanism_of(plan).bound if context.node_id == FIRST_NODE else 0
-            return Message(update(mechanism_of(plan).ring.encode(np.full(COUNT, value))), reply_to=message)
+            value = mechanism_of(plan).grid.bound if context.node_id == FIRST_NODE else 0
+            return Message(update(mechanism_of(plan).grid.ring.encode(np.full(COUNT, value))), reply_to=message)
 
         plan = make(cohort={"rounds": 1, "minimum": 1})
         others = set(range(FIRST_NODE + 1, FIRST_NODE + CLIENTS))

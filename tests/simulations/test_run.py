@@ -93,7 +93,7 @@ def test_unprotected_sums_are_plain_gradient_sums(tiny_plan: Path) -> None:
     total = open_contribution(task)
     torch.nn.functional.cross_entropy(model(data.features), data.labels, reduction="sum").backward()
     expected = torch.cat([p.grad.flatten() for p in model.parameters()]).numpy()
-    assert np.allclose(total.vector * mechanism.grid_step, expected, rtol=1e-4, atol=1e-6)
+    assert np.allclose(total.vector * mechanism.grid.step, expected, rtol=1e-4, atol=1e-6)
     release = mechanism.release(Sum(total.vector), 1, Keystream(bytes(32)))[0]
     assert np.allclose(release.vector, -study.training.learning_rate * expected / 25, rtol=1e-4, atol=1e-6)
 

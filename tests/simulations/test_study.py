@@ -62,13 +62,13 @@ def test_without_protection_sums_are_as_wide_as_they_are_fine(noise: str, clip_n
     privacy = {"unit": "none", "noise": noise, "clip_norm": clip_norm}
     study = make_study({"privacy": privacy, "aggregation": {"protocol": "secagg"}})
     mechanism = mechanism_for(study)
-    assert mechanism.bound * mechanism.grid_step >= 2.0**16 * clip_norm * (1 - 1e-12)
-    assert mechanism.grid_step <= 2.0**-25 * clip_norm
-    assert mechanism.bound * study.cohort.size < 2 ** (mechanism.ring.bits - 1)
+    assert mechanism.grid.bound * mechanism.grid.step >= 2.0**16 * clip_norm * (1 - 1e-12)
+    assert mechanism.grid.step <= 2.0**-25 * clip_norm
+    assert mechanism.grid.bound * study.cohort.size < 2 ** (mechanism.grid.ring.bits - 1)
     assert mechanism.coordinates(51) == 51
 
 
-SUMS = ("ring", "bound", "range", "grid_step", "noise_step", "refinement", "server_event", "noise_multiplier")
+SUMS = ("grid", "server_event", "noise_multiplier")
 """What sums are made by."""
 
 

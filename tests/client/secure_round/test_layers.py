@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, Any]] = {
 def server() -> Any:
     """Ten devices, of which three may drop out, one after another."""
     server = make_lab(DEVICES, **TABLES)
-    assert server.mechanism.steps_of_dropouts == (0, 1, 2, 3)
+    assert server.mechanism.numbers.withstood == (0, 1, 2, 3)
     return server
 
 
@@ -81,7 +81,7 @@ def test_the_layers_are_in_the_vector_that_leaves(monkeypatch: pytest.MonkeyPatc
     server = make_lab(3, real=True, records=0, **TABLES | three)
     monkeypatch.setattr(distributed, "skellam", lambda variance, count, draws: np.zeros(count, dtype=np.int64))
     sent = server.until("masked")
-    assert server.mechanism.steps_of_dropouts == (0, 1)
+    assert server.mechanism.numbers.withstood == (0, 1)
     seeds = [split_seeds(seeds_of(server, p)) for p in range(3)]
     count = server.mechanism.coordinates(51)
     expected = sum(layer_noise(server.mechanism.layers, s, count) for s in seeds)

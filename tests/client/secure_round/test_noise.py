@@ -56,7 +56,7 @@ def peeled(
                 secrets[colluder].mask, cards[colluder], [Peer(cards[p], given)], session, contexts[p]
             )
         add_masks(total, masks)
-    return total - server.mechanism.ring.encode(server.true(words))
+    return total - server.mechanism.grid.ring.encode(server.true(words))
 
 
 def digest_of(parameters: np.ndarray) -> bytes:

@@ -23,14 +23,14 @@ COUNT = 51
 def test_a_cohort_of_saturated_vectors_sums_exactly(devices: int, bits: int | None, sign: int) -> None:
     given = {} if bits is None else {"bits": bits}
     server = make_lab(devices, aggregation={"protocol": "secagg", **given}, privacy={"noise_multiplier": 60.0})
-    largest = quantize(np.full(COUNT, sign * 1e30), server.mechanism.grid_step, server.mechanism.bound)
-    assert set(largest) == {sign * server.mechanism.bound}
+    largest = quantize(np.full(COUNT, sign * 1e30), server.mechanism.grid.step, server.mechanism.grid.bound)
+    assert set(largest) == {sign * server.mechanism.grid.bound}
     for member in server.members:
         member.vector[:] = largest
     sent = server.until("masked")
     total = server.opened(sent, server.unmask(range(devices)))
     assert np.array_equal(total, devices * largest)
-    assert 0 < abs(int(total[0])) < 2 ** (server.mechanism.ring.bits - 1)
+    assert 0 < abs(int(total[0])) < 2 ** (server.mechanism.grid.ring.bits - 1)
 
 
 @pytest.mark.parametrize("bits", [16, 32])
@@ -39,7 +39,7 @@ def test_saturated_vectors_do_not_touch_each_others_lanes(bits: int) -> None:
     server = make_lab(3, aggregation={"protocol": "secagg", "bits": bits})
     rng = np.random.default_rng(1)
     for member in server.members:
-        member.vector[:] = server.mechanism.bound * rng.choice([-1, 1], COUNT)
+        member.vector[:] = server.mechanism.grid.bound * rng.choice([-1, 1], COUNT)
     sent = server.until("masked")
     assert np.array_equal(server.opened(sent, server.unmask(range(3))), server.true(range(3)))
 

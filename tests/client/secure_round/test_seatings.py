@@ -109,7 +109,7 @@ class Table:
 
     def train(self) -> bool:
         """Whether all honest devices send their vectors; the server's own send zeros."""
-        ring, size = self.server.mechanism.ring, len(next(iter(self.server.members)).vector)
+        ring, size = self.server.mechanism.grid.ring, len(next(iter(self.server.members)).vector)
         for at, place in enumerate(self.places):
             if place in self.honest:
                 reply = self.server.tell(place, TRAIN, cohort=self.cohort.invitation(at))
@@ -157,7 +157,7 @@ class Table:
                 opened[at] = b"".join(self.known(at, member) for member in every)
         total = np.sum([self.words[at] for at in every], axis=0, dtype=np.uint64)
         unmask(total, self.cohort, opened, list(every), self.server.model)
-        return self.server.mechanism.ring.decode(total, len(self.server.members[0].vector))
+        return self.server.mechanism.grid.ring.decode(total, len(self.server.members[0].vector))
 
     def known(self, at: int, member: int) -> bytes:
         """The share of a member's own mask that a device of the server's holds."""

@@ -108,7 +108,7 @@ def test_a_value_by_hand() -> None:
 def test_the_published_bound_is_hardly_below_ours(name: str, changes: Any) -> None:
     """Agarwal et al. 2021, corollary 3.6, at the same sensitivity, and at the larger one of bounded rounding."""
     plan = shipped(name, *changes)
-    variance, steps = noised_sum(plan).variance, plan.privacy.clip_norm / mechanism_of(plan).grid_step
+    variance, steps = noised_sum(plan).variance, plan.privacy.clip_norm / mechanism_of(plan).grid.step
     dimension = mechanism_of(plan).coordinates(plan.parameters)
 
     def published(square: float) -> Curve:

@@ -100,15 +100,15 @@ def rounded(plan: Plan, vector: np.ndarray) -> np.ndarray:
     """The vector in real numbers, rounded to the grid that the plan adds its noise to: the sums' or a step's own."""
     mechanism = mechanism_of(plan)
     if plan.privacy.noise == "local":
-        return dequantize(quantize(vector, mechanism.noise_step), mechanism.noise_step)
-    return dequantize(quantize(vector, mechanism.grid_step, mechanism.bound), mechanism.grid_step)
+        return dequantize(quantize(vector, mechanism.grid.noise_step), mechanism.grid.noise_step)
+    return dequantize(quantize(vector, mechanism.grid.step, mechanism.grid.bound), mechanism.grid.step)
 
 
 def largest(plan: Plan) -> float:
     """Where such a vector saturates."""
     mechanism = mechanism_of(plan)
     local = plan.privacy.noise == "local"
-    return LARGEST * mechanism.noise_step if local else mechanism.bound * mechanism.grid_step
+    return LARGEST * mechanism.grid.noise_step if local else mechanism.grid.bound * mechanism.grid.step
 
 
 PLANS = {
@@ -149,7 +149,7 @@ def test_the_allowance_for_rounding_is_needed_and_nearly_used(plan: Plan) -> Non
     """Every coordinate sits just below a rounding edge: a clip norm that is barely more lifts each by one more."""
     count, step = (
         10_000,
-        mechanism_of(plan).noise_step if plan.privacy.noise == "local" else mechanism_of(plan).grid_step,
+        mechanism_of(plan).grid.noise_step if plan.privacy.noise == "local" else mechanism_of(plan).grid.step,
     )
     whole = int(plan.privacy.clip_norm / step / math.sqrt(count))
     here = np.full(count, 0.4375)

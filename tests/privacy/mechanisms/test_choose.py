@@ -95,7 +95,7 @@ def test_nothing_bounds_what_the_server_sees_itself(unit: str) -> None:
 def test_nobody_pays_for_the_colluders_shares_of_the_noise(unit: str) -> None:
     """Of 20 devices 14 survive at least, 3 of which may leave their shares out or tell them: 11 are claimed."""
     plan = plan_of(unit, "distributed", privacy={"noise_multiplier": 9.0})
-    std = 9.0 * math.hypot(1.0, math.sqrt(8192) * mechanism_of(plan).grid_step / 2) / mechanism_of(plan).grid_step
+    std = 9.0 * math.hypot(1.0, math.sqrt(8192) * mechanism_of(plan).grid.step / 2) / mechanism_of(plan).grid.step
     for survivors, shares in ((14, 11), (20, 17)):
         event = mechanism_of(plan).event("server", survivors)
         assert isinstance(event, Composed)
@@ -184,8 +184,8 @@ def test_a_plan_reads_back_with_the_same_noise_grid_and_cost(unit: str, noise: s
     again = make_plan(plan.public(), Plan)
     assert again == plan
     assert again.digest == plan.digest
-    assert (mechanism_of(again).grid_step, mechanism_of(again).noise_multiplier, mechanism_of(again).cost()) == (
-        mechanism_of(plan).grid_step,
+    assert (mechanism_of(again).grid.step, mechanism_of(again).noise_multiplier, mechanism_of(again).cost()) == (
+        mechanism_of(plan).grid.step,
         mechanism_of(plan).noise_multiplier,
         mechanism_of(plan).cost(),
     )
@@ -195,7 +195,7 @@ def test_a_plan_reads_back_with_the_same_noise_grid_and_cost(unit: str, noise: s
 def test_a_plan_equals_its_like_whatever_was_computed(unit: str, noise: str) -> None:
     """Figures may have been computed from either."""
     one, other = plan_of(unit, noise), plan_of(unit, noise)
-    for value in (mechanism_of(one).range, mechanism_of(one).grid_step, mechanism_of(other).coarsest_step):
+    for value in (mechanism_of(one).grid.range, mechanism_of(one).grid.step, mechanism_of(other).grid.coarsest):
         assert value > 0
     assert one == other
     assert one != plan_of(unit, noise, privacy={"delta": 1e-6})

@@ -32,32 +32,32 @@ def sent(mechanism: Mechanism, vector: np.ndarray) -> np.ndarray:
 def test_a_vector_comes_out_on_the_sums_grid(make: Make, tables: dict[str, Any]) -> None:
     """And nothing else comes out."""
     mechanism = mechanism_of(make(**tables))
-    update = sums(mechanism.range / 10)
+    update = sums(mechanism.grid.range / 10)
     found = mechanism.contribute(Clipped(update), 1, nothing)
     assert isinstance(found, Contribution)
     assert found.vector.dtype == np.int64
-    assert np.array_equal(found.vector, quantize(update, mechanism.grid_step))
-    assert np.abs(found.vector * mechanism.grid_step - update).max() <= mechanism.grid_step * (0.5 + 1e-9)
+    assert np.array_equal(found.vector, quantize(update, mechanism.grid.step))
+    assert np.abs(found.vector * mechanism.grid.step - update).max() <= mechanism.grid.step * (0.5 + 1e-9)
 
 
 def test_the_grid_keeps_a_sum_to_what_the_noise_hides(make: Make) -> None:
     """With central noise to 2^-16 of the clip norm, with a device's own to a sixteenth of its deviation."""
     update = sums(0.1)
     central = mechanism_of(make(privacy={"noise": "central", "clip_norm": 0.25}))
-    assert np.abs(sent(central, update) * central.grid_step - update).max() <= 0.25 * 2.0**-16
+    assert np.abs(sent(central, update) * central.grid.step - update).max() <= 0.25 * 2.0**-16
     tables = {"training": {"batch_size": 4, "learning_rate": 0.5}, "privacy": {"noise_multiplier": 40.0}}
     local = mechanism_of(make(**tables))
-    assert np.abs(sent(local, update) * local.grid_step - update).max() <= 40.0 * 0.5 / 4 / 16
+    assert np.abs(sent(local, update) * local.grid.step - update).max() <= 40.0 * 0.5 / 4 / 16
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_vector_saturates_where_the_sum_would_overflow(make: Make, noise: str, size: int) -> None:
     mechanism = mechanism_of(make(privacy={"noise": noise}, cohort={"size": size}))
-    bound = mechanism.bound
-    found = sent(mechanism, np.array([1e300, -1e300, 1.01 * mechanism.range, 0.0]))
+    bound = mechanism.grid.bound
+    found = sent(mechanism, np.array([1e300, -1e300, 1.01 * mechanism.grid.range, 0.0]))
     assert found.tolist() == [bound, -bound, bound, 0]
-    assert size * bound < 2 ** (mechanism.ring.bits - 1)
+    assert size * bound < 2 ** (mechanism.grid.ring.bits - 1)
 
 
 @pytest.mark.parametrize("noise", ["central", "local"])

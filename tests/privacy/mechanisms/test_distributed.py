@@ -124,7 +124,7 @@ def test_shares_are_sized_for_the_fewest_less_the_colluders(
     aggregation = {"colluders": colluders, "dropouts": dropouts}
     plan = plan_of(size, cohort={"minimum": minimum}, aggregation=aggregation, privacy=GIVEN)
     assert (plan.least_survivors, plan.colluders) == (survivors, working)
-    assert place(plan).noise_shares == survivors - working
+    assert place(plan).numbers.honest == survivors - working
     assert choose_graph(size, working, dropouts).complete == (size <= COMPLETE)
 
 
@@ -132,7 +132,7 @@ def test_shares_are_sized_for_the_fewest_less_the_colluders(
 def test_there_is_an_honest_share_and_a_sum_that_can_open(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
     graph = choose_graph(plan.cohort.size, plan.colluders, plan.aggregation.dropouts)
-    assert place(plan).noise_shares >= 1
+    assert place(plan).numbers.honest >= 1
     assert max(plan.cohort.minimum, graph.threshold) <= plan.least_survivors <= plan.cohort.size
     assert plan.least_survivors >= plan.cohort.size * (1 - plan.aggregation.dropouts) - 1e-9
     assert 2 * plan.least_survivors > plan.cohort.size + plan.colluders
@@ -147,19 +147,19 @@ def test_claimed_shares_bring_the_planned_noise(
 ) -> None:
     """It is the noise multiplier times the sensitivity."""
     plan = Plan.model_validate(given_tables)
-    step, coordinates = mechanism_of(plan).grid_step, padded(plan.parameters)
+    step, coordinates = mechanism_of(plan).grid.step, padded(plan.parameters)
     sensitivity = math.sqrt(plan.privacy.clip_norm**2 + coordinates * step**2 / 4)
     assert mechanism_of(plan).sensitivity(plan.parameters) == pytest.approx(sensitivity, rel=1e-12)
-    together = place(plan).share_variance * place(plan).noise_shares
+    together = place(plan).share_variance * place(plan).numbers.honest
     assert together == pytest.approx((mechanism_of(plan).noise_multiplier * sensitivity / step) ** 2, rel=1e-9)
     assert mechanism_of(plan).noise_std(plan.parameters) == pytest.approx(step * math.sqrt(together), rel=1e-9)
-    assert (mechanism_of(plan).noise_step, mechanism_of(plan).refinement) == (step, 1)
+    assert (mechanism_of(plan).grid.noise_step, mechanism_of(plan).grid.refinement) == (step, 1)
 
 
 @given(accepted)
 def test_noise_is_planned_for_a_cost_that_it_never_exceeds(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
-    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
+    assume(mechanism_of(plan).grid.step <= mechanism_of(plan).grid.coarsest)
     planned, found = (
         noised_sum(place(plan).planned(mechanism_of(plan).noise_multiplier)),
         noised_sum(mechanism_of(plan).server_event),
@@ -189,7 +189,7 @@ def test_more_survivors_cost_less_and_colluders_do_not_count(given_tables: dict[
 
 def recomputed(plan: Plan, variance: float) -> float:
     """The epsilon of all rounds by Opacus if the sum had Gaussian noise of that variance, in steps squared."""
-    square = (plan.privacy.clip_norm / mechanism_of(plan).grid_step) ** 2 + padded(plan.parameters) / 4
+    square = (plan.privacy.clip_norm / mechanism_of(plan).grid.step) ** 2 + padded(plan.parameters) / 4
     orders = [*np.arange(1.125, 16, 0.125).tolist(), *range(16, 200)]
     rate, rounds = plan.privacy.sampling_rate, plan.participations
     curve = compute_rdp(q=rate, noise_multiplier=math.sqrt(variance / square), steps=rounds, orders=orders)
@@ -238,26 +238,24 @@ def test_one_more_dropout_or_colluder_would_break_the_claim(unit: str) -> None:
 @given(accepted)
 def test_the_ring_is_the_narrowest_that_is_fine_enough(given_tables: dict[str, Any]) -> None:
     plan = Plan.model_validate(given_tables)
-    for bits in WIDTHS[: WIDTHS.index(mechanism_of(plan).ring.bits)]:
-        assert place(plan).step_in(Ring(bits)) > mechanism_of(plan).coarsest_step
-    assert (
-        mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step or mechanism_of(plan).ring.bits == WIDTHS[-1]
-    )
-    assert mechanism_of(plan).grid_step == place(plan).step_in(mechanism_of(plan).ring)
+    grid = mechanism_of(plan).grid
+    assert grid.step <= grid.coarsest or grid.ring.bits == WIDTHS[-1]
+    for bits in WIDTHS[: WIDTHS.index(grid.ring.bits)]:
+        narrower = plan.model_copy(update={"aggregation": plan.aggregation.model_copy(update={"bits": bits})})
+        assert mechanism_of(narrower).grid.step > grid.coarsest
 
 
 @given(accepted)
 def test_the_ring_has_room_for_all_noise_and_an_agreeing_sum(given_tables: dict[str, Any]) -> None:
     """Six deviations of the noise (less a hundredth), and eight times the even share of the sum, in a coordinate."""
     plan = Plan.model_validate(given_tables)
-    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
+    assume(mechanism_of(plan).grid.step <= mechanism_of(plan).grid.coarsest)
     noise = 5.94 * math.sqrt(plan.cohort.size * place(plan).share_variance)
     weight = plan.training.batch_size if plan.privacy.unit == "record" else plan.cohort.size
-    even = weight * plan.privacy.clip_norm / mechanism_of(plan).grid_step / math.sqrt(padded(plan.parameters))
-    assert noise + 8 * even <= mechanism_of(plan).bound * (1 + 1e-3)
-    assert (
-        mechanism_of(plan).bound == 2 ** (mechanism_of(plan).ring.bits - 1) - 1 or mechanism_of(plan).ring.bits == 64
-    )
+    even = weight * plan.privacy.clip_norm / mechanism_of(plan).grid.step / math.sqrt(padded(plan.parameters))
+    assert noise + 8 * even <= mechanism_of(plan).grid.bound * (1 + 1e-3)
+    grid = mechanism_of(plan).grid
+    assert grid.bound == 2 ** (grid.ring.bits - 1) - 1 or grid.ring.bits == 64
 
 
 @given(accepted)
@@ -266,9 +264,9 @@ def test_rounding_adds_a_fiftieth_to_the_sensitivity(
 ) -> None:
     """At most, and a clip norm has 64 steps."""
     plan = Plan.model_validate(given_tables)
-    assume(mechanism_of(plan).grid_step <= mechanism_of(plan).coarsest_step)
+    assume(mechanism_of(plan).grid.step <= mechanism_of(plan).grid.coarsest)
     assert 1 <= mechanism_of(plan).sensitivity(plan.parameters) / plan.privacy.clip_norm <= 1.02
-    assert plan.privacy.clip_norm / mechanism_of(plan).grid_step >= 64 * (1 - 1e-12)
+    assert plan.privacy.clip_norm / mechanism_of(plan).grid.step >= 64 * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("name", ["digits-distributed-eps8", "fashion-distributed-eps3"])
@@ -276,7 +274,7 @@ def test_the_plans_that_ship_send_sixteen_bits_a_coordinate(name: str) -> None:
     given_tables = read_tables(EXPERIMENTS / f"{name}.toml")
     plan = make_plan(given_tables, Plan, count=count_parameters)
     assert plan.cell == ("record", "distributed")
-    assert mechanism_of(plan).ring == Ring(16)
+    assert mechanism_of(plan).grid.ring == Ring(16)
     assert mechanism_of(plan).sensitivity(plan.parameters) <= 1.02 * plan.privacy.clip_norm
     assert mechanism_of(plan).cost() <= plan.privacy.epsilon
 
@@ -292,20 +290,20 @@ def test_too_coarse_a_ring_is_refused_and_a_wide_one_is_not() -> None:
     """A ring may be wider than it needs to be."""
     assert "a ring of 12 bits is too small" in fault(aggregation={"bits": 12})
     chosen = plan_of()
-    assert mechanism_of(chosen).ring == Ring(16)
+    assert mechanism_of(chosen).grid.ring == Ring(16)
     for bits in (21, 32, 64):
         wider = plan_of(aggregation={"bits": bits})
-        assert (mechanism_of(wider).ring, mechanism_of(wider).bound) == (Ring(bits), Ring(bits).bound(1))
-        assert mechanism_of(wider).grid_step <= mechanism_of(chosen).grid_step
+        assert (mechanism_of(wider).grid.ring, mechanism_of(wider).grid.bound) == (Ring(bits), Ring(bits).bound(1))
+        assert mechanism_of(wider).grid.step <= mechanism_of(chosen).grid.step
         assert LEAST_VARIANCE <= place(wider).share_variance <= MOST_VARIANCE
 
 
 def test_a_range_decides_the_grid() -> None:
     """A range that leaves too coarse a grid is refused."""
     plan = plan_of(aggregation={"range": 100.0, "bits": 16}, privacy={**GIVEN, "clip_norm": 0.5})
-    assert (mechanism_of(plan).range, mechanism_of(plan).grid_step) == (50.0, 50.0 / 32767)
+    assert (mechanism_of(plan).grid.range, mechanism_of(plan).grid.step) == (50.0, 50.0 / 32767)
     assert "a ring of 16 bits is too small" in fault(aggregation={"range": 600.0, "bits": 16})
-    assert mechanism_of(plan_of(aggregation={"range": 600.0})).ring == Ring(21)
+    assert mechanism_of(plan_of(aggregation={"range": 600.0})).grid.ring == Ring(21)
 
 
 def test_noise_that_no_share_can_be_made_of_is_refused() -> None:

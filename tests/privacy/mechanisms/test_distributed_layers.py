@@ -56,7 +56,7 @@ def test_what_survivors_keep_is_claimed_and_charged(which: Plan, data: st.DataOb
     event = charged(which, survivors)
     assert event.variance == pytest.approx(arrived)
     assert event.variance / event.noise_multiplier**2 == pytest.approx(
-        shared.sensitivity(5000) ** 2 / mechanism_of(which).grid_step ** 2
+        shared.sensitivity(5000) ** 2 / mechanism_of(which).grid.step ** 2
     )
 
 
@@ -77,7 +77,7 @@ def test_noise_is_as_claimed_with_no_and_all_dropouts(which: Plan) -> None:
 def test_layers_bring_a_device_to_its_share_of_the_floor(which: Plan, data: st.DataObject) -> None:
     """To the share that the floor asks of it."""
     shared = place(which)
-    floor = shared.variance / shared.noise_shares
+    floor = shared.variance / shared.numbers.honest
     assert shared.share_variance + sum(shared.layers) == pytest.approx(floor)
     assert all(layer > 0 for layer in shared.layers)
     fewer = data.draw(st.integers(which.least_survivors, which.cohort.size))
@@ -90,12 +90,12 @@ def test_the_ring_has_room_for_the_noise_that_is_left(which: Plan, data: st.Data
     shared = place(which)
     survivors = data.draw(st.integers(which.least_survivors, which.cohort.size))
     left = survivors * (shared.share_variance + sum(shared.layers[: shared.kept_layers(survivors)]))
-    assert 5.9 * left**0.5 <= shared.range / mechanism_of(which).grid_step
+    assert 5.9 * left**0.5 <= shared.grid.range / mechanism_of(which).grid.step
 
 
 def test_with_the_floor_nothing_is_taken_off() -> None:
     shared = place(plan(shares="floor"))
-    assert (shared.layers, shared.kept_layers(100), shared.steps_of_dropouts) == ((), 0, (30,))
+    assert (shared.layers, shared.kept_layers(100), shared.numbers.withstood) == ((), 0, (30,))
 
 
 def test_a_whole_cohort_has_less_noise_than_with_the_floor() -> None:

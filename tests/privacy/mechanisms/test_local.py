@@ -34,14 +34,14 @@ def local_of(plan: Plan) -> Local:
 def noised(vector: np.ndarray, mechanism: Local, keystream: Keystream) -> np.ndarray:
     """The noised sum in steps of the noise's grid."""
     noise = next(mechanism.noise(len(vector), 1, lambda *_: keystream))
-    steps = mechanism.noised(Clipped(vector), noise) / mechanism.noise_step
+    steps = mechanism.noised(Clipped(vector), noise) / mechanism.grid.noise_step
     assert np.abs(steps - np.rint(steps)).max() < 1e-3
     return np.rint(steps).astype(np.int64)
 
 
 def steps(vector: np.ndarray, mechanism: Local) -> np.ndarray:
     """The sum in the same steps, without noise."""
-    return quantize(vector, mechanism.noise_step)
+    return quantize(vector, mechanism.grid.noise_step)
 
 
 @pytest.mark.parametrize("noise_multiplier", [3.0, 40.0])
@@ -50,7 +50,7 @@ def test_the_noise_has_the_plans_standard_deviation_and_no_mean(
     make: Make, noise_multiplier: float, clip_norm: float
 ) -> None:
     mechanism = local_of(make(privacy={"noise_multiplier": noise_multiplier, "clip_norm": clip_norm}))
-    noise = (noised(sums(), mechanism, key(1)) - steps(sums(), mechanism)) * mechanism.noise_step
+    noise = (noised(sums(), mechanism, key(1)) - steps(sums(), mechanism)) * mechanism.grid.noise_step
     std = mechanism.noise_std(COUNT)
     assert std > noise_multiplier * clip_norm
     # six standard errors each: a false alarm in 2e-9 of seeds, and the seed is fixed
@@ -60,7 +60,7 @@ def test_the_noise_has_the_plans_standard_deviation_and_no_mean(
 
 def test_the_noise_has_the_shape_of_a_gaussian(make: Make) -> None:
     mechanism = local_of(make())
-    noise = noised(np.zeros(COUNT), mechanism, key(2)) * mechanism.noise_step / mechanism.noise_std(COUNT)
+    noise = noised(np.zeros(COUNT), mechanism, key(2)) * mechanism.grid.noise_step / mechanism.noise_std(COUNT)
     for bound in (0.5, 1.0, 2.0, 3.0):
         within = math.erf(bound / math.sqrt(2))
         error = math.sqrt(within * (1 - within) / COUNT)
@@ -72,9 +72,9 @@ def test_noise_is_on_a_grid_of_a_billionth_of_the_clip_norm(make: Make) -> None:
     """Whatever the ring is."""
     for bits in (None, 12, 64):
         mechanism = local_of(make(privacy={"clip_norm": 0.25}, aggregation={} if bits is None else {"bits": bits}))
-        assert mechanism.noise_step == 0.25 * 2.0**-30
+        assert mechanism.grid.noise_step == 0.25 * 2.0**-30
         bare = mechanism.noised(Clipped(sums()), np.zeros(COUNT, dtype=np.int64))
-        assert np.array_equal(bare, steps(sums(), mechanism) * mechanism.noise_step)
+        assert np.array_equal(bare, steps(sums(), mechanism) * mechanism.grid.noise_step)
         assert np.abs(bare - sums()).max() <= 0.25 * 2.0**-31
 
 

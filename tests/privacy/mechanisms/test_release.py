@@ -103,7 +103,7 @@ def test_each_unit_and_each_place_of_noise_has_a_release() -> None:
 def test_a_release_leaves_the_sum_as_it_is_and_prints_no_number(cell: Cell) -> None:
     mechanism = planned(cell)
     count = mechanism.coordinates(COUNT)
-    opened = Sum(np.random.default_rng(0).integers(-mechanism.bound, mechanism.bound, count))
+    opened = Sum(np.random.default_rng(0).integers(-mechanism.grid.bound, mechanism.grid.bound, count))
     opened.vector.flags.writeable = False
     release = mechanism.release(opened, 1, key(7))[0]
     assert repr(release) == f"Release(shape=({COUNT},), dtype=float64)"
@@ -116,8 +116,8 @@ def test_a_release_leaves_the_sum_as_it_is_and_prints_no_number(cell: Cell) -> N
 def test_a_local_release_is_the_sum_over_the_cohort(unit: str, size: int, bits: int | None) -> None:
     aggregation = {"protocol": "sum"} | ({} if bits is None else {"bits": bits})
     mechanism = planned((unit, "local"), size, privacy={"clip_norm": 0.5}, aggregation=aggregation)
-    total = np.random.default_rng(0).integers(-mechanism.bound, mechanism.bound, COUNT)
-    step = 0.5 / 2**30 if bits == 64 else mechanism.range / mechanism.bound
+    total = np.random.default_rng(0).integers(-mechanism.grid.bound, mechanism.grid.bound, COUNT)
+    step = 0.5 / 2**30 if bits == 64 else mechanism.grid.range / mechanism.grid.bound
     assert np.array_equal(released(mechanism, total), total * step / size)
 
 
@@ -141,10 +141,10 @@ def test_a_sum_with_its_noise_is_released_as_it_is_but_rotated(cell: Cell) -> No
     mechanism = shared(cell)
     sent = [mechanism.contribute(Clipped(change(d)), ROUND, draw_of(d)).vector for d in range(4)]
     off = released(mechanism, np.sum(sent, axis=0)) - divided(mechanism, changes(4))
-    up = [rotate(change(d), mechanism.rotation(ROUND)) / mechanism.grid_step % 1 for d in range(4)]
+    up = [rotate(change(d), mechanism.rotation(ROUND)) / mechanism.grid.step % 1 for d in range(4)]
     rounding = np.mean(np.sum([share * (1 - share) for share in up], axis=0))
     variance = 4 * mechanism.share_variance + rounding
-    std = math.sqrt(variance) * mechanism.grid_step * float(np.abs(divided(mechanism, np.ones(1)))[0])
+    std = math.sqrt(variance) * mechanism.grid.step * float(np.abs(divided(mechanism, np.ones(1)))[0])
     # six standard errors each: a false alarm in 2e-9 of seeds, and the seeds are fixed
     assert abs(off.std() / std - 1) < 6 / math.sqrt(2 * COUNT)
     assert abs(off.mean()) < 6 * std / math.sqrt(COUNT)
@@ -156,11 +156,11 @@ def test_the_divisor_is_what_was_planned_however_many_survived(cell: Cell) -> No
     vectors = [change(device) for device in range(4)]
     if isinstance(mechanism, Distributed):
         vectors = [rotate(vector, mechanism.rotation(ROUND)) for vector in vectors]
-    sent = [quantize(vector, mechanism.grid_step) for vector in vectors]
+    sent = [quantize(vector, mechanism.grid.step) for vector in vectors]
     all_of_them, three = (released(mechanism, np.sum(sent[:count], axis=0)) for count in (4, 3))
     last = released(mechanism, sent[3])
     assert np.allclose(all_of_them - three, last, rtol=0, atol=1e-12)
-    rounding = np.linalg.norm(divided(mechanism, np.full(padded(COUNT), mechanism.grid_step / 2)))
+    rounding = np.linalg.norm(divided(mechanism, np.full(padded(COUNT), mechanism.grid.step / 2)))
     assert np.linalg.norm(last - divided(mechanism, change(3))) <= rounding
     assert rounding < 0.25 * np.linalg.norm(last)
 

@@ -60,7 +60,7 @@ def noise_of_sums(mechanism: Distributed) -> tuple[np.ndarray, np.ndarray]:
     errors, ups = [], []
     for number in range(1, ROUNDS + 1):
         total = sum(share(mechanism, change(d), number, key(number, d)) for d in range(DEVICES))
-        true = [rotate(change(d), mechanism.rotation(number)) / mechanism.grid_step for d in range(DEVICES)]
+        true = [rotate(change(d), mechanism.rotation(number)) / mechanism.grid.step for d in range(DEVICES)]
         errors.append(total - np.sum(true, axis=0))
         ups.append(np.array(true) % 1)
     return np.concatenate(errors), np.concatenate(ups, axis=1)
@@ -81,13 +81,13 @@ def test_a_sums_noise_has_the_moments_of_shares_and_roundings(shared: Shared, no
     assert abs(errors.var() / variance - 1) < 6 * math.sqrt((kurtosis - 1) / count)
     assert abs((errors**4).mean() / variance**2 - kurtosis) < 6 * math.sqrt(24 / count) * (kurtosis / 3) ** 2
     assert abs((errors**3).mean() / std**3) < 6 * math.sqrt(6 / count) * (kurtosis / 3) ** 2
-    claimed = mechanism.noise_shares * mechanism.share_variance * mechanism.grid_step**2
+    claimed = mechanism.numbers.honest * mechanism.share_variance * mechanism.grid.step**2
     assert claimed == pytest.approx(mechanism.noise_std(COUNT) ** 2)
 
 
 def test_a_share_is_the_rounded_vector_and_a_skellam_draw(shared: Shared) -> None:
     mechanism, draws = shared(), key(1)
-    expected = round_randomly(rotate(change(0), mechanism.rotation(3)), mechanism.grid_step, draws)
+    expected = round_randomly(rotate(change(0), mechanism.rotation(3)), mechanism.grid.step, draws)
     expected = expected + skellam(mechanism.share_variance, SIZE, draws)
     found = mechanism.contribute(Clipped(change(0)), 3, lambda *_: key(1))
     assert isinstance(found, Contribution)
@@ -109,7 +109,7 @@ def test_the_noise_does_not_depend_on_the_vector(shared: Shared) -> None:
     mechanism = shared()
     zeros = share(mechanism, np.zeros(COUNT), 1, key(2))
     for scale in (1e-9, 1.0):
-        rounded = round_randomly(rotate(change(0, scale), mechanism.rotation(1)), mechanism.grid_step, key(2))
+        rounded = round_randomly(rotate(change(0, scale), mechanism.rotation(1)), mechanism.grid.step, key(2))
         assert np.array_equal(share(mechanism, change(0, scale), 1, key(2)) - rounded, zeros)
 
 
@@ -157,8 +157,8 @@ def test_the_ring_holds_the_sum_though_a_lone_vector_may_wrap(shared: Shared, no
     sent = [share(mechanism, change(d, 0.1), 1, key(9, d)) for d in range(DEVICES)]
     sent[0][0] += 2**40
     sent[1][0] -= 2**40
-    words = [mechanism.ring.encode(vector) for vector in sent]
+    words = [mechanism.grid.ring.encode(vector) for vector in sent]
     for sign, word in zip([1, -1] * (DEVICES // 2), words, strict=True):
         add_masks(word, [Mask(bytes(32), sign)])
-    found = mechanism.ring.decode(np.sum(words, axis=0, dtype=np.uint64), SIZE)
+    found = mechanism.grid.ring.decode(np.sum(words, axis=0, dtype=np.uint64), SIZE)
     assert np.array_equal(found, np.sum(sent, axis=0))

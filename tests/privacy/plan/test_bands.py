@@ -115,13 +115,14 @@ def test_bands_change_neither_noise_multiplier_nor_cost() -> None:
 def test_banded_noise_is_added_on_the_sums_grid() -> None:
     """It is made on a finer one."""
     one, banded = plan(), plan("privacy.bands=8")
-    assert mechanism_of(one).refinement > 1
-    assert (mechanism_of(banded).refinement, mechanism_of(banded).noise_step) == (1, mechanism_of(banded).grid_step)
+    assert mechanism_of(one).grid.refinement > 1
+    grid = mechanism_of(banded).grid
+    assert (grid.refinement, grid.noise_step) == (1, grid.step)
     weights = mechanism_of(banded).weights(26_010)
     assert weights[0] >= 1 << LEAST_BITS
     assert (
         mechanism_of(banded).noise_std(26_010)
-        / mechanism_of(banded).noise_step
+        / mechanism_of(banded).grid.noise_step
         * np.linalg.norm(weights.astype(float))
         <= MOST_STD
     )
@@ -131,7 +132,7 @@ def test_banded_noise_is_added_on_the_sums_grid() -> None:
 def test_weights_are_those_that_are_best_for_the_servers_steps(momentum: float) -> None:
     banded = plan("privacy.bands=8", f"server.momentum={momentum}")
     expected = whole_weights(
-        coefficients(30, 8, momentum), mechanism_of(banded).noise_std(100) / mechanism_of(banded).noise_step
+        coefficients(30, 8, momentum), mechanism_of(banded).noise_std(100) / mechanism_of(banded).grid.noise_step
     )
     assert mechanism_of(banded).weights(100).tolist() == expected.tolist()
     assert (mechanism_of(plan("privacy.bands=8")).weights(100).tolist() == expected.tolist()) == (momentum == 0)
@@ -158,9 +159,9 @@ def test_noise_without_room_for_its_weights_is_refused() -> None:
 def test_the_ring_has_room_for_the_noise_of_one_release(bands: int, momentum: float) -> None:
     """Ten standard deviations of it: what wraps around would stay in the model for good."""
     banded = plan(f"privacy.bands={bands}", f"server.momentum={momentum}", "cohort.size=2", "cohort.rounds=150")
-    std = mechanism_of(banded).noise_std(26_010) / mechanism_of(banded).grid_step
+    std = mechanism_of(banded).noise_std(26_010) / mechanism_of(banded).grid.step
     weights = mechanism_of(banded).weights(26_010) if banded.correlated else np.array([1])
     inverse = lfilter([1.0], weights / weights[0], np.eye(1, 150)[0])
     single = std * np.linalg.norm(weights / weights[0]) * np.linalg.norm(inverse)
     assert single / std == pytest.approx(release_deviation(150, bands, momentum), rel=1e-3)
-    assert mechanism_of(banded).bound * 2 + 10 * single < 1 << (mechanism_of(banded).ring.bits - 1)
+    assert mechanism_of(banded).grid.bound * 2 + 10 * single < 1 << (mechanism_of(banded).grid.ring.bits - 1)

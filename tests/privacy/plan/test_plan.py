@@ -145,14 +145,14 @@ def test_equal_plans_have_equal_digests_whatever_was_computed() -> None:
 def test_a_changed_copy_keeps_nothing_computed_before() -> None:
     """From the old tables."""
     plan = Plan(privacy=Privacy(noise="local", noise_multiplier=3.0))
-    assert mechanism_of(plan).noise_multiplier * mechanism_of(plan).grid_step * mechanism_of(plan).range > 0
+    assert mechanism_of(plan).noise_multiplier * mechanism_of(plan).grid.step * mechanism_of(plan).grid.range > 0
     other = changed(plan, "privacy", noise="central", noise_multiplier=4.0)
     fresh = Plan(privacy=Privacy(noise="central", noise_multiplier=4.0))
     assert type(mechanism_of(other)) is type(mechanism_of(fresh))
-    assert (mechanism_of(other).noise_multiplier, mechanism_of(other).grid_step, mechanism_of(other).range) == (
+    assert (mechanism_of(other).noise_multiplier, mechanism_of(other).grid.step, mechanism_of(other).grid.range) == (
         4.0,
-        mechanism_of(fresh).grid_step,
-        mechanism_of(fresh).range,
+        mechanism_of(fresh).grid.step,
+        mechanism_of(fresh).grid.range,
     )
     assert mechanism_of(other).plan is other
 
@@ -228,7 +228,7 @@ def test_the_noise_is_the_noise_multiplier_times_the_sensitivity(plan: Plan, dim
     mechanism = mechanism_of(plan)
     assert mechanism.noise_std(dimension) == mechanism.noise_multiplier * mechanism.sensitivity(dimension)
     assert mechanism.noise_multiplier == plan.privacy.noise_multiplier
-    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else 2 * mechanism.grid_step
+    grid = plan.privacy.clip_norm / 2**30 if plan.privacy.noise == "local" else 2 * mechanism.grid.step
     move = plan.privacy.clip_norm * (1.0 if plan.privacy.clip_quantile is None else math.hypot(1, 1 / 8))
     assert mechanism.sensitivity(dimension) == move + math.sqrt(dimension) * grid
 

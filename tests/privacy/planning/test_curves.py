@@ -88,10 +88,10 @@ def test_over_noise_epsilon_falls_on_the_grid_of_the_noise() -> None:
 
 def test_another_noise_multiplier_leaves_nothing_of_the_old() -> None:
     plan = plan_of()
-    assert mechanism_of(plan).grid_step  # computed, and kept
+    assert mechanism_of(plan).grid.step  # computed, and kept
     other = plan.with_noise_multiplier(100 * mechanism_of(plan).noise_multiplier)
     fresh = plan_of(privacy={"unit": "record", "noise_multiplier": mechanism_of(other).noise_multiplier})
-    assert mechanism_of(other).grid_step == mechanism_of(fresh).grid_step
+    assert mechanism_of(other).grid.step == mechanism_of(fresh).grid.step
     assert mechanism_of(other).server_event == mechanism_of(fresh).server_event
 
 

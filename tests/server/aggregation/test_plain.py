@@ -62,8 +62,8 @@ def numbered(update: Fixture) -> Callable[[Plan], App]:
     def made(plan: Plan) -> App:
         def app(message: Message, context: Context) -> Message:
             mechanism = mechanism_of(plan)
-            numbers = (-1) ** np.arange(COUNT) * (mechanism.bound - context.node_id)
-            return Message(update(mechanism.ring.encode(numbers)), reply_to=message)
+            numbers = (-1) ** np.arange(COUNT) * (mechanism.grid.bound - context.node_id)
+            return Message(update(mechanism.grid.ring.encode(numbers)), reply_to=message)
 
         return app
 
@@ -74,7 +74,7 @@ def numbered(update: Fixture) -> Callable[[Plan], App]:
 def test_the_sum_is_exact_whatever_the_ring(make: Make, numbered: Any, noise: str, bits: int) -> None:
     plan = make(privacy={"noise": noise}, aggregation={"bits": bits})
     collected = Round(plan, numbered(plan)).collect()
-    expected = (-1) ** np.arange(COUNT) * (4 * mechanism_of(plan).bound - sum(NODES))
+    expected = (-1) ** np.arange(COUNT) * (4 * mechanism_of(plan).grid.bound - sum(NODES))
     assert collected.total.vector.tolist() == expected.tolist()
     assert (list(collected.cohort), list(collected.survivors)) == (NODES, NODES)
     assert collected.codes == {"ok": 4}
@@ -168,7 +168,7 @@ def test_noise_shared_in_the_clear_is_charged_to_who_brought_it(
     count = mechanism.coordinates(COUNT)
 
     def app(message: Message, context: Context) -> Message:
-        return Message(update(mechanism.ring.encode(np.full(count, context.node_id))), reply_to=message)
+        return Message(update(mechanism.grid.ring.encode(np.full(count, context.node_id))), reply_to=message)
 
     played = Round(without_masks, refusing(app, set(NODES[:gone])))
     collected = played.collect()
@@ -182,7 +182,7 @@ def test_noise_of_too_few_opens_no_sum_without_masks_either(
     assert without_masks.least_survivors == 3
 
     def app(message: Message, context: Context) -> Message:
-        words = mechanism_of(without_masks).ring.encode(np.zeros(16, dtype=np.int64))
+        words = mechanism_of(without_masks).grid.ring.encode(np.zeros(16, dtype=np.int64))
         return Message(update(words), reply_to=message)
 
     played = Round(without_masks, refusing(app, set(NODES[:2])))

@@ -146,7 +146,7 @@ def federation() -> Callable[..., Federation]:
         parameters = read_flat(build("tiny", plan.data.shape, plan.data.classes, 0))
         nodes = range(FIRST_NODE, FIRST_NODE + devices)
         identities = {node: new_identity() for node in nodes}
-        rng, bound = np.random.default_rng(devices), mechanism_of(plan).bound
+        rng, bound = np.random.default_rng(devices), mechanism_of(plan).grid.bound
         vectors = {node: rng.integers(-bound, bound + 1, len(parameters)) for node in nodes}
         federation = Federation(plan, parameters, identities, vectors)
         roster = roster_of(identities.values())

@@ -89,7 +89,7 @@ def test_shared_noise_says_what_a_device_brings_and_takes_off(
     study = plain.model_copy(update={"privacy": plain.privacy.model_copy(update={"shares": shares})})
     mechanism = mechanism_of(study)
     assert isinstance(mechanism, Distributed)
-    share = (mechanism.variance / mechanism.noise_shares) ** 0.5
+    share = (mechanism.variance / mechanism.numbers.honest) ** 0.5
     text = said(study)
     assert f"A share has a standard deviation of {share:,.1f}{ends}" in text
     assert ("layers for dropouts" in text) == (shares == "xnoise")
