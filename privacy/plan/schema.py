@@ -132,9 +132,6 @@ class Data(Section):
         facts: dict[str, Any] = self.model_dump(mode="json", exclude_none=True, include={"features", "columns"})
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def __hash__(self) -> int:
-        return hash(tuple(value for _, value in self))
-
     def rule(self, name: str) -> Column | None:
         """Return how the feature `name` becomes numbers, or None if it stays as it is."""
         rules = self.columns or {}
