@@ -44,7 +44,7 @@ class TestAnyKind:
     def test_missing(self, refused, tmp_path):
         refused(lambda: read(tmp_path / "no.csv"), "no.csv does not exist", "set data.path")
 
-    @pytest.mark.parametrize("name", ["d.txt", "d"])
+    @pytest.mark.parametrize("name", ["d.xlsx", "d"])
     def test_unknown_suffix(self, refused, tmp_path, name):
         (tmp_path / name).write_text("x")
         refused(lambda: read(tmp_path / name), "is of an unknown kind", ".npz, .csv, .parquet")

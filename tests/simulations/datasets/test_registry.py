@@ -116,7 +116,7 @@ def test_other_shape_and_classes(refused):
 def test_import_is_light():
     """Importing the data sets adds none of the heavy packages to what its parent packages import."""
     code = """
-import sys, numpy, bract.privacy.errors, bract.privacy.plan.schema, bract.simulations
+import sys, numpy, bract.models, bract.privacy.plan.schema, bract.simulations
 before = set(sys.modules)
 import bract.simulations.datasets
 bract.simulations.datasets.names()
