@@ -13,6 +13,7 @@ from .evaluate import evaluate
 from .export import export
 from .ledger import ledger
 from .listing import listing
+from .new import new
 from .partition import partition
 from .predict import predict
 from .simulate import simulate
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Federated learning under a stated (epsilon, delta).",
 )
+app.command()(new)
 app.command()(simulate)
 app.command()(sweep)
 app.command()(budget)

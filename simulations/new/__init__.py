@@ -1,0 +1,1 @@
+"""What `bract new` does: it looks at data and proposes a plan for them."""
