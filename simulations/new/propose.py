@@ -65,14 +65,15 @@ def propose(
     facts = replace(facts, records=len(population.records))
     tables = _tables(look, facts)
     study = _study(tables, plan)
-    return Proposal(tables, tuple(look.notices), look.statistics, study, signal(Plan(**_facts_of(study))))
+    return Proposal(tables, tuple(look.notices), look.statistics, study, signal(Plan.model_validate(_facts_of(study))))
 
 
 def _facts(look: Look, plan: Path, asked: Facts) -> Facts:
     """Return the facts of the data, with a lower bound on the training records, and choose their split."""
     if "path" in look.data:
         look.data["path"] = _relative(Path(look.data["path"]), plan)
-    data = Data(**look.data | ({"path": str(plan.parent / look.data["path"])} if "path" in look.data else {}))
+    place = {"path": str(plan.parent / look.data["path"])} if "path" in look.data else {}
+    data = Data.model_validate(look.data | place)
     source = load(data)
     owners = None if source.train.clients is None else len(np.unique(source.train.clients))
     least = len(source.train) if source.test is not None else int(len(source.train) * (1 - HOLDOUT) * 0.5)

@@ -87,7 +87,7 @@ def evaluate(trained: Trained, table: Table) -> Evaluation:
         DataError: the records do not fit the plan.
     """
     plan = trained.plan
-    check_records(make_records(table.features, table.labels, torch.device("cpu")), plan)
+    check_records(make_records(table.features, table.labels, torch.device("cpu"), plan.data.transforms), plan)
     found = make_evaluate(plan, table.features, table.labels)(read_flat(trained.network))
     clients = _clients(trained, table)
     if trained.learns.name != "classification":
