@@ -137,7 +137,7 @@ def _check_kind(records: Records, plan: Plan) -> None:
 def _transformed(records: Records | Sheet, plan: Plan) -> Records:
     """Return the same number of records after the plan's transforms. Those that they do not fit become blanks."""
     if isinstance(records, Sheet):
-        return _from_sheet(records, plan.data)
+        return _from_sheet(records, plan.data)  # pyright: ignore[reportArgumentType]
     if plan.data.transforms == records.transforms:
         return records
     with _unfit():

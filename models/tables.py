@@ -138,7 +138,7 @@ def prepare(cut: Cut, facts: Facts) -> Prepared:
     check_columns(cut, facts)
     features, known = encode_features(cut.cells, facts.features or (), facts)
     name = label_of(cut, facts)
-    labels, labelled = encode_labels(cut.cells[name], facts, facts.rule(name) if facts.columns else None)
+    labels, labelled = encode_labels(cut.cells[name], facts, (facts.columns or {}).get(name))
     return Prepared(features.reshape(len(cut), *facts.shape), labels, known & labelled)
 
 

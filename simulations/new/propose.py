@@ -65,7 +65,9 @@ def propose(
     facts = replace(facts, records=len(population.records))
     tables = _tables(look, facts)
     study = _study(tables, plan)
-    return Proposal(tables, tuple(look.notices), look.statistics, study, signal(Plan.model_validate(_facts_of(study))))
+    return Proposal(
+        tables, tuple(look.notices), look.statistics, study, signal(Plan.model_validate(_facts_of(study)))
+    )
 
 
 def _facts(look: Look, plan: Path, asked: Facts) -> Facts:

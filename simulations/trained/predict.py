@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...models.columns import restore
 from ...privacy import DataError
+from ...privacy.plan.schema import Column
+from ..study import Study
 from .names import class_names
 from .run import Trained
 
@@ -85,7 +88,7 @@ class Predictions:
 
 
 def predict(trained: Trained, features: np.ndarray) -> Predictions:
-    """Return the predictions for features as the network takes them, [records, *shape].
+    """Return the predictions for features as the network takes them, [records, *shape], in the units of the data.
 
     Raises:
         DataError: the network does not predict anything of a record, as a generative one.
@@ -101,7 +104,15 @@ def predict(trained: Trained, features: np.ndarray) -> Predictions:
         last = outputs[:, -1] if task == "next token" else outputs
         chances = last.double().softmax(-1).float().numpy()
         return Predictions(task, chances.argmax(-1), chances, class_names(trained.plan))
-    return Predictions(task, outputs.flatten().numpy() if task == "regression" else outputs.numpy())
+    if task == "regression":
+        return Predictions(task, restore(outputs.flatten().numpy(), _rule_of_label(trained.plan)).astype(np.float32))
+    return Predictions(task, outputs.numpy())
+
+
+def _rule_of_label(plan: Study) -> Column | None:
+    """Return how the plan scales the numbers to predict; predictions are in the data's own units."""
+    rules = plan.data.columns or {}
+    return next((rules[name] for name in (plan.data.label, "label", "target") if name in rules), None)
 
 
 def _cell(value: Any) -> Any:

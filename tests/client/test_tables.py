@@ -106,3 +106,13 @@ def test_arrays_are_scaled_where_the_plan_says_so(plan: Plan, tmp_path: Path) ->
     every = Data(shape=(1, 2, 2), classes=3, columns={"*": Column(scale=(0, 20))})
     raw = read_records(save(tmp_path / "d.npz", None), CPU)
     assert not fitting(raw, plan.model_copy(update={"data": every})).features.any()
+
+
+def test_the_rule_for_every_feature_leaves_the_label_alone(plan: Plan, sheet: Callable) -> None:
+    """A simulation reads the label so too; only an entry of the label's own name scales it."""
+    rules = {"*": Column(scale=(0, 10))}
+    data = Data(shape=(1, 2, 2), classes=1, features=("age", "sex", "dose", "age"), columns=rules)
+    with pytest.raises(DataError, match="which these records are not"):
+        fitting(sheet("1,2,3,7"), plan.model_copy(update={"data": data}))
+    linear = plan.model_copy(update={"data": data, "model": plan.model.model_copy(update={"name": "linear"})})
+    assert fitting(sheet("1,2,3,7"), linear).labels.tolist() == [7.0]
