@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .schema import EVERY, Column, Data, Words, gives_one_away, least_units
+from .schema import EVERY, UNKNOWN, Column, Data, Words, gives_one_away, least_units
 from .thresholds import COMPLETE, MOST_DEVICES, least_in_sum, most_colluders, most_dropouts, sparse_degree
 
 Sections = dict[str, Any]
@@ -252,8 +252,8 @@ def _texts_have_tokens(s: Sections) -> str | None:
         return "data.vocabulary is for texts: set data.tokens = characters or words"
     if len(set(d.vocabulary)) < len(d.vocabulary):
         return "data.vocabulary lists a token twice"
-    if d.tokens == "characters" and any(len(token) != 1 for token in d.vocabulary):
-        return "data.vocabulary has a token that is not one character"
+    if d.tokens == "characters" and any(len(token) != 1 for token in d.vocabulary if token != UNKNOWN):
+        return f"data.vocabulary has a token that is neither one character nor {UNKNOWN}"
     if len(d.vocabulary) != d.classes:
         return f"data.vocabulary lists {len(d.vocabulary)} tokens, data.classes is {d.classes}"
     return None

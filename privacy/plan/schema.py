@@ -42,6 +42,9 @@ Words = Annotated[tuple[float | str, ...], Field(strict=False, min_length=1)]
 """Cells of a table: a number stands for every way to write it, a word for itself."""
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
 
+UNKNOWN = "<unknown>"
+"""The token, if the vocabulary has it, of each character or word that is not in the vocabulary."""
+
 EVERY = "*"
 """The name, in `data.columns`, of all features without an entry of their own."""
 

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...privacy.errors import DataError
-from ...privacy.plan.schema import Data
+from ...privacy.plan.schema import UNKNOWN, Data
 from .checks import check_filled, client_numbers, reading
 from .folders import part_of
 from .table import Source
 from .tokens import Text, run_length, windowed_parts
-
-UNKNOWN = "<unknown>"
-"""The token, if the vocabulary has it, of each character or word that is not in the vocabulary."""
 
 _WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 
@@ -46,8 +43,7 @@ def load_texts(path: Path, data: Data) -> Source:
     Raises: DataError if the file is no text, holds a token outside the vocabulary, or is too short.
     """
     length = run_length(path.name, data.shape)
-    found = _folder(path) if path.is_dir() else read_lines(path, data) if path.suffix == ".jsonl" else _file(path)
-    check_filled(sum(map(len, found.texts)), path)
+    found = _found(path, data)
     names = found.owners or [""] * len(found.texts)
     places = client_numbers(names, lambda row: f"the client of text {row + 1}") if found.owners else [0] * len(names)
     trained, tested = _parts(found, [int(place) for place in places], data)
@@ -83,6 +79,21 @@ def _parts(found: Texts, places: list[int], data: Data) -> tuple[list[list[str]]
         tested = [text[cut:] for text, cut in zip(trained, cuts, strict=True)]
         trained = [text[:cut] for text, cut in zip(trained, cuts, strict=True)]
     return trained, tested
+
+
+def count_tokens(path: Path, data: Data) -> Counter[str]:
+    """Return how often each token is in the text, training and test parts together.
+
+    Raises: DataError if the file is no text.
+    """
+    found = _found(path, data)
+    return Counter(chain.from_iterable(chain(*_parts(found, [0] * len(found.texts), data))))
+
+
+def _found(path: Path, data: Data) -> Texts:
+    found = _folder(path) if path.is_dir() else read_lines(path, data) if path.suffix == ".jsonl" else _file(path)
+    check_filled(sum(map(len, found.texts)), path)
+    return found
 
 
 def _vocabulary(

@@ -13,9 +13,11 @@ import numpy as np
 
 from ...models.columns import MISSING, clean, read_numbers
 from ...privacy.errors import DataError
+from ...privacy.plan.schema import UNKNOWN, Data
 from ..datasets import find_dataset
 from ..datasets.columns import Asked, read_csv, read_parquet
 from ..datasets.folders import listings
+from ..datasets.texts import count_tokens
 
 TABLES = {".csv": read_csv, ".parquet": read_parquet}
 CLIENTS = ("client", "hospital", "site", "person", "patient", "subject", "user", "owner", "institution", "speaker")
@@ -28,6 +30,10 @@ CLASSES = 100
 """The most classes of a label of whole numbers; with more, it is a number to predict."""
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
+TEXTS = (".txt", ".jsonl")
+RUN, TOKENS = 64, 200
+"""A record of a text is RUN characters; the vocabulary has at most TOKENS of them, the commonest."""
+
 SIDES = (8, 64)
 """The least and the largest side to which pictures are resized."""
 
@@ -54,6 +60,8 @@ def look_at(place: str, label: str | None = None, client: str | None = None, pub
     path = Path(place).expanduser()
     if not path.exists():
         return _shipped(place, label, client)
+    if path.suffix.lower() in TEXTS or (path.is_dir() and any(path.rglob("*.txt"))):
+        return _text(path, label, client)
     if path.is_dir():
         return _folder(path, label, client)
     if path.suffix.lower() in TABLES:
@@ -62,7 +70,7 @@ def look_at(place: str, label: str | None = None, client: str | None = None, pub
         return _arrays(path, label, client, public)
     raise DataError(
         f"{path} is of an unknown kind: {path.suffix or 'no suffix'}",
-        "give a .csv, .parquet or .npz file, a folder of pictures, or the name of a data set",
+        "give a .csv, .parquet, .npz, .txt or .jsonl file, a folder of pictures, or the name of a data set",
     )
 
 
@@ -104,6 +112,23 @@ def _folder(path: Path, label: str | None, client: str | None) -> Look:
     look.data |= {"labels": names, "classes": len(names)}
     if len(set(sides)) > 1 or sides[0] != (width, height):
         look.notices.append(f"pictures are resized to {width} x {height} pixels, about their median size")
+    return look
+
+
+def _text(path: Path, label: str | None, client: str | None) -> Look:
+    """Return a look at a text, whose characters are predicted one after another."""
+    if label:
+        raise DataError(f"{path} is a text: its label is the next character", "leave out --label")
+    data = {"name": "files", "path": str(path), "shape": [RUN], "tokens": "characters"}
+    if client:
+        data["client"] = client
+    counted = count_tokens(path, Data.model_validate(data))
+    kept = sorted(token for token, _ in counted.most_common(TOKENS))
+    vocabulary = [*kept, UNKNOWN]
+    look = Look(data | {"vocabulary": vocabulary, "classes": len(vocabulary)}, statistics=True)
+    look.notices.append(f"a record is {RUN} characters of the text, and the network predicts each next one")
+    if len(counted) > TOKENS:
+        look.notices.append(f"the text has {len(counted)} characters: the {TOKENS} commonest are told apart")
     return look
 
 

@@ -89,7 +89,14 @@ def _facts(look: Look, plan: Path, asked: Facts) -> Facts:
         look.data |= {"holdout_unit": "record"} if source.test is None else {}
     if source.test is None:
         look.data["holdout"] = HOLDOUT
-    return replace(asked, shape=data.shape, classes=data.classes, records=max(1, least), clients=clients)
+    return replace(
+        asked,
+        shape=data.shape,
+        classes=data.classes,
+        records=max(1, least),
+        clients=clients,
+        text=data.tokens is not None,
+    )
 
 
 def _relative(path: Path, plan: Path) -> str:

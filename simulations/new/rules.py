@@ -21,6 +21,10 @@ BATCH, SMALL, EPOCHS, MOST_ROUNDS = 1000, 4000, 25, 400
 """A step samples a quarter of up to SMALL records, else BATCH records. There are at most MOST_ROUNDS rounds, else as
 many as make EPOCHS passes over the records."""
 
+SGD: dict[str, Any] = {"averaging": 0.95}
+ADAM: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.02, "averaging": 0.7}
+"""The server's step for a text: recurrent networks want another rate for each parameter."""
+
 LAYERED = 5000
 """The least records of a table for hidden layers. With fewer, a linear model did as well and varied less."""
 
@@ -35,6 +39,7 @@ class Facts:
     clients: int
     unit: str = "record"
     noise: str = "central"
+    text: bool = False
     epsilon: float = EPSILON
 
 
@@ -70,7 +75,7 @@ def training_of(facts: Facts) -> dict[str, dict[str, Any]]:
     Raises:
         PlanError: no plan for these facts is accepted.
     """
-    names = candidates(facts.shape, facts.classes, facts.records)
+    names = ["gru-lm"] if facts.text else candidates(facts.shape, facts.classes, facts.records)
     for name in names:
         tables = _tables(facts, name)
         if name == names[-1] or _works(facts, tables):
@@ -95,7 +100,7 @@ def _tables(facts: Facts, name: str) -> dict[str, dict[str, Any]]:
     clip = CLIP["numbers" if facts.classes == 1 else "classes"]
     rate = 0.25 if facts.records <= SMALL else BATCH / facts.records
     rounds = min(MOST_ROUNDS, max(100, round(EPOCHS / rate)))
-    step = STEP / 2 if facts.classes == 1 else STEP
+    step = clip if facts.text else STEP / 2 if facts.classes == 1 else STEP
     return {
         "model": {"name": name},
         "training": {"batch_size": max(1, round(rate * facts.records)), "learning_rate": step / clip},
@@ -108,6 +113,6 @@ def _tables(facts: Facts, name: str) -> dict[str, dict[str, Any]]:
             "clip_norm": clip,
             "sampling_rate": float(f"{rate:.3g}"),
         },
-        "server": {"averaging": 0.95, "evaluate_every": max(1, rounds // 20)},
+        "server": (ADAM if facts.text else SGD) | {"evaluate_every": max(1, rounds // 20)},
         **({"aggregation": {"protocol": "secagg"}} if facts.noise == "distributed" else {}),
     }

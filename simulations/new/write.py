@@ -17,6 +17,8 @@ WORDS = {
     "data.shape": "numbers of one record",
     "data.classes": "1: a number to predict",
     "data.labels": "the classes by name, in order",
+    "data.tokens": "what is predicted, one after another",
+    "data.vocabulary": "the characters that are told apart",
     "data.split": "natural: by owner; iid: at random",
     "data.holdout_unit": "some records of each client are for testing, not whole clients",
     "data.holdout": "the share for testing",

@@ -71,3 +71,12 @@ def test_a_plan_elsewhere_finds_its_data(folder: Path, capsys: pytest.CaptureFix
     assert run(["new", "people.csv", "-o", "plans/mine.toml"]) == 0
     assert tomllib.loads((folder / "plans" / "mine.toml").read_text())["data"]["path"] == "../people.csv"
     assert run(["simulate", "plans/mine.toml", "--json", "--set", "cohort.rounds=1"]) == 0
+
+
+@pytest.mark.full
+def test_a_text_of_ones_own_is_two_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "poem.txt").write_text("to be or not to be, that is the question\n" * 800)
+    assert run(["new", "poem.txt"]) == 0
+    capsys.readouterr()
+    assert run(["simulate", "poem.toml", "--json", "--set", "cohort.rounds=30"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.15

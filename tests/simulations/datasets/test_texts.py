@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from bract.privacy.plan.schema import Data
+from bract.privacy.plan.schema import UNKNOWN, Data
 from bract.simulations.datasets.shipped import files
-from bract.simulations.datasets.texts import UNKNOWN
 
 SAID = "abcab" * 20
 

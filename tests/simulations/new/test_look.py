@@ -123,3 +123,17 @@ def test_pictures_have_their_median_size_and_their_colours(tmp_path: Path) -> No
     look = look_at(str(tmp_path))
     assert look.data["shape"] == [3, 30, 21]
     assert look.data["labels"] == ["cat", "dog"]
+
+
+def test_a_text_has_its_characters_as_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "poem.txt").write_text("to be or not to be\n" * 60)
+    look = look_at(str(tmp_path / "poem.txt"))
+    assert look.data["vocabulary"] == ["\n", " ", "b", "e", "n", "o", "r", "t", "<unknown>"]
+    assert look.data["classes"] == 9
+    assert look.statistics
+
+
+def test_a_text_takes_no_label(tmp_path: Path) -> None:
+    (tmp_path / "poem.txt").write_text("to be or not to be\n" * 60)
+    with pytest.raises(DataError, match="its label is the next character"):
+        look_at(str(tmp_path / "poem.txt"), label="x")
