@@ -113,7 +113,7 @@ def test_a_transform_that_takes_statistics_is_refused(rule: object) -> None:
         ({"labels": ["a", "b", "c"]}, "lists 3 classes, data.classes is 2"),
         ({"labels": ["a", "a"]}, "a class twice"),
         ({"vocabulary": ["a"]}, "is for texts"),
-        ({"tokens": "characters", "vocabulary": ["ab"]}, "not one character"),
+        ({"tokens": "characters", "vocabulary": ["ab"]}, "neither one character"),
         ({"stride": 2}, "is for data.window"),
     ],
 )
