@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # type checkers find these where bract is installed: in the c
     from .simulations.notebook.calls import sweep as sweep  # pyright: ignore[reportMissingImports]
     from .simulations.notebook.run import Run as Run  # pyright: ignore[reportMissingImports]
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _MODULES = {
     "models.network": ("Network",),
