@@ -31,7 +31,7 @@ EXAMPLES, MOST_EXAMPLES, CLIP = 100, 1000.0, 8.0
 
 
 class Flwr:
-    """The nodes 0, 1, ..., which have shared their keys. Each node is the state of flwr's mod."""
+    """The nodes 0, 1, ..., which have shared their keys. Each node is a `SecAggPlusState` of flwr's client mod."""
 
     def __init__(self, devices: int, threshold: int, modulus: int, update: NDArray[np.float32]) -> None:
         self.threshold, self.modulus, self.update = threshold, modulus, update

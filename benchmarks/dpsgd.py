@@ -2,10 +2,10 @@
 
 All methods run in turn in one process, on one thread, under one allocator setting (glibc keeps freed memory, as in
 `bract simulate`). Times are processor time, on a GPU wall-clock time. A ratio is taken within one turn, and the
-median over turns is reported, because a shared machine has fast and slow minutes. In one turn each method runs as
-many steps as bract draws noise for at once: one step, or several for a small network. Bract's noise comes from a
-cipher's keystream, Opacus' noise from torch's generator. Memory is the increase of a fresh process's peak by one
-step; on a GPU, the increase of the GPU's peak.
+median over turns is reported, because a shared machine has fast and slow minutes. In one turn each method runs the
+number of steps whose noise bract draws in one call: one step, or several for a small network. Bract's noise comes
+from a cipher's keystream, Opacus' noise from torch's generator. Memory is the increase of a fresh process's peak by
+one step; on a GPU, the increase of the GPU's peak.
 """
 
 from __future__ import annotations

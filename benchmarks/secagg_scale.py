@@ -2,8 +2,8 @@
 
 The server is the real `SecureSum` on a LocalGrid, and the devices are the real ClientApp; only training is left out.
 The round is in the middle of a run, so the keys of the next round are prepared with it. All devices run in turn in
-one other process, so that their memory does not count as the server's. The server has a new process for each row. Its
-memory is the process's peak (Linux' VmHWM, reset before the round) minus its memory at the start of the round
+one other process, so that their memory does not count as the server's. For each row the server runs in a new process.
+Its memory is the process's peak (Linux' VmHWM, reset before the round) minus its memory at the start of the round
 (libraries, plan, model). Seconds are the time of the whole round, in which the two processes wait for each other.
 """
 

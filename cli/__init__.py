@@ -1,1 +1,1 @@
-"""The `bract` command: one file a verb, no logic of its own."""
+"""The `bract` command: it has one file for each verb, and no logic of its own."""

@@ -302,7 +302,7 @@ def _shares(accepted: AcceptedMessage) -> Reply:
 
 
 def _boxes(accepted: AcceptedMessage) -> Reply:
-    """Answer whether the boxes that were sealed for the device open; it trains, masks and charges nothing."""
+    """Answer whether the boxes for this device open. The device trains, masks and charges nothing."""
     sections = accepted.sections(("cohort",))
     accepted.secure(accepted.offer.round).acknowledge(sections["cohort"])
     return None, {}

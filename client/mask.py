@@ -17,7 +17,7 @@ def mask(contribution: Contribution, mechanism: Mechanism, masks: Sequence[Mask]
         ValueError: there are no masks although the plan is secure, or masks although it is not.
     """
     if mechanism.plan.secure != bool(masks):
-        raise ValueError("masks where the plan has none, or none where it has")
+        raise ValueError("the plan has no masks but some were given, or the reverse")
     words = mechanism.grid.ring.encode(contribution.vector)
     add_masks(words, masks)
     return Upload(words)

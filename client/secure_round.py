@@ -122,7 +122,7 @@ class SecureRound:
 
         Raises:
             Malformed, NotOnRoster, Refused: the device may not be part of a cohort with these cards.
-            NoSeat: the device showed no card for the round, or a later one than it remembers, or has shared already.
+            NoSeat: the device showed no card for the round, has lost the latest one, or has shared already.
             RepeatedStep: the device masked a vector of this round before.
         """
         seat = self._seat("keys")

@@ -98,7 +98,7 @@ class Terms(BaseModel):
         self.check_network(plan.model.name)
 
     def check_network(self, name: str) -> None:
-        """Check that these terms allow a network: by its name alone, so that nothing is imported for another one.
+        """Check by its name that these terms allow a network, so that a refused network's module is not imported.
 
         Without `models` they allow the networks that come with bract.
 

@@ -56,8 +56,8 @@ LARGEST = 10**8
 """The most parameters of a network that a device builds. The limit is here because the server sends the plan."""
 
 DEVIATIONS = 4.0
-"""The room for a sample, in standard deviations above the mean size. Fewer than one sample in three thousand is
-larger, and takes one more pass."""
+"""The room for a sample, in standard deviations above the mean size. Fewer than one sample in three thousand exceeds
+this room, and such a sample takes one more pass."""
 
 
 def try_training(plan: Plan) -> int:

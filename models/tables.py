@@ -145,7 +145,7 @@ def prepare(cut: Cut, facts: Facts) -> Prepared:
 def encode_features(
     cells: Mapping[str, Cells], names: Sequence[str], facts: Facts
 ) -> tuple[NDArray[np.float32], Known]:
-    """Return the features, float32 [N, width], of these columns in this order, and which records are known.
+    """Return the features, float32 [N, width], of these columns in order, and which records could be transformed.
 
     `cells` has one column at least.
     """

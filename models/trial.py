@@ -44,7 +44,7 @@ def _keeps_records(model: nn.Module) -> str | None:
 
 
 def opacus_fault(model: nn.Module) -> str | None:
-    """Return why Opacus cannot train the network, judged by its layers; None if no layer speaks against it."""
+    """Return the reason, found in its layers, why Opacus cannot train the network; None if no layer has one."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase) and _trained(layer):
             return f"the layer {name} ({type(layer).__name__}) has no per-example gradient in Opacus"

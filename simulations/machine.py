@@ -46,4 +46,4 @@ def choose_device(name: str) -> None:
     if name == "cpu" or number:
         os.environ["CUDA_VISIBLE_DEVICES"] = number
     if name != "cpu" and not torch.cuda.is_available():
-        raise PlanError(f"the device {name} is not here, or torch cannot use it", "use --device cpu")
+        raise PlanError(f"this machine has no device {name}, or torch cannot use it", "use --device cpu")

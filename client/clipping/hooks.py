@@ -97,7 +97,7 @@ class HookedNetwork:
     def per_example_gradients(
         self, loss: Loss, features: torch.Tensor, labels: torch.Tensor, count: int
     ) -> list[PerExampleGradients]:
-        """Return the gradients of the first `count` of `rows` records' losses, for each layer that was used.
+        """Return, for each layer that was used, the gradients of the losses of the first `count` records.
 
         Features and labels are [rows, ...]; the rows after the first `count` are blanks, with gradients of zero.
 

@@ -13,7 +13,7 @@ from .errors import ClippingError
 INSTEAD: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("_BatchNorm",), "mixes the records of a batch", "use nn.GroupNorm or nn.LayerNorm"),
 )
-"""Names of torch's classes, the fault of these and of their subclasses, and what to use instead."""
+"""Each entry: names of torch's classes, the fault of these classes and their subclasses, and what to use instead."""
 
 NOT_FOR_OPACUS = frozenset({"MultiheadAttention", "Transformer", "EmbeddingBag", "Bilinear"})
 """Names of torch's classes whose per-example gradients Opacus does not compute."""

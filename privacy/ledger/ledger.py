@@ -197,7 +197,7 @@ class PopulationLedger(Ledger):
     def _take(self, entry: Entry) -> None:
         if entry.origin is None or entry.origin.population != self._origin.population:
             raise PlanError(
-                f"the clients of this plan are not those that {self.path} counts",
+                f"{self.path} counts other clients than this plan has",
                 "give all plans that share a ledger the same data table, or make a ledger for this one",
             )
         super()._take(entry)

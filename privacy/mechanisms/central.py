@@ -130,7 +130,7 @@ class Central(Mechanism):
         return self.noise_std(count) / self.grid.noise_step
 
     def with_noise(self, total: Sum, noise: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sum with noise, modulo the ring, so that it depends only on the sum modulo the ring.
+        """Return the sum plus noise, reduced modulo the ring, so the result depends only on the sum modulo the ring.
 
         Otherwise a hostile device could bring a coordinate to the edge of the ring, where one record decides whether
         it wraps. Noise added after the wrap would not hide a difference as large as the ring.

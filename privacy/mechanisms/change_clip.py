@@ -20,8 +20,9 @@ def clip_change(update: Update, plan: Plan) -> Clipped:
     If the plan adapts the clip norm, a last coordinate, under the same noise, says whether the change was within it.
     A change with a coordinate that is not finite becomes the zero vector.
 
-    Guarantee: without that coordinate, the L2 norm is at most the clip norm, with the margin of
-    `Plan.safe_clip_norm`. Adding or removing a device moves the sum by at most `Mechanism.exact_sensitivity`.
+    Guarantee: without that coordinate, the L2 norm is at most the clip norm: the change is clipped to
+    `Plan.safe_clip_norm`, which leaves a margin for rounding. Adding or removing a device moves the sum by at most
+    `Mechanism.exact_sensitivity`.
     Reference: McMahan et al. 2018, section 3; Andrew et al. 2021, algorithm 1.
     """
     clipped = _clip(update, plan)

@@ -23,7 +23,7 @@ def weights_norm(weights: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True, repr=False)
 class Correlation:
-    """The state from which the next round's noise is computed, together with fresh noise.
+    """The state of correlated noise: the next round's noise is computed from this state and from fresh noise.
 
     `weights`, int64 [bands], is C in integers: public, and the same in all rounds. `past` holds the noise of up to
     `bands - 1` earlier rounds, latest first: int64 [coordinates], in steps of the grid. It stays secret for ever,

@@ -180,9 +180,9 @@ def relative_error(rounds: int, bands: int, momentum: float = 0.0) -> float:
 def whole_weights(c: Floats, std: float) -> NDArray[np.int64]:
     """Return integer weights, int64 [bands], in about the ratios of c; the first is a power of two; public.
 
-    They are as large, and so as precise, as the sampler allows: fresh noise has the standard deviation `std` times
-    their norm. `std` is the standard deviation, in grid steps, of the independent noise that the correlated noise
-    replaces.
+    The weights are as large as the sampler allows for fresh noise, whose standard deviation is `std` times their
+    norm; larger weights are more precise. `std` is the standard deviation, in grid steps, of the independent noise
+    that the correlated noise replaces.
 
     Raises:
         ValueError: `std` is too large for weights of `LEAST_BITS` bits.

@@ -105,7 +105,7 @@ class Local(Mechanism):
     ) -> Contribution:
         """Return the vector on the sums' grid.
 
-        A clipped change gets its noise here. The change of a record-level plan has it already, from the steps.
+        A clipped change gets its noise here. The change of a record-level plan already has its noise, from the steps.
 
         Guarantee: the Gaussian mechanism of `noise_multiplier` on a clipped change.
 

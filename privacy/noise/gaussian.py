@@ -24,8 +24,9 @@ changes the exponent, which is below 85, by less than 2^-44; an exponential func
 in the last place adds no more.
 
 Rejection. More integers are drawn than are needed, and accepted ones from the end replace the rejected ones, in
-order. Given which were rejected, the accepted ones are independent and have the distribution, and their order depends
-on nothing else. So the same holds for the result, and the number of rejections reveals nothing about it.
+order. Given the positions of the rejected integers, the accepted integers are independent and have the distribution,
+and these positions alone decide their order. So the same holds for the result, and the number of rejections reveals
+nothing about it.
 
 Reference: von Neumann 1951 (rejection); Marsaglia 1963 (tables); Karney 2016 (exact Gaussian sampling).
 """

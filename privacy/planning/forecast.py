@@ -26,8 +26,8 @@ UPDATE = {"record": 0.2, "client": 0.8}
 values were 0.1 to 0.4, and 0.6 to 0.9."""
 
 WORKS, HOPELESS = 1.0, 15.0
-"""Up to a ratio of `WORKS`, trainings came near to their accuracy without noise; from `HOPELESS` on, they learnt
-almost nothing. Between them, accuracy is lost."""
+"""Up to a ratio of `WORKS`, training came near to its accuracy without noise; from `HOPELESS` on, it learnt almost
+nothing. Between the two ratios, accuracy is lost."""
 
 SEEN = 1000
 """The number of rounds after which the fraction of correlated noise that stays hardly changes."""

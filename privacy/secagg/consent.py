@@ -1,7 +1,7 @@
 """Signatures on the survivors, the devices whose vectors are in the sum.
 
 In malicious-server mode, devices sign the list of survivors, so there is only one. In semi-honest mode, each device
-signs the context that it masked its vector for. So all survivors saw the same members as the devices that open their
+signs the context that it masked its vector for. So all survivors saw the same members as every device that opens
 shares.
 """
 

@@ -120,7 +120,7 @@ def _rivals(named: Mapping[int, set[int]], out: set[int]) -> dict[int, set[int]]
 def _opponents(rivals: Mapping[int, set[int]], order: Callable[[int, int, int], tuple[float, ...]]) -> set[int]:
     """Return the positions to leave out. Greedily, the position that is first by `order` stays and its rivals go.
 
-    `order` takes a position, its number of remaining rivals, and the total number of rivals that these have.
+    `order` takes a position, the number of its remaining rivals, and the sum of this number over these rivals.
     """
     left, out = dict(rivals), set[int]()
     while left:

@@ -77,7 +77,7 @@ class Description:
 def describe(path: Path) -> Description:
     """Return what a file or folder holds: a table (.csv, .parquet), arrays (.npz), pictures, or text (.txt, .jsonl).
 
-    Raises: DataError if it is none of them or cannot be read.
+    Raises: DataError if the path holds none of these or cannot be read.
     """
     with reading(path):
         there, is_folder = path.exists(), path.is_dir()

@@ -50,8 +50,8 @@ def write_report(
 ) -> None:
     """Write the report of a run over `records` training records to `path`.
 
-    On one day the same run gives the same bytes. `evaluation` is of the test records, `baseline` of the plan without
-    privacy.
+    Two reports of the same run have the same bytes if they are written on the same day. `evaluation` is of the test
+    records, `baseline` of the plan without privacy.
 
     Raises:
         StorageError: the file cannot be written; an old report stays intact.

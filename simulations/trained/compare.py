@@ -1,4 +1,4 @@
-"""Compares runs: their quality, both epsilons, and what their plans say differently."""
+"""Compares runs: their quality, both epsilons, and the values in which their plans differ."""
 
 from __future__ import annotations
 

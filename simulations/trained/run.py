@@ -91,7 +91,7 @@ def read_trained(place: Path) -> Trained:
 
 
 def _own_tables(path: Path) -> Tables:
-    """Return the tables of the run's own plan, which says where its network's module is; none without the file."""
+    """Return the tables of the run's own plan, which says where the network's module is; no tables without a file."""
     return read_tables(path) if path.exists() else {}
 
 

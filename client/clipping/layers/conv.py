@@ -49,7 +49,7 @@ class ConvRule(ActivationRule):
         products = _products(activation, grouped(vectors, layer.groups), kernel, stride, dilation, places)
 
         def shape(weights: torch.Tensor) -> torch.Tensor:
-            """Return [groups, outputs, window] in the kernel's shape."""
+            """Return weights [groups, outputs, window] in the kernel's shape."""
             channels_first = weights.reshape(layer.out_channels, *kernel, -1).permute(0, 3, 1, 2)
             return channels_first.reshape(layer.weight.shape)
 
@@ -84,7 +84,7 @@ class TransposedConvRule(ActivationRule):
         products = OuterProducts(seen, grouped(_by_position(activation), layer.groups))
 
         def shape(weights: torch.Tensor) -> torch.Tensor:
-            """Return [groups, inputs, window] in the kernel's shape."""
+            """Return weights [groups, inputs, window] in the kernel's shape."""
             return weights.reshape(layer.in_channels, *kernel, -1).permute(0, 3, 1, 2).reshape(layer.weight.shape)
 
         return MatrixGradients(layer, products, _by_position(output_gradient), shape)
