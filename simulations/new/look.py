@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _no_columns(place: str, label: str | None, client: str | None) -> None:
 
 
 def _folder(path: Path, label: str | None, client: str | None) -> Look:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     _no_columns(str(path), label, client)
     files = sorted(each for each in path.rglob("*") if each.suffix.lower() in PICTURES)
@@ -102,9 +103,12 @@ def _folder(path: Path, label: str | None, client: str | None) -> Look:
         raise DataError(f"{path} holds no pictures", "give a folder of CLIENT/LABEL/name.png or LABEL/name.png")
     sides, gray = [], True
     for file in files[:: max(1, len(files) // 200)]:
-        with Image.open(file) as image:
-            sides.append(image.size)
-            gray = gray and image.mode in ("1", "L", "I;16", "LA")
+        try:
+            with Image.open(file) as image:
+                sides.append(image.size)
+                gray = gray and image.mode in ("1", "L", "I;16", "LA")
+        except UnidentifiedImageError:
+            raise DataError(f"{file} cannot be read as a picture", "save it again, or move it out") from None
     width, height = (int(np.clip(np.median(side), *SIDES)) for side in np.array(sides).T)
     train, test, _ = listings(path)
     names = sorted({clean(label) for part in (train, test) if part for label in part.labels})
@@ -137,10 +141,11 @@ def _arrays(path: Path, label: str | None, client: str | None, public: bool) -> 
     try:
         with np.load(path, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile):
         raise DataError(
             f"{path} has no arrays x and y", "save it with numpy.savez(path, x=..., y=..., client=...)"
         ) from None
+    _check_arrays(x, y, path)
     numbers = y.dtype.kind == "f"
     look = Look({"name": "files", "path": str(path), "shape": list(x.shape[1:]), "classes": 1})
     if not numbers and len(y):
@@ -153,6 +158,20 @@ def _arrays(path: Path, label: str | None, client: str | None, public: bool) -> 
     if numbers:
         _regression(look, "y", y.astype(float), public)
     return look
+
+
+def _check_arrays(x: np.ndarray, y: np.ndarray, path: Path) -> None:
+    """Refuse arrays that the look cannot measure; the reader of the data refuses the rest."""
+    if x.ndim < 2 or not y.ndim:
+        raise DataError(f"x of {path} has the shape {list(x.shape)}", "save x as [records, ...] and y as [records]")
+    if y.dtype.kind not in "biuf":
+        hint = "number the classes from 0: numpy.unique(y, return_inverse=True)[1]"
+        raise DataError(f"y of {path} does not hold numbers", hint)
+    for name, array in (("x", x), ("y", y)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"{name} of {path} has values that are not finite", "correct or leave out these records")
+    if x.dtype.kind in "biuf" and x.size and x.min() == x.max():
+        raise DataError(f"all numbers in x of {path} are the same", "give features that differ")
 
 
 def _table(path: Path, label: str | None, client: str | None, public: bool) -> Look:
@@ -183,8 +202,7 @@ def _features(look: Look, names: Sequence[str], cells: dict[str, list[str | None
     rules = {name: rule for name, rule in found.items() if rule}
     if len(ignored) == len(names):
         raise DataError("the table has no column to learn from", "give a table with features beside the label")
-    if ignored:
-        look.data["ignore"] = ignored
+    look.data["features"] = [name for name in names if name not in ignored]
     look.data["shape"] = [sum(_width(rule) for rule in found.values() if rule is not None)]
     if rules:
         look.data["columns"] = rules

@@ -61,6 +61,7 @@ def propose(
     look = look_at(place, label, client, public)
     facts = _facts(look, plan, Facts((1,), 1, 1, 1, noise=noise, epsilon=epsilon))
     tables = _tables(look, facts)
+    del tables["data"]["records"]
     population = make_population(_study(tables, plan), torch.device("cpu"))
     facts = replace(facts, records=len(population.records))
     tables = _tables(look, facts)
@@ -71,17 +72,17 @@ def propose(
 
 
 def _facts(look: Look, plan: Path, asked: Facts) -> Facts:
-    """Return the facts of the data, with a lower bound on the training records, and choose their split."""
+    """Return the facts of the data, with all records that may train, and choose their split."""
     if "path" in look.data:
         look.data["path"] = _relative(Path(look.data["path"]), plan)
     place = {"path": str(plan.parent / look.data["path"])} if "path" in look.data else {}
     data = Data.model_validate(look.data | place)
     source = load(data)
     owners = None if source.train.clients is None else len(np.unique(source.train.clients))
-    least = len(source.train) if source.test is not None else int(len(source.train) * (1 - HOLDOUT) * 0.5)
+    most = max(1, len(source.train))
     look.data |= {"split": "iid" if owners is None else "natural"}
     if owners is None:
-        clients = min(IID, max(1, least))
+        clients = min(IID, max(1, most // 2))
     elif source.test is None and owners >= FEW_CLIENTS:
         clients = owners - max(1, round(HOLDOUT * owners))
     else:
@@ -93,7 +94,7 @@ def _facts(look: Look, plan: Path, asked: Facts) -> Facts:
         asked,
         shape=data.shape,
         classes=data.classes,
-        records=max(1, least),
+        records=most,
         clients=clients,
         text=data.tokens is not None,
     )

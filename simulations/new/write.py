@@ -13,7 +13,7 @@ WORDS = {
     "data.path": "relative to this plan",
     "data.label": "the column to predict",
     "data.client": "the column that says whose record it is",
-    "data.ignore": "columns that the network does not see",
+    "data.features": "the columns that the network sees, in its order",
     "data.shape": "numbers of one record",
     "data.classes": "1: a number to predict",
     "data.labels": "the classes by name, in order",

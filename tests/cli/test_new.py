@@ -80,3 +80,25 @@ def test_a_text_of_ones_own_is_two_commands(folder: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert run(["simulate", "poem.toml", "--json", "--set", "cohort.rounds=30"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.15
+
+
+def test_columns_in_another_order_predict_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan names the features in order, so a file to predict may order them otherwise, or hold more columns."""
+    assert run(["new", "people.csv"]) == 0
+    assert run(["simulate", "people.toml", "--seed", "1", "--out", "one", "--set", "cohort.rounds=2"]) == 0
+    (folder / "same.csv").write_text("age,sex\n30,m\n80,f\n")
+    (folder / "turned.csv").write_text("shoe,sex,age\n41,m,30\n37,f,80\n")
+    capsys.readouterr()
+    assert run(["predict", "one", "same.csv"]) == 0
+    said = capsys.readouterr().out
+    assert run(["predict", "one", "turned.csv"]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_any_number_of_records_has_a_delta_below_1_over_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,250 records are where a delta for half the training records is too large for all of them."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{row % 97 / 10},{row % 2}" for row in range(1250)]
+    (tmp_path / "some.csv").write_text("a,label\n" + "\n".join(rows))
+    assert run(["new", "some.csv"]) == 0
+    assert tomllib.loads((tmp_path / "some.toml").read_text())["privacy"]["delta"] == 1e-4

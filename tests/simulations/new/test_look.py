@@ -51,7 +51,7 @@ def test_it_says_which_column_is_the_label(tmp_path: Path) -> None:
 def test_an_id_and_a_constant_are_left_out_and_noticed(tmp_path: Path) -> None:
     rows = "\n".join(f"{row},5,{row % 3}.5,{row % 2}" for row in range(100, 130))
     look = look_at(table(tmp_path, f"patient_no,unit,dose,label\n{rows}"))
-    assert look.data["ignore"] == ["patient_no", "unit"]
+    assert look.data["features"] == ["dose"]
     assert len(look.notices) >= 3
 
 
@@ -137,3 +137,28 @@ def test_a_text_takes_no_label(tmp_path: Path) -> None:
     (tmp_path / "poem.txt").write_text("to be or not to be\n" * 60)
     with pytest.raises(DataError, match="its label is the next character"):
         look_at(str(tmp_path / "poem.txt"), label="x")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": np.eye(4), "y": np.array(list("abab"))}, "y of .* does not hold numbers"),
+        ({"x": np.full((4, 2), np.nan), "y": np.array([0, 1, 0, 1])}, "x of .* not finite"),
+        ({"x": np.ones((4, 2)), "y": np.array([0, 1, 0, 1])}, "all numbers in x"),
+        ({"x": np.float32(3), "y": np.int64(3)}, "x of .* has the shape"),
+    ],
+)
+def test_arrays_that_cannot_be_measured_are_named(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", **arrays)
+    with pytest.raises(DataError, match=said):
+        look_at(str(tmp_path / "some.npz"))
+
+
+def test_files_that_are_no_arrays_or_pictures_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="no arrays x and y"):
+        look_at(str(tmp_path / "empty.npz"))
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "1.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"1\.png cannot be read as a picture"):
+        look_at(str(tmp_path / "photos"))
