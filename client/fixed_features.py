@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from ..models import build, features_of, parts_of
 if TYPE_CHECKING:
     from ..privacy import Plan
 
+log = logging.getLogger("bract.client")
+
 _KEPT = WeakTensorKeyDictionary()
-"""Maps records, as long as they live, to a network with its shape and to the features that it makes of them."""
+"""Maps records, as long as they live, to a network (name, shape, classes) and the features that it makes of them."""
 
 
 def kept_features(records: torch.Tensor, plan: Plan) -> torch.Tensor:
@@ -24,14 +27,35 @@ def kept_features(records: torch.Tensor, plan: Plan) -> torch.Tensor:
     Features are kept while the tensor `records` lives, for one network at a time. So a round does not compute them
     again, and its time does not depend on them.
     """
-    network = plan.model.name, tuple(records.shape[1:])
-    fixed = _fixed(*network, plan.data.classes, records.device)
+    network = plan.model.name, tuple(records.shape[1:]), plan.data.classes
+    fixed = _fixed(*network, records.device)
     if fixed is None:
         return records
     found = _KEPT.get(records)
     if found is None or found[0] != network:
-        found = _KEPT[records] = network, features_of(fixed, records)
+        found = _KEPT[records] = network, _features(fixed, records)
     return found[1]
+
+
+def _features(fixed: nn.Module, records: torch.Tensor) -> torch.Tensor:
+    """Return the features of records. Those of a record that the fixed part fails on are not numbers (zero tokens).
+
+    So whether a device answers does not depend on a record, and such a record takes no other one with it.
+    """
+    try:
+        return features_of(fixed, records)
+    except Exception as fault:
+        log.warning("the network's fixed part fails (%s), each record is passed alone", type(fault).__name__)
+        return torch.cat([_alone(fixed, record) for record in records.split(1)])
+
+
+def _alone(fixed: nn.Module, record: torch.Tensor) -> torch.Tensor:
+    try:
+        return features_of(fixed, record)
+    except Exception as fault:
+        log.warning("a record counts for nothing: the network's fixed part fails on it", exc_info=fault)
+        blank = features_of(fixed, torch.zeros_like(record))
+        return torch.full_like(blank, float("nan") if blank.is_floating_point() else 0)
 
 
 @lru_cache(maxsize=4)

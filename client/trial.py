@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..models import NoNetworkError, features_of, objective_of
+from ..models import NoNetworkError, check_fixed, features_of, objective_of
 from ..privacy import BractError, PlanError
 from .records import Records
 
@@ -19,9 +19,14 @@ ROWS = 2
 def example(
     name: str, shape: tuple[int, ...], classes: int, device: torch.device, fixed: nn.Module | None = None
 ) -> Records:
-    """Return made-up records for the network, as its trained part sees them, with its targets as labels."""
+    """Return made-up records for the network, as its trained part sees them, with its targets as labels.
+
+    Raises:
+        ValueError: the fixed part must not be used; see `check_fixed`.
+    """
     learns = objective_of(name, shape)
     features, labels = learns.example(shape, classes, ROWS)
+    check_fixed(fixed, features.to(device))
     return Records(features_of(fixed, features.to(device)), learns.targets(features, labels).to(device))
 
 

@@ -1,6 +1,6 @@
 """The networks that come with bract. They depend on neither privacy nor Flower."""
 
-from .fixed import features_of, parts_of
+from .fixed import check_fixed, features_of, parts_of
 from .flat import load_flat, read_flat
 from .network import Network
 from .objectives import Objective
@@ -15,6 +15,7 @@ __all__ = [
     "NoNetworkError",
     "Objective",
     "build",
+    "check_fixed",
     "check_network",
     "count_parameters",
     "features_of",

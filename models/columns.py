@@ -24,7 +24,13 @@ _MISSING = "na n/a nan null none ? ."
 MISSING = frozenset(["", *_MISSING.split()])
 """How a missing cell is written, in any case."""
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""A number. No text matches in two ways, so the time for a cell does not grow faster than its length."""
+
+LONGEST = 4096
+"""The longest word, in characters, that is brought to a form of Unicode: that takes time by the square of its length.
+A device must not miss a round because of what a record holds."""
+
 _PLAIN = re.compile(r"[0-9.eE+\-, ]+")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
@@ -111,10 +117,12 @@ def read_numbers(cells: Cells) -> NDArray[np.float64]:
 def clean(word: str) -> str:
     """Return the word in Unicode's form NFC, without outer blanks and with each inner run of blanks as one.
 
+    Words longer than `LONGEST` stay in the form they have.
+
     >>> clean("  Ange\\u0301le   B. ")
     'Angéle B.'
     """
-    return " ".join(unicodedata.normalize("NFC", word).split())
+    return " ".join((word if len(word) > LONGEST else unicodedata.normalize("NFC", word)).split())
 
 
 def _number(word: str) -> float:

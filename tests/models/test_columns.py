@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.models import columns
-from bract.models.columns import encode, number_classes, read_numbers, restore
+from bract.models.columns import LONGEST, clean, encode, number_classes, read_numbers, restore
 from bract.models.tables import Unfit, adapt, prepare, read_cut
 from bract.privacy.plan.schema import Column, Data
 
@@ -187,3 +187,21 @@ def test_arrays_are_rescaled_once() -> None:
 def test_the_rules_are_the_columns_of_a_plan() -> None:
     """`models` knows the plan's class only by a protocol."""
     assert {name for name in dir(columns.Rule) if not name.startswith("_")} <= {*Column.model_fields}
+
+
+@pytest.mark.parametrize("number", ["7", "7.", "7.5", ".5", "+7e2", "-7.E-1", "07.50"])
+def test_a_number_is_read_in_every_decimal_notation(number: str) -> None:
+    assert read_numbers([number, "x"])[0] == float(number)
+
+
+def test_a_long_cell_takes_no_longer_than_its_length() -> None:
+    """Otherwise one record decides whether a device answers in time. By the square, this takes many minutes."""
+    digits, marks = "1" * 10**6 + "x", "a" + "\u0316\u0301" * (10**6)
+    assert np.isnan(read_numbers([digits])).all()
+    assert not number_classes([digits, marks], ["yes"])[1].any()
+
+
+def test_a_long_word_equals_itself() -> None:
+    word = "\u0316\u0301" * LONGEST
+    assert number_classes([f" {word}"], ["no", word])[0].tolist() == [1]
+    assert clean("e\u0301" * LONGEST) == "e\u0301" * LONGEST
