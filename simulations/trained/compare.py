@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...server.evaluation.metrics import Score
-from .run import Trained, read_trained
+from .run import Finished, read_finished
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def compare(places: Sequence[Path]) -> Comparison:
     """Return the runs in these folders side by side.
 
     Raises:
-        BractError: as `read_trained`, for the first folder without a model.
+        BractError: as `read_finished`, for the first folder without a model.
     """
-    runs = [read_trained(place) for place in places]
+    runs = [read_finished(place) for place in places]
     keys = _differing(runs)
     return Comparison(tuple(_line(place, run, keys) for place, run in zip(places, runs, strict=True)))
 
 
-def _line(place: Path, run: Trained, keys: Sequence[str]) -> Line:
+def _line(place: Path, run: Finished, keys: Sequence[str]) -> Line:
     tested = next((record.score for record in reversed(run.records) if record.score), None)
     plan = _flat(run)
     return Line(
@@ -72,11 +72,11 @@ def _line(place: Path, run: Trained, keys: Sequence[str]) -> Line:
     )
 
 
-def _flat(run: Trained) -> dict[str, Any]:
+def _flat(run: Finished) -> dict[str, Any]:
     return {f"{table}.{key}": value for table, keys in run.plan.public().items() for key, value in keys.items()}
 
 
-def _differing(runs: Sequence[Trained]) -> list[str]:
+def _differing(runs: Sequence[Finished]) -> list[str]:
     plans = [_flat(run) for run in runs]
     keys = dict.fromkeys(key for plan in plans for key in plan if key not in ("data.path", "study.id"))
     return [key for key in keys if any(plan.get(key) != plans[0].get(key) for plan in plans)]

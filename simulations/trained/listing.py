@@ -10,7 +10,7 @@ from ...privacy import BractError, read_tables
 from ..datasets import find_dataset, names
 from ..loggers.base import GROUP, SHIPPED
 from ..places import shipped_plans
-from .run import read_trained
+from .run import read_finished
 
 
 def list_all(folder: Path, kind: str | None = None) -> dict[str, dict[str, str]]:
@@ -58,7 +58,7 @@ def _plan(path: Path) -> str:
 
 def _run(folder: Path) -> str:
     try:
-        run = read_trained(folder)
+        run = read_finished(folder)
         score = next((record.score for record in reversed(run.records) if record.score), None)
         epsilon = run.epsilon or {}
     except BractError as fault:

@@ -14,7 +14,7 @@ from ...models import NoNetworkError, Objective, build, objective_of
 from ...privacy import PlanError, StateError, read_tables
 from ...privacy.ledger.statement import make_statement, read_ledger
 from ...privacy.plan.toml import Tables, parse_plan
-from ...server.model_file import FILE, read_model
+from ...server.model_file import FILE, ModelFile, read_model
 from ...server.round_log import RoundRecord, read_records
 from ...server.training import OWN_LEDGER
 from ..modules import add_modules
@@ -25,23 +25,17 @@ BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A trained network in evaluation mode, its plan, its file, and the round that it is from."""
+class Finished:
+    """What a run that has ended says of itself: its plan, its file, and the round that its model is from."""
 
     file: Path
     plan: Study
-    network: torch.nn.Module
     round: int
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
         return self.file.parent
-
-    @property
-    def learns(self) -> Objective:
-        """The objective of the network."""
-        return objective_of(self.plan.model.name, self.plan.data.shape)
 
     @property
     def records(self) -> list[RoundRecord]:
@@ -56,6 +50,18 @@ class Trained:
             return dict(make_statement(reading, reading.budget).spent)
         return dict(records[-1].epsilon) if records else None
 
+
+@dataclass(frozen=True, eq=False)
+class Trained(Finished):
+    """A trained network in evaluation mode, and the run that it is from."""
+
+    network: torch.nn.Module
+
+    @property
+    def learns(self) -> Objective:
+        """The objective of the network."""
+        return objective_of(self.plan.model.name, self.plan.data.shape)
+
     def outputs(self, features: np.ndarray) -> Iterator[torch.Tensor]:
         """Yield the network's outputs [rows, ...] for features [records, *shape], batch by batch."""
         device = next(self.network.parameters()).device
@@ -65,17 +71,27 @@ class Trained:
                 yield self.network(part.to(device)).cpu()
 
 
+def read_finished(place: Path) -> Finished:
+    """Return what the folder of a run, or a model's file, says of a run; no network is built and no module imported.
+
+    Raises:
+        PlanError: there is no model.
+        StateError: the model's file is damaged.
+    """
+    file, found = _read(place)
+    return Finished(file, parse_plan(found.plan, Study, f"the plan in {file}"), found.round)
+
+
 def read_trained(place: Path) -> Trained:
     """Return the trained model of a run's folder, or of a model's file.
+
+    For a network of one's own this imports its module, which the folder's plan.toml names: it runs that code.
 
     Raises:
         PlanError: there is no model, or this version cannot build its network.
         StateError: the model's file is damaged.
     """
-    file = place if place.is_file() else place / FILE
-    if not file.exists():
-        raise _absent(place)
-    found = read_model(file)
+    file, found = _read(place)
     plan = parse_plan(found.plan, Study, f"the plan in {file}")
     add_modules(_own_tables(file.parent / "plan.toml"))
     try:
@@ -87,7 +103,14 @@ def read_trained(place: Path) -> Trained:
     except (ValueError, RuntimeError) as fault:
         hint = "use the version of bract, or of the network's package, that trained it"
         raise StateError(f"the tensors of {file} do not fit the network {plan.model.name}", hint) from fault
-    return Trained(file, plan, network.eval(), found.round)
+    return Trained(file, plan, found.round, network.eval())
+
+
+def _read(place: Path) -> tuple[Path, ModelFile]:
+    file = place if place.is_file() else place / FILE
+    if not file.exists():
+        raise _absent(place)
+    return file, read_model(file)
 
 
 def _own_tables(path: Path) -> Tables:
@@ -101,10 +124,7 @@ def network_of(place: Path) -> str:
     Raises:
         PlanError, StateError: there is no model, or its file is damaged.
     """
-    file = place if place.is_file() else place / FILE
-    if not file.exists():
-        raise _absent(place)
-    return str(read_model(file).plan.get("model", {}).get("name", "cnn"))
+    return str(_read(place)[1].plan.get("model", {}).get("name", "cnn"))
 
 
 def _absent(place: Path) -> PlanError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bract.cli.main import run
@@ -136,6 +137,26 @@ def test_runs_are_compared_by_quality_cost_and_differing_keys(trained: Path, tmp
     assert run(["compare", str(trained), str(other), "--json"]) == 0
 
 
+def test_listing_and_comparing_runs_imports_no_module(trained: Path, tmp_path: Path) -> None:
+    """The folder of a run may come from somebody else: to look at it must not run its code."""
+    folder = tmp_path / "given"
+    shutil.copytree(trained, folder)
+    file = folder / "model.safetensors"
+    with safe_open(file, "pt") as read:
+        facts = json.loads(read.metadata()["bract"])
+    facts["plan"]["model"]["name"] = "trap_in_a_run:build"
+    save_file(load_file(file), file, {"bract": json.dumps(facts)})
+    (folder / "trap_in_a_run.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    plan = (folder / "plan.toml").read_text()
+    (folder / "plan.toml").write_text(plan.replace("[simulation]", f"[simulation]\nmodules = {str(folder)!r}"))
+    assert run(["list", "runs", "--folder", str(tmp_path)]) == 0
+    assert run(["compare", str(folder), str(folder)]) == 0
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(BractError):
+        read_trained(folder)
+    assert (tmp_path / "ran").exists()
+
+
 def test_the_list_names_what_ships_and_the_runs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = list_all(trained.parent)
     assert "digits-central-eps8" in found["plans"]
@@ -192,7 +213,7 @@ def test_every_network_that_predicts_exports(name: str, shape: tuple[int, ...], 
     classes = 1 if name == "linear" else 10
     tables = {"data": {"shape": shape, "classes": classes}, "model": {"name": name}}
     plan = Study.model_validate(tables, strict=False)
-    model = Trained(tmp_path / "model.safetensors", plan, build(name, shape, classes, 0).eval(), 1)
+    model = Trained(tmp_path / "model.safetensors", plan, 1, build(name, shape, classes, 0).eval())
     export(model, tmp_path / "model.pt2", "torch")
     assert (tmp_path / "model.pt2").exists()
 
