@@ -25,7 +25,9 @@ def new(
         Literal["central", "distributed"],
         typer.Option(help="central: the server is trusted with sums; distributed: nobody is."),
     ] = "central",
-    public: Annotated[bool, typer.Option("--public", help="Compute no constant from the data.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Compute no mean, deviation or median from the data.")
+    ] = False,
 ) -> None:
     """Look at data and write a complete, commented plan for them, which `bract simulate` runs.
 

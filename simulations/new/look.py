@@ -14,7 +14,7 @@ import numpy as np
 
 from ...models.columns import MISSING, clean, read_numbers
 from ...privacy.errors import DataError
-from ...privacy.plan.schema import UNKNOWN, Data
+from ...privacy.plan.schema import EVERY, UNKNOWN, Data
 from ..datasets import find_dataset
 from ..datasets.columns import Asked, read_csv, read_parquet
 from ..datasets.folders import listings
@@ -177,6 +177,10 @@ def _check_arrays(x: np.ndarray, y: np.ndarray, path: Path) -> None:
 def _table(path: Path, label: str | None, client: str | None, public: bool) -> Look:
     wanted = frozenset(name for name in (label, client) if name)
     columns = TABLES[path.suffix.lower()](path, Asked(lambda name: True, client or "client", wanted))
+    if EVERY in columns.names:
+        raise DataError(
+            f"{path} has a column named {EVERY!r}", "rename it: in a plan the name stands for all features"
+        )
     cells = {name: list(columns.texts[name]) for name in columns.names}
     if not columns.rows:
         raise DataError(f"{path} has no records", "give a table with at least one line below the names")
@@ -263,6 +267,7 @@ def _column(name: str, cells: Sequence[str | None], look: Look, public: bool) ->
     rule: dict[str, Any] = {}
     if whole and 2 < len(set(numbers)) <= FEW:
         values = sorted({int(number) for number in numbers})
+        look.statistics = True
         look.notices.append(f"{name!r} has {len(values)} whole numbers: taken for codes, one number each")
         return {"values": values, "other": "column" if holes else "zeros"} | ({"fill": "missing"} if holes else {})
     mean, deviation = float(numbers.mean()), float(numbers.std())

@@ -44,9 +44,7 @@ def to_toml(proposal: Proposal, title: str) -> str:
     lines = [f"# A plan for {title}, proposed by `bract new` (bract {version('bract')})."]
     lines += [f"# - {notice}" for notice in proposal.notices]
     if proposal.statistics:
-        lines.append(
-            "# - Constants in [data] were computed from the data, so they are not public: replace them by public"
-        )
+        lines.append("# - Constants in [data] come from the data, so they are not public: replace them by public")
         lines.append("#   ones before a deployment, or propose a plan with --public.")
     lines.append(f"# Forecast: {forecast(proposal)}.")
     for name, table in proposal.tables.items():

@@ -162,3 +162,13 @@ def test_files_that_are_no_arrays_or_pictures_are_named(tmp_path: Path) -> None:
     (tmp_path / "photos" / "cat" / "1.png").write_text("no picture")
     with pytest.raises(DataError, match=r"1\.png cannot be read as a picture"):
         look_at(str(tmp_path / "photos"))
+
+
+def test_a_column_with_the_name_of_all_features_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a column named"):
+        look_at(table(tmp_path, "a,*,label\n1,2,0\n2,3,1\n"))
+
+
+def test_a_table_of_codes_alone_is_not_public(tmp_path: Path) -> None:
+    rows = "\n".join(f"{row % 3},{row % 2}" for row in range(30))
+    assert look_at(table(tmp_path, "ward,label\n" + rows)).statistics
