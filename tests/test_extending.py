@@ -27,6 +27,7 @@ COMMANDS = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the page's files; its package is installed, and `bract` is a copy with the page's own files."""
     folder = tmp_path_factory.mktemp("extending")
+    shutil.copytree(ROOT / "api", folder / "bract", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("cli", "client", "models", "privacy", "server", "simulations"):
         shutil.copytree(ROOT / name, folder / "bract" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in FILES:
