@@ -214,8 +214,6 @@ def make_tree(folder: Path, package: str) -> Path:
     tree.mkdir(parents=True)
     for path in (ROOT / "api").glob("*.py"):
         (tree / path.name).symlink_to(path)
-    for file in (ROOT / "api").glob("*.py"):
-        (tree / file.name).symlink_to(file)
     for name in PACKAGES:
         if name == package:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
