@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..privacy.errors import PlanError
+
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="The folders of two or more runs.")],
@@ -19,6 +21,8 @@ def compare(
     """
     from ..simulations.trained.compare import compare as compare_runs
 
+    if len(runs) < 2:
+        raise PlanError("there is one run, and nothing to compare it with", "give two runs or more: bract list runs")
     found = compare_runs(runs)
     if as_json:
         print(json.dumps({"runs": [line.to_json() for line in found.lines]}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ def evaluate(
     """
     from ..simulations.trained.evaluate import evaluate as evaluate_with
     from ..simulations.trained.evaluate import lines
-    from ..simulations.trained.records import read_labelled
+    from ..simulations.trained.records import notice_of_order, read_labelled
     from ..simulations.trained.run import read_trained
 
     if html and html.suffix.lower() not in (".html", ".htm"):
@@ -33,7 +34,10 @@ def evaluate(
     if html and html.exists():
         raise PlanError(f"{html} exists", "name a file that does not exist yet")
     trained = read_trained(run)
-    found = evaluate_with(trained, read_labelled(file, trained.plan))
+    records = read_labelled(file, trained.plan)
+    if notice := notice_of_order(file, trained.plan):
+        print(f"notice: {notice}", file=sys.stderr)
+    found = evaluate_with(trained, records)
     if html:
         from ..simulations.report.evaluation import write_evaluation
 

@@ -24,7 +24,7 @@ def predict(
     """
     from ..privacy.storage import write_new
     from ..simulations.trained.predict import predict as predict_with
-    from ..simulations.trained.records import read_features
+    from ..simulations.trained.records import notice_of_order, read_features
     from ..simulations.trained.run import read_trained
 
     if out and out.suffix.lower() != ".csv":
@@ -32,7 +32,10 @@ def predict(
     if out and out.exists():
         raise PlanError(f"{out} exists", "name a file that does not exist yet")
     trained = read_trained(run)
-    found = predict_with(trained, read_features(file, trained.plan))
+    features = read_features(file, trained.plan)
+    if notice := notice_of_order(file, trained.plan):
+        print(f"notice: {notice}", file=sys.stderr)
+    found = predict_with(trained, features)
     if out is None:
         sys.stdout.write(found.to_csv())
         return

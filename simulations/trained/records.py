@@ -63,6 +63,13 @@ def read_features(path: Path, plan: Study) -> np.ndarray:
     raise DataError(f"{path} is of an unknown kind: {suffix or 'no suffix'}", f"give {KINDS}")
 
 
+def notice_of_order(path: Path, plan: Study) -> str | None:
+    """Return a notice if only the order of a table's columns says which feature each one is, else None."""
+    if path.suffix.lower() not in (".csv", ".parquet") or plan.data.features is not None:
+        return None
+    return f"the plan does not name the features: the columns of {path.name} count in their order, as in training"
+
+
 def check_features(values: np.ndarray, plan: Study, name: str) -> np.ndarray:
     """Return features as the network takes them, from numbers [records, ...]; uint8 is divided by 255.
 

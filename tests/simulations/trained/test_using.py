@@ -302,3 +302,20 @@ def test_bad_input_is_refused_and_nothing_is_overwritten(
         said = capsys.readouterr()
         assert [line.split(": ")[0] for line in said.err.strip().splitlines()] == ["error", "hint"], (words, said.err)
     assert {path: path.read_bytes() for path in sorted(tmp_path.iterdir())} == before
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_columns_that_count_in_their_order_are_told(
+    verb: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan of this run has no names of features, so a table in another order would be another table."""
+    header = ",".join([*(f"p{number}" for number in range(144)), "label"])
+    rows = ["0.5," * 144 + str(label) for label in range(3)]
+    (tmp_path / "table.csv").write_text("\n".join([header, *rows]))
+    assert run([verb, str(trained), str(tmp_path / "table.csv")]) == 0
+    assert "count in their order" in capsys.readouterr().err
+
+
+def test_one_run_is_compared_with_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", str(trained)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
