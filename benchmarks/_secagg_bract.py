@@ -127,7 +127,7 @@ class Bract:
     def dropout(self) -> None:
         """Do the server's work for the first device, which dropped out."""
         cohort, alive = self.cohort, set(range(1, len(self.rounds)))
-        card, opening = cohort.cards[0], unmasking.Opening(cohort, self.most_opened)
+        card, opening = cohort.cards[0], unmasking.Reconstruction(cohort, self.most_opened)
         secret = opening.secret(0, "mask", lambda secret: unmasking._is_mask(secret, card))
         masks = unmasking._masks_of_dropout(cohort, 0, Keypair(secret), alive, cohort.context(self.model))
         add_masks(self.total, masks)

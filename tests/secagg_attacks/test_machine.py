@@ -18,6 +18,7 @@ from machine import UNSHRUNK, LyingServer, TooFewHonest, attack
 from bract.client import secure_round as secagg
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.secure_round import SecureRound
+from bract.privacy.plan import thresholds
 from bract.privacy.secagg import graph
 from bract.privacy.secagg.session import Session
 
@@ -70,7 +71,8 @@ def count_those_who_are_seated(patch: pytest.MonkeyPatch) -> None:
 
 def forget_the_colluders(patch: pytest.MonkeyPatch) -> None:
     """Half of the planned cohort is enough, whoever of it works with the server."""
-    patch.setattr(graph, "least_in_sum", lambda devices, colluders: devices // 2 + 1)
+    for module in (graph, thresholds):
+        patch.setattr(module, "least_in_sum", lambda devices, colluders: devices // 2 + 1)
 
 
 def let_members_be_few(patch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_a_plan_over_other_clients_is_refused(path: Path) -> None:
     """The lock is let go."""
     with shared(path, FIRST) as ledger:
         ledger.spend(entry(1))
-    with pytest.raises(PlanError, match="not those that"):
+    with pytest.raises(PlanError, match="counts other clients than"):
         shared(path, Origin("b" * 64, "two", "other people"))
     with shared(path, SECOND) as ledger:
         assert ledger.spent("server") == cost(1)
