@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal, Never
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e8)]
+"""A time to wait: at most three years, which every clock of the system can count."""
+
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 """A learning rate. The limit is far below 3.4e38, the largest float32, and far above any useful rate."""
 
@@ -180,7 +183,7 @@ class Cohort(Section):
     rounds: Count = 60
     size: Count = 11
     minimum: Count = 1
-    deadline: Positive = 600.0
+    deadline: Seconds = 600.0
 
 
 class Privacy(Section):
@@ -230,9 +233,9 @@ class Aggregation(Section):
     key_exchange: Literal["x25519", "hybrid"] = "x25519"
     colluders: Annotated[float, Field(ge=0, lt=0.5)] = 1 / 3
     dropouts: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
-    deadline: Positive = 120.0
+    deadline: Seconds = 120.0
     bits: Literal[12, 16, 21, 32, 64] | None = None
-    range: Positive | None = None
+    range: Annotated[float, Field(ge=1e-12, le=1e12)] | None = None
 
 
 class Server(Section):

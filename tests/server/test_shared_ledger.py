@@ -88,7 +88,7 @@ class TestTheLedgerOfARun:
     def test_refuses_other_clients_or_another_place_of_noise(self, make: Make, tmp_path: Path, shared: Path) -> None:
         """The refusal is of the plan."""
         spend(training(make(), tmp_path / "a", shared, population="these"))
-        with pytest.raises(PlanError, match="not those that"):
+        with pytest.raises(PlanError, match="counts other clients than"):
             training(make(), tmp_path / "b", shared, population="those").open_ledger()
         with pytest.raises(PlanError, match="view released, the plan server"):
             training(make(privacy={"noise": "local"}), tmp_path / "c", shared).open_ledger()

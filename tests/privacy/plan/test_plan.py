@@ -31,6 +31,7 @@ from bract.privacy.plan.schema import Column
 text = st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=12)
 counts = st.integers(1, 10**7)
 positives = st.floats(0, exclude_min=True, allow_infinity=False)
+seconds = st.floats(0, 1e8, exclude_min=True)
 rates = st.floats(0, 1e6, exclude_min=True)
 shares = st.floats(0, 1, exclude_max=True).map(abs)
 
@@ -49,7 +50,7 @@ plans = st.builds(
     ),
     model=st.builds(Model, name=text, parameters=st.none() | st.integers(1, 10**9)),
     training=st.builds(Training, local_steps=counts, batch_size=counts, learning_rate=rates),
-    cohort=st.builds(Cohort, rounds=counts, size=counts, minimum=counts, deadline=positives),
+    cohort=st.builds(Cohort, rounds=counts, size=counts, minimum=counts, deadline=seconds),
     privacy=st.builds(
         Privacy,
         unit=st.sampled_from(["record", "client"]),
@@ -70,9 +71,9 @@ plans = st.builds(
         key_exchange=st.sampled_from(["x25519", "hybrid"]),
         colluders=st.floats(0, 0.5, exclude_max=True).map(abs),
         dropouts=st.floats(0, 0.5, exclude_max=True).map(abs),
-        deadline=positives,
+        deadline=seconds,
         bits=st.none() | st.sampled_from([12, 16, 21, 32, 64]),
-        range=st.none() | positives,
+        range=st.none() | st.floats(1e-12, 1e12),
     ),
     server=st.builds(
         Server,
