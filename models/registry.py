@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from functools import lru_cache
 from importlib import import_module
 
 import torch
@@ -78,5 +79,13 @@ def count_parameters(name: str, shape: Shape, classes: int) -> int:
     Raises:
         NoNetworkError, ValueError: as `build`.
     """
+    return (_kept_count if name in NETWORKS else _count)(name, shape, classes)
+
+
+def _count(name: str, shape: Shape, classes: int) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in build(name, shape, classes).parameters())
+
+
+_kept_count = lru_cache(maxsize=256)(_count)
+"""The count of a network of bract's own, which every message of a round asks for."""

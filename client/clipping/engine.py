@@ -15,7 +15,6 @@ from .book_keeping import ROWS, BookKeepingEngine
 from .determinism import ROW_MULTIPLE, batch_invariant_rows
 from .errors import ClippingError
 from .failed_passes import OnFailure, log_failure
-from .opacus import HINT, OpacusEngine
 from .validation import check_layers, check_layers_for_opacus, check_sharing
 
 
@@ -79,6 +78,8 @@ def make_engine(
     check_layers(model)
     check_layers_for_opacus(model)
     check_sharing(model)
+    from .opacus import HINT, OpacusEngine  # Opacus takes a second to import
+
     try:
         return OpacusEngine(model, clip_norm, loss)
     except NotImplementedError as fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -31,18 +32,20 @@ def gabor(height: int, width: int, deviation: float, angle: float, frequency: fl
     return plane.view(5, height, 5, width).sum((0, 2)) * slant / (2 * math.pi * deviation**2)
 
 
+@lru_cache(maxsize=4)
 def wavelets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the spectra of the low-pass filter [height, width] and of the wavelets [scales, angles, height, width].
 
-    They are real. A Morlet wavelet is a Gabor function minus as much of its envelope as makes its sum zero.
+    They are real, on the CPU, and kept: do not change them. A Morlet wavelet is a Gabor function minus as much of its envelope as makes its sum zero.
 
     Reference: Bruna and Mallat 2013, section 2.1; Andreux et al. 2020, Kymatio, for the constants.
     """
-    low = gabor(height, width, 0.8 * 2 ** (SCALES - 1), 0.0, 0.0, 1.0)
-    bank = [
-        _morlet(height, width, scale, math.pi * step / ANGLES) for scale in range(SCALES) for step in range(ANGLES)
-    ]
-    spectra = torch.fft.fft2(torch.stack([low, *bank])).real.float()
+    with torch.device("cpu"):
+        low = gabor(height, width, 0.8 * 2 ** (SCALES - 1), 0.0, 0.0, 1.0)
+        bank = [
+            _morlet(height, width, scale, math.pi * step / ANGLES) for scale in range(SCALES) for step in range(ANGLES)
+        ]
+        spectra = torch.fft.fft2(torch.stack([low, *bank])).real.float()
     return spectra[0], spectra[1:].view(SCALES, ANGLES, height, width)
 
 
@@ -67,7 +70,7 @@ class Scattering(nn.Module):
         super().__init__()
         self.channels, self.height, self.width = shape
         self.sides = [(math.ceil(side / STRIDE) + 2) * STRIDE for side in shape[1:]]
-        low, bank = wavelets(*self.sides)
+        low, bank = (spectra.to(torch.get_default_device()) for spectra in wavelets(*self.sides))
         for scale in range(SCALES + 1):
             self.register_buffer(f"low{scale}", _narrowed(low, 2**scale), persistent=False)
             for finer in range(scale + 1 if scale < SCALES else 0):
