@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..privacy.errors import PlanError
 
-DEFAULT = "digits-distributed-eps8"
+DEFAULT = "digits-scattering-eps8"
 """The plan that a command uses if none is named."""
 
 

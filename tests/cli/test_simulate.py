@@ -261,7 +261,7 @@ def test_the_default_plan_and_shipped_names_are_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["simulate", "--set", "cohort.rounds=1", "--quiet"]) == 0
-    assert (tmp_path / "runs" / "digits-distributed-eps8-001" / "report.html").exists()
+    assert (tmp_path / "runs" / "digits-scattering-eps8-001" / "report.html").exists()
     assert run(["simulate", "digits-central-eps8", "--set", "cohort.rounds=1", "--quiet"]) == 0
     assert (tmp_path / "runs" / "digits-central-eps8-001" / "report.html").exists()
 
