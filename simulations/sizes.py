@@ -101,6 +101,14 @@ def _cnn_1d(shape: Shape, classes: int) -> int | None:
     return 9 * 32 * features + 32 + 5 * 32 * 64 + 64 + 2 * (32 + 64) + _dense(64 * 4, classes)
 
 
+def _scattering_1d(shape: Shape, classes: int) -> int | None:
+    features = _features(shape)
+    if features is None or shape[-2] < 16:
+        return None
+    scales = min(5, int(math.log2(shape[-2])) - 2)
+    return _dense(2 * features * (1 + scales + scales * (scales - 1) // 2), classes)
+
+
 def _scattering(shape: Shape, classes: int) -> int | None:
     if len(shape) != 3 or min(shape[1:]) < 8 or not shape[0]:
         return None
@@ -126,5 +134,6 @@ SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "mlp": lambda shape, classes: _flat(shape, 64, 64, classes),
     "rnn": _rnn,
     "scattering": _scattering,
+    "scattering-1d": _scattering_1d,
 }
 """Maps a name to a function of (shape of one record, number of classes)."""

@@ -445,6 +445,7 @@ NETWORKS = {
     "autoencoder": "data.shape=[1,4,4] data.classes=3",
     "cnn": "data.shape=[1,10,10] data.classes=3",
     "cnn-1d": "data.shape=[16,2] data.classes=3",
+    "scattering-1d": "data.shape=[16,2] data.classes=3",
     "cnn-large": "data.shape=[1,18,18] data.classes=3",
     "gan": "data.shape=[1,4,4] data.classes=3",
     "gru-lm": TOKENS,

@@ -36,14 +36,17 @@ def gabor(height: int, width: int, deviation: float, angle: float, frequency: fl
 def wavelets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the spectra of the low-pass filter [height, width] and of the wavelets [scales, angles, height, width].
 
-    They are real, on the CPU, and kept: do not change them. A Morlet wavelet is a Gabor function minus as much of its envelope as makes its sum zero.
+    They are real, on the CPU, and kept: do not change them. A Morlet wavelet is a Gabor function minus as much of its
+    envelope as makes its sum zero.
 
     Reference: Bruna and Mallat 2013, section 2.1; Andreux et al. 2020, Kymatio, for the constants.
     """
     with torch.device("cpu"):
         low = gabor(height, width, 0.8 * 2 ** (SCALES - 1), 0.0, 0.0, 1.0)
         bank = [
-            _morlet(height, width, scale, math.pi * step / ANGLES) for scale in range(SCALES) for step in range(ANGLES)
+            _morlet(height, width, scale, math.pi * step / ANGLES)
+            for scale in range(SCALES)
+            for step in range(ANGLES)
         ]
         spectra = torch.fft.fft2(torch.stack([low, *bank])).real.float()
     return spectra[0], spectra[1:].view(SCALES, ANGLES, height, width)
@@ -127,8 +130,8 @@ def _narrowed(spectrum: torch.Tensor, stride: int) -> torch.Tensor:
 def scattering(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return Dense `classes` on the flattened scattering of an image.
 
-    float32 [batch, channels, height, width] -> [batch, classes]. Its weights start at zero, so that no random start has
-    to be unlearned through noise. 39,700 parameters for 1x28x28 and 10 classes: 81 maps of 7x7.
+    float32 [batch, channels, height, width] -> [batch, classes]; 39,700 parameters for 1x28x28 and 10 classes: 81
+    maps of 7x7. The weights start at zero, so that no random start has to be unlearned through noise.
 
     Raises:
         ValueError: `shape` is not three numbers, or an image side is below 8.

@@ -56,14 +56,14 @@ def candidates(shape: tuple[int, ...], classes: int, records: int) -> list[str]:
     """Return the networks for such records, the most capable first.
 
     >>> candidates((1, 28, 28), 10, 1000), candidates((128, 6), 6, 8000), candidates((13,), 2, 900)
-    (['scattering', 'logistic'], ['cnn-1d', 'logistic'], ['logistic'])
+    (['scattering', 'logistic'], ['scattering-1d', 'logistic'], ['logistic'])
     """
     if classes == 1:
         return ["linear"]
     if len(shape) == 3 and min(shape[1:]) >= 8:
         return ["scattering", "logistic"]
     if len(shape) == 2 and shape[0] >= 16:
-        return ["cnn-1d", "logistic"]
+        return ["scattering-1d", "logistic"]
     return ["mlp", "logistic"] if records >= LAYERED else ["logistic"]
 
 

@@ -43,6 +43,7 @@ SHAPES: list[tuple[str, Shape]] = [
     ("autoencoder", (4,)),
     ("cnn", (1, 10, 10)),
     ("cnn-1d", (16, 2)),
+    ("scattering-1d", (16, 2)),
     ("cnn-large", (1, 18, 18)),
     ("gan", (4,)),
     ("gru-lm", (4,)),

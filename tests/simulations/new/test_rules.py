@@ -23,8 +23,9 @@ def test_delta_is_below_one_in_n(units: int) -> None:
         ((13,), 2, 20_000, "mlp"),
         ((10,), 1, 400, "linear"),
         ((1, 28, 28), 10, 60_000, "scattering"),
-        ((128, 6), 6, 8000, "cnn-1d"),
-        ((128, 6), 6, 300, "logistic"),
+        ((128, 6), 6, 8000, "scattering-1d"),
+        ((128, 6), 6, 300, "scattering-1d"),
+        ((1, 28, 28), 10, 300, "logistic"),
     ],
 )
 def test_the_network_fits_the_records_and_their_number(
