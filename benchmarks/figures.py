@@ -15,6 +15,11 @@ from bract.simulations.run import simulate
 from bract.simulations.study import make_study
 
 LIMITS = {
+    "digits-scattering-eps8": 0.95,
+    "digits-scattering-eps2": 0.92,
+    "digits-scattering-eps1": 0.89,
+    "fashion-scattering-eps3": 0.89,
+    "fashion-scattering-eps1": 0.87,
     "digits-distributed-eps8": 0.85,
     "digits-central-eps8": 0.85,
     "fashion-distributed-eps3": 0.80,
