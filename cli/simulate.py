@@ -25,7 +25,7 @@ def simulate(
         typer.Option("--log", help="Log each round: csv, tensorboard, mlflow, wandb, trackio, or one's own."),
     ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also run the plan without clip and noise, and report both.")
+        bool, typer.Option("--baseline", help="Also run the plan without noise, and report both.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, or cuda:1.")] = "auto",
     as_json: Annotated[

@@ -119,7 +119,7 @@ def simulate(
     """Start or resume the study in `folder`, and write the model and the report there.
 
     `population` saves loading the study's data again. `ledger` is the ledger of a population; the run is then
-    charged to it instead of to a ledger of its own. With `baseline` the plan also runs without clip and noise, in the
+    charged to it instead of to a ledger of its own. With `baseline` the plan also runs without noise, in the
     folder `baseline`, and the report shows both.
 
     Raises:
@@ -163,7 +163,7 @@ def simulate(
 
 
 def run_baseline(study: Study, folder: Path, population: Population) -> Baseline:
-    """Run the study without clip and noise in `folder`/baseline, and return its last figures.
+    """Run the study without noise in `folder`/baseline, and return its last figures.
 
     Raises:
         StorageError: the disk is full.
@@ -172,8 +172,8 @@ def run_baseline(study: Study, folder: Path, population: Population) -> Baseline
     try:
         result = simulate(plain, folder / "baseline", population=population)
     except DivergedError:
-        return Baseline(None)
-    return Baseline(result.score)
+        return Baseline(None, plain.privacy.clip is not None)
+    return Baseline(result.score, plain.privacy.clip is not None)
 
 
 def _evaluated(folder: Path, population: Population) -> Evaluation | None:

@@ -38,9 +38,13 @@ class Simulation(Section):
 
 
 class OpenPrivacy(Privacy):
-    """The privacy table of a study. `unit = "none"` protects nobody."""
+    """The privacy table of a study. `unit = "none"` protects nobody.
+
+    Without protection, `clip` still clips each record's gradient, or each client's change, to `clip_norm`.
+    """
 
     unit: Literal["record", "client", "none"] = "record"  # pyright: ignore[reportIncompatibleVariableOverride]
+    clip: Literal["record", "client"] | None = None
 
     @property
     def bounds_delta(self) -> bool:
@@ -101,6 +105,11 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     """
     add_modules(tables)
     study = parse_plan(tables, Study, name, _count)
+    if study.protected and study.privacy.clip is not None:
+        raise PlanError(
+            f"privacy.clip is for plans that protect nobody: the unit {study.privacy.unit} clips by itself",
+            "leave privacy.clip out, or set privacy.unit = none",
+        )
     check_found(study.model.name, study.simulation.modules)
     if study.protected:
         study = study.with_noise_multiplier(accept(study).noise_multiplier)
@@ -116,16 +125,21 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
 
 
 def baseline_of(study: Study, records: int) -> Study:
-    """Return the same study without clip and noise, to compare with; `records` is how many its clients have together.
+    """Return the same study without noise, to compare with; `records` is how many its clients have together.
 
-    A client's local steps are on Poisson samples of `training.batch_size` records on average.
+    It clips as the study does, because a learning rate that suits clipped gradients may be far too large for others.
+    A clip norm that adapts is left out; the local steps of such a study are on Poisson samples of
+    `training.batch_size` records on average.
     """
     tables = study.model_dump(mode="json", exclude_none=True)
-    privacy: dict[str, Any] = {
-        key: value for key, value in tables["privacy"].items() if key in ("noise", "delta", "sampling_rate")
-    }
+    kept = ("noise", "delta", "sampling_rate", "clip_norm")
+    privacy: dict[str, Any] = {key: value for key, value in tables["privacy"].items() if key in kept}
+    if study.protected and not study.adaptive:
+        privacy["clip"] = study.privacy.unit
+    elif study.privacy.clip is not None:
+        privacy["clip"] = study.privacy.clip
     if study.privacy.unit == "client":
-        rate = min(1.0, study.training.batch_size * study.data.clients / records)
+        rate = min(1.0, study.training.batch_size * study.data.clients / records) if study.adaptive else 1.0
         privacy |= {"noise": "local", "sampling_rate": rate}
     tables["data"].pop("records", None)
     tables["aggregation"] = {"protocol": "sum"}

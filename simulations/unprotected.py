@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..client.local_sgd import gradient_sum
-from ..client.train import VECTORS, Task
+from ..client.train import VECTORS, Task, clipped_change, sampled_sum
 from ..privacy import (
     Budget,
     Clipped,
@@ -33,7 +33,7 @@ RANGE, STEP = 2.0**16, 2.0**-25
 
 
 class Unprotected(Mechanism):
-    """Each device sends its vector without clip and noise, so the privacy loss is unbounded."""
+    """Each device sends its vector without noise, so the privacy loss is unbounded."""
 
     @property
     def noise_multiplier(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -117,25 +117,41 @@ class Unprotected(Mechanism):
         return self.averaged(self.decoded(total)), None
 
 
+Summing = Callable[[Task, NDArray[np.float32], int], NDArray[np.float64]]
+"""Returns a device's gradient sum at the given parameters, for a step."""
+
+
 def plain_vector(task: Task) -> Update:
     """Return the gradient sum over a Poisson sample, or the change after local steps, without clip and noise."""
+    return _steps(task, _plain_sum)
+
+
+def clipped_vector(task: Task) -> Update:
+    """Return the same as `plain_vector`, but each record's gradient is clipped to the clip norm."""
+    return _steps(task, lambda task, parameters, step: sampled_sum(task, parameters, step).vector)
+
+
+def _steps(task: Task, summed: Summing) -> Update:
     if task.mechanism.sums_gradients:
-        return Update(_sampled_sum(task, task.parameters, 0))
+        return Update(summed(task, task.parameters, 0))
     training = task.plan.training
     parameters = task.parameters.astype(np.float64)
     for step in range(training.local_steps):
-        parameters -= (
-            training.learning_rate * _sampled_sum(task, parameters.astype(np.float32), step) / training.batch_size
-        )
+        parameters -= training.learning_rate * summed(task, parameters.astype(np.float32), step) / training.batch_size
     return Update(parameters - task.parameters)
+
+
+UNPROTECTED = {None: plain_vector, "record": clipped_vector, "client": clipped_change}
+"""The function that returns a device's vector in a study that protects nobody, by what it clips."""
 
 
 def open_contribution(task: Task) -> Contribution:
     """Return what a simulated device adds to the round's sum, also in a study that protects nobody."""
-    vector = (VECTORS | {"none": plain_vector})[task.plan.privacy.unit](task)
+    privacy = task.plan.privacy
+    vector = (VECTORS.get(privacy.unit) or UNPROTECTED[getattr(privacy, "clip", None)])(task)
     return task.mechanism.contribute(vector, task.round, task.draw, task.layers)
 
 
-def _sampled_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+def _plain_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
     chosen = poisson_sample(task.draw("sample", step), task.plan.privacy.sampling_rate, len(task.records))
     return gradient_sum(task.plan, parameters, task.records.select(chosen))

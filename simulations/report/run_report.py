@@ -35,9 +35,13 @@ VAST = 12.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """The run of the same plan without clip and noise: the last score; None if it diverged or was not measured."""
+    """The run of the same plan without noise: the last score; None if it diverged or was not measured.
+
+    `clips` says whether it clips as the plan does.
+    """
 
     score: Score | None
+    clips: bool = True
 
 
 def write_report(
@@ -83,7 +87,8 @@ def _compared(baseline: Baseline | None) -> list[tuple[str, str]]:
         return []
     score = baseline.score
     name = "Without privacy" if score is None else f"{score.figure.title} without privacy"
-    return [(f"{name}: the same plan without clip and noise", "it diverged" if score is None else str(score))]
+    same = "the same plan without noise" if baseline.clips else "the same plan without clip and noise"
+    return [(f"{name}: {same}", "it diverged" if score is None else str(score))]
 
 
 def _header(title: str, study: Study, outcome: Outcome, records: int) -> Iterator[Html]:
