@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,6 +91,12 @@ def restore(numbers: NDArray[np.floating], rule: Rule | None) -> NDArray[np.floa
         mean, deviation = rule.standardize
         return found * deviation + mean
     return found
+
+
+def rule_of_label(rules: Mapping[str, Rule] | None, label: str | None) -> Rule | None:
+    """Return how a plan's columns scale the numbers to predict, None if they leave them as they are."""
+    named = (name for name in (label, "label", "target") if name is not None)
+    return next((rules[name] for name in named if name in rules), None) if rules else None
 
 
 def number_classes(cells: Cells, names: Sequence[float | str]) -> tuple[NDArray[np.int64], Known]:

@@ -128,7 +128,7 @@ def plain_vector(task: Task) -> Update:
 
 def clipped_vector(task: Task) -> Update:
     """Return the same as `plain_vector`, but each record's gradient is clipped to the clip norm."""
-    return _steps(task, lambda task, parameters, step: sampled_sum(task, parameters, step).vector)
+    return _steps(task, _clipped_sum)
 
 
 def _steps(task: Task, summed: Summing) -> Update:
@@ -155,3 +155,7 @@ def open_contribution(task: Task) -> Contribution:
 def _plain_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
     chosen = poisson_sample(task.draw("sample", step), task.plan.privacy.sampling_rate, len(task.records))
     return gradient_sum(task.plan, parameters, task.records.select(chosen))
+
+
+def _clipped_sum(task: Task, parameters: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+    return sampled_sum(task, parameters, step).vector.astype(np.float64)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...models import build, features_of, load_flat, objective_of, parts_of
+from ...models.columns import restore, rule_of_label
 from ...privacy import Plan
 from ...privacy.npz import Features, Labels
 from . import gan_quality as generation
@@ -45,7 +46,7 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
 
     `features` is float32 [records, *shape]. `labels` is int64 [records], or float32 [records] for regression. For
     tokens, both are int64 [records, T], and each position counts once. The function runs in batches, on the GPU if
-    there is one.
+    there is one. Errors of numbers are in the units of the data, the loss in those of the network.
     """
     from .meters import METERS, figures_of  # torchmetrics is slow to import, and only evaluation needs it
 
@@ -55,6 +56,7 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
     if learns.name == "generation":
         return _evaluate_generated(model, features)
     seen = x if fixed is None else features_of(fixed, x.to(device)).cpu()
+    unit = float(np.diff(restore(np.array([0.0, 1.0]), rule_of_label(plan.data.columns, plan.data.label)))[0])
     size = max(1, BATCH // math.prod(labels.shape[1:]))
 
     @torch.inference_mode()
@@ -70,9 +72,19 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
             for meter in meters:
                 meter.update(outputs, targets)
         finite = math.isfinite(loss)
-        return Quality(loss / len(x) if finite else None, figures_of(meters, finite, predicted))
+        found = figures_of(meters, finite, predicted)
+        return Quality(loss / len(x) if finite else None, _in_units(found, unit))
 
     return evaluate
+
+
+def _in_units(figures: Mapping[str, float], unit: float) -> Mapping[str, float]:
+    """Return the figures with errors of numbers in the units of the data, of which the network's 1 is `unit`."""
+    return {name: value * unit if name in OF_NUMBERS else value for name, value in figures.items()}
+
+
+OF_NUMBERS = ("rmse", "mae")
+"""The figures that have the unit of the numbers to predict."""
 
 
 def _evaluate_generated(model: Any, features: Features) -> Evaluate:

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...models.columns import restore
+from ...models.columns import restore, rule_of_label
 from ...privacy import DataError
-from ...privacy.plan.schema import Column
-from ..study import Study
 from .names import class_names
 from .run import Trained
 
@@ -105,14 +103,10 @@ def predict(trained: Trained, features: np.ndarray) -> Predictions:
         chances = last.double().softmax(-1).float().numpy()
         return Predictions(task, chances.argmax(-1), chances, class_names(trained.plan))
     if task == "regression":
-        return Predictions(task, restore(outputs.flatten().numpy(), _rule_of_label(trained.plan)).astype(np.float32))
+        data = trained.plan.data
+        rule = rule_of_label(data.columns, data.label)
+        return Predictions(task, restore(outputs.flatten().numpy(), rule).astype(np.float32))
     return Predictions(task, outputs.numpy())
-
-
-def _rule_of_label(plan: Study) -> Column | None:
-    """Return how the plan scales the numbers to predict; predictions are in the data's own units."""
-    rules = plan.data.columns or {}
-    return next((rules[name] for name in (plan.data.label, "label", "target") if name in rules), None)
 
 
 def _cell(value: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import nn
 from bract.models import NETWORKS, Network, build, load_flat, read_flat
 from bract.models.objectives import CLASSIFICATION, NEXT_TOKEN, RECONSTRUCTION, REGRESSION, Objective
 from bract.privacy import Plan
+from bract.privacy.plan.schema import Data, Model
 from bract.server.evaluation import meters
 from bract.server.evaluation.evaluate import BATCH, Quality, make_evaluate
 from bract.server.evaluation.meters import METERS, figures_of
@@ -249,3 +250,22 @@ def test_it_leaves_other_networks_alone(make: Make) -> None:
 def test_parameters_of_another_length_are_refused(make: Make) -> None:
     with pytest.raises(ValueError, match="expected 15 parameters"):
         make_evaluate(make(), *table(5))(np.zeros(14, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("rule", "unit"), [({"standardize": [150.0, 40.0]}, 40.0), ({"scale": [100.0, 300.0]}, 100.0)]
+)
+def test_errors_of_numbers_are_in_the_units_of_the_data(rule: dict[str, list[float]], unit: float) -> None:
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    targets = features.sum(1)
+    plans = [
+        Plan(
+            data=Data.model_validate({"shape": (4,), "classes": 1, "label": "price", "columns": columns}),
+            model=Model(name="linear"),
+        )
+        for columns in (None, {"price": rule})
+    ]
+    plain, scaled = (make_evaluate(plan, features, targets)(np.zeros(5, np.float32)) for plan in plans)
+    assert scaled.figures["rmse"] == pytest.approx(unit * plain.figures["rmse"])
+    assert scaled.figures["mae"] == pytest.approx(unit * plain.figures["mae"])
+    assert (scaled.loss, scaled.figures["r2"]) == (plain.loss, plain.figures["r2"])
