@@ -18,6 +18,7 @@ from ..models.objectives import Loss
 from ..privacy import Keystream, Plan, Update
 from ..privacy.sampling import permutation
 from .clipping.determinism import fresh_randomness
+from .local_steps import LocalSteps
 from .records import Precision, Records, precision_of, torch_device
 from .trial import ROWS, example, tried
 
@@ -31,7 +32,7 @@ MOST, MOST_ON_GPU = 128, 256
 def local_change(
     plan: Plan, parameters: NDArray[np.float32], records: Records, draw: Callable[..., Keystream]
 ) -> Update:
-    """Return the change of the parameters after the plan's local steps of SGD, float64 [parameters], unclipped.
+    """Return the change of the parameters after the plan's local steps, float64 [parameters], unclipped.
 
     Each step averages over the next `batch_size` records, without blanks; the records are shuffled again after each
     epoch. Without records, the change is zero. The numbers of steps, passes and rows depend only on the number of
@@ -39,19 +40,20 @@ def local_change(
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
-    training, moved, sound = plan.training, parameters.astype(np.float64), True
+    training, steps, sound = plan.training, LocalSteps(plan.training, parameters), True
     load_flat(network_for(plan), parameters)  # raises for a vector of another length, which is not a record's fault
     rows, passes = _rows_and_passes(training.batch_size, len(records), records.labels.device)
     with fresh_randomness(records.labels.device):
         for batch in islice(_batches(records, training.batch_size, draw), training.local_steps):
             try:
-                gradient = gradient_sum(plan, moved.astype(np.float32), batch, rows, passes) / max(1, len(batch))
+                weights = steps.parameters.astype(np.float32)
+                gradient = gradient_sum(plan, weights, batch, rows, passes) / max(1, len(batch))
             except Exception as fault:
                 log.warning("the change of the model counts as zero: a pass failed", exc_info=fault)
                 sound = False
             else:
-                moved -= training.learning_rate * gradient
-    return Update(moved - parameters if sound else np.zeros(len(moved)))
+                steps.step(gradient)
+    return Update(steps.parameters - parameters if sound else np.zeros(len(parameters)))
 
 
 def _rows_and_passes(size: int, records: int, device: torch.device) -> tuple[int, int]:

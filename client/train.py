@@ -20,6 +20,7 @@ from ..privacy.mechanisms.local import Local
 from ..privacy.sampling import poisson_sample
 from .clipping.engine import Engine, make_engine
 from .local_sgd import local_change, network_for
+from .local_steps import LocalSteps
 from .records import Precision, Records, precision_of, torch_device
 from .trial import example, tried
 
@@ -178,11 +179,11 @@ def noised_steps(task: Task, mechanism: Local) -> Update:
     Reference: Abadi et al. 2016, algorithm 1.
     """
     training = task.plan.training
-    parameters = task.parameters.astype(np.float64)
-    for step, noise in enumerate(mechanism.noise(len(parameters), training.local_steps, task.draw)):
-        noised = mechanism.noised(sampled_sum(task, parameters.astype(np.float32), step), noise)
-        parameters -= training.learning_rate * (noised / training.batch_size)
-    return Update(parameters - task.parameters)
+    steps = LocalSteps(training, task.parameters)
+    for step, noise in enumerate(mechanism.noise(len(task.parameters), training.local_steps, task.draw)):
+        noised = mechanism.noised(sampled_sum(task, steps.parameters.astype(np.float32), step), noise)
+        steps.step(noised / training.batch_size)
+    return Update(steps.parameters - task.parameters)
 
 
 def clipped_change(task: Task) -> Clipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,15 +15,20 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 
 def step(
-    plan: Plan, parameters: NDArray[np.float32], optimizer: Tensors, release: Release
+    plan: Plan, parameters: NDArray[np.float32], optimizer: Tensors, release: Release, round: int = 1
 ) -> tuple[NDArray[np.float32], Tensors]:
-    """Return new parameters and optimizer tensors after one step on minus the release; the inputs are unchanged.
+    """Return new parameters and optimizer tensors after the step of `round` (from 1) on minus the release.
+
+    The inputs are unchanged. The learning rate is that of the plan's schedule; before the step the parameters shrink
+    by `rate * weight_decay` of themselves (Loshchilov and Hutter 2019).
 
     It accepts only a `Release`, so no sum without noise and charge can reach the model. The caller must check that
     the parameters are finite.
     """
-    weights = torch.from_numpy(parameters.copy())
-    stepper = _optimizer(plan, weights)
+    weights, rate = torch.from_numpy(parameters.copy()), plan.server.learning_rate * rate_factor(plan, round)
+    stepper = _optimizer(plan, weights, rate)
+    if plan.server.weight_decay:
+        weights *= 1 - rate * plan.server.weight_decay
     if optimizer:
         stepper.state[weights] = {name: torch.from_numpy(value.copy()) for name, value in optimizer.items()}
     with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which the caller detects
@@ -41,10 +47,29 @@ def average(plan: Plan, round: int, before: NDArray[np.float32], stepped: NDArra
     return (keep * before.astype(np.float64) + (1 - keep) * stepped).astype(np.float32)
 
 
-def _optimizer(plan: Plan, weights: torch.Tensor) -> torch.optim.Optimizer:
+def rate_factor(plan: Plan, round: int) -> float:
+    """Return the part of the learning rate that the schedule leaves in `round`, counted from 1.
+
+    It rises over the warmup, then falls to zero after the last round: by half a cosine (Loshchilov and Hutter 2017)
+    or on a line.
+    """
+    warmup, rounds = plan.server.warmup or 0, plan.cohort.rounds
+    if round <= warmup:
+        return round / warmup
+    past = (round - 1 - warmup) / max(1, rounds - warmup)
+    match plan.server.schedule:
+        case "cosine":
+            return (1 + math.cos(math.pi * past)) / 2
+        case "linear":
+            return 1 - past
+        case None:
+            return 1.0
+
+
+def _optimizer(plan: Plan, weights: torch.Tensor, rate: float) -> torch.optim.Optimizer:
     server = plan.server
     match server.optimizer:
         case "sgd":
-            return torch.optim.SGD([weights], lr=server.learning_rate, momentum=server.momentum)
+            return torch.optim.SGD([weights], lr=rate, momentum=server.momentum)
         case "adam":
-            return torch.optim.Adam([weights], lr=server.learning_rate)
+            return torch.optim.Adam([weights], lr=rate)

@@ -274,7 +274,7 @@ def _next_state(training: TrainingRun, ledger: Ledger, state: ServerState, total
     """
     plan, number = training.plan, state.round + 1
     release, noise = _release(training, state, total)
-    parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale))
+    parameters, optimizer = step(plan, state.parameters, state.optimizer, release.times(state.scale), number)
     parameters = refine(plan, state.parameters, parameters, training.entropy.keystream("refine", number))
     if not np.isfinite(parameters).all():
         raise _diverged(number)

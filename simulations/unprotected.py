@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..client.local_sgd import gradient_sum
+from ..client.local_steps import LocalSteps
 from ..client.train import VECTORS, Task, clipped_change, sampled_sum
 from ..privacy import (
     Budget,
@@ -135,10 +136,10 @@ def _steps(task: Task, summed: Summing) -> Update:
     if task.mechanism.sums_gradients:
         return Update(summed(task, task.parameters, 0))
     training = task.plan.training
-    parameters = task.parameters.astype(np.float64)
+    steps = LocalSteps(training, task.parameters)
     for step in range(training.local_steps):
-        parameters -= training.learning_rate * summed(task, parameters.astype(np.float32), step) / training.batch_size
-    return Update(parameters - task.parameters)
+        steps.step(summed(task, steps.parameters.astype(np.float32), step) / training.batch_size)
+    return Update(steps.parameters - task.parameters)
 
 
 UNPROTECTED = {None: plain_vector, "record": clipped_vector, "client": clipped_change}

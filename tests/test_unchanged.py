@@ -515,6 +515,10 @@ PLANS: dict[str, str] = {
     "privacy.clip_rate=0.3",
     "client shared": f'{SMALL} {CLIENTS} {SHARED} privacy.delta=1e-3 study.id="{"0a" * 16}"',
     "client local": f"{SMALL} {CLIENTS} {LOCAL} privacy.delta=1e-3 privacy.epsilon=40.0 aggregation.bits=32",
+    "client own steps": f'{SMALL} {CLIENTS} privacy.delta=1e-3 training.optimizer="adam" training.weight_decay=0.01 '
+    'training.proximal=0.1 server.schedule="cosine" server.warmup=3 server.weight_decay=0.001',
+    "record own steps": f"{SMALL} {LOCAL} training.local_steps=5 training.momentum=0.9",
+    "nobody clipped": f'{SMALL} {NOBODY} privacy.clip="record"',
     "nobody": f'{SMALL} {NOBODY} data.name="files" data.path="made.npz" data.shape=[4,4] model.parameters=5443 '
     'simulation.executor="serial" simulation.seed=3 simulation.masks=false simulation.folder="/data" '
     'simulation.modules="/data"',

@@ -47,16 +47,18 @@ class Local(Mechanism):
     def grid(self) -> Grid:
         """The grid of the sums of changes; a device adds noise on the finest grid.
 
-        The range is the clip norm of a client's change, or four times the largest change by all of a device's steps,
-        plus `SPREAD` standard deviations of the noise. Rounding on the coarsest grid adds little to a device's noise.
+        The range is the clip norm of a client's change, or four times the largest change by all of a device's steps
+        (with momentum m, 1 / (1 - m) times as large), plus `SPREAD` standard deviations of the noise. Rounding on the
+        coarsest grid adds little to a device's noise.
         """
         plan, t, clip, z = self.plan, self.plan.training, self.plan.privacy.clip_norm, self.noise_multiplier
         if plan.privacy.unit == "client":
             scale, most = 1.0, clip * (1.0 + SPREAD * z)
         else:
-            scale = t.learning_rate / t.batch_size
+            rate = t.learning_rate / (1 - (t.momentum or 0.0))
+            scale = rate / t.batch_size
             deviations = SPREAD * z * math.sqrt(t.local_steps) / t.batch_size
-            most = clip * t.learning_rate * (4.0 * t.local_steps + deviations)
+            most = clip * rate * (4.0 * t.local_steps + deviations)
         given, finest = plan.aggregation.range, clip / FINEST
         range = most if given is None else given * clip
         coarsest = max(COARSE * (z * clip) * scale, finest)

@@ -73,8 +73,11 @@ def _bands_need_a_fixed_clip_norm(s: Sections) -> str | None:
 
 
 def _bands_are_for_sgd(s: Sections) -> str | None:
-    if _bands(s) > 1 and s["server"].optimizer != "sgd":
+    server = s["server"]
+    if _bands(s) > 1 and server.optimizer != "sgd":
         return "privacy.bands is for server.optimizer = sgd, which adds up the releases"
+    if _bands(s) > 1 and (server.weight_decay or server.schedule or server.warmup):
+        return "privacy.bands is for steps of one rate: leave out server.weight_decay, schedule and warmup"
     return None
 
 
@@ -160,6 +163,39 @@ def _opacus_is_in_float32(s: Sections) -> str | None:
 def _momentum_is_for_sgd(s: Sections) -> str | None:
     server = s["server"]
     return "server.momentum is for optimizer = sgd" if server.momentum and server.optimizer != "sgd" else None
+
+
+def _local_momentum_is_for_sgd(s: Sections) -> str | None:
+    training = s["training"]
+    return "training.momentum is for optimizer = sgd" if training.momentum and training.optimizer else None
+
+
+def _pooled_sums_take_the_servers_step(s: Sections) -> str | None:
+    p, t = s["privacy"], s["training"]
+    if p.unit == "client" or p.noise == "local":
+        return None
+    instead = {
+        "optimizer": "set server.optimizer",
+        "momentum": "set server.momentum",
+        "weight_decay": "set server.weight_decay",
+        "proximal": "leave it out",
+    }
+    for key, other in instead.items():
+        if getattr(t, key):
+            return f"training.{key} is for devices with steps of their own: {other}, as the server takes the steps"
+    return None
+
+
+def _local_noise_takes_sgd(s: Sections) -> str | None:
+    p, t = s["privacy"], s["training"]
+    if t.optimizer and p.unit != "client" and p.noise == "local":
+        return f"training.optimizer = {t.optimizer} is for unit = client: the range of noised steps is that of sgd"
+    return None
+
+
+def _schedules_end(s: Sections) -> str | None:
+    warmup, rounds = s["server"].warmup or 0, s["cohort"].rounds
+    return f"server.warmup is {warmup}, but there are {rounds} rounds" if warmup > rounds else None
 
 
 def _files_have_a_path(s: Sections) -> str | None:
@@ -299,6 +335,10 @@ RULES = (
     _layers_need_distributed_noise,
     _opacus_is_in_float32,
     _momentum_is_for_sgd,
+    _local_momentum_is_for_sgd,
+    _pooled_sums_take_the_servers_step,
+    _local_noise_takes_sgd,
+    _schedules_end,
     _files_have_a_path,
     _columns_are_whole,
     _columns_are_told_apart,

@@ -20,6 +20,16 @@ Count = Annotated[int, Field(ge=1, le=10**7)]
 OnlyTrue = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
 """A key that is false by default. `false` counts as absent, so both give the same digest."""
 
+
+def _without(default: object) -> BeforeValidator:
+    """Return a validator for which the default counts as absent, so that both give the same digest."""
+    return BeforeValidator(lambda value: None if type(value) is type(default) and value == default else value)
+
+
+Momentum = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, _without(0.0), _without(0)]
+Decay = Annotated[Annotated[float, Field(gt=0, le=1)] | None, _without(0.0), _without(0)]
+"""A factor that is absent if it is zero."""
+
 MOST_PARAMETERS = 10**9
 """The largest number of parameters of a plan's network."""
 
@@ -168,6 +178,10 @@ class Training(Section):
     largest number of records in a step, and the step averages over its records. `engine` chooses how records'
     gradients are clipped: `auto` by book-keeping, `opacus` by Opacus. `precision` is the dtype of passes through the
     network on a GPU; parameters, norms and sums are always float32.
+
+    The other keys are for devices that take steps of their own: with unit `client`, or with local noise. `optimizer`
+    is SGD or, for unit `client`, Adam; `momentum` is that of SGD; `weight_decay` shrinks the parameters before each
+    step; `proximal` is the weight of the distance from the round's model (FedProx).
     """
 
     local_steps: Count = 1
@@ -175,6 +189,10 @@ class Training(Section):
     learning_rate: Rate = 1.0
     engine: Literal["auto", "opacus"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Annotated[Literal["adam"] | None, _without("sgd")] = None
+    momentum: Momentum = None
+    weight_decay: Decay = None
+    proximal: Annotated[Annotated[float, Field(gt=0, le=1e6)] | None, _without(0.0), _without(0)] = None
 
 
 class Cohort(Section):
@@ -244,6 +262,9 @@ class Server(Section):
     SGD at rate 1 is FedAvg, with momentum FedAvgM. With `averaging` the model that is tested and kept is an
     exponential average of the models after each step: each model weighs `averaging` times as much as the next one
     (De et al. 2022, section 3.3). Averaging costs no privacy.
+
+    `weight_decay` shrinks the parameters before each step. `schedule` lowers the learning rate to zero over the
+    rounds, by a `cosine` or on a `linear` way; before that it rises over the first `warmup` rounds.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -251,6 +272,9 @@ class Server(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Count = 1
+    weight_decay: Decay = None
+    schedule: Annotated[Literal["cosine", "linear"] | None, _without("constant")] = None
+    warmup: Annotated[Count | None, _without(0)] = None
 
 
 def least_units(data: Data, training: Training, privacy: Privacy) -> float:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bract.privacy import Plan, Release
-from bract.server.optimizer import average, step
+from bract.server.optimizer import average, rate_factor, step
 from bract.server.state import ServerState, read_checkpoint, write_checkpoint
 
 Make = Callable[..., Plan]
@@ -24,6 +24,10 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[list[torch.Tensor]], torch
         lambda w: torch.optim.SGD(w, lr=0.3, momentum=0.9),
     ),
     "adam": ({"optimizer": "adam", "learning_rate": 0.01}, lambda w: torch.optim.Adam(w, lr=0.01)),
+    "adam with decay": (
+        {"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.1},
+        lambda w: torch.optim.AdamW(w, lr=0.01, weight_decay=0.1),
+    ),
 }
 
 
@@ -131,3 +135,39 @@ def test_averaging_changes_neither_model_in_place(make: Make) -> None:
     average(make(server={"averaging": 0.9}), 3, before, stepped)
     assert np.array_equal(before, start())
     assert np.array_equal(stepped, 2 * start())
+
+
+def test_decay_is_that_of_torch_without_momentum(make: Make) -> None:
+    """Decoupled decay is then the same as a penalty."""
+    weights = torch.from_numpy(start())
+    weights.grad = torch.full((COUNT,), -0.5)
+    torch.optim.SGD([weights], lr=0.3, weight_decay=0.1).step()
+    plan = make(server={"learning_rate": 0.3, "weight_decay": 0.1})
+    found, _ = step(plan, start(), {}, Release(np.full(COUNT, 0.5)))
+    assert found == pytest.approx(weights.numpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "by_torch"),
+    [
+        ("cosine", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=8)),
+        ("linear", lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, total_iters=8)),
+        ("constant", lambda o: torch.optim.lr_scheduler.ConstantLR(o, 1.0)),
+    ],
+)
+def test_rates_follow_torchs_schedule(make: Make, schedule: str, by_torch: Callable[..., Any]) -> None:
+    plan = make(server={"schedule": schedule, "learning_rate": 0.5}, cohort={"rounds": 8})
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = by_torch(optimizer)
+    for number in range(1, 9):
+        assert 0.5 * rate_factor(plan, number) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        release = Release(np.ones(COUNT))
+        moved = step(plan, start(), {}, release, number)[0] - start()
+        assert moved == pytest.approx(np.full(COUNT, optimizer.param_groups[0]["lr"]), abs=1e-6)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_rates_rise_over_the_warmup(make: Make) -> None:
+    plan = make(server={"schedule": "linear", "warmup": 4}, cohort={"rounds": 8})
+    assert [rate_factor(plan, n) for n in range(1, 9)] == [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]

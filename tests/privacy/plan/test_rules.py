@@ -215,3 +215,33 @@ def test_a_rate_that_torch_cannot_multiply_by_is_refused(key: str) -> None:
     with pytest.raises(PlanError, match=f"{key} must be less than or equal to 1000000, not 1e\\+39"):
         make_plan({table: {name: 1e39}}, Plan)
     assert accept_plan(f"[{table}]\n{name} = 1e6\n[privacy]\nnoise_multiplier = 20.0\n")
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("optimizer", "adam", "set server.optimizer"),
+        ("momentum", 0.5, "set server.momentum"),
+        ("weight_decay", 0.1, "set server.weight_decay"),
+        ("proximal", 0.1, "leave it out"),
+    ],
+)
+def test_a_device_without_steps_has_no_rule_of_steps(noise: str, key: str, value: object, instead: str) -> None:
+    [said] = faults(tables("record", noise, training={key: value}))
+    assert said.startswith(f"training.{key} is for devices with steps of their own: {instead}")
+    assert make_plan(tables("client", noise, training={key: value}), Plan)
+
+
+@pytest.mark.parametrize(
+    ("unit", "noise", "changes", "says"),
+    [
+        ("record", "local", {"training": {"optimizer": "adam"}}, "is for unit = client"),
+        ("client", "local", {"training": {"optimizer": "adam", "momentum": 0.5}}, "training.momentum is for"),
+        ("record", "central", {"server": {"warmup": 61}}, "server.warmup is 61, but there are"),
+    ],
+)
+def test_rules_of_steps_that_do_not_fit_are_refused(
+    unit: str, noise: str, changes: dict[str, Any], says: str
+) -> None:
+    assert any(says in fault for fault in faults(tables(unit, noise, **changes)))
