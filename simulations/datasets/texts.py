@@ -120,10 +120,14 @@ def _numbered(text: list[str], numbers: dict[str, int], path: Path) -> Text:
 
 
 def _file(path: Path) -> Texts:
-    return Texts([_read(path)], None)
+    return Texts([read_text(path)], None)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises: DataError if the file cannot be read, or is no UTF-8 text.
+    """
     with reading(path):
         try:
             return path.read_text("utf-8-sig")
@@ -140,7 +144,7 @@ def _folder(folder: Path) -> Texts:
         what = f"{folder} holds files that are neither OWNER.txt nor OWNER/name.txt"
         raise DataError(what, "lay the texts out in one of these two ways, and move other files out of the folder")
     owners = [path.parent.name if depths == {2} else path.stem for path in paths]
-    return Texts([_read(path) for path in paths], owners)
+    return Texts([read_text(path) for path in paths], owners)
 
 
 def read_lines(path: Path, data: Data) -> Texts:
@@ -148,7 +152,7 @@ def read_lines(path: Path, data: Data) -> Texts:
 
     Raises: DataError if a line is no object, or has no text in a field that the plan names.
     """
-    rows = [_object(line, number, path) for number, line in enumerate(_read(path).split("\n"), 1) if line.strip()]
+    rows = [_object(line, number, path) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     field = data.features[0] if data.features else "text"
     texts = [_string(row, field, number, path) for number, row in enumerate(rows, 1)]
     client = data.client or ("client" if rows and all("client" in row for row in rows) else None)

@@ -6,7 +6,9 @@ from ..study import Study
 
 
 def class_names(plan: Study) -> tuple[str, ...]:
-    """Return the name of each class: the plan's, or its number."""
+    """Return the name of each class: the plan's, its token for a text, or its number."""
+    if plan.data.vocabulary is not None:
+        return plan.data.vocabulary
     if plan.data.labels is None:
         return tuple(str(number) for number in range(plan.data.classes))
     return tuple(word if isinstance(word, str) else _written(word) for word in plan.data.labels)

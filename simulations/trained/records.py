@@ -14,8 +14,9 @@ from ..datasets.images import read_pictures
 from ..datasets.rescaling import rescaled_features
 from ..datasets.tabular import load_features
 from ..study import Study
+from .continuation import read_start
 
-KINDS = ".npz, .csv or .parquet, a picture, or a folder of pictures"
+KINDS = ".npz, .csv or .parquet, a picture, a folder of pictures, or .txt for a model of a text"
 
 
 def read_labelled(path: Path, plan: Study) -> Table:
@@ -45,7 +46,8 @@ def read_features(path: Path, plan: Study) -> np.ndarray:
     """Return the features [records, *shape] in a file or folder; labels and clients in it are not read.
 
     An array file holds `x`; in a table, the plan names the features, or every column is one except
-    the label's and the owners'; pictures count in the order of their names. The plan's transforms apply.
+    the label's and the owners'; pictures count in the order of their names; the end of a text is one record. The
+    plan's transforms apply.
 
     Raises:
         DataError: the file cannot be read, or does not fit the plan.
@@ -54,6 +56,8 @@ def read_features(path: Path, plan: Study) -> np.ndarray:
         if not path.exists():
             raise DataError(f"{path} does not exist", "give a file or a folder that exists")
     suffix = path.suffix.lower()
+    if suffix == ".txt" and objective_name(plan) == "next token":
+        return read_start(path, plan)
     if path.is_dir() or suffix in SUFFIXES:
         return _pictures(path, plan)
     if suffix == ".npz":
@@ -76,11 +80,9 @@ def check_features(values: np.ndarray, plan: Study, name: str) -> np.ndarray:
     Raises:
         DataError: they do not fit the plan.
     """
-    from ...models import objective_of
-
     if values.ndim == 0 or len(values) == 0:
         raise DataError(f"{name} holds no records", "give at least one record")
-    if objective_of(plan.model.name, plan.data.shape).name != "next token":
+    if objective_name(plan) != "next token":
         return fitted(values, plan.data.shape, lambda row: f"record {row} of {name}")
     if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape[1] > plan.data.shape[0]:
         what = f"{name} does not hold token sequences of at most {plan.data.shape[0]} steps"
@@ -89,6 +91,13 @@ def check_features(values: np.ndarray, plan: Study, name: str) -> np.ndarray:
         row = int(faults.any(axis=1).argmax())
         raise DataError(f"record {row} of {name} has a token outside 0..{plan.data.classes - 1}", "number tokens so")
     return values.astype(np.int64)
+
+
+def objective_name(plan: Study) -> str:
+    """Return the task of the plan's network."""
+    from ...models import objective_of
+
+    return objective_of(plan.model.name, plan.data.shape).name
 
 
 def _array(path: Path) -> np.ndarray:
