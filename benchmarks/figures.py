@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plan", action="append", choices=list(LIMITS), help="only this plan")
     parser.add_argument("--set", action="append", default=[], help="override a key: privacy.unit=none")
-    options = options_of(parser, seeds=1, set=["cohort.rounds=1"])
+    options = options_of(
+        parser, seeds=1, set=["cohort.rounds=1"], plan=["digits-scattering-eps1", "digits-central-eps8"]
+    )
     machine.settle()
     rows, bars = [], []
     for name in options.plan or LIMITS:

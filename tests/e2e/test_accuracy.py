@@ -21,7 +21,7 @@ BRACT = [sys.executable, "-c", "from bract.cli.main import main; main()"]
     [
         ("digits-scattering-eps8", 0.93, 8.0, 11, 1415),
         pytest.param("digits-distributed-eps8", 0.82, 8.0, 11, 1415, marks=pytest.mark.full),
-        pytest.param("fashion-distributed-eps3", 0.80, 3.0, 100, 60_000, marks=[needs_debian, pytest.mark.full]),
+        pytest.param("fashion-scattering-eps3", 0.89, 3.0, 100, 60_000, marks=[needs_debian, pytest.mark.full]),
     ],
 )
 def test_a_shipped_plan_reaches_its_figure(

@@ -72,7 +72,7 @@ def test_is_refused_on_the_command_line(
     monkeypatch.chdir(tmp_path)
     settings, why = FAULTS[fault]
     words = [word for setting in settings for word in ("--set", setting)]
-    assert run([command, *words]) == 2
+    assert run([command, "digits-central-eps8", *words]) == 2
     said = capsys.readouterr().err
     assert why in " ".join(said.split())
     assert said.startswith("error: ")
