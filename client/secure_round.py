@@ -9,6 +9,7 @@ device records each use of a secret in its journal on disk first, and never repe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from itertools import accumulate
 
 from flwr.app import ConfigRecord, RecordDict
@@ -53,19 +54,29 @@ class NotOnRoster(Exception):
     """A card is not signed by a device that the roster admits."""
 
 
+class Stage(StrEnum):
+    """The last step of a round that a device has taken; a stage's value is what the node's memory holds."""
+
+    KEYS = "keys"
+    SHARES = "shares"
+    MASKED = "masked"
+    AGREED = "agreed"
+    OPENED = "opened"
+
+
 @dataclass(frozen=True, repr=False)
 class Seat:
-    """A device's memory of a round, secret. Later stages hold less.
+    """A device's secrets in a round. A later stage holds fewer of them.
 
-    `session` is the session's digest. `stage` is the last message that the device answered: `keys`, `shares`,
-    `masked`, `agreed` or `opened`. `held` are its shares: before it masks, of its own secrets; after, of all members
-    that it holds shares of, in order. `survivors` is the list that it signed. `layers` are the concatenated seeds of
-    the layers of noise in its vector. At stage `opened`, `asked` is the digest of the request that it answered,
-    `held` and `layers` are the values that it sent, and nothing else is kept.
+    `session` is the session's digest. At stage `SHARES`, `held` has the two shares of its own secrets that the device
+    keeps. At `MASKED` and `AGREED` it has both shares of each member that the device holds shares of, in order.
+    `survivors` is the list that it signed. `layers` are the concatenated seeds of the layers of noise in its vector.
+    At `OPENED`, `asked` is the digest of the request that the device answered. `held` and `layers` are then the
+    values that it sent, and every other field but `session`, `stage` and `card` is empty.
     """
 
     session: bytes
-    stage: str
+    stage: Stage
     card: bytes
     mask: bytes = b""
     own: bytes = b""
@@ -114,7 +125,7 @@ class SecureRound:
         own = new_secrets()
         card = make_card(own, self.identity, self.session.digest, self.session.hybrid).to_bytes()
         self.journal.show(self.session.digest, digest("card", card))
-        self._sit(Seat(self.session.digest, "keys", card, own.mask.secret, own.own, own.channel.secret))
+        self._sit(Seat(self.session.digest, Stage.KEYS, card, own.mask.secret, own.own, own.channel.secret))
         return card
 
     def shares(self, seating: bytes) -> bytes:
@@ -125,7 +136,7 @@ class SecureRound:
             NoSeat: the device showed no card for the round, has lost the latest one, or has shared already.
             RepeatedStep: the device masked a vector of this round before.
         """
-        seat = self._seat("keys")
+        seat = self._seat(Stage.KEYS)
         view = read_seating(seating, self.session)
         self._check_cohort(view, seat)
         if not self.journal.shows(self.session.digest, digest("card", seat.card)):
@@ -135,7 +146,7 @@ class SecureRound:
         own_secrets = seat.secrets
         held = split_secrets(own_secrets, view.graph.threshold, tuple(view.cards))
         own = held[tuple(view.cards).index(view.position)]
-        self._sit(replace(seat, stage="shares", seating=seating, held=own.own + own.mask))
+        self._sit(replace(seat, stage=Stage.SHARES, seating=seating, held=own.own + own.mask))
         me = view.cards[view.position]
         boxes = (
             seal(own_secrets, me, card, share, self.session.digest)
@@ -154,7 +165,7 @@ class SecureRound:
             BadBoxes: boxes do not open, or their shares do not match their hashes.
             RepeatedStep: the device answered another invitation, or masked a vector of this round.
         """
-        seat = self._seat("shares")
+        seat = self._seat(Stage.SHARES)
         self._not_masked()
         step = digest("step", b"boxes", self.identity.public, self.session.digest, seat.card)
         self.journal.answer(step, digest("boxes", invitation))
@@ -173,7 +184,7 @@ class SecureRound:
             RepeatedStep, BudgetSpent: the device masked a vector of this round before, or has no rounds left.
         """
         self._keep({self.session.round, self.session.round + 1})
-        seat = self._seat("shares")
+        seat = self._seat(Stage.SHARES)
         view, bits, held, peers = self._open(seat, invitation)
         context = self.session.context(view.digest, bits, model)
         held[view.position] = SecretShares(seat.held[:SHARE_BYTES], seat.held[SHARE_BYTES:])
@@ -183,7 +194,7 @@ class SecureRound:
         self._sit(
             Seat(
                 seat.session,
-                "masked",
+                Stage.MASKED,
                 seat.card,
                 seating=seat.seating,
                 members=bits,
@@ -199,16 +210,16 @@ class SecureRound:
 
         It is empty in malicious-server mode, where survivors sign a list instead, and in a sparse graph.
         """
-        seat = self._seat("masked")
+        seat = self._seat(Stage.MASKED)
         vouched = not self.plan.malicious and read_seating(seat.seating, self.session).graph.complete
         return sign_context(self.identity, seat.context) if vouched else b""
 
     def consent(self, survivors: bytes) -> bytes:
         """Return the device's signature on the list of survivors; it signs only one list in a round, repeatedly."""
-        seat = self._seat("masked", "agreed")
+        seat = self._seat(Stage.MASKED, Stage.AGREED)
         self._check_survivors(seat, survivors)
         self._answer("consent", digest("list", survivors))
-        self._sit(replace(seat, stage="agreed", survivors=survivors))
+        self._sit(replace(seat, stage=Stage.AGREED, survivors=survivors))
         return consent(self.identity, seat.context, survivors)
 
     def unmask(self, survivors: bytes, signatures: bytes | None) -> tuple[bytes, bytes]:
@@ -222,9 +233,9 @@ class SecureRound:
             Malformed, Refused, NoSeat: the device may not open shares for this list.
             RepeatedStep: the device opened shares for another request.
         """
-        seat = self._seat("agreed" if self.plan.malicious else "masked", "opened")
+        seat = self._seat(Stage.AGREED if self.plan.malicious else Stage.MASKED, Stage.OPENED)
         asked = digest("opening", survivors, *([] if signatures is None else [signatures]))
-        if seat.stage == "opened":
+        if seat.stage is Stage.OPENED:
             if seat.asked != asked:
                 raise RepeatedStep
             return seat.held, seat.layers
@@ -242,7 +253,7 @@ class SecureRound:
             start = 2 * SHARE_BYTES * place + (0 if member in alive else SHARE_BYTES)
             opened.append(seat.held[start : start + SHARE_BYTES])
         shares, layers = b"".join(opened), seat.layers[SEED_BYTES * self.mechanism.kept_layers(len(alive)) :]
-        self._sit(Seat(seat.session, "opened", seat.card, held=shares, layers=layers, asked=asked))
+        self._sit(Seat(seat.session, Stage.OPENED, seat.card, held=shares, layers=layers, asked=asked))
         return shares, layers
 
     def leave(self) -> None:
@@ -321,14 +332,17 @@ class SecureRound:
     def _name(self) -> str:
         return f"{SEAT}{self.session.round}"
 
-    def _seat(self, *stages: str) -> Seat:
+    def _seat(self, *stages: Stage) -> Seat:
+        """Return the device's seat in this round if it is at one of these stages, else raise NoSeat."""
         record = self.state.config_records.get(self._name)
         if record is None or record["stage"] not in stages or record["session"] != self.session.digest:
             raise NoSeat
-        return Seat(**{name: value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
+        stored = {**record, "stage": Stage(str(record["stage"]))}
+        return Seat(**stored)  # pyright: ignore[reportArgumentType]
 
     def _sit(self, seat: Seat) -> None:
-        self.state[self._name] = ConfigRecord({f.name: getattr(seat, f.name) for f in fields(seat)})
+        stored = {f.name: getattr(seat, f.name) for f in fields(seat)}
+        self.state[self._name] = ConfigRecord({**stored, "stage": seat.stage.value})
 
     def _keep(self, rounds: set[int]) -> None:
         """Forget all other rounds, as at most two are open at a time."""

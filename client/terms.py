@@ -14,7 +14,7 @@ from ..privacy.errors import printable
 from ..privacy.plan.thresholds import COMPLETE
 from ..privacy.storage import read_owned, write_new
 
-MOST_BYTES = 1 << 16
+MOST_TERMS_BYTES = 1 << 16
 """The largest file of terms."""
 
 SAFE_TERMS = """\
@@ -146,7 +146,7 @@ def read_terms(path: Path) -> Terms:
     """
     hint = "correct it: bract terms init NEW.toml writes all keys with their meaning"
     try:
-        return Terms.model_validate(tomllib.loads(read_owned(path, MOST_BYTES).decode("utf-8")))
+        return Terms.model_validate(tomllib.loads(read_owned(path, MOST_TERMS_BYTES).decode("utf-8")))
     except FileNotFoundError:
         raise PlanError(f"there are no terms {path}", f"write some: bract terms init {path}") from None
     except (OSError, UnicodeDecodeError):

@@ -53,7 +53,7 @@ class Task:
         return self.mechanism.plan
 
 
-LARGEST = 10**8
+MOST_PARAMETERS = 10**8
 """The most parameters of a network that a device builds. The limit is here because the server sends the plan."""
 
 DEVIATIONS = 4.0
@@ -82,9 +82,9 @@ def _check_size(plan: Plan) -> None:
     data, name = plan.data, plan.model.name
     with tried(name):
         count = count_parameters(name, data.shape, data.classes)
-    if count > LARGEST:
+    if count > MOST_PARAMETERS:
         raise PlanError(
-            f"{name} has {count} parameters, a device builds at most {LARGEST}", "choose a smaller network"
+            f"{name} has {count} parameters, a device builds at most {MOST_PARAMETERS}", "choose a smaller network"
         )
 
 

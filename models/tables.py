@@ -24,7 +24,7 @@ class Unfit(Exception):
         super().__init__(what, hint)
 
 
-class Facts(Protocol):
+class DataSchema(Protocol):
     """The parts of a plan's table [data] that say how records become numbers (`bract.privacy.plan.schema.Data`)."""
 
     @property
@@ -46,7 +46,7 @@ class Facts(Protocol):
     def rule(self, name: str) -> Rule | None: ...  # noqa: D102
 
 
-Numbers = NDArray[np.float32] | NDArray[np.int64]
+FeatureArray = NDArray[np.float32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +103,7 @@ def _cells(line: str) -> list[str] | None:
         return None
 
 
-def check_columns(cut: Cut, facts: Facts) -> None:
+def check_columns(cut: Cut, facts: DataSchema) -> None:
     """Check that a file has the columns that the plan names. Nothing depends on the cells.
 
     Raises:
@@ -124,12 +124,12 @@ def check_columns(cut: Cut, facts: Facts) -> None:
         raise Unfit(what, f"set data.shape = [{width}]")
 
 
-def label_of(cut: Cut, facts: Facts) -> str:
+def label_of(cut: Cut, facts: DataSchema) -> str:
     """Return the name of the label's column: the plan's, or `label`, or `target` for numbers to predict."""
     return facts.label or ("target" if "label" not in cut.cells and "target" in cut.cells else "label")
 
 
-def prepare(cut: Cut, facts: Facts) -> Prepared:
+def prepare(cut: Cut, facts: DataSchema) -> Prepared:
     """Return the records of a file, transformed by the plan's constants.
 
     Raises:
@@ -143,7 +143,7 @@ def prepare(cut: Cut, facts: Facts) -> Prepared:
 
 
 def encode_features(
-    cells: Mapping[str, Cells], names: Sequence[str], facts: Facts
+    cells: Mapping[str, Cells], names: Sequence[str], facts: DataSchema
 ) -> tuple[NDArray[np.float32], Known]:
     """Return the features, float32 [N, width], of these columns in order, and which records could be transformed.
 
@@ -154,7 +154,7 @@ def encode_features(
 
 
 def encode_labels(
-    cells: Cells, facts: Facts, rule: Rule | None
+    cells: Cells, facts: DataSchema, rule: Rule | None
 ) -> tuple[NDArray[np.int64] | NDArray[np.float32], Known]:
     """Return the labels [N]: the places of classes by name, numbers to predict, or numbers of classes."""
     if facts.labels is not None:
@@ -167,7 +167,7 @@ def encode_labels(
     return np.where(known, found, 0).astype(np.int64), known
 
 
-def adapt(features: Numbers, facts: Facts, mark: str | None) -> tuple[Numbers, Known]:
+def adapt(features: FeatureArray, facts: DataSchema, mark: str | None) -> tuple[FeatureArray, Known]:
     """Return features [N, ...] of a file of arrays after the plan's transforms, and which records are known.
 
     `mark` is the file's own note of the transforms it went through: equal to the plan's, they are not repeated.

@@ -21,7 +21,7 @@ from ..privacy.settings import check_settings
 from ..privacy.storage import create_once, storage
 from .answers import RoundFailed
 from .evaluation.evaluate import Evaluate, make_evaluate
-from .model_file import FILE, write_card, write_model, write_released
+from .model_file import MODEL_FILE, write_card, write_model, write_released
 from .network import check_trainable
 from .round_log import RoundRecord
 from .rounds import train
@@ -163,7 +163,7 @@ def _end(plan: Plan, folder: Path, outcome: Outcome) -> None:
             f"all {last} rounds were lost: nothing was released",
             "look at the devices' own logs; what was spent stays spent",
         )
-    write_model(folder / FILE, plan, outcome.state)
+    write_model(folder / MODEL_FILE, plan, outcome.state)
     write_card(folder, plan, last, outcome.epsilon, outcome.records)
     lost = [str(record.round) for record in outcome.records if record.lost]
     if lost:

@@ -10,7 +10,7 @@ from ..models import objective_of
 from ..privacy import Plan
 from .evaluation.metrics import FIGURES
 
-FILE = "model.md"
+MODEL_CARD_FILE = "model.md"
 
 VIEWS = {
     "released": "whoever sees only the released models",

@@ -15,13 +15,12 @@ from ..models import build, load_flat
 from ..privacy import Plan, StateError
 from ..privacy.plan.toml import Tables
 from ..privacy.storage import replace_file
-from .model_card import FILE as CARD
-from .model_card import make_card
+from .model_card import MODEL_CARD_FILE, make_card
 from .round_log import Metrics, RoundRecord
 from .state import ServerState, read_checkpoint
 from .training import TrainingRun
 
-FILE = "model.safetensors"
+MODEL_FILE = "model.safetensors"
 
 
 def write_model(path: Path, plan: Plan, state: ServerState) -> None:
@@ -52,7 +51,7 @@ def write_card(
         StorageError: the file cannot be written.
     """
     figures = next((record.figures for record in reversed(records) if record.figures), {})
-    replace_file(folder / CARD, make_card(plan, rounds, epsilon, figures, cautions, guarantee).encode())
+    replace_file(folder / MODEL_CARD_FILE, make_card(plan, rounds, epsilon, figures, cautions, guarantee).encode())
 
 
 def write_released(training: TrainingRun) -> None:
@@ -64,7 +63,7 @@ def write_released(training: TrainingRun) -> None:
     state = read_checkpoint(training.checkpoint)
     if state is None or state.round == sum(record.lost for record in Metrics(training.metrics, state.round).records):
         return
-    write_model(training.folder / FILE, training.plan, state)
+    write_model(training.folder / MODEL_FILE, training.plan, state)
     records = Metrics(training.metrics, state.round).records
     write_card(training.folder, training.plan, state.round, records[-1].epsilon if records else {}, records)
     training.observer.said(f"the run ends with a fault; the model of round {state.round} is in {training.folder}")

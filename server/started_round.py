@@ -15,7 +15,7 @@ from ..privacy.ledger.entries import NAME
 from ..privacy.storage import replace_file, storage
 from .training import TrainingRun
 
-FILE = "begun.json"
+STARTED_ROUND_FILE = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class StartedRound:
 def record_start(training: TrainingRun, started: StartedRound) -> None:
     """Write the note of a round; when this returns, it is on disk. A simulation needs none, as it repeats rounds."""
     if _counted(training.plan):
-        replace_file(training.folder / FILE, json.dumps(asdict(started)).encode())
+        replace_file(training.folder / STARTED_ROUND_FILE, json.dumps(asdict(started)).encode())
 
 
 def forget_start(training: TrainingRun) -> None:
     """Delete the note of a round in which nobody took part."""
-    with storage(training.folder / FILE):
-        (training.folder / FILE).unlink(missing_ok=True)
+    with storage(training.folder / STARTED_ROUND_FILE):
+        (training.folder / STARTED_ROUND_FILE).unlink(missing_ok=True)
 
 
 def settle_interrupted(training: TrainingRun, ledger: Ledger) -> StartedRound | None:
@@ -49,7 +49,7 @@ def settle_interrupted(training: TrainingRun, ledger: Ledger) -> StartedRound | 
         BudgetError: the budget does not cover the round; nothing was charged.
         StateError: the note is damaged, or the ledger is older than the note.
     """
-    plan, path = training.plan, training.folder / FILE
+    plan, path = training.plan, training.folder / STARTED_ROUND_FILE
     started = _read(path) if _counted(plan) and path.exists() else None
     if started is None:
         return None

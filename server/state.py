@@ -19,7 +19,7 @@ from ..privacy.storage import replace_file, storage
 
 PARAMETERS, MODEL = "parameters", "model"
 OPTIMIZER = "optimizer."
-WEIGHTS, NOISE = "noise.weights", "noise."
+WEIGHTS, NOISE_PREFIX = "noise.weights", "noise."
 HINT = "restore it from a copy, or start again in another folder; the ledger beside it still counts what was spent"
 
 
@@ -72,7 +72,7 @@ def write_checkpoint(path: Path, state: ServerState) -> None:
 
 
 def _noise_tensors(noise: Correlation) -> dict[str, NDArray[np.int64]]:
-    return {WEIGHTS: noise.weights} | {f"{NOISE}{number}": vector for number, vector in enumerate(noise.past)}
+    return {WEIGHTS: noise.weights} | {f"{NOISE_PREFIX}{number}": vector for number, vector in enumerate(noise.past)}
 
 
 def read_checkpoint(path: Path) -> ServerState | None:
@@ -109,5 +109,5 @@ def _noise(tensors: Mapping[str, NDArray[np.int64]]) -> Correlation | None:
     """Return the stored noise with its weights, as another version may compute other weights for the same plan."""
     if WEIGHTS not in tensors:
         return None
-    count = sum(name.startswith(NOISE) for name in tensors) - 1
-    return Correlation(tensors[WEIGHTS], tuple(tensors[f"{NOISE}{number}"] for number in range(count)))
+    count = sum(name.startswith(NOISE_PREFIX) for name in tensors) - 1
+    return Correlation(tensors[WEIGHTS], tuple(tensors[f"{NOISE_PREFIX}{number}"] for number in range(count)))

@@ -25,7 +25,7 @@ from ..privacy.secagg.identity import new_identity, roster_of
 from ..server.answers import RoundFailed
 from ..server.evaluation.evaluate import make_evaluate
 from ..server.evaluation.metrics import Score, score_of
-from ..server.model_file import FILE, write_card, write_model, write_released
+from ..server.model_file import MODEL_FILE, write_card, write_model, write_released
 from ..server.round_log import RoundRecord
 from ..server.rounds import train
 from ..server.state import ServerState
@@ -127,7 +127,7 @@ def simulate(
     """
     try_training(study)
     population = population or make_population(study, torch_device())
-    kept = folder / same_data.FILE
+    kept = folder / same_data.DATA_DIGEST_FILE
     check_data(kept, population.fingerprint)
     journals = [MemoryJournal() for _ in range(population.clients if study.secure else 0)]
     app = make_app(_opener(study, population, journals))
@@ -152,7 +152,7 @@ def simulate(
     finally:  # or the error of an unfinished round would keep its secrets alive
         grid.forget()
     seconds = time.monotonic() - began
-    write_model(folder / FILE, study, outcome.state)
+    write_model(folder / MODEL_FILE, study, outcome.state)
     write_card(folder, study, outcome.state.round, outcome.epsilon, outcome.records, *_claim(study))
     result = _result(study, population, outcome, folder, seconds, restoring.updates)
     unprotected = run_baseline(study, folder, population) if baseline else None

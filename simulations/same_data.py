@@ -14,12 +14,12 @@ from ..privacy import DataError
 from ..privacy.storage import replace_file, storage
 from .study import Study
 
-FILE = "data.sha256"
+DATA_DIGEST_FILE = "data.sha256"
 
 
 def name_of(study: Study) -> str:
     """Return the file's name in the folder of a sweep, whose runs may use several data sets."""
-    return f"{hashlib.sha256(study.data.model_dump_json().encode()).hexdigest()[:16]}.{FILE}"
+    return f"{hashlib.sha256(study.data.model_dump_json().encode()).hexdigest()[:16]}.{DATA_DIGEST_FILE}"
 
 
 def check_data(path: Path, found: str) -> None:

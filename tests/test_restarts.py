@@ -21,7 +21,7 @@ from torch import nn
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.disk.pseudonym import Pseudonym
 from bract.client.disk.step_journal import DiskJournal
 from bract.client.records import Records
@@ -132,13 +132,13 @@ class Deployment:
     @property
     def devices(self) -> list[int]:
         """How often each device took part, by its own ledger."""
-        paths = [self.folder / f"state-{place}" / FILE for place in range(CLIENTS)]
+        paths = [self.folder / f"state-{place}" / LEDGER_FILE for place in range(CLIENTS)]
         return [len(read_ledger(path).entries) if path.exists() else 0 for path in paths]
 
     @property
     def spent(self) -> float:
         """The most that any device spent, by its own ledger, at the plan's delta."""
-        readings = [read_ledger(self.folder / f"state-{place}" / FILE) for place in range(CLIENTS)]
+        readings = [read_ledger(self.folder / f"state-{place}" / LEDGER_FILE) for place in range(CLIENTS)]
         sums = [make_statement(reading, mechanism_of(self.plan).budget).spent["charged"] for reading in readings]
         return max(figure for figure in sums if figure is not None)
 

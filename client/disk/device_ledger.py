@@ -20,7 +20,7 @@ from ..secure_round import BudgetSpent
 from ..terms import Terms
 from .step_journal import RepeatedStep
 
-FILE = "spent.jsonl"
+LEDGER_FILE = "spent.jsonl"
 
 WAIT_SECONDS = 30.0
 """How long a message waits for the lock; another process of the device holds it for a second or two."""
@@ -69,7 +69,7 @@ class OwnerLedger:
     @contextmanager
     def _open(self) -> Generator[Ledger]:
         make_folder(self.folder)
-        with DeviceLedger(self.folder / FILE, self.terms.budget, WAIT_SECONDS) as ledger:
+        with DeviceLedger(self.folder / LEDGER_FILE, self.terms.budget, WAIT_SECONDS) as ledger:
             yield ledger
 
 

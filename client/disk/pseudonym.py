@@ -16,7 +16,7 @@ from pathlib import Path
 from ...privacy import StateError
 from ...privacy.storage import create_once, make_folder
 
-FILE = "pseudonym.bract"
+PSEUDONYM_FILE = "pseudonym.bract"
 HEADER = b"bract pseudonym 1\n"
 SECRET_BYTES = 32
 
@@ -38,7 +38,7 @@ class Pseudonym:
             StorageError: the secret cannot be written.
         """
         make_folder(self.folder)
-        path = self.folder / FILE
+        path = self.folder / PSEUDONYM_FILE
         content = create_once(path, lambda: _sealed(secrets.token_bytes(SECRET_BYTES)), private=True)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise StateError(f"users other than its owner can read {path}", f"type: chmod 600 {path}")

@@ -20,7 +20,7 @@ from ...privacy.ledger.hash_chain import Chain, damaged
 from ...privacy.storage import make_folder
 from ..terms import Refused, Terms
 
-FILE, HEADER = "journal.jsonl", {"kind": "journal", "version": 1}
+JOURNAL_FILE, HEADER = "journal.jsonl", {"kind": "journal", "version": 1}
 OLD_FILE = "steps.bract"
 """The journal of versions up to 0.4.1: raw digests, without a header or a checksum."""
 
@@ -223,7 +223,7 @@ class DiskJournal(Journal):
     def open(self) -> Generator[JournalContent]:
         """Return a context with the pages, under an exclusive lock."""
         make_folder(self._folder)
-        path, old = self._folder / FILE, self._folder / OLD_FILE
+        path, old = self._folder / JOURNAL_FILE, self._folder / OLD_FILE
         if old.exists():
             raise StateError(
                 f"{old} is the journal of bract 0.4, which this version cannot continue",

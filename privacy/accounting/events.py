@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, cast
 
-MOST = 10**12
+MOST_REPETITIONS = 10**12
 """The largest count of a composed event."""
 
 
@@ -101,7 +101,7 @@ def _parse(kind: str, fields: dict[str, Any]) -> Event:
             return Skellam(float(fields["noise_multiplier"]), float(fields["variance"]))
         case "poisson_sampled" if 0 < _number(fields["sampling_rate"]) <= 1:
             return PoissonSampled(float(fields["sampling_rate"]), from_json(fields["event"]))
-        case "composed" if isinstance(fields["count"], int) and 1 <= _number(fields["count"]) <= MOST:
+        case "composed" if isinstance(fields["count"], int) and 1 <= _number(fields["count"]) <= MOST_REPETITIONS:
             return Composed(from_json(fields["event"]), fields["count"])
         case "unbounded" if fields == {}:
             return Unbounded()

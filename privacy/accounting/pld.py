@@ -37,8 +37,8 @@ FARTHEST = 10.0
 TAIL = 1e-15
 """The most mass of a tilted composition that both ends leave out together."""
 
-NOISE = 2.0**-40
-"""The share of delta added for each step of a composition, as masses are rounded."""
+ROUNDING_NOISE = 2.0**-40
+"""The fraction of delta that is added for each step of a composition, as masses are rounded."""
 
 BLUR = 2.0**-46
 """The largest error of a tilted step's Fourier transform: 128 units in the last place of its largest value, 1."""
@@ -159,7 +159,7 @@ def composed(steps: Composition, delta: float) -> Losses:
     back = _moment(logs, t) - t * np.arange(low, high + 1)
     masses = _convolved(tilted, low, high) * np.exp(np.minimum(back, 700.0))
     finite = sum(count * math.log1p(-losses.infinite) for losses, count in steps)
-    charged = TAIL * math.exp(float(back[-1])) + NOISE * sum(count for _, count in steps) * delta
+    charged = TAIL * math.exp(float(back[-1])) + ROUNDING_NOISE * sum(count for _, count in steps) * delta
     lowest = low + sum(losses.lowest * count for losses, count in steps)
     return Losses(steps[0][0].grid, lowest, masses, charged - math.expm1(finite))
 

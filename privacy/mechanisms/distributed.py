@@ -36,7 +36,7 @@ MOST_SHARE = 2.0**12
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DerivedNumbers:
     """The numbers that follow from a plan, in the order of their derivation (`Distributed.numbers`). Public.
 
     `honest` is h, the fewest honest devices in a sum. `withstood` and `weights` hold q_i and w_i, for each number of
@@ -66,7 +66,7 @@ class Distributed(Mechanism):
     """
 
     @cached_property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> DerivedNumbers:
         """All numbers of the mechanism, each from the ones before it.
 
         1. The vector is rotated, so it has the padded dimension d.
@@ -105,7 +105,7 @@ class Distributed(Mechanism):
         sensitivity = math.hypot(self.exact_sensitivity, math.sqrt(dimension) * step / 2)
 
         grid = Grid(span, coarsest, ring, bound, step, step)
-        return Numbers(dimension, honest, withstood, tuple(weights), grid, sensitivity)
+        return DerivedNumbers(dimension, honest, withstood, tuple(weights), grid, sensitivity)
 
     @property
     def grid(self) -> Grid:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -49,7 +49,7 @@ from .table_sampler import (
     Codes,
     Places,
     Samples,
-    Table,
+    SamplingTable,
     Words,
     draw,
     in_chunks,
@@ -90,7 +90,7 @@ class DiscreteGaussian:
 
     std: float
     shift: int
-    table: Table
+    table: SamplingTable
     total: int
 
 

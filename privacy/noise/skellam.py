@@ -13,7 +13,7 @@ import numpy as np
 
 from .fixed_point import PRECISION
 from .keystream import Keystream
-from .table_sampler import LOW_BITS, Samples, Table, draw, make_table, place_thresholds
+from .table_sampler import LOW_BITS, Samples, SamplingTable, draw, make_table, place_thresholds
 
 CELL_BITS = 20
 BITS = CELL_BITS + LOW_BITS
@@ -49,7 +49,7 @@ def skellam(variance: float, count: int, keystream: Keystream) -> Samples:
 
 
 @lru_cache(maxsize=16)
-def tabulate(variance: float) -> Table:
+def tabulate(variance: float) -> SamplingTable:
     """Return the table of a variance: 2 MiB, or 4 MiB for a wide support, and 52 bytes a threshold.
 
     Raises:

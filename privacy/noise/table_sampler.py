@@ -34,7 +34,7 @@ LOW_BITS = 64
 CHUNK = 1 << 15
 """Samples that are drawn at once, so that they stay in the cache; their values do not depend on it."""
 
-LARGEST = 2**64 - 1
+LARGEST_WORD = 2**64 - 1
 
 Places = NDArray[np.intp]
 Cells = NDArray[np.int64]
@@ -44,7 +44,7 @@ Samples = NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
-class Table:
+class SamplingTable:
     """The look-up table of one distribution; public.
 
     A uniform number has `cell_bits` for the cell, then 64 bits, then `tail_bits`, 0 or 32. The sample is `least` plus
@@ -85,7 +85,7 @@ def place_thresholds(weights: Sequence[int], bits: int) -> tuple[int, ...]:
 
 def make_table(
     thresholds: Sequence[int], cell_bits: int, tail_bits: int = 0, sure: Sequence[int] | None = None
-) -> Table:
+) -> SamplingTable:
     """Return the table of thresholds with `cell_bits` + 64 + `tail_bits` bits: 2 bytes a cell, 4 for a wide support.
 
     `sure` holds one number for each outcome: cells that overlap the range from it to the next threshold are cut too.
@@ -98,7 +98,9 @@ def make_table(
     if sure is not None:
         cut |= _overlapped(sure, (*thresholds, 1 << (cell_bits + low_bits)), cell_bits, low_bits)
     settled = np.where(cut, ends - inside - size, ends).astype(kind)
-    return Table(cell_bits, tail_bits, thresholds, np.array([0, *keys, LARGEST, LARGEST], dtype=np.uint64), settled)
+    return SamplingTable(
+        cell_bits, tail_bits, thresholds, np.array([0, *keys, LARGEST_WORD, LARGEST_WORD], dtype=np.uint64), settled
+    )
 
 
 def _overlapped(starts: Sequence[int], ends: Sequence[int], cell_bits: int, low_bits: int) -> NDArray[np.bool_]:
@@ -108,7 +110,7 @@ def _overlapped(starts: Sequence[int], ends: Sequence[int], cell_bits: int, low_
     return np.cumsum(opened - closed)[:-1] > 0
 
 
-def draw(table: Table, samples: Samples, keystream: Keystream) -> None:
+def draw(table: SamplingTable, samples: Samples, keystream: Keystream) -> None:
     """Fill `samples`, int64 [count], with independent samples, secret.
 
     The keystream first gives half a word for each sample, then the `low_bits` of each sample in a cut cell.
@@ -125,7 +127,7 @@ def draw(table: Table, samples: Samples, keystream: Keystream) -> None:
         samples[places] = reached + table.least
 
 
-def in_chunks(table: Table, count: int) -> Iterator[tuple[int, Cells, Codes, NDArray[np.bool_]]]:
+def in_chunks(table: SamplingTable, count: int) -> Iterator[tuple[int, Cells, Codes, NDArray[np.bool_]]]:
     """Yield the start of each chunk of `count` samples, and buffers for its cells, their codes, and which are cut."""
     length = min(CHUNK, count)
     cells, codes, cut = (np.empty(length, kind) for kind in (np.int64, table.settled.dtype, np.bool_))
@@ -134,20 +136,20 @@ def in_chunks(table: Table, count: int) -> Iterator[tuple[int, Cells, Codes, NDA
         yield start, cells[:end], codes[:end], cut[:end]
 
 
-def look_up(table: Table, cells: Cells, codes: Codes, cut: NDArray[np.bool_]) -> Places:
+def look_up(table: SamplingTable, cells: Cells, codes: Codes, cut: NDArray[np.bool_]) -> Places:
     """Return the places of the cut cells among `cells`, and write the code of every cell to `codes`."""
     np.take(table.settled, cells, out=codes, mode="wrap")  # no index is out of range; this mode makes no copy
     return np.less(codes, table.least, out=cut).nonzero()[0]
 
 
-def low_bits(table: Table, count: int, keystream: Keystream) -> tuple[Words, NDArray[np.uint32]]:
+def low_bits(table: SamplingTable, count: int, keystream: Keystream) -> tuple[Words, NDArray[np.uint32]]:
     """Return the bits after the cell bits of `count` uniform numbers: words, then half words if there are tails."""
     low = keystream.words(count)
     return low, keystream.half_words(count) if table.tail_bits else np.zeros(count, np.uint32)
 
 
 def search(
-    table: Table, cells: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
+    table: SamplingTable, cells: Words, codes: Codes, low: Words, tails: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], Words]:
     """Return how many thresholds each uniform number in a cut cell has reached, and its distance to the last of them.
 
@@ -168,6 +170,6 @@ def search(
     return reached, above
 
 
-def join_bits(table: Table, place: int | np.intp, cells: Words, low: Words, tails: NDArray[np.uint32]) -> int:
+def join_bits(table: SamplingTable, place: int | np.intp, cells: Words, low: Words, tails: NDArray[np.uint32]) -> int:
     """Return the uniform number at `place`, with all its bits."""
     return (((int(cells[place]) << LOW_BITS) | int(low[place])) << table.tail_bits) | int(tails[place])

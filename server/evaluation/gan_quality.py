@@ -14,7 +14,7 @@ from ...models import build, find_network, load_flat, read_flat
 from ...models.networks.gan import Gan
 from ...privacy import Keystream, Plan
 
-MOST = 1000
+MOST_RECORDS = 1000
 """The most test records that are compared with as many generated ones."""
 
 DIRECTIONS = 32
@@ -63,7 +63,7 @@ def figures(model: Gan, features: NDArray[np.float32]) -> dict[str, float]:
     generator of only the mean record gets 1, and one with diverged parameters infinity. `coverage` is the fraction of
     test records with a generated record near them, see `coverage`; the best is 1.
     """
-    true = features[:MOST].reshape(len(features[:MOST]), -1).astype(np.float64)
+    true = features[:MOST_RECORDS].reshape(len(features[:MOST_RECORDS]), -1).astype(np.float64)
     made = model.make(len(true), SEED).flatten(1).double().cpu().numpy()
     if not np.isfinite(made).all():
         return {"distance": math.inf, "coverage": 0.0}

@@ -15,7 +15,7 @@ from ...privacy.planning.curves import CurvePoint, over_cohort, over_dropouts, o
 from ...privacy.planning.forecast import Remedy, Signal, remedies, signal
 from ..sizes import NOT_FOR_OPACUS, SIZES, count_parameters
 
-LEAST_NOISE, MOST_NOISE = 1e-6, 1e4
+LEAST_MULTIPLIER, MOST_MULTIPLIER = 1e-6, 1e4
 """The smallest and the largest noise multiplier of a curve."""
 
 STEPS, MOST_DROPOUTS = 6, 10
@@ -163,7 +163,7 @@ def _rounds(rounds: int) -> list[int]:
 def _noises(plan: Plan) -> list[float]:
     """Return noise multipliers from a quarter of the plan's multiplier to sixteen times it."""
     around = (mechanism_of(plan).noise_multiplier * 2 ** (step / 2) for step in range(2 - STEPS, 3 + STEPS))
-    return [noise for noise in around if LEAST_NOISE <= noise <= MOST_NOISE]
+    return [noise for noise in around if LEAST_MULTIPLIER <= noise <= MOST_MULTIPLIER]
 
 
 def _sizes(plan: Plan) -> list[int]:

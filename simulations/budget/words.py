@@ -12,11 +12,11 @@ from .answer import BudgetAnswer, Variant
 
 OBSERVERS: dict[View, str] = {"server": "to the server", "released": "to whoever sees only the released models"}
 
-Facts = Iterator[tuple[str, str]]
+Lines = Iterator[tuple[str, str]]
 """(name, line) pairs; an empty name continues the pair before."""
 
 
-def facts(answer: BudgetAnswer) -> Facts:
+def facts(answer: BudgetAnswer) -> Lines:
     """Yield the plan's cost, the forecast for training, and the answers to the optional questions."""
     plan = answer.plan
     yield "plan", f"{answer.name}: unit = {plan.privacy.unit}, noise = {plan.privacy.noise}"
@@ -35,7 +35,7 @@ def facts(answer: BudgetAnswer) -> Facts:
     yield from replies(answer)
 
 
-def costs(name: str, variant: Variant) -> Facts:
+def costs(name: str, variant: Variant) -> Lines:
     """Yield both epsilons; first the one that the budget limits."""
     first = mechanism_of(variant.plan).budget_view
     for view in sorted(OBSERVERS, key=lambda view: view != first):
@@ -70,7 +70,7 @@ def _rounds(answer: BudgetAnswer) -> str:
     )
 
 
-def prospects(answer: BudgetAnswer) -> Facts:
+def prospects(answer: BudgetAnswer) -> Lines:
     """Yield the forecast for training under the noise, and remedies if it is poor."""
     found = answer.own.signal
     if found is None:
@@ -105,7 +105,7 @@ _MEANING = {
 }
 
 
-def replies(answer: BudgetAnswer) -> Facts:
+def replies(answer: BudgetAnswer) -> Lines:
     """Yield the answers to the optional questions."""
     question, bought = answer.question, answer.purchase
     if answer.for_epsilon:
@@ -123,6 +123,6 @@ def replies(answer: BudgetAnswer) -> Facts:
         yield "", f"{times}, at a cost of epsilon {bought.epsilon:.5g}{dearer}"
 
 
-def _forecast(variant: Variant) -> Facts:
+def _forecast(variant: Variant) -> Lines:
     if found := variant.signal:
         yield "", f"training {found.verdict}: {ratio_in_words(found)}"

@@ -27,7 +27,7 @@ _INDEX = "save it without the index: df.reset_index(drop=True), or as a named co
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class NumberColumn:
     """float64 [N], NaN for a cell without a number; and the first row with an integer that float32 would round."""
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Numbers:
 class Columns:
     """The columns, each as numbers or as text, and all their names in file order. A missing cell of text is None."""
 
-    numbers: dict[str, Numbers]
+    numbers: dict[str, NumberColumn]
     texts: dict[str, list[str | None]]
     names: list[str]
     rows: int
@@ -183,7 +183,7 @@ def _not_utf8(path: Path) -> int:
 class _Part:
     """The numbers of some rows, and whether the file has them as true and false."""
 
-    numbers: Numbers
+    numbers: NumberColumn
     flags: bool = False
 
 
@@ -195,9 +195,9 @@ def _part(cells: Sequence[str], start: int) -> _Part:
     if np.isnan(values).all():
         written = [cell.strip().casefold() for cell in cells]
         if set(written) <= {"true", "false"}:
-            return _Part(Numbers(np.array([float(cell == "true") for cell in written])), flags=True)
+            return _Part(NumberColumn(np.array([float(cell == "true") for cell in written])), flags=True)
     large = np.flatnonzero(np.abs(values) > WHOLE).tolist()
-    return _Part(Numbers(values, next((start + row for row in large if _is_rounded(cells[row])), None)))
+    return _Part(NumberColumn(values, next((start + row for row in large if _is_rounded(cells[row])), None)))
 
 
 def _is_rounded(cell: str) -> bool:
@@ -208,12 +208,12 @@ def _is_rounded(cell: str) -> bool:
     return size // (size & -size) > WHOLE
 
 
-def _joined(parts: list[_Part]) -> Numbers:
+def _joined(parts: list[_Part]) -> NumberColumn:
     """Return the whole column. True and false in a column of numbers are faults and become NaN."""
     mixed = len({part.flags for part in parts}) > 1
     values = [part.numbers.values + (np.nan if mixed and part.flags else 0) for part in parts]
     rounded = next((part.numbers.rounded for part in parts if part.numbers.rounded is not None), None)
-    return Numbers(np.concatenate(values) if values else np.zeros(0), rounded)
+    return NumberColumn(np.concatenate(values) if values else np.zeros(0), rounded)
 
 
 def _without_index(table: pa.Table, path: Path) -> tuple[pa.Table, tuple[str, ...]]:
@@ -237,7 +237,7 @@ def _without_index(table: pa.Table, path: Path) -> tuple[pa.Table, tuple[str, ..
     return table, (f"the index of {path.name}, which has no name, is left out",) if left_out else ()
 
 
-def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> NumberColumn:
     """Return one column of a Parquet file as numbers."""
     import pyarrow as pa
 
@@ -252,10 +252,10 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Numbers:
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise DataError(f"the column {name!r} of {path} does not hold numbers", "leave the column out")
     if not pa.types.is_integer(column.type):
-        return Numbers(np.asarray(column.to_numpy(), dtype=np.float64))
+        return NumberColumn(np.asarray(column.to_numpy(), dtype=np.float64))
     whole, missing = column.fill_null(0).to_numpy(), column.is_null().to_numpy()
     rounded = np.flatnonzero(loses_digits(whole))
-    return Numbers(np.where(missing, np.nan, whole), int(rounded[0]) if len(rounded) else None)
+    return NumberColumn(np.where(missing, np.nan, whole), int(rounded[0]) if len(rounded) else None)
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str | None]:

@@ -14,10 +14,10 @@ from .table import Source, Table
 TRAINED = 0.8  # the share of each client's text, from its start, that is for training
 
 Text = NDArray[np.int64]  # one client's tokens, in order
-Run = TypeVar("Run", Text, list[str])
+Tokens = TypeVar("Tokens", Text, list[str])
 
 
-def parts(text: Run) -> tuple[Run, Run]:
+def parts(text: Tokens) -> tuple[Tokens, Tokens]:
     """Return (train, test): the first 80 % of a client's text, rounded down, and the rest."""
     cut = int(TRAINED * len(text))
     return text[:cut], text[cut:]

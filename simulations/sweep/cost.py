@@ -14,7 +14,7 @@ from ...privacy import Composed, Event, Ledger, StateError, Unbounded, View
 from ...privacy.accounting.accountant import AccountingError, renyi, spent
 from ..study import Study, mechanism_for
 from .private_selection import Repetitions, selection_epsilon
-from .request import Run
+from .request import SweepRun
 
 SpentByView = Mapping[View, Counter[Event]]
 """For each view, the events charged to the unit with the largest cost in one run, and their counts."""
@@ -44,7 +44,7 @@ class Cost:
     reasons: Mapping[View, str]
 
 
-def cost_of_runs(runs: Sequence[Run], studies: Sequence[Study], folder: Path) -> Cost:
+def cost_of_runs(runs: Sequence[SweepRun], studies: Sequence[Study], folder: Path) -> Cost:
     """Return the total cost of all runs that began in `folder`, by their ledgers.
 
     In every run, each client is charged for as many rounds as the client with the most rounds. This bounds the cost

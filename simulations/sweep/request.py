@@ -16,7 +16,7 @@ from ..study import Study, make_study
 from .axes import Axis, Values, describe, points, put
 from .private_selection import Repetitions, draw, make_repetitions
 
-FILE = "sweep.toml"
+SWEEP_FILE = "sweep.toml"
 NAMED = 3
 """The largest number of points that an error names."""
 
@@ -49,7 +49,7 @@ class SweepRequest:
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One run of a sweep: a point of the grid and a seed, both public. Runs are numbered from 1."""
 
     number: int
@@ -63,12 +63,12 @@ class Run:
         return f"run-{self.number:03d}"
 
 
-def make_runs(request: SweepRequest) -> list[Run]:
+def make_runs(request: SweepRequest) -> list[SweepRun]:
     """Return all runs by point and then by seed, or the drawn tries of a private selection."""
     grid, selection = points(request.axes), request.selection
     each = ((point, seed) for point in range(len(grid)) for seed in range(1, request.seeds + 1))
     chosen = each if selection is None else selection.drawn
-    return [Run(number, point, seed, grid[point]) for number, (point, seed) in enumerate(chosen, 1)]
+    return [SweepRun(number, point, seed, grid[point]) for number, (point, seed) in enumerate(chosen, 1)]
 
 
 def draw_tries(request: SweepRequest, entropy: Entropy) -> SweepRequest:
@@ -130,7 +130,7 @@ def write_request(folder: Path, request: SweepRequest) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    replace_file(folder / FILE, to_toml(request).encode(), private=request.selection is not None)
+    replace_file(folder / SWEEP_FILE, to_toml(request).encode(), private=request.selection is not None)
 
 
 def read_request(folder: Path) -> SweepRequest:
@@ -140,7 +140,7 @@ def read_request(folder: Path) -> SweepRequest:
         PlanError: the folder holds no sweep.
         StateError: the file is damaged.
     """
-    path = folder / FILE
+    path = folder / SWEEP_FILE
     try:
         return from_toml(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -12,7 +12,7 @@ from ...privacy import StateError
 from ...privacy.storage import replace_file
 from ...server.evaluation.metrics import Score, score_of
 
-FILE = "result.json"
+RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def write_record(folder: Path, record: Record) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    replace_file(folder / FILE, (json.dumps(asdict(record), indent=1) + "\n").encode())
+    replace_file(folder / RESULT_FILE, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def read_record(folder: Path) -> Record | None:
@@ -69,7 +69,7 @@ def read_record(folder: Path) -> Record | None:
     Raises:
         StateError: the file is damaged.
     """
-    path = folder / FILE
+    path = folder / RESULT_FILE
     try:
         return record_of(json.loads(path.read_bytes()))
     except FileNotFoundError:

@@ -19,9 +19,9 @@ from .outcome import SweepOutcome, make_points, winner
 from .pool import Job, Pool
 from .progress import SweepProgress
 from .request import (
-    FILE,
-    Run,
+    SWEEP_FILE,
     SweepRequest,
+    SweepRun,
     draw_tries,
     make_runs,
     make_studies,
@@ -60,7 +60,7 @@ def sweep(request: SweepRequest, folder: Path, jobs: int, shown: bool = True) ->
         with _opened(folder, request) as kept:
             return _sweep(kept, studies, folder, jobs, shown)
     except KeyboardInterrupt:
-        begun = (folder / FILE).exists()
+        begun = (folder / SWEEP_FILE).exists()
         hint = f"finished runs are on disk; to resume, type: bract sweep --resume {folder}"
         raise Interrupted("interrupted", hint if begun else "no run had started") from None
 
@@ -96,7 +96,7 @@ def _sweep(request: SweepRequest, studies: Sequence[Study], folder: Path, jobs: 
 
 
 def _records(
-    runs: Sequence[Run], studies: Sequence[Study], folder: Path, jobs: int, shown: bool, final: bool
+    runs: Sequence[SweepRun], studies: Sequence[Study], folder: Path, jobs: int, shown: bool, final: bool
 ) -> list[Record]:
     """Return the record of every run: from disk if it finished (or failed, if `final`), else from a worker."""
     on_disk = {run.number: read_record(folder / run.folder) for run in runs}
@@ -117,13 +117,13 @@ def _settled(record: Record) -> Record:
     return kept if kept and kept.finished else record
 
 
-def _task(run: Run, study: Study, folder: Path) -> Job:
+def _task(run: SweepRun, study: Study, folder: Path) -> Job:
     plan = seeded(study, run.seed).to_toml()
     place = str(folder / run.folder)
     return {"run": run.number, "seed": run.seed, "values": dict(run.values), "folder": place, "plan": plan}
 
 
-def _by_data(runs: Sequence[Run], studies: Sequence[Study]) -> list[Run]:
+def _by_data(runs: Sequence[SweepRun], studies: Sequence[Study]) -> list[SweepRun]:
     """Return the runs grouped by data set, since a worker holds one data set at a time."""
     first: dict[object, int] = {}
     for run in runs:
@@ -133,7 +133,7 @@ def _by_data(runs: Sequence[Run], studies: Sequence[Study]) -> list[Run]:
 
 def _outcome(
     request: SweepRequest,
-    runs: Sequence[Run],
+    runs: Sequence[SweepRun],
     studies: Sequence[Study],
     folder: Path,
     records: list[Record],
@@ -158,7 +158,7 @@ def _opened(folder: Path, request: SweepRequest) -> Iterator[SweepRequest]:
     """Lock the folder and yield the request stored there, with its drawn tries; store it first in a new folder."""
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"{folder} is a file, a sweep takes a folder", "name a folder that does not exist yet")
-    if folder.exists() and not (folder / FILE).exists() and _used(folder):
+    if folder.exists() and not (folder / SWEEP_FILE).exists() and _used(folder):
         raise PlanError(f"{folder} is not empty and holds no sweep", "choose another --out")
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _opened(folder: Path, request: SweepRequest) -> Iterator[SweepRequest]:
 
 
 def _used(folder: Path) -> bool:
-    return any(path.name not in (".lock", FILE + ".draft") for path in folder.iterdir())
+    return any(path.name not in (".lock", SWEEP_FILE + ".draft") for path in folder.iterdir())
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -184,7 +184,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _kept(folder: Path, request: SweepRequest) -> SweepRequest:
-    if not (folder / FILE).exists():
+    if not (folder / SWEEP_FILE).exists():
         drawn = draw_tries(request, SystemEntropy())
         write_request(folder, drawn)
         return drawn

@@ -33,7 +33,7 @@ TRACED = 3
 """The number of records in the example that an export traces."""
 
 
-class Answer(nn.Module):
+class Predictor(nn.Module):
     """The network from features to what `bract predict` answers: probabilities for classes, else its outputs."""
 
     def __init__(self, trained: Trained) -> None:
@@ -60,7 +60,7 @@ def export(trained: Trained, out: Path, kind: Kind) -> None:
     _check_out(out, kind)
     if trained.learns.name == "generation":
         raise PlanError(f"{trained.plan.model.name} answers nothing about a record", "export a network that predicts")
-    answer, facts = Answer(trained).cpu().eval(), json.dumps(_facts(trained))
+    answer, facts = Predictor(trained).cpu().eval(), json.dumps(_facts(trained))
     with storage(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
         draft = Path(place) / out.name
         try:
@@ -102,10 +102,10 @@ def _example(trained: Trained, rows: int) -> torch.Tensor:
     return trained.learns.example(plan.data.shape, plan.data.classes, rows)[0]
 
 
-Run = Callable[[torch.Tensor], np.ndarray]
+Predict = Callable[[torch.Tensor], np.ndarray]
 
 
-def _by_torch(answer: nn.Module, example: torch.Tensor, path: Path, facts: str) -> Run:
+def _by_torch(answer: nn.Module, example: torch.Tensor, path: Path, facts: str) -> Predict:
     sizes = ({0: torch.export.Dim.DYNAMIC},)
     with _quiet():
         program = torch.export.export(answer, (example,), dynamic_shapes=sizes)
@@ -114,7 +114,7 @@ def _by_torch(answer: nn.Module, example: torch.Tensor, path: Path, facts: str) 
     return lambda features: again(features).detach().numpy()
 
 
-def _by_onnx(answer: nn.Module, example: torch.Tensor, path: Path, facts: str) -> Run:
+def _by_onnx(answer: nn.Module, example: torch.Tensor, path: Path, facts: str) -> Predict:
     import onnx  # pyright: ignore[reportMissingImports]
     import onnxruntime  # pyright: ignore[reportMissingImports]
     import onnxscript  # noqa: F401  # pyright: ignore[reportMissingImports]  (torch needs it)
@@ -154,10 +154,10 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-_WRITE: dict[Kind, Callable[[nn.Module, torch.Tensor, Path, str], Run]] = {"torch": _by_torch, "onnx": _by_onnx}
+_WRITE: dict[Kind, Callable[[nn.Module, torch.Tensor, Path, str], Predict]] = {"torch": _by_torch, "onnx": _by_onnx}
 
 
-def _check(answer: nn.Module, run: Run, trained: Trained) -> None:
+def _check(answer: nn.Module, run: Predict, trained: Trained) -> None:
     """Compare the exported file with the model, with several numbers of records.
 
     Raises:

@@ -14,7 +14,7 @@ from ...models import NoNetworkError, Objective, build, objective_of
 from ...privacy import PlanError, StateError, read_tables
 from ...privacy.ledger.statement import make_statement, read_ledger
 from ...privacy.plan.toml import Tables, parse_plan
-from ...server.model_file import FILE, ModelFile, read_model
+from ...server.model_file import MODEL_FILE, ModelFile, read_model
 from ...server.round_log import RoundRecord, read_records
 from ...server.training import OWN_LEDGER
 from ..modules import add_modules
@@ -107,7 +107,7 @@ def read_trained(place: Path) -> Trained:
 
 
 def _read(place: Path) -> tuple[Path, ModelFile]:
-    file = place if place.is_file() else place / FILE
+    file = place if place.is_file() else place / MODEL_FILE
     if not file.exists():
         raise _absent(place)
     return file, read_model(file)

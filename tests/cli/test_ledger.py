@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bract.cli.main import run
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.terms import Terms
 from bract.privacy import Budget, Composed, Entry, Event, Gaussian, Ledger, Plan, Unbounded, make_plan
 from bract.privacy.accounting.accountant import epsilon
@@ -153,16 +153,18 @@ class TestShow:
 
     def test_says_of_a_device_what_its_owners_terms_leave(self, state: Path, tmp_path: Path, capsys: Capture) -> None:
         (tmp_path / "terms.toml").write_text("max_epsilon = 2\nmax_delta = 1e-6\n")
-        bare, priced = (read(capsys, state / FILE, *more) for more in ([], ["--terms", tmp_path / "terms.toml"]))
+        bare, priced = (
+            read(capsys, state / LEDGER_FILE, *more) for more in ([], ["--terms", tmp_path / "terms.toml"])
+        )
         assert bare["kind"] == "device"
         assert (bare["entries"], bare["most"], bare["shares"][0]["run"]) == (2, 2, "7")
         assert list(bare["spent"]) == ["charged"]
         assert 0 < bare["spent"]["charged"] < priced["spent"]["charged"]
         assert (priced["budget"]["epsilon"], priced["budget"]["delta"]) == (2.0, 1e-6)
-        text = said(capsys, "show", state / FILE, "--terms", tmp_path / "terms.toml")
+        text = said(capsys, "show", state / LEDGER_FILE, "--terms", tmp_path / "terms.toml")
         assert "budget      epsilon 2 at delta 1e-06, by the owner's terms" in text
         assert "in the view that each plan's budget limits" in text
-        assert "give them with --terms" in said(capsys, "show", state / FILE)
+        assert "give them with --terms" in said(capsys, "show", state / LEDGER_FILE)
 
     def test_reads_a_ledger_in_use_and_leaves_a_torn_line(self, path: Path, capsys: Capture) -> None:
         """Another process spends into it meanwhile."""

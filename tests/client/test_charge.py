@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.terms import Terms
 from bract.privacy import Composed, Event, Plan, PoissonSampled, make_plan, mechanism_of
 from bract.privacy.accounting.accountant import epsilon
@@ -41,7 +41,7 @@ def charged(plan: Plan, folder: Path) -> Event:
     """The event that a device writes to its ledger for one round."""
     spending = OwnerLedger(folder, Terms(clear_updates=True, trusted_server=True))
     spending.charge(plan, 1, 1)
-    [entry] = read_ledger(folder / FILE).entries
+    [entry] = read_ledger(folder / LEDGER_FILE).entries
     return entry.server
 
 

@@ -25,7 +25,7 @@ from bract.client import local_sgd as updates
 from bract.client import train
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.records import Records, fitting
 from bract.client.terms import Terms
 from bract.client.train import Task, contribution, try_training
@@ -129,7 +129,7 @@ def watch(tmp_path: Path) -> Watch:
         node, passes = node_context(), list[tuple[str, Shape]]()
         with passing(passes):
             reply = make_app(lambda _: device)(make_message(make_offer(plan, **said)), node)
-        charges = (folder / FILE).read_bytes().splitlines()[1:]
+        charges = (folder / LEDGER_FILE).read_bytes().splitlines()[1:]
         update = reply.content.array_records.get(UPDATE)
         return Seen(
             str(reply.content.config_records[ANSWER]["code"]),

@@ -16,7 +16,7 @@ from scenes import plan_of, records_of, some_vector, terms_of, world_of
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.terms import Terms
 from bract.privacy import Plan
@@ -182,7 +182,7 @@ def test_who_wants_lies_withstood_refuses_a_sparse_graph(tmp_path: Path, wants: 
     assert (pages.steps, pages.cards, set(pages.refused)) == (set(), {}, {"1"})
     assert not trained
     assert not world._overheard
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / LEDGER_FILE).exists()
 
 
 def test_a_device_that_does_not_ask_takes_a_sparse_graph_up(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_device_that_does_not_ask_takes_a_sparse_graph_up(tmp_path: Path) -> N
     assert code_of(world.tell(device, ONE, KEYS)) is Code.OK
     assert isinstance(device.journal, MemoryJournal)
     assert device.journal.pages.cards
-    assert (tmp_path / FILE).exists()
+    assert (tmp_path / LEDGER_FILE).exists()
 
 
 def test_no_plan_withstands_lies_in_a_sparse_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,4 +201,4 @@ def test_no_plan_withstands_lies_in_a_sparse_graph(tmp_path: Path, monkeypatch: 
         offered = plan_of(BEYOND, "malicious-server")
     world, device, _ = beyond(tmp_path, terms_of(), offered)
     assert code_of(world.tell(device, ONE, KEYS)) is Code.PLAN
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / LEDGER_FILE).exists()

@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.privacy import Plan, RoundError, mechanism_of
@@ -74,7 +74,7 @@ def test_devices_refuse_what_passes_their_limit(plan: Plan, tmp_path: Path) -> N
     with pytest.raises(RoundError) as caught:
         go(twin(plan), devices(tmp_path / "state", limits, 77), tmp_path / "second", 2)
     assert caught.value.what == "0 of 3 devices sent an update, the round needs 2 (3 said refused)"
-    charges = [len(read_ledger(tmp_path / "state" / str(place) / FILE).entries) for place in range(CLIENTS)]
+    charges = [len(read_ledger(tmp_path / "state" / str(place) / LEDGER_FILE).entries) for place in range(CLIENTS)]
     assert charges == [3, 3, 3]
 
 
@@ -96,5 +96,5 @@ def test_a_second_training_gets_what_the_limit_has_left(plan: Plan, tmp_path: Pa
         go(twin(plan), devices(tmp_path / "state", [2.6] * CLIENTS, 77), second, 2)
     done = sum(not line["lost"] for line in rounds(second))
     assert 0 < done < 3
-    entries = read_ledger(tmp_path / "state" / "0" / FILE).entries
+    entries = read_ledger(tmp_path / "state" / "0" / LEDGER_FILE).entries
     assert len(entries) == 3 + done

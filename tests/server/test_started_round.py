@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from bract.privacy import BudgetError, Entry, Plan, StateError, StorageError, mechanism_of
-from bract.server.started_round import FILE, StartedRound, forget_start, record_start, settle_interrupted
+from bract.server.started_round import (
+    STARTED_ROUND_FILE,
+    StartedRound,
+    forget_start,
+    record_start,
+    settle_interrupted,
+)
 from bract.server.training import TrainingRun
 
 COHORT = ("a", "b")
@@ -75,7 +81,7 @@ def test_a_simulation_makes_its_rounds_again_and_notes_none(training: TrainingRu
     simulated = replace(training, mechanism=mechanism_of(training.plan.named(None)))
     with simulated.open_ledger() as ledger:
         record_start(simulated, StartedRound(1, COHORT, ledger.head))
-        assert not (simulated.folder / FILE).exists()
+        assert not (simulated.folder / STARTED_ROUND_FILE).exists()
 
 
 def test_a_simulation_charges_nothing_by_a_note(training: TrainingRun) -> None:
@@ -89,16 +95,16 @@ def test_a_simulation_charges_nothing_by_a_note(training: TrainingRun) -> None:
 def test_a_note_that_cannot_be_written_leaves_the_last_one_whole(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
         record_start(training, StartedRound(1, COHORT, ledger.head))
-        before = (training.folder / FILE).read_bytes()
-        (training.folder / f"{FILE}.draft").mkdir()
+        before = (training.folder / STARTED_ROUND_FILE).read_bytes()
+        (training.folder / f"{STARTED_ROUND_FILE}.draft").mkdir()
         with pytest.raises(StorageError, match=r"begun\.json"):
             record_start(training, StartedRound(2, COHORT, ledger.head))
-        assert (training.folder / FILE).read_bytes() == before
+        assert (training.folder / STARTED_ROUND_FILE).read_bytes() == before
 
 
 def test_a_note_that_cannot_be_read_or_dropped_is_named(training: TrainingRun) -> None:
     with training.open_ledger() as ledger:
-        (training.folder / FILE).mkdir()
+        (training.folder / STARTED_ROUND_FILE).mkdir()
         with pytest.raises(StateError, match=r"begun\.json is damaged"):
             settle_interrupted(training, ledger)
     with pytest.raises(StorageError, match=r"begun\.json"):
@@ -132,7 +138,7 @@ def test_a_round_beyond_the_budget_is_told_and_not_charged(training: TrainingRun
 )
 def test_a_damaged_note_is_refused_by_name(training: TrainingRun, content: bytes) -> None:
     with training.open_ledger() as ledger:
-        (training.folder / FILE).write_bytes(content.replace(b"HEAD", ledger.head.encode()))
+        (training.folder / STARTED_ROUND_FILE).write_bytes(content.replace(b"HEAD", ledger.head.encode()))
         with pytest.raises(StateError, match=r"begun.json is damaged"):
             settle_interrupted(training, ledger)
 

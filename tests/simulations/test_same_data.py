@@ -14,7 +14,7 @@ from bract.privacy import DataError, override, read_tables
 from bract.server.round_log import RoundRecord
 from bract.server.training import NullObserver
 from bract.simulations.run import simulate
-from bract.simulations.same_data import FILE
+from bract.simulations.same_data import DATA_DIGEST_FILE
 from bract.simulations.study import make_study, read_run
 from bract.simulations.sweep import run as module
 from bract.simulations.sweep.axes import Axis
@@ -86,9 +86,9 @@ def test_the_digest_of_the_data_is_private_and_gone_in_the_end(tiny_plan: Path, 
     """Whoever knows all records but one could try that one against it."""
     out = tmp_path / "run"
     cut_off(tiny_plan, out)
-    assert stat.S_IMODE((out / FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((out / DATA_DIGEST_FILE).stat().st_mode) == 0o600
     simulate(read_run(out), out)
-    assert not (out / FILE).exists()
+    assert not (out / DATA_DIGEST_FILE).exists()
 
 
 def test_runs_of_a_sweep_do_not_go_on_over_swapped_data(tiny_plan: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_runs_of_a_sweep_do_not_go_on_over_swapped_data(tiny_plan: Path, tiny_da
     again = [record.error for record in sweep(request, out, jobs=1, shown=False).records]
     assert again[0] is None
     assert "the data have changed" in str(again[1])
-    kept = list(out.glob(f"*.{FILE}"))
+    kept = list(out.glob(f"*.{DATA_DIGEST_FILE}"))
     assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
 
 

@@ -27,7 +27,8 @@ WHEEL = Wheel(
 )
 END, UNKNOWN = 0, 1
 """The tokens for the end of a message and for a word outside the vocabulary; other words are numbered from 2."""
-LEAST, MOST = 100, 5000  # words (with punctuation marks) of a client: fewer are left out, more are cut off
+LEAST_WORDS, MOST_WORDS = 100, 5000
+"""A client with fewer words (with punctuation marks) is left out; words after the most are cut off."""
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)*|[^a-z0-9\s]")
 _ADDRESS = r"[\w.+-]+@[\w-]+\.\w"
@@ -86,7 +87,7 @@ def _people(path: Path | None) -> list[Words]:
         for message in chain.from_iterable(conversation["messages"]):
             sent.setdefault(message["sender"], []).append(message)
     people = [_words(sorted(messages, key=itemgetter("timestamp"))) for messages in sent.values()]
-    return [words for words in people if _count(words) >= LEAST]
+    return [words for words in people if _count(words) >= LEAST_WORDS]
 
 
 def _words(messages: list[dict[str, str]]) -> Words:
@@ -101,9 +102,9 @@ def _count(words: Words) -> int:
 
 
 def _first(words: Words) -> Words:
-    """Return the first MOST words, and the end of the message if the last word ends one."""
+    """Return the first MOST_WORDS words, and the end of the message if the last word ends one."""
     counts = np.cumsum([word != "" for word in words])
-    return words[: int(np.searchsorted(counts, MOST, side="right"))]
+    return words[: int(np.searchsorted(counts, MOST_WORDS, side="right"))]
 
 
 def _vocabulary(people: Sequence[Words], size: int) -> dict[str, int]:

@@ -23,7 +23,7 @@ from flwr.app import Message, RecordDict
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger, charged_event
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger, charged_event
 from bract.client.disk.step_journal import RepeatedStep
 from bract.client.records import Records
 from bract.client.secure_round import BudgetSpent
@@ -83,7 +83,7 @@ class Owner:
 
     @property
     def charged(self) -> list[int]:
-        path = self.folder / FILE
+        path = self.folder / LEDGER_FILE
         return [entry.round for entry in read_ledger(path).entries] if path.exists() else []
 
 
@@ -197,7 +197,7 @@ class TestTheCharge:
     def test_names_plan_and_run_and_holds_nothing_of_the_records(self, dear: Plan, owner: Call) -> None:
         device = owner(terms_for(dear, 2))
         device.answer(dear, 3, run=2**64 - 1)
-        [entry] = read_ledger(device.folder / FILE).entries
+        [entry] = read_ledger(device.folder / LEDGER_FILE).entries
         assert entry.origin
         assert (entry.round, entry.origin.plan, entry.origin.run) == (3, dear.digest, str(2**64 - 1))
         assert entry.server == entry.released == charged_event(dear)
@@ -251,7 +251,7 @@ class TestALedgerThatIsNotWhole:
     ) -> None:
         device = owner(Terms(clear_updates=True))
         device.answer(dear, 1)
-        path = device.folder / FILE
+        path = device.folder / LEDGER_FILE
         path.write_bytes(path.read_bytes().replace(b'"round":1', b'"round":9'))
         assert said_code(device.answer(dear, 2)) is Code.FAILED
         assert len(device.ran) == 1
@@ -274,9 +274,9 @@ class TestSpending:
     def test_check_refuses_what_charge_would_and_writes_nothing(self, dear: Plan, tmp_path: Path) -> None:
         spending = OwnerLedger(tmp_path / "a" / "b", terms_for(dear, 2))
         spending.check(dear, 1, 1)
-        before = (spending.folder / FILE).read_bytes()
+        before = (spending.folder / LEDGER_FILE).read_bytes()
         spending.check(dear, 1, 1)
-        assert (spending.folder / FILE).read_bytes() == before
+        assert (spending.folder / LEDGER_FILE).read_bytes() == before
         spending.charge(dear, 1, 1)
         for refused in (spending.check, spending.charge):
             with pytest.raises(RepeatedStep):

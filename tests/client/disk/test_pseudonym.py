@@ -15,7 +15,7 @@ from flwr.app import Context
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.pseudonym import FILE, Pseudonym
+from bract.client.disk.pseudonym import PSEUDONYM_FILE, Pseudonym
 from bract.client.terms import Terms
 from bract.privacy import Plan, StateError
 from bract.privacy.messages import OFFER, SECAGG, WHO
@@ -48,7 +48,7 @@ def test_processes_that_start_at_once_show_one_name(tmp_path: Path) -> None:
 
 def test_the_secret_is_its_owners_alone(tmp_path: Path) -> None:
     show(tmp_path)
-    path = tmp_path / FILE
+    path = tmp_path / PSEUDONYM_FILE
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
     with pytest.raises(StateError, match="users other than its owner can read"):
@@ -58,12 +58,12 @@ def test_the_secret_is_its_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [0, 20, 60, -1])
 def test_a_damaged_secret_is_refused_by_name_and_kept(tmp_path: Path, place: int) -> None:
     show(tmp_path)
-    path = tmp_path / FILE
+    path = tmp_path / PSEUDONYM_FILE
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     for damaged in (bytes(content), path.read_bytes()[:place], b""):
         path.write_bytes(damaged)
-        with pytest.raises(StateError, match=f"{FILE} is damaged"):
+        with pytest.raises(StateError, match=f"{PSEUDONYM_FILE} is damaged"):
             show(tmp_path)
         assert path.read_bytes() == damaged
 
@@ -130,7 +130,7 @@ class TestADeviceThatIsAskedWhoItIs:
         said = self.ask(device, make_tiny_plan())
         assert dict(said.config_records[ANSWER]) == {"code": "refused"}
         assert list(said) == [ANSWER]
-        assert not (tmp_path / FILE).exists()
+        assert not (tmp_path / PSEUDONYM_FILE).exists()
 
 
 def test_a_mixed_message_is_no_question() -> None:

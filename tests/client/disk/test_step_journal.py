@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bract.client.disk import step_journal as journal_file
-from bract.client.disk.step_journal import FILE, HEADER, DiskJournal, Journal, MemoryJournal, RepeatedStep
+from bract.client.disk.step_journal import HEADER, JOURNAL_FILE, DiskJournal, Journal, MemoryJournal, RepeatedStep
 from bract.client.terms import Refused, Terms
 from bract.privacy import PlanError, StateError, StorageError
 from bract.privacy.ledger.hash_chain import read_lines
@@ -43,7 +43,7 @@ def step(number: int) -> bytes:
 
 def lines(folder: Path) -> list[dict[str, object]]:
     """What stands on disk after the header."""
-    path = folder / FILE
+    path = folder / JOURNAL_FILE
     header, *bodies = read_lines(path, path.read_bytes()).bodies
     assert header == HEADER
     return bodies
@@ -214,11 +214,11 @@ class TestARun:
         journal, day = DiskJournal(tmp_path), journal_file.today()
         for card in (1, 2, 3):
             journal.show(step(0), step(card))
-        size = (tmp_path / journal_file.FILE).stat().st_size
+        size = (tmp_path / journal_file.JOURNAL_FILE).stat().st_size
         for asked in (DiskJournal(tmp_path), journal):
             with pytest.raises(Refused, match="3 cards were shown today"):
                 asked.show(step(9), step(4))
-        assert (tmp_path / journal_file.FILE).stat().st_size == size
+        assert (tmp_path / journal_file.JOURNAL_FILE).stat().st_size == size
         assert journal.shows(step(0), step(3))
         monkeypatch.setattr(journal_file, "today", lambda: day + 1)
         journal.show(step(9), step(4))
@@ -263,7 +263,7 @@ class TestAJournalThatIsNotWhole:
         return tmp_path
 
     def test_is_as_if_the_line_that_a_crash_tore_were_not_noted(self, folder: Path) -> None:
-        path = folder / FILE
+        path = folder / JOURNAL_FILE
         before = path.read_bytes()
         DiskJournal(folder).first([step(3)])
         line = path.read_bytes()[len(before) :]
@@ -278,7 +278,7 @@ class TestAJournalThatIsNotWhole:
 
     def test_is_refused_by_its_line_whatever_byte_changed(self, folder: Path) -> None:
         """The line is named, whichever byte was changed or lost."""
-        path = folder / FILE
+        path = folder / JOURNAL_FILE
         content = path.read_bytes()
         last = content.rindex(b"\n", 0, -1) + 1
         for at in range(0, last, 7):
@@ -291,7 +291,7 @@ class TestAJournalThatIsNotWhole:
 
     def test_is_refused_where_a_line_is_missing_or_foreign(self, folder: Path) -> None:
         """A foreign line is none of a journal's."""
-        path = folder / FILE
+        path = folder / JOURNAL_FILE
         rows = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(rows[:1] + rows[2:]))
         with pytest.raises(StateError, match="damaged at line 2"):
@@ -335,7 +335,7 @@ class TestAJournalThatIsNotWhole:
         assert list(tmp_path.iterdir()) == [tmp_path / "steps.bract"]
 
     def test_of_another_kind_or_version_is_refused(self, tmp_path: Path) -> None:
-        journal_file.Chain(tmp_path / FILE, {"kind": "journal", "version": 2}).close()
+        journal_file.Chain(tmp_path / JOURNAL_FILE, {"kind": "journal", "version": 2}).close()
         with pytest.raises(StateError, match="not a journal of this version"):
             DiskJournal(tmp_path).first([step(1)])
 

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bract.client.app import make_app
 from bract.client.device import Device
-from bract.client.disk.device_ledger import FILE, OwnerLedger
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger
 from bract.client.records import Records
 from bract.client.terms import Terms
 from bract.models import NETWORKS, Network
@@ -51,7 +51,7 @@ def giving(server: Any, records: Records, folder: Path) -> None:
 
 
 def charges(folder: Path) -> list[str]:
-    return (folder / FILE).read_text().splitlines()[1:] if (folder / FILE).exists() else []
+    return (folder / LEDGER_FILE).read_text().splitlines()[1:] if (folder / LEDGER_FILE).exists() else []
 
 
 @pytest.mark.parametrize(("unit", "noise"), CELLS)

@@ -10,7 +10,7 @@ from secure_devices import make_lab
 from bract.client.device import Device
 from bract.client.disk.step_journal import MemoryJournal
 from bract.client.records import Records
-from bract.client.secure_round import Seat, SecureRound
+from bract.client.secure_round import Seat, SecureRound, Stage
 from bract.client.terms import Terms
 from bract.privacy.secagg.identity import Identity, new_identity, roster_of
 from bract.privacy.secagg.keys import Keypair, RoundSecrets, make_card, new_secrets
@@ -29,7 +29,7 @@ def carriers(plan: Any, context: Any) -> tuple[list[bytes], list[object]]:
     roster = roster_of([identity])
     seat = Seat(
         session.digest,
-        "keys",
+        Stage.KEYS,
         card.to_bytes(),
         own.mask.secret,
         own.own,

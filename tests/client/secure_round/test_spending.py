@@ -11,7 +11,7 @@ import pytest
 from secure_devices import code_of, make_lab
 
 from bract.client import app as client_app
-from bract.client.disk.device_ledger import FILE, OwnerLedger, charged_event
+from bract.client.disk.device_ledger import LEDGER_FILE, OwnerLedger, charged_event
 from bract.client.terms import Terms
 from bract.privacy import Composed
 from bract.privacy.accounting.accountant import epsilon
@@ -41,7 +41,7 @@ def charged(tmp_path: Path) -> Callable[..., list[int]]:
     """A function: the rounds that a device of the lab was charged."""
 
     def rounds(server: Any, place: int) -> list[int]:
-        path = tmp_path / server.members[place].identity.public.hex() / FILE
+        path = tmp_path / server.members[place].identity.public.hex() / LEDGER_FILE
         return [entry.round for entry in read_ledger(path).entries] if path.exists() else []
 
     return rounds

@@ -236,7 +236,7 @@ def test_masses_that_a_composition_leaves_out_above_are_charged(
     together = composed([(step, count)], delta)
     last = together.lowest + len(together.masses) - 1
     beyond = float(exact[last - step.lowest * count + 1 :].sum())
-    assert beyond > 100 * losses.NOISE * count * delta
+    assert beyond > 100 * losses.ROUNDING_NOISE * count * delta
     assert together.infinite >= beyond
 
 

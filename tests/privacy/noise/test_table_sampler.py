@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bract.privacy import Keystream
-from bract.privacy.noise.table_sampler import Table, draw, make_table, place_thresholds, search
+from bract.privacy.noise.table_sampler import SamplingTable, draw, make_table, place_thresholds, search
 
 CELL_BITS = 3
 BITS = CELL_BITS + 64
@@ -32,7 +32,7 @@ class Fed(Keystream):
         return given
 
 
-def feed(table: Table, numbers: list[int]) -> Fed:
+def feed(table: SamplingTable, numbers: list[int]) -> Fed:
     low_bits = 64 + table.tail_bits
     cut = {limit >> low_bits for limit in table.thresholds}
     cells = b"".join((number >> low_bits << 29 | 5).to_bytes(4, "little") for number in numbers)
@@ -42,7 +42,7 @@ def feed(table: Table, numbers: list[int]) -> Fed:
     return Fed(cells + low + tails)
 
 
-def sample(table: Table, number: int) -> int:
+def sample(table: SamplingTable, number: int) -> int:
     return bisect_right(table.thresholds, number) - len(table.thresholds) // 2
 
 

@@ -83,7 +83,7 @@ def known(known_wheels):
 
 
 def test_the_known_edition_has_the_known_counts(known_wheels, monkeypatch):
-    monkeypatch.setattr(chat, "LEAST", 0)
+    monkeypatch.setattr(chat, "LEAST_WORDS", 0)
     monkeypatch.setattr(chat, "is_left_out", lambda message: False)
     people = chat._people(known_wheels)
     counts = np.array([chat._count(words) for words in people])

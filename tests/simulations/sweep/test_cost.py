@@ -12,7 +12,7 @@ from bract.privacy.accounting.accountant import ORDERS, renyi, spent
 from bract.simulations.study import Study, make_study, mechanism_for
 from bract.simulations.sweep.cost import MIXED, TRUSTED, UNPROTECTED, WATCHING, cost_of_runs, cost_of_selection
 from bract.simulations.sweep.private_selection import make_repetitions, selection_epsilon
-from bract.simulations.sweep.request import Run
+from bract.simulations.sweep.request import SweepRun
 
 ROUNDS, CLIENTS = 4, 5
 
@@ -24,8 +24,8 @@ def study_of(noise_multiplier: float, noise: str = "local", unit: str = "record"
     return make_study(plan)
 
 
-def runs_of(seeds: int, points: int) -> list[Run]:
-    return [Run(p * seeds + s + 1, p, s + 1, {}) for p in range(points) for s in range(seeds)]
+def runs_of(seeds: int, points: int) -> list[SweepRun]:
+    return [SweepRun(p * seeds + s + 1, p, s + 1, {}) for p in range(points) for s in range(seeds)]
 
 
 def spend(study: Study, folder: Path, rounds: int = ROUNDS, clients: tuple[int, ...] = (0, 1)) -> None:
