@@ -172,9 +172,9 @@ def fitting(found: Records | Sheet, plan: Plan) -> Records:
     Records are features of the network's fixed part if it has one. Some records become blanks.
 
     A record becomes a blank if its label or one of its tokens is outside the plan's classes, which the server
-    chooses, or if the plan's transforms have no number for one of its cells. A blank is sampled like other records,
-    so a device's work depends only on the size of its file. It has no effect: neither its label nor its tokens reach
-    the network. Only the owner's log shows how many blanks there are.
+    chooses. It also becomes a blank if one of its cells becomes no number under the plan's transforms. A blank is
+    sampled like other records, so a device's work depends only on the size of its file. It has no effect: neither its
+    label nor its tokens reach the network. Only the owner's log shows how many blanks there are.
 
     Raises:
         DataError: shape or kind of the records differ from the plan's.

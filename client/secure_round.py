@@ -1,9 +1,9 @@
 """The device's side of secure aggregation: it answers the server's messages, and refuses those that could reveal it.
 
-Between two messages of a round, a device keeps its secrets in the node's memory (Flower's context, which a SuperNode
-never writes to disk), and only as long as it needs them: its own secrets until its vector is masked, the shares of
-other devices' secrets until it has opened one of each. A device that lost them in a restart has dropped out. The
-device records each use of a secret in its journal on disk first, and never repeats it.
+Between two messages of a round, a device keeps its secrets in the node's memory: in Flower's context, which a
+SuperNode never writes to disk. It keeps its own secrets until its vector is masked. It keeps the shares of other
+devices' secrets until it has opened one share of each device. A device that loses them in a restart has dropped out.
+The device records each use of a secret in its journal on disk first, and never repeats it.
 """
 
 from __future__ import annotations

@@ -44,13 +44,13 @@ class Terms(BaseModel):
 
     `max_epsilon` at `max_delta` limits each plan, and the total over all rounds that the device ever takes part in. A
     plan whose noise the server adds needs `trusted_server`, a plan without masks needs `clear_updates`. With masks,
-    every sum of a plan must contain at least `min_survivors` devices, the plan must withstand at least
-    `min_colluders` devices that collude with the server, and with `malicious_server` also a server that deviates from
-    the protocol. A sparse graph cannot ensure `min_survivors`, so plans with one are refused if it is set.
-    `hybrid_keys` requires a hybrid key exchange.
+    every sum of a plan must contain at least `min_survivors` devices, and the plan must withstand at least
+    `min_colluders` devices that collude with the server. With `malicious_server` it must also withstand a server that
+    deviates from the protocol. A sparse graph cannot ensure `min_survivors`, so plans with one are refused if it is
+    set. `hybrid_keys` requires a hybrid key exchange.
 
-    In one day, the device accepts at most `max_plans_a_day` new plans, and no new run after it refused
-    `max_refused_runs_a_day`, because each answer reveals a little about what was spent before. The epsilon of all
+    In one day, the device accepts at most `max_plans_a_day` new plans. After it refused `max_refused_runs_a_day`
+    runs, it accepts no new run that day. Each answer reveals a little about what was spent before. The epsilon of all
     rounds of a plan at `max_delta`, divided by their number, must be at least `min_round_epsilon`: only a server that
     probes has a use for rounds that cost nothing.
     """

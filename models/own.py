@@ -23,7 +23,7 @@ NAME = re.compile(rf"{MODULE_NAME.pattern}:[A-Za-z_]\w*", re.ASCII)
 """The form `module:function`, with the dots of a module in a package."""
 
 ARGUMENTS = ("shape", "classes")
-"""The arguments of a function that builds a network, by name, so that no other function is called by mistake."""
+"""The names of the arguments of a function that builds a network. A function with others is not called."""
 
 
 class NoNetworkError(KeyError):
@@ -51,8 +51,8 @@ def find_own(name: str) -> Network:
     """Return the network `module:function`, or of the entry point `name`; this imports its module.
 
     Raises:
-        NoNetworkError: the name has not the right form, the module is part of Python or cannot be imported, or what
-            it names neither is a `Network` nor has exactly the arguments (shape, classes).
+        NoNetworkError: the name has the wrong form; the module is part of Python or cannot be imported; or the named
+            object is not a `Network` and does not have exactly the arguments (shape, classes).
     """
     return _network(name, _imported(name) if is_own(name) else _entry_point(name))
 

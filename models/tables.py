@@ -173,7 +173,7 @@ def adapt(features: FeatureArray, facts: DataSchema, mark: str | None) -> tuple[
     `mark` is the file's own note of the transforms it went through: equal to the plan's, they are not repeated.
 
     Raises:
-        Unfit: the file went through other transforms, or the plan's transforms are of named columns.
+        Unfit: the records have other transforms than the plan's, or the plan transforms columns by their names.
     """
     if mark is not None and mark != facts.transforms:
         what = "the data went through other transforms than the plan's data.columns"

@@ -48,7 +48,7 @@ def read_arrays(path: Path, name: str = "data file") -> tuple[Features, Labels]:
 
 
 def read_mark(path: Path) -> str | None:
-    """Return which transforms the records of a file went through (`Data.transforms`), or None for those of no plan.
+    """Return the transforms (`Data.transforms`) that a file's records went through, or None if the file has no mark.
 
     Raises:
         DataError: the file cannot be read, or its mark is not a text.

@@ -1,8 +1,8 @@
 """All that a device's answer may hold: the server learns nothing else from a device. Reading an answer validates it.
 
-An answer is a status code and, if the code is `ok`, the masked words of the device's vector (to a request to train)
-and sections of secure aggregation, which are public keys, signatures, shares and boxes. Nothing else about a record,
-a fault or the device itself has a place in it.
+An answer has a status code. An answer with the code `ok` to a request to train also has the masked words of the
+device's vector. Under secure aggregation it has sections: public keys, signatures, shares and boxes. Nothing else
+about a record, a fault or the device itself has a place in it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def main(grid: Grid, context: Context) -> None:
     shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
     if shared is not None and not plan.secure:
         raise PlanError(
-            "the clients of this plan are pseudonyms, which a ledger that plans share cannot tell apart",
+            "this plan's clients have one pseudonym for each plan, so a shared ledger cannot recognise them",
             "set aggregation.protocol = secagg, whose roster names them, or leave the ledger out",
         )
     mechanism = _named(mechanism, folder)

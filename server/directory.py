@@ -86,7 +86,7 @@ class Directory:
     def gather(
         self, wanted: int, deadline: float, excluded: Collection[str] = (), most: float = math.inf
     ) -> dict[str, int]:
-        """Return the connected clients once there are `wanted` besides the ones in `excluded`.
+        """Return the connected clients, once at least `wanted` of them are not in `excluded`.
 
         It also returns once `most` clients are connected, or after `deadline` seconds. Nodes that showed no valid
         name before are asked once more.

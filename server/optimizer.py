@@ -19,7 +19,7 @@ def step(
 ) -> tuple[NDArray[np.float32], Tensors]:
     """Return new parameters and optimizer tensors after the step of `round` (from 1) on minus the release.
 
-    The inputs are unchanged. The learning rate is that of the plan's schedule; before the step the parameters shrink
+    The inputs are unchanged. The plan's schedule gives the learning rate. Before the step the parameters shrink
     by `rate * weight_decay` of themselves (Loshchilov and Hutter 2019).
 
     It accepts only a `Release`, so no sum without noise and charge can reach the model. The caller must check that

@@ -22,7 +22,7 @@ class RoundRecord:
     `figures`, by the keys of FIGURES, are None if the model was not tested; `loss` is also None if it is not finite.
     `clip_norm` is the round's clip norm if the plan adapts it, else None. `codes` counts the devices by their answer
     to the request to train, `opening` by their answer to the request to unmask; devices without an answer in time
-    count as "late". A `lost` round was charged but released nothing; its codes are those of the phase with too few
+    count as "late". A `lost` round was charged but released nothing; its codes are from the phase with too few
     answers.
     """
 

@@ -89,8 +89,8 @@ class TrainingRun:
 
     `run` is Flower's run ID. `roster` lists the devices that may take part in secure aggregation. `shared_ledger` is
     a population's ledger that is charged instead of the run's own, and `population` identifies its clients: it must
-    be equal in all runs that share a ledger. `pauses` are the seconds before each further try after consecutive
-    failed rounds; by default, there are no further tries.
+    be equal in all runs that share a ledger. `pauses` are the seconds to wait after one failed
+    try, after two in a row, and so on. By default it is empty, and a failed round is not tried again.
     """
 
     mechanism: Mechanism

@@ -152,8 +152,9 @@ def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[st
     """Return the tables with the folders that they need, as absolute paths.
 
     A relative `data.path` starts from `simulation.folder`, and the module of one's own network is found in
-    `simulation.modules`. Each is the current folder if the command line sets (`typed`) or varies (`varied`)
-    `data.path`, or `model.name`; else the tables' own value, else the folder of the plan's file.
+    `simulation.modules`. A folder is the current one if the command line sets (`typed`) or varies (`varied`)
+    `data.path`, or `model.name`. Otherwise it is the tables' own value or, without one, the folder of the plan's
+    file.
     """
     typed, varied = {*typed, *varied}, set(varied)
     simulation, folders = tables.get("simulation", {}), dict[str, str]()
@@ -182,7 +183,7 @@ def read_run(folder: Path) -> Study:
     tables = read_tables(path)
     if "simulation" not in tables:  # every simulation writes this table, and nothing else does
         raise PlanError(
-            f"{folder} holds no simulation: its plan.toml is that of a partition or of a deployment",
+            f"{folder} holds no simulation: its plan.toml belongs to a partition or a deployment",
             f"start a run of that plan: bract simulate {path} --out DIR",
         )
     return make_study(tables, str(path))

@@ -11,7 +11,7 @@ from ..objectives import REGRESSION
 
 
 def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return one Dense 1 on the flattened record: the predicted value.
+    """Return one dense layer with one output, the predicted value, on the flattened record.
 
     float32 [batch, *shape] -> [batch, 1]; 11 parameters for 10 features.
 

@@ -114,7 +114,7 @@ class Scattering(nn.Module):
 
 
 def _subsampled(spectrum: torch.Tensor, stride: int) -> torch.Tensor:
-    """Return the spectrum of a signal of which every `stride`-th row and column stays: the mean of its aliases."""
+    """Return the spectrum of every `stride`-th row and column of a signal: the mean of its aliases."""
     while stride > 1:
         height, width = spectrum.shape[-2] // 2, spectrum.shape[-1] // 2
         rows = spectrum[..., :height, :] + spectrum[..., height:, :]

@@ -131,8 +131,8 @@ def epsilon(event: Event, delta: float) -> float:
 def spent(events: Spending, delta: float, tolerance: float = TOLERANCE) -> float:
     """Return the epsilon of the composition of all events at `delta`.
 
-    If all noise is Gaussian, it is the PLD figure, checked against RDP, else the Renyi bound. A PLD figure exceeds
-    the exact value by about `tolerance` of itself at most, as far as the finest grid allows.
+    If all noise is Gaussian, this is the PLD figure, checked against RDP. Otherwise it is the Renyi bound. A PLD
+    figure exceeds the exact value by about `tolerance` of itself at most, as far as the finest grid allows.
 
     Guarantee: the figure is an upper bound for the composition of the events (pessimistic discretisation).
 
@@ -279,7 +279,7 @@ def _sufficient_by_rdp(event: Callable[[float], Event], target: float, delta: fl
         low, high = high, 2 * high
         if low > MOST_NOISE:
             raise PlanError(
-                f"no noise reaches epsilon {target:g} at delta {delta:g} in so many steps",
+                f"no noise multiplier gives epsilon {target:g} at delta {delta:g} over this number of steps",
                 "raise privacy.epsilon or privacy.delta, or lower cohort.rounds or privacy.sampling_rate",
             )
     while high > 1.1 * low:

@@ -155,7 +155,7 @@ class Banded(Central):
 
     @property
     def noise_growth(self) -> float:
-        """The standard deviation of one release's noise, divided by that of independent noise, and rounded up to a
+        """The standard deviation of one release's noise, in standard deviations of independent noise, rounded up to a
         power of two. It is above one, because later releases cancel part of the noise.
         """
         plan = self.plan

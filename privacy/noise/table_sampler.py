@@ -128,7 +128,10 @@ def draw(table: SamplingTable, samples: Samples, keystream: Keystream) -> None:
 
 
 def in_chunks(table: SamplingTable, count: int) -> Iterator[tuple[int, Cells, Codes, NDArray[np.bool_]]]:
-    """Yield the start of each chunk of `count` samples, and buffers for its cells, their codes, and which are cut."""
+    """Yield (start, cells, codes, cut) for each chunk of `count` samples: its start, and three buffers of its length.
+
+    The buffers are for the cell of each sample, the cell's code, and whether a threshold cuts the cell.
+    """
     length = min(CHUNK, count)
     cells, codes, cut = (np.empty(length, kind) for kind in (np.int64, table.settled.dtype, np.bool_))
     for start in range(0, count, CHUNK):

@@ -175,8 +175,8 @@ class Training(Section):
 
     `batch_size` is public. With unit `record` each step's sum is divided by it: it is the expected number of sampled
     records, on one device for local noise, over the whole cohort for other noise. With unit `client` it is the
-    largest number of records in a step, and the step averages over its records. `engine` chooses how records'
-    gradients are clipped: `auto` by book-keeping, `opacus` by Opacus. `precision` is the dtype of passes through the
+    largest number of records in a step, and the step averages over its records. `engine` chooses the code that clips
+    records' gradients: with `auto` book-keeping, with `opacus` Opacus. `precision` is the dtype of passes through the
     network on a GPU; parameters, norms and sums are always float32.
 
     The other keys are for devices that take steps of their own: with unit `client`, or with local noise. `optimizer`
@@ -211,9 +211,10 @@ class Privacy(Section):
     norm of changes: it starts at `clip_norm`, its logarithm moves by at most `clip_rate` a round, and it settles
     where this fraction of the changes is within it (Andrew et al. 2021). With `bands` each round cancels part of the
     noise of the `bands - 1` rounds before, and a client sits out `bands - 1` rounds after each of its rounds.
-    `shares` concerns distributed noise that is there in case devices drop out: with `floor` it stays in the sum;
-    with `xnoise` devices add it in layers, and the layers that are not needed are removed.
-    `allow_large_delta` allows a delta of 1/n or more for n units, which publishing one whole unit would satisfy.
+    `shares` decides about distributed noise that devices add for dropouts that then do not happen. With `floor` this
+    noise stays in the sum. With `xnoise` devices add it in layers, and the server removes the layers that are not
+    needed. `allow_large_delta` allows a delta of 1/n or more for n units, which publishing one whole unit would
+    satisfy.
     """
 
     unit: Literal["record", "client"] = "record"

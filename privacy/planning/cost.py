@@ -20,7 +20,8 @@ MOST_ROUNDS = 10**7
 """The largest number of rounds of a plan."""
 
 SOUGHT = (1e-2, 1e-3)
-"""Coarse grids of the privacy loss for the first search for rounds; twice the grid is the search's relative error."""
+"""Grids of the privacy loss, in the two coarse searches for the rounds. A search's relative error is twice its
+grid."""
 
 NEAR = 0.99
 """The fraction of the target above which the search takes small steps."""

@@ -104,7 +104,7 @@ class SecureSum:
         return exchange(self._link.grid, self._mechanism, requests, call.parameters, deadline)
 
     def _ask(self, call: RoundInput, requests: Sequence[Request], answers: Answers) -> Iterator[Answer]:
-        """Yield the answers to requests without training; those of the kind of `answers` are added to it.
+        """Yield the answers to requests other than to train; add answers of the same kind as `answers` to it.
 
         At the end, devices that did not answer OK are reported.
         """

@@ -46,7 +46,7 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
 
     `features` is float32 [records, *shape]. `labels` is int64 [records], or float32 [records] for regression. For
     tokens, both are int64 [records, T], and each position counts once. The function runs in batches, on the GPU if
-    there is one. Errors of numbers are in the units of the data, the loss in those of the network.
+    there is one. Errors of predicted numbers are in the units of the data; the loss is in the network's units.
     """
     from .meters import METERS, figures_of  # torchmetrics is slow to import, and only evaluation needs it
 
@@ -79,7 +79,7 @@ def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
 
 
 def _in_units(figures: Mapping[str, float], unit: float) -> Mapping[str, float]:
-    """Return the figures with errors of numbers in the units of the data, of which the network's 1 is `unit`."""
+    """Return the figures, with errors of predicted numbers times `unit`, the network's 1 in the units of the data."""
     return {name: value * unit if name in OF_NUMBERS else value for name, value in figures.items()}
 
 

@@ -73,9 +73,8 @@ def figures(model: Gan, features: NDArray[np.float32]) -> dict[str, float]:
 def distance(true: NDArray[np.float64], made: NDArray[np.float64]) -> float:
     """Return |m - n|^2 + tr(S + T - 2 (S T)^(1/2)) over tr S, with means m, n and covariances S, T of two samples.
 
-    Samples are [records, numbers]. If they have more than `DIRECTIONS` columns, they are projected on that many
-    random directions, which are always the same. Two halves of one sample have a small distance above 0, which grows
-    as they get smaller.
+    Samples are [records, numbers]. If they have more than `DIRECTIONS` columns, they are projected on `DIRECTIONS`
+    fixed random directions. Two halves of one sample have a small distance above 0, which grows as they get smaller.
 
     Reference: Dowson & Landau 1982; Heusel et al. 2017, equation 6.
     """

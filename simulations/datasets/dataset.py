@@ -1,4 +1,4 @@
-"""A data set, and the data sets by name: those of the folder `shipped`, and those of installed packages."""
+"""A data set, and all data sets by name, from the folder `shipped` and from installed packages."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def names() -> list[str]:
 def find_dataset(name: str) -> Dataset:
     """Return the data set `name`. Only the package that offers this name is imported.
 
-    Raises: DataError if there is none, if two packages offer the name or one offers a shipped data set's name, or if
-    the package cannot be imported or offers no `Dataset` of this name.
+    Raises: DataError if no data set has the name, if two packages offer it, if a package offers the name of a shipped
+    data set, if the package cannot be imported, or if it offers no `Dataset` of this name.
     """
     ours, offers = _shipped().get(name), _offered().get(name, [])
     if len(offers) + (ours is not None) > 1:

@@ -109,7 +109,7 @@ def _check_types(table: Table) -> None:
     features, labels = table.features, table.labels
     if labels.ndim == 2:
         if any(array.dtype != np.int64 for array in (features, labels)) or labels.shape[1:] != features.shape[1:]:
-            raise DataError("the features and labels of tokens are not int64 arrays [N, T] alike", _HINT)
+            raise DataError("the features and labels of tokens are not both int64 arrays [N, T]", _HINT)
     elif features.dtype != np.float32 or features.ndim < 2:
         raise DataError("the features are not a float32 array [N, *shape]", _HINT)
     elif labels.dtype not in (np.int64, np.float32) or labels.ndim != 1:

@@ -224,7 +224,7 @@ def _filled(columns: Columns, name: str, path: Path) -> np.ndarray:
     if faults.any():
         what = f"{_place(path, name)(int(faults.argmax()))} is missing or not a finite number"
         hint = "give every cell of the column a number, or leave the column or the row out"
-        raise DataError(what, f"{hint}; for words or holes, give {name!r} values or a fill in data.columns")
+        raise DataError(what, f"{hint}; for words or missing cells, give {name!r} values or a fill in data.columns")
     return values
 
 

@@ -68,7 +68,7 @@ def candidates(shape: tuple[int, ...], classes: int, records: int) -> list[str]:
 
 
 def training_of(facts: Facts) -> dict[str, dict[str, Any]]:
-    """Return the plan's tables for these facts without [data], with the first network that the forecast accepts.
+    """Return all tables of a plan but [data], with the first network that the forecast accepts for these facts.
 
     The forecast compares the noise with an average update. If it accepts no network, the smallest is chosen.
 

@@ -45,9 +45,9 @@ def read_labelled(path: Path, plan: Study) -> Table:
 def read_features(path: Path, plan: Study) -> np.ndarray:
     """Return the features [records, *shape] in a file or folder; labels and clients in it are not read.
 
-    An array file holds `x`; in a table, the plan names the features, or every column is one except
-    the label's and the owners'; pictures count in the order of their names; the end of a text is one record. The
-    plan's transforms apply.
+    An array file holds `x`. The features of a table are the columns that the plan names; if it names none, they are
+    all columns except the label's and the owners'. Pictures are in the order of their names. The end of a text is one
+    record. The plan's transforms apply.
 
     Raises:
         DataError: the file cannot be read, or does not fit the plan.

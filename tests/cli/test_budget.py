@@ -202,7 +202,7 @@ def test_an_unknown_network_has_no_forecast_without_its_size(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--epsilon", "1e-12"], "no noise reaches"),
+        (["--epsilon", "1e-12"], "no noise multiplier gives"),
         (["--epsilon", "0"], "privacy.epsilon"),
         (["--epsilon", "nan"], "privacy.epsilon"),
         (["--noise", "0"], "privacy.noise_multiplier"),

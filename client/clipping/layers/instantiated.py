@@ -29,7 +29,7 @@ class InstantiatedGradients(PerExampleGradients):
         return self._pairs
 
     def weighted_sum(self, factors: torch.Tensor) -> Pairs:
-        """Return each parameter with the sum of the records' gradients times `factors` [rows]."""
+        """Return each parameter with the sum over records of its gradient times `factors` [rows]."""
         return [(parameter, weighted_row_sum(each, factors)) for parameter, each in self._pairs]
 
 
