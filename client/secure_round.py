@@ -215,7 +215,8 @@ class SecureRound:
         return sign_context(self.identity, seat.context) if vouched else b""
 
     def consent(self, survivors: bytes) -> bytes:
-        """Return the device's signature on the list of survivors; it signs only one list in a round, repeatedly."""
+        """Return the device's signature on the list of survivors. In a round it signs only one list, as often as
+        asked."""
         seat = self._seat(Stage.MASKED, Stage.AGREED)
         self._check_survivors(seat, survivors)
         self._answer("consent", digest("list", survivors))

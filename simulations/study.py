@@ -1,4 +1,4 @@
-"""The plan of a study: a `Plan`, the simulation's own settings, and the freedom to protect nothing."""
+"""The plan of a study: a `Plan`, the simulation's own settings, and the option to protect nothing."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ class Journal(ABC):
         """Return a context with the pages, under exclusive access."""
 
     def first(self, steps: Iterable[bytes]) -> None:
-        """Record the first of these steps, digests of 32 bytes, that is not recorded yet; the device does it after.
+        """Record the first of these steps (digests of 32 bytes) that is not recorded yet. The device then takes this
+        step.
 
         Raises:
             RepeatedStep: all of these steps are recorded already.

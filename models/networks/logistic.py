@@ -10,7 +10,7 @@ from ..network import Network
 
 
 def logistic(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return one Dense `classes` on the flattened record.
+    """Return one dense layer with `classes` outputs on the flattened record.
 
     float32 [batch, *shape] -> [batch, classes]; 7,850 parameters for 1x28x28 and 10 classes.
 

@@ -9,7 +9,7 @@ from .rnn import LastState, sequence
 
 
 def lstm(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return LSTM 32 - Dense `classes` on its last state.
+    """Return an LSTM with 32 units and a dense layer with `classes` outputs on its last state.
 
     float32 [batch, (1,) steps, features] -> [batch, classes]; 8,266 parameters for 28 features and 10 classes.
 

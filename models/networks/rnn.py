@@ -44,7 +44,7 @@ def sequence(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def rnn(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return SimpleRNN 32 with tanh - Dense `classes` on its last state.
+    """Return a simple RNN with 32 tanh units and a dense layer with `classes` outputs on its last state.
 
     float32 [batch, (1,) steps, features] -> [batch, classes]; 2,314 parameters for 28 features and 10 classes.
 

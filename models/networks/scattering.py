@@ -128,7 +128,7 @@ def _narrowed(spectrum: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def scattering(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return Dense `classes` on the flattened scattering of an image.
+    """Return a dense layer with `classes` outputs on the flattened scattering of an image.
 
     float32 [batch, channels, height, width] -> [batch, classes]; 39,700 parameters for 1x28x28 and 10 classes: 81
     maps of 7x7. The weights start at zero, so that no random start has to be unlearned through noise.

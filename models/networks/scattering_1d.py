@@ -90,7 +90,7 @@ class Scattering1d(nn.Module):
 
 
 def scattering_1d(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return Dense `classes` on the scattering of a series; its weights start at zero.
+    """Return a dense layer with `classes` outputs on the scattering of a series; its weights start at zero.
 
     Sequences, float32 [batch, (1,) steps, features] -> [batch, classes]; 1,158 parameters for 128 steps of 6 features
     and 6 classes.

@@ -143,7 +143,7 @@ def tabulate(std: float) -> DiscreteGaussian:
     limits = place_thresholds(upper, BITS)
     sure = _certain(
         limits, [max((bell << BITS) // total - 1, 0) for bell in lower]
-    )  # one less, as bells err by 2^-155
+    )  # one less, because a bell has an error of up to 2^-155
     return DiscreteGaussian(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
 
 

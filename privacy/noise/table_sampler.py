@@ -146,7 +146,7 @@ def look_up(table: SamplingTable, cells: Cells, codes: Codes, cut: NDArray[np.bo
 
 
 def low_bits(table: SamplingTable, count: int, keystream: Keystream) -> tuple[Words, NDArray[np.uint32]]:
-    """Return the bits after the cell bits of `count` uniform numbers: words, then half words if there are tails."""
+    """Return the bits after the cell bits of `count` uniform numbers: 64 bits, and the tail bits (zeros if none)."""
     low = keystream.words(count)
     return low, keystream.half_words(count) if table.tail_bits else np.zeros(count, np.uint32)
 

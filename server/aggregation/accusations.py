@@ -34,7 +34,8 @@ class Accusations:
     def note(self, cohort: SeatedCohort, accuser: int, senders: bytes) -> set[int]:
         """Record a member's accusation of the `senders`, a set as bits, and return their positions.
 
-        It is ignored unless all of them are neighbours of the member that sealed boxes.
+        The accusation counts only if all senders are neighbours of the accuser and sealed boxes. Otherwise it is
+        ignored.
         """
         try:
             named = set(from_bits(senders, len(cohort.cards)))

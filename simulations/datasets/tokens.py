@@ -50,7 +50,8 @@ def run_length(name: str, shape: tuple[int, ...]) -> int:
 
 
 def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
-    """Return the training and test records, of shape [length], of these clients, numbered in this order.
+    """Return the clients' training and test records, each of shape [length]; clients are numbered in the order of
+    `texts`.
 
     Raises: DataError as `windowed_parts`.
     """
@@ -59,7 +60,7 @@ def windowed(name: str, texts: Sequence[Text], length: int) -> Source:
 
 
 def windowed_parts(name: str, trained: Sequence[Text], tested: Sequence[Text], length: int) -> Source:
-    """Return the training and test records, of shape [length], from both parts of each client's text, in this order.
+    """Return the training and test records, each of shape [length], from the two parts of each client's text.
 
     A client whose training part has at most `length` tokens has no training record.
 

@@ -34,7 +34,8 @@ class ClassQuality:
 
 @dataclass(frozen=True)
 class ClientQuality:
-    """One client's records, by its number in the file, and the figure that compares models, over them alone."""
+    """One client's quality: its name, its number of records, and the figure for comparing models over these
+    records."""
 
     name: str
     records: int
