@@ -91,7 +91,7 @@ def main(grid: Grid, context: Context) -> None:
     shared = _setting(context, "ledger") if context.run_config.get("ledger") else None
     if shared is not None and not plan.secure:
         raise PlanError(
-            "this plan's clients have one pseudonym for each plan, so a shared ledger cannot recognise them",
+            "this plan's clients are pseudonyms that differ from plan to plan: a shared ledger cannot recognise them",
             "set aggregation.protocol = secagg, whose roster names them, or leave the ledger out",
         )
     mechanism = _named(mechanism, folder)

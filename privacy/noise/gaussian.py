@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fixed_point import ONE, PRECISION
-from .gaussian_integrals import bells, integral, integrals
+from .gaussian_integrals import gaussian_values, integral, integrals
 from .keystream import Keystream
 from .table_sampler import (
     LOW_BITS,
@@ -142,8 +142,8 @@ def tabulate(std: float) -> DiscreteGaussian:
     total = 2 * sum(upper) - upper[0]
     limits = place_thresholds(upper, BITS)
     sure = _certain(
-        limits, [max((bell << BITS) // total - 1, 0) for bell in lower]
-    )  # one less, because a bell has an error of up to 2^-155
+        limits, [max((weight << BITS) // total - 1, 0) for weight in lower]
+    )  # one less, because a weight has an error of up to 2^-155
     return DiscreteGaussian(std, shift, make_table(limits, CELL_BITS, TAIL_BITS, sure), total)
 
 
@@ -169,7 +169,7 @@ def envelope(std: float, shift: int) -> tuple[list[int], list[int]]:
     """
     variance, reach = (Fraction(std) / 2**shift) ** 2, Fraction(1, 2) + Fraction(1, 2 ** (shift + 1))
     last = isqrt(170 * ceil(variance)) + 2
-    return [ONE, *bells(variance, last, -reach)[1:]], bells(variance, last, reach)
+    return [ONE, *gaussian_values(variance, last, -reach)[1:]], gaussian_values(variance, last, reach)
 
 
 def _certain(limits: tuple[int, ...], lengths: list[int]) -> list[int]:
@@ -209,16 +209,16 @@ def decide(
     cells = words & CELL_MASK
     reached, above = search(law.table, cells, codes, low, tails)
     numbers = ((reached + law.table.least) << law.shift) + (words.view(np.int64) >> (64 - law.shift))
-    bell = _bell(law, numbers)
-    excess = above - bell
+    weight = _weight_of(law, numbers)
+    excess = above - weight
     accepted = excess < 0
-    for place in (np.abs(excess) <= MARGIN * bell + LEAST_MARGIN).nonzero()[0]:
+    for place in (np.abs(excess) <= MARGIN * weight + LEAST_MARGIN).nonzero()[0]:
         uniform = join_bits(law.table, place, cells, low, tails)
         accepted[place] = is_accepted(law, int(numbers[place]), int(reached[place]), uniform)
     return numbers, accepted
 
 
-def _bell(law: DiscreteGaussian, numbers: Samples) -> NDArray[np.float64]:
+def _weight_of(law: DiscreteGaussian, numbers: Samples) -> NDArray[np.float64]:
     """Return w(x) / z of the numbers x in floating point, in units of 2^-64."""
     square = (numbers / law.std) ** 2
     scale, small = (1 << (64 + PRECISION)) / law.total, 1 / (24 * law.std**2)

@@ -10,19 +10,19 @@ from fractions import Fraction
 from .fixed_point import ONE, PRECISION
 
 
-def bells(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list[int]:
+def gaussian_values(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list[int]:
     """Return exp(-(k + offset)^2 / 2 variance) for k = 0..last, with an offset in -1..1 and `last` below 2^14.
 
     Guarantee: the error is below 2^-155. Proof: value k is value k - 1 times q^(2 k - 1 + 2 offset), with
     q = exp(-1 / 2 variance). The first value, the first ratio and q^2 have errors below 2^-185. Each ratio is the one
     before times q^2, so ratio k has an error below k 2^-183, and value k one below k^2 2^-183.
 
-    >>> [round(bell / 2**192, 4) for bell in bells(Fraction(1), 2)]
+    >>> [round(value / 2**192, 4) for value in gaussian_values(Fraction(1), 2)]
     [1.0, 0.6065, 0.1353]
     """
-    bell, ratio = (sum(_terms(x / (2 * variance))) for x in (-(offset**2), -1 - 2 * offset))
+    value, ratio = (sum(_terms(x / (2 * variance))) for x in (-(offset**2), -1 - 2 * offset))
     square = sum(_terms(-1 / variance))
-    found = [bell]
+    found = [value]
     for _ in range(last):
         found.append(found[-1] * ratio >> PRECISION)
         ratio = ratio * square >> PRECISION
@@ -32,14 +32,14 @@ def bells(variance: Fraction, last: int, offset: Fraction = Fraction(0)) -> list
 def integrals(variance: Fraction, last: int) -> list[int]:
     """Return the integrals of exp(-t^2 / 2 variance) from k - 1/2 to k + 1/2, for k = 0..last.
 
-    Guarantee: the error is below 2^-145. Proof: it is the error of `bells` times cosh(last / 2 variance) < 2^10.
+    Guarantee: the error is below 2^-145. Proof: it is that of `gaussian_values` times cosh(last / 2 variance) < 2^10.
     """
     series, found = _series(variance, last)[::-1], list[int]()
-    for k, bell in enumerate(bells(variance, last)):
-        share, total = (k * k << PRECISION) // (last * last), 0
+    for k, value in enumerate(gaussian_values(variance, last)):
+        part, total = (k * k << PRECISION) // (last * last), 0
         for coefficient in series:
-            total = (total * share >> PRECISION) + coefficient
-        found.append(bell * total >> PRECISION)
+            total = (total * part >> PRECISION) + coefficient
+        found.append(value * total >> PRECISION)
     return found
 
 
@@ -52,10 +52,10 @@ def integral(variance: Fraction, k: int) -> int:
     >>> round(integral(Fraction(2**20), 1000) / 2**192, 10)
     0.6207436029
     """
-    bell = sum(_terms(-(k * k) / (variance * 2**9)))
+    value = sum(_terms(-(k * k) / (variance * 2**9)))
     for _ in range(8):
-        bell = bell * bell >> PRECISION
-    return bell * sum(_series(variance, abs(k))) >> PRECISION
+        value = value * value >> PRECISION
+    return value * sum(_series(variance, abs(k))) >> PRECISION
 
 
 def _terms(x: Fraction) -> list[int]:

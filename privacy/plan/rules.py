@@ -122,8 +122,8 @@ def _enough_devices_survive(s: Sections) -> str | None:
 
 def _fraction(dropouts: int, size: int) -> float:
     """Return a value of `aggregation.dropouts`, of few digits, that allows `dropouts` devices or slightly fewer."""
-    share = math.ceil(1000 * dropouts / size) / 1000
-    return share if most_dropouts(size, share) <= dropouts else math.floor(1000 * dropouts / size) / 1000
+    fraction = math.ceil(1000 * dropouts / size) / 1000
+    return fraction if most_dropouts(size, fraction) <= dropouts else math.floor(1000 * dropouts / size) / 1000
 
 
 def _colluders(s: Sections) -> int:

@@ -26,22 +26,22 @@ PRIVATE_BITS, FINISH_BITS = 40, 20
 """A sparse graph reveals a device's secrets with probability 2^-40 at most, and loses a round with 2^-20 at most."""
 
 
-def most_colluders(devices: int, share: float) -> int:
-    """Return the largest number of colluders below the fraction `share` of the devices.
+def most_colluders(devices: int, fraction: float) -> int:
+    """Return the largest number of colluders that is below this fraction of the devices.
 
     >>> [most_colluders(n, 1 / 3) for n in (2, 3, 4, 6, 7, 100)]
     [0, 0, 1, 1, 2, 33]
     """
-    return thresholds(devices, share, 0.0).colluders
+    return thresholds(devices, fraction, 0.0).colluders
 
 
-def most_dropouts(devices: int, share: float) -> int:
-    """Return how many devices may drop out, if the fraction `share` may.
+def most_dropouts(devices: int, fraction: float) -> int:
+    """Return how many devices may drop out, if at most this fraction may.
 
     >>> [most_dropouts(n, 0.3) for n in (2, 3, 4, 10)]
     [0, 0, 1, 3]
     """
-    return devices - thresholds(devices, 0.0, share).present
+    return devices - thresholds(devices, 0.0, fraction).present
 
 
 def least_in_sum(devices: int, colluders: int) -> int:

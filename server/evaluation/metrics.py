@@ -12,7 +12,7 @@ class QualityFigure:
 
     name: str
     larger: bool = True
-    share: bool = False
+    fraction: bool = False
     most: float | None = None
 
     @property
@@ -22,14 +22,14 @@ class QualityFigure:
 
     def show(self, value: float) -> str:
         """Return a value as text: a fraction in percent, others with four digits."""
-        return f"{value:.1%}" if self.share else f"{value:.4g}"
+        return f"{value:.1%}" if self.fraction else f"{value:.4g}"
 
 
 FIGURES = {
-    "accuracy": QualityFigure("accuracy", share=True, most=1.0),
-    "precision": QualityFigure("precision", share=True, most=1.0),
-    "recall": QualityFigure("recall", share=True, most=1.0),
-    "f1": QualityFigure("F1", share=True, most=1.0),
+    "accuracy": QualityFigure("accuracy", fraction=True, most=1.0),
+    "precision": QualityFigure("precision", fraction=True, most=1.0),
+    "recall": QualityFigure("recall", fraction=True, most=1.0),
+    "f1": QualityFigure("F1", fraction=True, most=1.0),
     "roc_auc": QualityFigure("ROC-AUC", most=1.0),
     "perplexity": QualityFigure("perplexity", larger=False),
     "r2": QualityFigure("R2", most=1.0),
@@ -38,7 +38,7 @@ FIGURES = {
     "mse": QualityFigure("reconstruction error", larger=False),
     "psnr": QualityFigure("PSNR in dB"),
     "distance": QualityFigure("Fréchet distance", larger=False),
-    "coverage": QualityFigure("coverage", share=True, most=1.0),
+    "coverage": QualityFigure("coverage", fraction=True, most=1.0),
 }
 """Figures by their keys in files. Precision, recall, F1 and ROC-AUC are macro averages, one class versus the rest."""
 

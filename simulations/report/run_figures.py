@@ -119,7 +119,7 @@ def _score_plot(records: Sequence[RoundRecord]) -> Html:
         axes.margins(y=0.12)
         axes.set_ylim(max(-1.0, min(0.0, *(value for _, value in measured))), figure.most)
         axes.set_ylabel(figure.name)
-        if figure.share:
+        if figure.fraction:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _rounds(axes, [record.round for record in records])
 

@@ -55,7 +55,7 @@ def _plot(outcome: SweepOutcome) -> Html:
         if open_:
             height = max((point.score for point in open_), key=lambda score: score.merit).value
             axes.axhline(height, color=INK, linewidth=1, linestyle="--", label="without an epsilon")
-        if figure.share:
+        if figure.fraction:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_decimals(outcome)))
         axes.margins(x=0.06, y=0.12)
         _epsilon_axis(axes, [_epsilon(outcome, point) for point in (*front, *beaten)])

@@ -213,7 +213,7 @@ def test_close_calls_are_decided_exactly(std: float, share: float) -> None:
 @pytest.mark.parametrize("std", [512.001, 777.7, STD, MOST_STD])
 def test_floating_point_errs_by_less_than_what_it_may_decide_on(std: float) -> None:
     law, numbers = tabulate(std), (np.linspace(-12.9, 12.9, 50) * std).astype(np.int64)
-    for x, found in zip(numbers.tolist(), noise._bell(law, numbers), strict=True):
+    for x, found in zip(numbers.tolist(), noise._weight_of(law, numbers), strict=True):
         exact = mpf(integral(Fraction(std) ** 2, x)) / law.total * 2**64
         assert abs(found - exact) < noise.MARGIN / 2 * exact + noise.LEAST_MARGIN / 4
 
