@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker is to refuse names that there are not
+if not TYPE_CHECKING:  # so that a type checker refuses unknown names
 
     def __getattr__(name: str) -> object:
         """Load a name on first use (PEP 562)."""

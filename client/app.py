@@ -214,7 +214,7 @@ def _accept_message(message: Message, context: Context, open_device: Callable[[C
     if journal is not None and not charged:
         journal.enter(run, plan.digest, device.terms)
     elif journal is not None and not journal.entered(run, plan.digest):
-        raise NoSeat  # without a check of the terms, as no daily limit would count its answer
+        raise NoSeat  # the terms are not checked: no daily limit would count the answer
     return AcceptedMessage(message, context, offer, device, mechanism)
 
 

@@ -22,10 +22,10 @@ _KEPT = WeakTensorKeyDictionary()
 
 
 def kept_features(records: torch.Tensor, plan: Plan) -> torch.Tensor:
-    """Return what the trained part of the plan's network sees of records [N, *shape]: secret, as the records are.
+    """Return records [N, *shape] in the form that the trained part of the plan's network takes: secret.
 
     Features are kept while the tensor `records` lives, for one network at a time. So a round does not compute them
-    again, and its time does not depend on them.
+    again, and its time does not depend on the features.
     """
     network = plan.model.name, tuple(records.shape[1:]), plan.data.classes
     fixed = _fixed(*network, records.device)
@@ -38,9 +38,9 @@ def kept_features(records: torch.Tensor, plan: Plan) -> torch.Tensor:
 
 
 def _features(fixed: nn.Module, records: torch.Tensor) -> torch.Tensor:
-    """Return the features of records. Those of a record that the fixed part fails on are not numbers (zero tokens).
+    """Return the features of records: NaN (for tokens, zero) for a record on which the fixed part fails.
 
-    So whether a device answers does not depend on a record, and such a record takes no other one with it.
+    So whether a device answers does not depend on a record, and a failure on one record leaves the others unchanged.
     """
     try:
         return features_of(fixed, records)

@@ -13,12 +13,12 @@ class LocalSteps:
     """A device's parameters, and the optimizer that its plan names. The optimizer starts anew in each round.
 
     A step first shrinks the parameters by `learning_rate * weight_decay` of themselves (Loshchilov and Hutter 2019).
-    It adds `proximal` times the way from the start to the gradient, which holds the device near the others (FedProx:
-    Li et al. 2020, arXiv 1812.06127, equation 2). Then it takes the step of SGD, with momentum if there is one, or of
-    Adam with torch's constants.
+    It adds to the gradient `proximal` times the way that the parameters have moved from the start, which keeps the
+    device near the others (FedProx: Li et al. 2020, arXiv 1812.06127, equation 2). Then it takes the step of SGD,
+    with momentum if there is one, or of Adam with torch's constants.
 
-    All of it depends on the gradients and on public numbers alone: where a device adds noise to its gradients, what
-    follows is post-processing.
+    A step depends only on the gradients and on public numbers. So if a device adds noise to its gradients, the steps
+    are post-processing.
     """
 
     def __init__(self, training: Training, start: NDArray[np.float32]) -> None:

@@ -54,7 +54,7 @@ class Records:
         return Records(self.features[mask], self.labels[mask])
 
     def chunks(self, size: int, least: int = 0) -> list[Records]:
-        """Return the records in order in parts of at most `size`, with empty parts added if fewer than `least`."""
+        """Return the records in order, in parts of at most `size`; empty parts fill the list up to `least` parts."""
         parts = zip(self.features.split(size), self.labels.split(size), strict=True)
         cut = [Records(features, labels) for features, labels in parts]
         return cut + [Records(self.features[:0], self.labels[:0])] * (least - len(cut))
@@ -135,7 +135,7 @@ def _check_kind(records: Records, plan: Plan) -> None:
 
 
 def _transformed(records: Records | Sheet, plan: Plan) -> Records:
-    """Return the same number of records after the plan's transforms. Those that they do not fit become blanks."""
+    """Return the same number of records after the plan's transforms; those that do not fit become blanks."""
     if isinstance(records, Sheet):
         return _from_sheet(records, plan.data)  # pyright: ignore[reportArgumentType]
     if plan.data.transforms == records.transforms:

@@ -1,4 +1,4 @@
-"""A node's history in Flower's memory: its plan, its participations under it, its run and its last round there.
+"""A node's history in Flower's memory: its plan, its participations under that plan, its run, and its last round.
 
 Flower may lose this memory, or keep it from one run to the next. A real device therefore counts on its disk too, see
 `disk/device_ledger.py`.

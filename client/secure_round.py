@@ -346,7 +346,7 @@ class SecureRound:
         self.state[self._name] = ConfigRecord({**stored, "stage": seat.stage.value})
 
     def _keep(self, rounds: set[int]) -> None:
-        """Forget all other rounds, as at most two are open at a time."""
+        """Forget all other rounds, because at most two are open at a time."""
         for name in [name for name in self.state if name.startswith(SEAT)]:
             if int(name.removeprefix(SEAT)) not in rounds:
                 del self.state[name]

@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def moved(text: str, suffix: str) -> str:
-    """A page with its links as they are where all pages lie in one folder."""
+    """Return a page with links that are right once all pages lie in one folder."""
     return re.sub(r"\]\((?:\.\./|docs/)", "](", text) if suffix == ".md" else text
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Cells = Sequence[str | None]
 """The cells of a column as text, in the order of the records; None and empty cells are missing."""
 Known = NDArray[np.bool_]
-"""bool [N]: which records could be transformed. The numbers of the others are zeros."""
+"""bool [N]: which records could be transformed. All other records have zeros as numbers."""
 
 _MISSING = "na n/a nan null none ? ."
 MISSING = frozenset(["", *_MISSING.split()])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 ROWS = 16
-"""The number of records in a pass of the fixed part. It never changes, so that all passes round alike."""
+"""The number of records in a pass of the fixed part. It is constant, so that all passes round in the same way."""
 
 
 class FixedFeatures(nn.Module):

@@ -15,10 +15,10 @@ from .objectives import CLASSIFICATION, Objective, Shape
 class Network:
     """A network that a plan can name.
 
-    `build(shape, classes)` returns a new `nn.Module` for records of `shape`, without the number of records, and for
-    `classes` classes; it raises a ValueError for a shape that it does not take. `objective` is what the network
-    learns, or a function from the shape of one record to it. `refine(network, seed)` trains, in place and without
-    data, what devices do not train.
+    `build(shape, classes)` returns a new `nn.Module` for `classes` classes and for records of `shape`, the shape of
+    one record; it raises a ValueError for a shape that it does not take. `objective` is what the network learns, or a
+    function from the shape of one record to it. `refine(network, seed)` trains, in place and without data, what
+    devices do not train.
     """
 
     name: str

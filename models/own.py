@@ -1,7 +1,7 @@
 """Networks that bract does not ship: a function of an importable module, or an entry point of an installed package.
 
-To find one runs code of its module. So nothing is looked up for a name that has not the right form, and a device
-looks up only names that its owner's terms list.
+Finding a network runs the code of its module. So bract looks up no name that lacks the right form, and a device looks
+up only names that its owner's terms list.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NAME = re.compile(rf"{MODULE_NAME.pattern}:[A-Za-z_]\w*", re.ASCII)
 """The form `module:function`, with the dots of a module in a package."""
 
 ARGUMENTS = ("shape", "classes")
-"""The names of the arguments of a function that builds a network. A function with others is not called."""
+"""The names of the arguments of a function that builds a network. A function with other arguments is not called."""
 
 
 class NoNetworkError(KeyError):
-    """No network has the name of the plan; `what` and `hint` are the two lines of the error."""
+    """No network has the name that the plan gives; `what` and `hint` are the two lines of the error."""
 
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)

@@ -10,7 +10,7 @@ from .registry import Shape, build, objective_of
 
 
 def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
-    """Refuse a network that cannot be trained on records of `shape`; with `by_opacus`, cannot be trained by Opacus.
+    """Refuse a network that cannot be trained on records of `shape`, or with `by_opacus` not by Opacus.
 
     Raises:
         NoNetworkError: no network has that name.
@@ -36,7 +36,7 @@ def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False
 
 
 def _keeps_records(model: nn.Module) -> str | None:
-    """Return which layer has statistics of a batch, which no parameter holds; None if there is none."""
+    """Return the layer that keeps statistics of a batch outside its parameters; None if there is none."""
     for name, layer in model.named_modules():
         if isinstance(layer, _NormBase) and (isinstance(layer, _BatchNorm) or layer.track_running_stats):
             return f"the layer {name} ({type(layer).__name__}) mixes the records of a batch; use nn.GroupNorm instead"

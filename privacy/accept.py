@@ -33,7 +33,7 @@ def check_steps(mechanism: Mechanism) -> None:
 
 
 def check_ring(mechanism: Mechanism) -> None:
-    """Refuse a ring that is too small: there the cohort's sum would overflow, or its grid would be too coarse."""
+    """Refuse a ring in which the cohort's sum would overflow, or whose grid would be too coarse."""
     grid = mechanism.grid
     step, coarsest = grid.step, grid.coarsest
     if step <= coarsest < math.inf:

@@ -23,7 +23,8 @@ ANSWER_SECTIONS = ("name", "card", "sealed", "signature", "opened", "layers")
 
 
 class Code(StrEnum):
-    """The status codes of a device. It sends nothing else about an error, as an exception's text could hold data.
+    """The status codes of a device. It sends nothing else about an error, because an exception's text could hold
+    data.
 
     `refused` covers both a plan beyond the owner's terms and a spent budget: with two codes, a server could measure
     what the device spent elsewhere.

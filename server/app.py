@@ -116,8 +116,8 @@ def main(grid: Grid, context: Context) -> None:
 def _named(mechanism: Mechanism, folder: Path) -> Mechanism:
     """Return the mechanism of the run in a folder; at its first start, the study gets an ID, which is stored there.
 
-    Devices count their participations by the plan's digest, over all runs. The ID in the plan makes a restart the
-    same study, and a training in another folder a new one.
+    Devices count their participations by the plan's digest, over all runs. The ID in the plan tells them that a
+    restart continues the same study, and a training in another folder is a new study.
 
     Raises:
         StateError: the folder holds a run of another plan, or a run without its ledger, although devices have

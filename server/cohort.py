@@ -1,4 +1,4 @@
-"""The choice of a round's cohort. Clients are counted by name, as a node's ID changes at every restart."""
+"""The choice of a round's cohort. Clients are counted by name, because a node's ID changes at every restart."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Participations:
         """Refuse a round with a client that has no participations left, or took part too recently.
 
         Raises:
-            ValueError: there is such a client.
+            ValueError: the round has such a client.
         """
         if late := self.done(plan).intersection(clients):
             raise ValueError(f"{len(late)} clients are in round {round} that took part as often as planned")

@@ -34,7 +34,7 @@ class Directory:
 
     With a `run` ID, names are identities, and each must be signed for the run by its owner. Otherwise a node could
     show another's name, which is public in every roster, and exclude it. If two connected nodes show one name, `say`
-    warns the operator, as each may keep its own count.
+    warns the operator, because each may keep its own count.
     """
 
     def __init__(

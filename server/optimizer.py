@@ -17,7 +17,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 def step(
     plan: Plan, parameters: NDArray[np.float32], optimizer: Tensors, release: Release, round: int = 1
 ) -> tuple[NDArray[np.float32], Tensors]:
-    """Return new parameters and optimizer tensors after the step of `round` (from 1) on minus the release.
+    """Return parameters and optimizer tensors after the step of `round`, counted from 1, on the negative release.
 
     The inputs are unchanged. The plan's schedule gives the learning rate. Before the step the parameters shrink
     by `rate * weight_decay` of themselves (Loshchilov and Hutter 2019).

@@ -28,7 +28,8 @@ class StartedRound:
 
 
 def record_start(training: TrainingRun, started: StartedRound) -> None:
-    """Write the note of a round; when this returns, it is on disk. A simulation needs none, as it repeats rounds."""
+    """Write the note of a round; when this returns, it is on disk. A simulation needs none, because it repeats
+    rounds."""
     if _counted(training.plan):
         replace_file(training.folder / STARTED_ROUND_FILE, json.dumps(asdict(started)).encode())
 

@@ -106,7 +106,8 @@ def _state(body: bytes) -> ServerState:
 
 
 def _noise(tensors: Mapping[str, NDArray[np.int64]]) -> Correlation | None:
-    """Return the stored noise with its weights, as another version may compute other weights for the same plan."""
+    """Return the stored noise with its weights, because another version may compute other weights for the same
+    plan."""
     if WEIGHTS not in tensors:
         return None
     count = sum(name.startswith(NOISE_PREFIX) for name in tensors) - 1

@@ -62,7 +62,8 @@ OWN_LEDGER, SHARE = "ledger.jsonl", "shared_ledger.json"
 
 @dataclass(frozen=True)
 class _Share:
-    """A run's part in a shared ledger: its file, and the run's own name there, as a plan may be trained twice."""
+    """A run's part in a shared ledger: its file, and the run's own name there, because a plan may be trained
+    twice."""
 
     ledger: Path
     run: str

@@ -46,7 +46,8 @@ from .unprotected import open_contribution
 class Result:
     """The result of a simulation: the object that `--json` prints. An epsilon or delta without a guarantee is None.
 
-    Loss and figures are from the last test of the model; None and empty without a test or if training diverged.
+    Loss and figures are from the last test of the model. Without a test, or if training diverged, the loss is None
+    and there are no figures.
     """
 
     rounds: int
@@ -71,7 +72,7 @@ class Result:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of correctly classified test records, or tokens; None for other tasks."""
+        """The fraction of correctly classified test records, or tokens; None for other tasks."""
         return self.figures.get("accuracy")
 
 
@@ -177,7 +178,7 @@ def run_baseline(study: Study, folder: Path, population: Population) -> Baseline
 
 
 def _evaluated(folder: Path, population: Population) -> Evaluation | None:
-    """Return the model's quality on the test records by class; None if it cannot be measured so."""
+    """Return the model's quality on the test records by class; None if the network predicts no classes."""
     trained = read_trained(folder)
     if trained.learns.name != "classification":
         return None

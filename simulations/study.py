@@ -48,7 +48,7 @@ class OpenPrivacy(Privacy):
 
     @property
     def bounds_delta(self) -> bool:
-        """As in a plan; false with `unit = "none"`, where delta has no meaning."""
+        """As in a plan, but false with `unit = "none"`, where delta has no meaning."""
         return self.unit != "none" and super().bounds_delta
 
 
@@ -67,7 +67,7 @@ class Study(Plan, frozen=True):
 
     @property
     def secure(self) -> bool:
-        """As in a plan; false if the simulation leaves out the masks."""
+        """As in a plan, but false if the simulation leaves out the masks."""
         return super().secure and self.simulation.masks
 
     @property
@@ -118,7 +118,7 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     check_trainable(study)
     if study.privacy.shares == "xnoise" and not study.simulation.masks:
         raise PlanError(
-            "privacy.shares = xnoise takes noise off with the masks, which simulation.masks = false leaves out",
+            "privacy.shares = xnoise removes noise together with masks, and simulation.masks = false has no masks",
             "set simulation.masks = true, or privacy.shares = floor",
         )
     return study
@@ -152,9 +152,9 @@ def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[st
     """Return the tables with the folders that they need, as absolute paths.
 
     A relative `data.path` starts from `simulation.folder`, and the module of one's own network is found in
-    `simulation.modules`. A folder is the current one if the command line sets (`typed`) or varies (`varied`)
-    `data.path`, or `model.name`. Otherwise it is the tables' own value or, without one, the folder of the plan's
-    file.
+    `simulation.modules`. If the command line sets (`typed`) or varies (`varied`) `data.path` or `model.name`, the
+    folder for this key is the current one. Otherwise it is the value in the tables or, without one, the folder of the
+    plan's file.
     """
     typed, varied = {*typed, *varied}, set(varied)
     simulation, folders = tables.get("simulation", {}), dict[str, str]()

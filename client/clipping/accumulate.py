@@ -13,7 +13,8 @@ BATCHES = 8
 """The number of batches whose sums are added in their own dtype before they are added in float64."""
 
 Parameters = tuple[nn.Parameter, ...]
-"""Parameters whose sums are concatenated in one tensor [numbers]. The sum of one parameter may have its shape."""
+"""Parameters whose sums are concatenated in one tensor [numbers]. The sum for one parameter may keep that parameter's
+shape."""
 
 PartialSum = tuple[Parameters, torch.Tensor]
 """The sum over some records, for these parameters, in one tensor."""

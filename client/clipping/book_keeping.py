@@ -19,9 +19,9 @@ from .validation import check_layers
 
 ROWS = 32
 """The default number of records in every pass through the network. A batch is cut into chunks of this size, and
-blanks fill up the last chunk: the last bits of a kernel's result depend on the number of rows, and a server could
-choose parameters that turn such a difference into a large change of other records' gradients, which no clip bounds. A
-fixed number also bounds memory.
+blanks fill up the last chunk. The reason: the last bits of a kernel's result depend on the number of rows. A server
+could choose parameters that turn such a difference into a large change of other records' gradients, which no clip
+bounds. A fixed number also bounds memory.
 
 More rows are faster for large batches, fewer rows for small ones. The number must be public: it may follow from a
 plan, never from the number of records. `make_engine` raises it to `batch_invariant_rows`."""

@@ -28,10 +28,10 @@ WAIT_SECONDS = 30.0
 """How long a message waits for the lock; another process of the device holds it to write one line."""
 
 MOST_RUNS_A_DAY = 100
-"""The most runs that a device enters in a day, as each is a line on its disk."""
+"""The most runs that a device enters in a day: each run takes a line on its disk."""
 
 MOST_CARDS_A_DAY = 10_000
-"""The most cards that a device shows in a day, as each is a line on its disk and a request for keys is free."""
+"""The most cards that a device shows in a day: each card takes a line on its disk, and a request for keys is free."""
 
 HINT = "free some space, or let the node write to the folder of its state setting"
 REMEDY = (

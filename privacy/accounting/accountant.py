@@ -44,7 +44,7 @@ NOISE_STEP = 1e-4
 LEAST_NOISE, MOST_NOISE = 0.2, 1e4
 
 VAST = 200.0
-"""An epsilon that protects nobody: above it the Renyi bound is reported, as a tighter figure has no use."""
+"""An epsilon that protects nobody: above it the Renyi bound is reported, because a tighter figure has no use."""
 
 Orders = TypeVar("Orders", float, NDArray[Any])
 

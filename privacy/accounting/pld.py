@@ -38,7 +38,7 @@ TAIL = 1e-15
 """The most mass of a tilted composition that both ends leave out together."""
 
 ROUNDING_NOISE = 2.0**-40
-"""The fraction of delta that is added for each step of a composition, as masses are rounded."""
+"""The fraction of delta that is added for each step of a composition, because masses are rounded."""
 
 BLUR = 2.0**-46
 """The largest error of a tilted step's Fourier transform: 128 units in the last place of its largest value, 1."""

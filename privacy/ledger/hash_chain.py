@@ -29,7 +29,7 @@ REMEDY = "restore the ledger from a copy; without it nothing more may be release
 
 @dataclass(frozen=True)
 class Lines:
-    """The complete lines of a chain: their bodies, `NOTHING` and then their hashes, and their length in bytes."""
+    """The complete lines of a chain: their bodies, their hashes (after `NOTHING`), and their length in bytes."""
 
     bodies: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
@@ -59,7 +59,7 @@ def _open(path: Path, number: int, line: bytes, previous: str, remedy: str) -> t
         value = cast(dict[str, Any], json.loads(line))
         body = {key: part for key, part in value.items() if key not in ("previous", "hash")}
         digest = _digest(previous, body)
-        if line != _line(body, previous, digest):  # byte for byte: 1E-05 equals 1e-05, but nobody wrote it so
+        if line != _line(body, previous, digest):  # byte for byte: 1E-05 equals 1e-05, but bract never writes it
             raise ValueError("hash")
     except (ValueError, AttributeError, TypeError, RecursionError) as fault:
         raise damaged(path, number, remedy) from fault

@@ -57,9 +57,9 @@ class Central(Mechanism):
         The range of a change is the clip norm; that of a gradient sum is `SPREAD` times a device's average part of a
         batch whose gradients agree. Rounding on the coarsest grid adds little to the sensitivity.
 
-        Noise is added modulo the ring, so the ring has room for it too: beside each vector, for `DEVIATIONS` standard
-        deviations of one release's noise, divided by the cohort's size. A ring of 64 bits always has that room,
-        because a device's coordinates need at most 46 bits.
+        Noise is added modulo the ring, so the ring has room for the noise too. Beside each vector it has room for
+        `DEVIATIONS` standard deviations of one release's noise, divided by the cohort's size. A ring of 64 bits
+        always has that room, because a device's coordinates need at most 46 bits.
         """
         plan, size, clip = self.plan, self.plan.cohort.size, self.plan.privacy.clip_norm
         most, given = clip, plan.aggregation.range
@@ -209,7 +209,7 @@ class Banded(Central):
         """
         del round
         if past is None:
-            raise ValueError("correlated noise without what it is made of")
+            raise ValueError("correlated noise needs its state")
         count = len(total.vector)
         drawn, after = correlated_gaussian(self._std(count), count, noise, past)
         return self.averaged(self.with_noise(total, drawn)), after

@@ -67,8 +67,8 @@ def thresholds(variance: float) -> tuple[int, ...]:
 
     Guarantee: before rounding, each is within 2^-120 of the exact probability. So the result is within
     2^-85 + 2^-120, and P[X < -n] + P[X > n] < 2^-84 + 2^-119. Proof: each of the fewer than 2^20 numbers of
-    `_weights` has an error below 2^-150 of their sum. The upper half is 1 minus the lower, as the distribution is
-    symmetric.
+    `_weights` has an error below 2^-150 of their sum. The upper half is 1 minus the lower, because the distribution
+    is symmetric.
 
     >>> limits = thresholds(2.0)
     >>> [round(limit / 2**84, 4) for limit in limits[len(limits) // 2 - 1 :][:2]]

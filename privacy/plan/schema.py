@@ -66,9 +66,9 @@ class Column(Section):
     """How one column of a table becomes numbers for the network, by public constants alone.
 
     The steps are, in this order: a cell that is missing, or in `missing`, becomes `fill`; `clip` limits numbers to an
-    interval; `scale = [low, high]` maps low to -1 and high to 1; `standardize = [mean, deviation]` subtracts the one
-    and divides by the other. With `values` the column holds words: it becomes one number for each of them, 1 for the
-    record's own and 0 for the rest. `other` says what any other word becomes: zeros, or a 1 in one more number.
+    interval; `scale = [low, high]` maps low to -1 and high to 1; `standardize = [mean, deviation]` subtracts the mean
+    and divides by the deviation. With `values` the column holds words: it becomes one number for each of them, 1 for
+    the record's own and 0 for the rest. `other` says what any other word becomes: zeros, or a 1 in one more number.
     """
 
     missing: Words | None = None
@@ -265,7 +265,7 @@ class Server(Section):
     (De et al. 2022, section 3.3). Averaging costs no privacy.
 
     `weight_decay` shrinks the parameters before each step. `schedule` lowers the learning rate to zero over the
-    rounds, by a `cosine` or on a `linear` way; before that it rises over the first `warmup` rounds.
+    rounds, along a `cosine` or a straight (`linear`) line; before that it rises over the first `warmup` rounds.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"

@@ -107,7 +107,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def show(value: object) -> str:
-    """Return a value as Python writes it, shortened; a whole number too long to be written is described."""
+    """Return a value as Python writes it, shortened, or words for a whole number that Python cannot write."""
     try:
         return shorten(repr(value))
     except ValueError:  # Python writes no whole number of more than 4,300 digits

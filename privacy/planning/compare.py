@@ -1,6 +1,6 @@
 """The epsilon of each accountant for the same events, which one is charged, and why.
 
-Figures without a proof are marked as estimates. They serve to compare with what other libraries print.
+Figures without a proof are marked as estimates, for comparison with what other libraries print.
 """
 
 # The library below ships no types:

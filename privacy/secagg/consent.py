@@ -1,8 +1,8 @@
 """Signatures on the survivors, the devices whose vectors are in the sum.
 
 In malicious-server mode, devices sign the list of survivors, so there is only one. In semi-honest mode, each device
-signs the context that it masked its vector for. So all survivors saw the same members as every device that opens
-shares.
+signs the context that it masked its vector for. So all survivors, and every device that opens shares, saw the same
+members.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .shamir import SHARE_BYTES, is_share, split
 
 TAG_BYTES, CONTRIBUTION_BYTES, HASH_BYTES = 16, 32, 32
 NONCE = bytes(12)
-"""The nonce is zero, as a channel key seals only one message."""
+"""The nonce is zero, because a channel key seals only one message."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,7 +32,8 @@ def unmask(
     """Remove all masks from the sum of the survivors' masked vectors, uint64 [words], in place.
 
     `opened` maps the position of a survivor to the shares that it opened, in the order of the members that it holds
-    shares of: the share of the own mask if the member survived, of its mask keys if it dropped out.
+    shares of. Each is a share of the member's own mask if the member survived, and of its mask keys if it dropped
+    out.
 
     Raises:
         TooFewShares: a secret has fewer valid shares than the threshold, or they do not give the secret on its card.

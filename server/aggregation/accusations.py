@@ -93,7 +93,7 @@ class Precedence:
     absences: Mapping[int, int]
 
     def turns(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
-        """Members with few disputes stay, divided by their turns: a few liars cannot exclude anyone forever."""
+        """Members with few disputes, divided by their turns, stay: a few liars cannot exclude anyone forever."""
         return (rivals / (1 + self.absences[position]),)
 
     def never_silent(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
@@ -103,7 +103,8 @@ class Precedence:
     def fewest_disputes(self, position: int, rivals: int, theirs: int) -> tuple[float, ...]:
         """Members with few disputes stay.
 
-        On a tie, a member stays whose rivals have more disputes, that was silent less or left out more often.
+        On a tie, a member stays if its rivals have more disputes, if it was silent less often, or if it was left out
+        more often.
         """
         return (rivals, -theirs, self.silences[position], -self.absences[position])
 

@@ -31,7 +31,7 @@ class DeviceLink:
     name: Callable[[int], str] = lambda node: f"node {node}"
 
     def tell(self, round: int, answers: Answers, name: Callable[[int], str] | None = None) -> None:
-        """Report the devices that did not answer OK."""
+        """Report the devices whose answer was not OK."""
         for line in answers.lines(round, name or self.name):
             self.say(line)
 

@@ -20,7 +20,7 @@ class PlainSum:
         self._link = link
 
     def prepared(self, round: int) -> None:
-        """Return None, as there is nothing to prepare."""
+        """Return None, because there is nothing to prepare."""
 
     def collect(self, call: RoundInput, cohort: Sequence[int]) -> RoundSum:
         """Return the exact sum of the uploads, each added when it arrives.

@@ -240,7 +240,7 @@ class SecureSum:
     def _consents(self, call: RoundInput, seated: CohortNodes, survivors: Sequence[int]) -> dict[int, bytes]:
         """Return the survivors' signatures on the list of survivors, by position.
 
-        If there are too few, late devices are asked again for the same list, as a device signs only one.
+        If there are too few, late devices are asked again for the same list, because a device signs only one.
         """
         bits, signatures = to_bits(survivors, len(seated.nodes)), dict[int, bytes]()
         model = _model(call)
@@ -270,9 +270,9 @@ class SecureSum:
     ) -> list[bytes]:
         """Unmask the sum in place; return the seeds of noise that each device revealed.
 
-        If there are too few shares, late devices are asked again with the identical request, as a device answers no
-        other. If a device does not reveal the right seeds, its surplus noise stays in the sum, which does no harm to
-        privacy. The answers also bring the boxes of the next round.
+        If there are too few shares, late devices are asked again with the identical request, because a device answers
+        no other. If a device does not reveal the right seeds, its surplus noise stays in the sum, which does no harm
+        to privacy. The answers also bring the boxes of the next round.
 
         Raises:
             RoundFailed: the shares do not unmask the sum.

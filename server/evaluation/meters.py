@@ -52,8 +52,8 @@ class Meter:
 def figures_of(meters: Sequence[Meter], finite: bool, predicted: bool = True) -> dict[str, float]:
     """Return the finite figures of the meters; if the loss is not `finite`, only figures of predicted labels.
 
-    `predicted` is whether every record has a predicted label; outputs with NaN have no largest one. If not, figures
-    of predicted labels are left out too.
+    `predicted` is whether every record has a predicted label; outputs with NaN give none, because NaN has no order.
+    If not, figures of predicted labels are left out too.
     """
     found = {key: value for meter in meters for key, value in meter.figures().items()}
     given = [key for key in FIGURES if key in found and math.isfinite(found[key])]
@@ -104,7 +104,8 @@ METERS: dict[str, Callable[[torch.Tensor, int], list[Meter]]] = {
     "regression": regression,
     "reconstruction": reconstruction,
 }
-"""For each objective, the function from (labels of all test records, number of classes) to new meters."""
+"""Maps each objective to a function that returns new meters, from the labels of all test records and the number of
+classes."""
 
 
 def _predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Tensors:

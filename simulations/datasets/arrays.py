@@ -19,7 +19,7 @@ _HINT = "save it with numpy.savez(path, x=features, y=labels, client=owners)"
 
 
 def load_arrays(path: Path, data: Data) -> Source:
-    """Return the records in the arrays x [N, ...] and y [N], and in client [N], x_test and y_test if they exist.
+    """Return the records in the arrays x [N, ...], y [N] and, if they exist, client [N], x_test and y_test.
 
     uint8 features are divided by 255, other features stay unchanged; x and x_test have one kind of type. Integer
     labels are classes, floating-point labels are numbers to predict. Clients are integers or strings.

@@ -27,8 +27,8 @@ class ColumnFacts:
     """What a column of a table holds: statistics of the data, so they are as secret as the data.
 
     `kind` is "number" if every cell that is not missing is a number. `distinct` counts different cells. `words` are
-    they in sorted order, if they are at most `MOST_WORDS`. `low`, `high`, `mean` and `deviation` are of the numbers
-    (NaN without any), and `whole` says whether all of them are whole.
+    the distinct words in sorted order, if they are at most `MOST_WORDS`. `low`, `high`, `mean` and `deviation` are of
+    the numbers (NaN without any), and `whole` says whether all of them are whole.
     """
 
     name: str

@@ -23,7 +23,7 @@ def is_hub_folder(folder: Path) -> bool:
 def load_hub_folder(folder: Path, data: Data) -> Source:
     """Return the records of a data set, or of the parts `train` and perhaps `test` of a dictionary of data sets.
 
-    Raises: DataError if there is no part `train`, or as `frame`.
+    Raises: DataError if there is no part `train`, or if `frame` raises it.
     """
     columns = {name: arrow_columns(table, folder, asking(data)) for name, table in hub_tables(folder).items()}
     sources = {name: frame(found, folder, data) for name, found in columns.items()}

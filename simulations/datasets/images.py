@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MODES = {1: "L", 3: "RGB"}
-_NARROW = 0.1  # a notice counts the pictures whose aspect ratio differs from the plan's by more than this share
+_NARROW = 0.1  # a notice counts the pictures whose aspect ratio differs from the plan's by more than this fraction
 
 
 def load_images(folder: Path, data: Data) -> Source:
@@ -122,7 +122,7 @@ def _check_one(image: Image.Image, path: Path) -> None:
 
 
 def _check_opaque(image: Image.Image, path: Path) -> None:
-    """Refuse a picture with transparent pixels, since its look depends on the background."""
+    """Refuse a picture with transparent pixels, because its look depends on the background."""
     may_be = "transparency" in image.info or not {"A", "a"}.isdisjoint(image.getbands())
     if may_be and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
         raise DataError(f"{path} is transparent in places", "put the picture on a background, and save it again")

@@ -154,7 +154,7 @@ def client_name(names: list[str], path: Path, data: Data) -> str | None:
 
 
 def feature_names(names: list[str], path: Path, data: Data, label: str) -> list[str]:
-    """Return the names of the features: `data.features`, or all columns in file order without a role or `ignore`."""
+    """Return the features' names: `data.features`, or all unignored columns without a role, in file order."""
     for name in (*(data.features or ()), *(data.ignore or ())):
         _check_there(names, name, "features" if data.features else "ignore", path)
     known = {*names, label, "label", "target", "*"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...privacy.errors import DataError
 from .table import Source, Table
 
-TRAINED = 0.8  # the share of each client's text, from its start, that is for training
+TRAINED = 0.8  # the fraction of each client's text, from its start, that is for training
 
 Text = NDArray[np.int64]  # one client's tokens, in order
 Tokens = TypeVar("Tokens", Text, list[str])

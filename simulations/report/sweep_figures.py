@@ -18,7 +18,7 @@ WIDE, MOST_TICKS = 8.0, 12
 """The factor between epsilons from which the axis is logarithmic, and the most epsilons with a tick each."""
 
 APART = 0.02
-"""The least distance between two tick labels, as a share of the axis."""
+"""The least distance between two tick labels, as a fraction of the axis."""
 
 
 def figures(outcome: SweepOutcome) -> Iterator[Html]:

@@ -33,7 +33,7 @@ def read_axis(text: str) -> Axis:
     ('iid', 'natural')
 
     Raises:
-        PlanError: the text is malformed or has a value twice.
+        PlanError: the text is malformed, or names a value twice.
     """
     key, equals, rest = text.partition("=")
     table, dot, name = key.strip().partition(".")

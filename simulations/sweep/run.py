@@ -124,7 +124,7 @@ def _task(run: SweepRun, study: Study, folder: Path) -> Job:
 
 
 def _by_data(runs: Sequence[SweepRun], studies: Sequence[Study]) -> list[SweepRun]:
-    """Return the runs grouped by data set, since a worker holds one data set at a time."""
+    """Return the runs grouped by data set, because a worker holds one data set at a time."""
     first: dict[object, int] = {}
     for run in runs:
         first.setdefault(studies[run.point].data, len(first))

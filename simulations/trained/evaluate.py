@@ -44,7 +44,7 @@ class ClientQuality:
 
 @dataclass(frozen=True)
 class Bin:
-    """The records with a confidence in an interval: their number, mean confidence, and the share that is right."""
+    """The records with a confidence in an interval: their number, mean confidence, and the fraction that is right."""
 
     low: float
     high: float

@@ -59,7 +59,7 @@ def export(trained: Trained, out: Path, kind: Kind) -> None:
     """
     _check_out(out, kind)
     if trained.learns.name == "generation":
-        raise PlanError(f"{trained.plan.model.name} answers nothing about a record", "export a network that predicts")
+        raise PlanError(f"{trained.plan.model.name} predicts nothing for a record", "export a network that predicts")
     answer, facts = Predictor(trained).cpu().eval(), json.dumps(_facts(trained))
     with storage(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
         draft = Path(place) / out.name

@@ -22,7 +22,7 @@ KINDS = ".npz, .csv or .parquet, a picture, a folder of pictures, or .txt for a 
 def read_labelled(path: Path, plan: Study) -> Table:
     """Return the records and labels of a file or folder in one of the forms that a plan's `data.path` may name.
 
-    A file with test records of its own, such as `x_test`, gives these.
+    If a file has test records of its own, such as `x_test`, these are returned.
 
     Raises:
         DataError: as for `data.path`; or a folder does not have all the labels, whose order then is not known.

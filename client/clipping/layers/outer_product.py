@@ -210,7 +210,7 @@ def affine_gradients(gradients: torch.Tensor, terms: WeightInputs, biases: list[
     if not is_instantiated(positions, 1, sum(inputs.shape[2] for _, inputs in terms) + bool(biases), d):
         return AffineGradients(gradients, terms, biases)
     transposed = gradients.transpose(1, 2)
-    multiply = torch.mul if positions == 1 else torch.bmm  # with one position both agree, as nothing is summed
+    multiply = torch.mul if positions == 1 else torch.bmm  # with one position both agree, because nothing is summed
     of_biases = gradients.sum(1) if biases else gradients.new_empty(rows, 0)
     pairs = [(weight, multiply(transposed, inputs)) for weight, inputs in terms]
     return InstantiatedGradients(pairs + [(bias, of_biases) for bias in biases])

@@ -195,9 +195,10 @@ class _PerRecord(torch.autograd.Function):
 
 
 def _over_rows(function: Callable[..., Any], dims: tuple[Any, ...], looped: bool, arguments: tuple[Any, ...]) -> Any:
-    """Return the function of every row, with random numbers of its own, without fused kernels of attention.
+    """Return the function's results row by row; each row has its own random numbers, and attention no fused kernels.
 
-    The kernels have no vectorized form. Nor have torch's recurrent layers: with `looped`, rows are computed in turn.
+    The fused kernels have no vectorized form, and torch's recurrent layers have none either: with `looped`, rows are
+    computed one after another.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

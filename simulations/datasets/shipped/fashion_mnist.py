@@ -120,7 +120,8 @@ def _from_hub() -> tuple[Part, Part]:
 
 
 def _check_reachable() -> None:
-    """Fail fast if the hub does not answer, since its client retries for half a minute; skip with a proxy or offline.
+    """Fail fast if the hub does not answer, because its client retries for half a minute; skip with a proxy or
+    offline.
 
     Raises: OSError if the hub does not answer.
     """
