@@ -46,7 +46,7 @@ def predict(
     if tokens is not None:
         if file.suffix.lower() != ".txt" or out is not None:
             raise PlanError(
-                "--continue continues a .txt file, and writes to the terminal only", "leave out -o, or --continue"
+                "--continue takes a .txt file, and writes to the terminal only", "leave out -o, or --continue"
             )
         print(continued(trained, features, tokens, seed))
         return

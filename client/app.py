@@ -198,7 +198,7 @@ def _code(fault: Exception) -> Code:
 
 
 def _accept_message(message: Message, context: Context, open_device: Callable[[Context], Device]) -> AcceptedMessage:
-    """Return the message with its offer, if the device has not refused its run and its plan is the run's only one."""
+    """Return the message with its offer, if the device has not refused the run and the run has no other plan."""
     try:
         offer = read_offer(message.content.config_records[OFFER])
     except KeyError as fault:

@@ -17,7 +17,7 @@ def mask(contribution: Contribution, mechanism: Mechanism, masks: Sequence[Mask]
         ValueError: there are no masks although the plan is secure, or masks although it is not.
     """
     if mechanism.plan.secure != bool(masks):
-        raise ValueError("the plan has no masks but some were given, or the reverse")
+        raise ValueError("masks are given for a plan without masks, or missing for a plan with masks")
     words = mechanism.grid.ring.encode(contribution.vector)
     add_masks(words, masks)
     return Upload(words)

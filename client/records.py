@@ -169,7 +169,8 @@ def check_records(records: Records, plan: Plan) -> None:
 def fitting(found: Records | Sheet, plan: Plan) -> Records:
     """Return the same number of records, as the plan's network sees them, with its targets as labels.
 
-    Records are features of the network's fixed part if it has one. Some records become blanks.
+    If the network has a fixed part, the records hold the features that this part computes. Some records become
+    blanks.
 
     A record becomes a blank if its label or one of its tokens is outside the plan's classes, which the server
     chooses. It also becomes a blank if one of its cells becomes no number under the plan's transforms. A blank is

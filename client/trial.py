@@ -13,7 +13,8 @@ from ..privacy import BractError, PlanError
 from .records import Records
 
 ROWS = 2
-"""The number of made-up records. The first has the smallest token and label, the last the next one."""
+"""The number of made-up records. The first record has the smallest token and label, the last record has the next
+larger ones."""
 
 
 def example(

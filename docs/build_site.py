@@ -39,7 +39,7 @@ def moved(text: str, suffix: str) -> str:
 
 
 def navigation(index: str) -> list[object]:
-    """The order of the pages: as `docs/index.md` links to them, the reference last.
+    """The pages in the order in which `docs/index.md` links to them, and then the reference.
 
     >>> navigation("[Plans](plan.md), [noise](privacy.md#noise), [plans](plan.md)")[:3]
     ['index.md', {'Plans': 'plan.md'}, {'noise': 'privacy.md'}]

@@ -1,4 +1,4 @@
-"""The networks by name: those in the folder `networks`, each in a file that exports `NETWORK`, and one's own."""
+"""The networks by name: bract's, each in a file of the folder `networks` that exports `NETWORK`, and one's own."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ _MODULES = {
 """Each module of the package with the public names that it defines: the imports above, for use at run time."""
 
 
-if not TYPE_CHECKING:  # a type checker is to refuse names that there are not
+if not TYPE_CHECKING:  # so that a type checker refuses unknown names
 
     def __getattr__(name: str) -> object:
         """Load a public name on first use (PEP 562)."""

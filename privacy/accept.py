@@ -107,7 +107,7 @@ def accept_offer(text: str) -> Mechanism:
     The plan must give its noise multiplier, because calibration takes a minute for some plans.
 
     Raises:
-        PlanError: as `accept_plan`, or the plan does not give its noise multiplier.
+        PlanError: `accept_plan` refuses the plan, or the plan does not give its noise multiplier.
     """
     if "noise_multiplier" not in parse_tables(text).get("privacy", {}):
         raise PlanError("the plan does not say its noise multiplier", "offer the resolved plan")
@@ -118,7 +118,7 @@ def accept_plan_file(path: Path, count: Counter | None = None) -> Mechanism:
     """Return the mechanism of the plan in a file, as a deployment reads it.
 
     Raises:
-        PlanError: the file cannot be read, or as `accept_plan`.
+        PlanError: the file cannot be read, or `accept_plan` refuses its plan.
     """
     try:
         return accept_plan(path.read_text("utf-8"), count)

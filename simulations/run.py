@@ -119,9 +119,9 @@ def simulate(
 ) -> Result:
     """Start or resume the study in `folder`, and write the model and the report there.
 
-    `population` saves loading the study's data again. `ledger` is the ledger of a population; the run is then
-    charged to it instead of to a ledger of its own. With `baseline` the plan also runs without noise, in the
-    folder `baseline`, and the report shows both.
+    With `population`, the study's data are not loaded again. `ledger` is the ledger of a population; the run is then
+    charged to it instead of to a ledger of its own. With `baseline` the plan also runs without noise, in the folder
+    `baseline`, and the report shows both.
 
     Raises:
         BractError: bad data, damaged state, or a full disk; the files in the folder stay usable.

@@ -60,7 +60,8 @@ def _write_identities(folder: Path, clients: int) -> None:
 
 
 def _npz(features: np.ndarray, labels: np.ndarray, transforms: str | None) -> bytes:
-    """Return an .npz file of records; its mark says that they went through the plan's transforms, if it has any."""
+    """Return an .npz file of records; a mark says that they went through the plan's transforms, if the plan has
+    any."""
     buffer, arrays = io.BytesIO(), {"x": features, "y": labels}
     np.savez_compressed(buffer, **(arrays if transforms is None else arrays | {MARK: np.array(transforms)}))  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()

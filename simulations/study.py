@@ -125,7 +125,7 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
 
 
 def baseline_of(study: Study, records: int) -> Study:
-    """Return the same study without noise, to compare with; `records` is how many its clients have together.
+    """Return the same study without noise, for comparison; `records` is how many its clients have together.
 
     It clips as the study does, because a learning rate that suits clipped gradients may be far too large for others.
     A clip norm that adapts is left out; the local steps of such a study are on Poisson samples of

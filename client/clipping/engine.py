@@ -59,7 +59,7 @@ def make_engine(
     rows: int = ROWS,
     precision: Precision = "float32",
 ) -> Engine:
-    """Return book-keeping, or with `engine = "opacus"` Opacus.
+    """Return the engine: Opacus if `engine = "opacus"`, else book-keeping.
 
     `rows` is the number of records in a pass of book-keeping: public, and fastest near the batch size. It is raised
     to `batch_invariant_rows`. `precision` is the dtype of passes through the network.

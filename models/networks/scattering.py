@@ -63,8 +63,8 @@ class Scattering(nn.Module):
     """The scattering of images, float32 [rows, channels, height, width] -> [rows, channels * 81, height', width'].
 
     Order zero is a local average of the image. Order one averages the moduli of its wavelet transforms. Order two
-    averages the moduli of the wavelet transforms of these, at coarser scales. height' is height / 4, rounded up;
-    width' likewise. Each feature map is then normalised within its record: mean zero, variance v / (v + 1e-5).
+    averages the moduli of the wavelet transforms of these moduli, at coarser scales. height' is height / 4, rounded
+    up; width' likewise. Each feature map is then normalised within its record: mean zero, variance v / (v + 1e-5).
 
     Reference: Bruna and Mallat 2013; Tramer and Boneh 2021, section 3.
     """

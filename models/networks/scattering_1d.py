@@ -51,7 +51,7 @@ class Scattering1d(nn.Module):
     """The scattering of series, float32 [rows, channels, steps] -> [rows, channels * paths * 2].
 
     The paths are the series itself, the moduli of its wavelet transforms, and the moduli of the wavelet transforms of
-    these at slower scales: 16 paths from 128 steps on. Each is averaged over the two halves of the series. The
+    these moduli at slower scales: 16 paths from 128 steps on. Each is averaged over the two halves of the series. The
     averages of the series are normalised within their record, and so are the logarithms of all the others: neither
     depends on the unit of the series.
 

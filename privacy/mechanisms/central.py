@@ -54,8 +54,8 @@ class Central(Mechanism):
     def grid(self) -> Grid:
         """The grid of the sums, and the finer one on which the server adds noise.
 
-        The range of a change is the clip norm; that of a gradient sum is `SPREAD` times a device's average part of a
-        batch whose gradients agree. Rounding on the coarsest grid adds little to the sensitivity.
+        The range of a change is the clip norm; the range of a gradient sum is `SPREAD` times a device's average part
+        of a batch whose gradients agree. Rounding on the coarsest grid adds little to the sensitivity.
 
         Noise is added modulo the ring, so the ring has room for the noise too. Beside each vector it has room for
         `DEVIATIONS` standard deviations of one release's noise, divided by the cohort's size. A ring of 64 bits

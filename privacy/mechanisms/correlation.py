@@ -44,12 +44,11 @@ class Correlation:
         `fresh` is Z, rounded Gaussian noise. Its standard deviation is the norm of the weights times that of the
         independent noise that this noise replaces.
 
-        Guarantee: as `factorisation.py` states it, and exact on integers. For integer sums x_t:
-        r_t = x_t + Y_t is released, where Y_t = round((Z_t - w_1 Y_(t-1) - ...) / w_0).
-        As x_t is an integer, r_t = round((S_t - w_1 r_(t-1) - ...) / w_0),
-        where S_t = w_0 x_t + w_1 x_(t-1) + ... + Z_t.
-        So r_t is a function of S_t and earlier releases. Z is a rounded Gaussian and the products w x are integers,
-        so S_t is a rounding of the Gaussian mechanism's output.
+        Guarantee: the guarantee in `factorisation.py` holds exactly on integers. For integer sums x_t: r_t = x_t +
+        Y_t is released, where Y_t = round((Z_t - w_1 Y_(t-1) - ...) / w_0). As x_t is an integer, r_t = round((S_t -
+        w_1 r_(t-1) - ...) / w_0), where S_t = w_0 x_t + w_1 x_(t-1) + ... + Z_t. So r_t is a function of S_t and
+        earlier releases. Z is a rounded Gaussian and the products w x are integers, so S_t is a rounding of the
+        Gaussian mechanism's output.
 
         Raises:
             ValueError: `past` is of another size.

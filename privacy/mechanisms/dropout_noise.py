@@ -26,7 +26,7 @@ def steps_of_dropouts(honest: int, most: int) -> tuple[int, ...]:
 
     Counting starts at zero. `honest` is the number of honest devices if nobody drops out. If d devices drop out, the
     layers kept are those for the first number in the list that is at least d. The list is as short as possible while
-    the surplus of noise stays within a tenth of the variance. If one number, `most`, achieves this, there are no
+    the surplus of noise stays within a tenth of the variance. If the list needs no number but `most`, there are no
     layers. Public.
 
     >>> steps_of_dropouts(67, 30)

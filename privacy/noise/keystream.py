@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 KEY_BYTES = 32
 
 ZEROS = memoryview(bytes(1 << 18))
-"""The plaintext for up to 2^18 bytes of keystream. A new buffer for each call would take longer than
-the cipher."""
+"""The plaintext for up to 2^18 bytes of keystream. A new buffer for each call would take longer than the cipher."""
 
 
 class Keystream:

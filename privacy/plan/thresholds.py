@@ -76,7 +76,7 @@ def thresholds(devices: int, colluding: float, dropping: float) -> Thresholds:
 
 @lru_cache(maxsize=64)
 def sparse_degree(devices: int, colluders: int, dropping: float) -> tuple[int, int]:
-    """Return the degree and the threshold of the safe sparse graph of these devices, the smallest that there are.
+    """Return the smallest degree and threshold with which a sparse graph of these devices is safe.
 
     Except with probability 2^-40, no device has a threshold of colluding neighbours, and colluders and dropouts do
     not cut the ring into parts. Except with probability 2^-20, each device keeps a threshold of neighbours if the

@@ -70,7 +70,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of one key that alone would help: the key, its value, and the change in words."""
+    """A change of a single key that would help: the key, its value, and the change in words."""
 
     key: str
     value: float | str

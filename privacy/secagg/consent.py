@@ -66,7 +66,7 @@ def check_context_signatures(
     """Check that exactly these survivors signed that they masked their vectors for this context.
 
     Raises:
-        Malformed: the data are not distinct signatures in order, one is missing, or one is on something else.
+        Malformed: the data are not distinct signatures in order, or a signature is missing or not on this context.
     """
     signatures = _unpack(data)
     if set(signatures) != set(survivors):

@@ -84,9 +84,9 @@ class Accusations:
 class Precedence:
     """The orders by which one of two members in a dispute stays: the one with the smaller value.
 
-    `silences` and `absences` are the numbers of earlier rounds in which the member at a position was silent, and was
-    left out because of a dispute. Each order takes a position, the number of its remaining rivals, and the number of
-    rivals that these have together.
+    `silences` counts the earlier rounds in which the member at a position was silent. `absences` counts the earlier
+    rounds that left this member out because of a dispute. Each order takes a position, the number of its remaining
+    rivals, and the number of rivals that these have together.
     """
 
     silences: Mapping[int, int]

@@ -122,7 +122,7 @@ class SecureSum:
         return (self._roster.names.get(identity) if self._roster else None) or f"device {identity.hex()[:8]}"
 
     def _prepare(self, call: RoundInput, cohort: Sequence[int]) -> CohortNodes:
-        """Return the seated cohort of a round whose keys did not come with the one before, in two short phases."""
+        """Return the seated cohort, in two short phases, of a round whose keys did not come with the round before."""
         answers = Answers(KEYS)
         asked = [Request(node, KEYS, call.round) for node in cohort]
         cards = {answer.node: answer.sections.get("card", b"") for answer in self._ask(call, asked, answers)}
@@ -224,7 +224,7 @@ class SecureSum:
         return True
 
     def _accused(self, seated: CohortNodes, accuser: int, answer: Answer) -> set[int]:
-        """Return the senders whose boxes a member says do not open; a member that acknowledged them before lies."""
+        """Return the senders that a member accuses; a member that acknowledged their boxes before lies."""
         if accuser in seated.acknowledged:
             self._accusations.note_liar(seated.cohort.cards[accuser].identity)
             return set()

@@ -70,8 +70,8 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
     It imports torch only to count a network that is not in `SIZES`.
 
     Raises:
-        PlanError: as `make_plan`; the plan protects nothing; its engine is Opacus, which cannot train its network; or
-            the number of parameters is needed and unknown.
+        PlanError: `make_plan` refuses the tables; the plan protects nothing; its engine is Opacus, which cannot train
+            its network; or the number of parameters is needed and unknown.
     """
     if ":" in str(tables.get("model", {}).get("name")):
         from ..modules import add_modules  # imports torch
@@ -112,7 +112,7 @@ def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
 
 
 def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int) -> int | None:
-    """Return the parameters of a network whose number `sizes` does not know; None if there is no such network."""
+    """Return the number of parameters of a network that `sizes` does not know; None if there is no such network."""
     from ...models import count_parameters as by_torch  # takes seconds to import
     from ...models import is_own
 

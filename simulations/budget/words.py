@@ -43,7 +43,7 @@ def costs(name: str, variant: Variant) -> Lines:
 
 
 def in_words(variant: Variant, view: View) -> str:
-    """Return one view's epsilon as a phrase, or the reason why there is none."""
+    """Return one view's epsilon as a phrase, or the reason why the view has no epsilon."""
     value, privacy = variant.cost.of(view), variant.plan.privacy
     if math.isinf(value):
         return "none: the server is trusted"

@@ -47,10 +47,10 @@ class ColumnFacts:
 class Description:
     """A file or folder: its kind, number of records and what its parts hold.
 
-    `shape` is that of one record of arrays; None for tables and texts. `columns` are a table's. `label` and `client`
-    are columns with a usual name; None if there are none. `classes` are the distinct labels of a table with `label`,
-    of arrays or of pictures. `clients` counts owners, 0 without. `has_test` says whether there is a test part.
-    `duplicates` counts lines of a table that repeat an earlier one. `characters` are those of a text.
+    `shape` is the shape of one record of arrays; None for tables and texts. `columns` are a table's. `label` and
+    `client` are columns with a usual name; None if there are none. `classes` are the distinct labels of a table with
+    `label`, of arrays or of pictures. `clients` counts owners, 0 without. `has_test` says whether there is a test
+    part. `duplicates` counts lines of a table that repeat an earlier one. `characters` are those of a text.
     """
 
     kind: Literal["table", "arrays", "pictures", "text", "hub"]

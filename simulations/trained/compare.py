@@ -52,7 +52,7 @@ def compare(places: Sequence[Path]) -> Comparison:
     """Return the runs in these folders side by side.
 
     Raises:
-        BractError: as `read_finished`, for the first folder without a model.
+        BractError: a folder has no model; the error names the first such folder.
     """
     runs = [read_finished(place) for place in places]
     keys = _differing(runs)

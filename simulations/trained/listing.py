@@ -14,7 +14,7 @@ from .run import read_finished
 
 
 def list_all(folder: Path, kind: str | None = None) -> dict[str, dict[str, str]]:
-    """Return by kind, or of one kind, the names with a few words on each; runs are those in `folder`."""
+    """Return the names of all kinds, or of one kind, with a few words on each; the runs are in `folder`."""
     kinds = {"plans": plans, "networks": networks, "data": data_sets, "loggers": loggers}
     found = {name: make() for name, make in kinds.items() if kind in (None, name)}
     return found | ({"runs": runs(folder)} if kind in (None, "runs") else {})

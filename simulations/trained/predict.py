@@ -89,7 +89,7 @@ def predict(trained: Trained, features: np.ndarray) -> Predictions:
     """Return the predictions for features as the network takes them, [records, *shape], in the units of the data.
 
     Raises:
-        DataError: the network predicts nothing for a record, which is so for a generative network.
+        DataError: the network is generative, so it predicts nothing for a record.
     """
     task = trained.learns.name
     if task == "generation":

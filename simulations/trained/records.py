@@ -25,7 +25,8 @@ def read_labelled(path: Path, plan: Study) -> Table:
     If a file has test records of its own, such as `x_test`, these are returned.
 
     Raises:
-        DataError: as for `data.path`; or a folder does not have all the labels, whose order then is not known.
+        DataError: the records cannot be read like the data of a plan, or a folder lacks a label, so that the labels'
+        order is not known.
     """
     source = load(plan.data.model_copy(update={"name": "files", "path": str(path.absolute()), "test": None}))
     table = source.test or source.train

@@ -37,7 +37,11 @@ def test_masks_cover_every_word_and_come_off_again() -> None:
 
 
 def test_masks_are_there_where_the_plan_is_secure_and_only_there() -> None:
-    with pytest.raises(ValueError, match="the plan has no masks but some were given, or the reverse"):
+    with pytest.raises(
+        ValueError, match="masks are given for a plan without masks, or missing for a plan with masks"
+    ):
         mask(contribution(), mechanism_of(make_tiny_plan(**SECURE)), [])
-    with pytest.raises(ValueError, match="the plan has no masks but some were given, or the reverse"):
+    with pytest.raises(
+        ValueError, match="masks are given for a plan without masks, or missing for a plan with masks"
+    ):
         mask(contribution(), mechanism_of(make_tiny_plan()), [Mask(bytes(32), 1)])

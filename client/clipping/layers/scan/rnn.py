@@ -88,7 +88,8 @@ def _run(states: np.ndarray, recurrent: np.ndarray, relu: bool) -> None:
 
 @np.errstate(all="ignore")
 def _run_back(totals: np.ndarray, slopes: np.ndarray, w_hh: np.ndarray, alone: bool) -> None:
-    """Replace the states' gradients by the gates', in place; `alone` if only the last has an outside gradient."""
+    """Replace the states' gradients by the gates', in place; `alone` says that only the last state has a gradient
+    from outside the loop."""
     dot, add, multiply = np.dot, np.add, np.multiply
     moved, (*others, last) = np.empty_like(totals[0]), totals
     for before, slope in zip(reversed(others), reversed(slopes), strict=True):
