@@ -29,7 +29,7 @@ class FixedFeatures(nn.Module):
 
 
 def parts_of(model: nn.Module) -> tuple[nn.Module | None, nn.Module]:
-    """Return the fixed part of a network, in evaluation mode, None if it has none, and the part that is trained."""
+    """Return a network's fixed part (in evaluation mode, or None without such a part) and its trained part."""
     return (model.fixed.eval(), model.trained) if isinstance(model, FixedFeatures) else (None, model)
 
 

@@ -79,7 +79,7 @@ def check_separation(past: RoundsOfClients, round: int, clients: Collection[str]
     """Refuse a round with a client that took part in one of the `bands - 1` rounds before it.
 
     Raises:
-        ValueError: there is such a client.
+        ValueError: the round has such a client.
     """
     if early := too_recent(past, round, bands).intersection(clients):
         raise ValueError(f"{len(early)} clients are back in round {round} before {bands} rounds have passed")

@@ -14,8 +14,9 @@ def gaussian_values(variance: Fraction, last: int, offset: Fraction = Fraction(0
     """Return exp(-(k + offset)^2 / 2 variance) for k = 0..last, with an offset in -1..1 and `last` below 2^14.
 
     Guarantee: the error is below 2^-155. Proof: value k is value k - 1 times q^(2 k - 1 + 2 offset), with
-    q = exp(-1 / 2 variance). The first value, the first ratio and q^2 have errors below 2^-185. Each ratio is the one
-    before times q^2, so ratio k has an error below k 2^-183, and value k one below k^2 2^-183.
+    q = exp(-1 / 2 variance). The first value, the first ratio and q^2 have errors below 2^-185. Each ratio is the
+    ratio before it times q^2. So the error of ratio k is below k 2^-183, and the error of value k is below k^2
+    2^-183.
 
     >>> [round(value / 2**192, 4) for value in gaussian_values(Fraction(1), 2)]
     [1.0, 0.6065, 0.1353]

@@ -38,7 +38,8 @@ def load_texts(path: Path, data: Data) -> Source:
     The texts of an owner are joined in order. Owners are the folders that hold the files, or else the files; in a
     .jsonl file the field `client` or `data.client`. The last `data.holdout` of each owner's tokens is the test part,
     unless the field `data.part` says which texts are. Tokens are characters or, by `data.tokens`, lower-case words
-    and punctuation marks, numbered by `data.vocabulary`; without it, by the text itself, with a notice.
+    and punctuation marks, numbered by `data.vocabulary`. Without this key the text itself numbers them, and a notice
+    says so.
 
     Raises: DataError if the file is no text, holds a token outside the vocabulary, or is too short.
     """

@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side, in the order that they were given."""
+    """Runs side by side, in the order in which they were given."""
 
     lines: tuple[Line, ...]
 
