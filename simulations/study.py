@@ -118,7 +118,7 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
     check_trainable(study)
     if study.privacy.shares == "xnoise" and not study.simulation.masks:
         raise PlanError(
-            "privacy.shares = xnoise removes noise together with masks, and simulation.masks = false has no masks",
+            "privacy.shares = xnoise removes noise together with the masks that simulation.masks = false leaves out",
             "set simulation.masks = true, or privacy.shares = floor",
         )
     return study
