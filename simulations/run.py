@@ -39,7 +39,7 @@ from .same_data import check_data, forget_data, keep_data
 from .study import Study, accept_study, baseline_of, mechanism_for
 from .trained.evaluate import Evaluation, evaluate
 from .trained.run import read_trained
-from .unprotected import open_contribution
+from .unprotected import guarantee, open_contribution
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _evaluated(folder: Path, population: Population) -> Evaluation | None:
 def _claim(study: Study) -> tuple[list[str], str | None]:
     """Return what the model's card says besides the plan: its cautions, and the guarantee if it is not the plan's."""
     if not study.protected:
-        return [], "Nothing. Gradients were neither clipped nor noised: the model may give away any record."
+        return [], guarantee(study)
     seed = study.simulation.seed
     seeded = "This run is seeded: whoever knows the seed can subtract the noise. Do not release the model."
     return ["This was a simulation: whoever ran it held all records.", *([] if seed is None else [seeded])], None

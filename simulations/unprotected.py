@@ -19,6 +19,7 @@ from ..privacy import (
     Event,
     Keystream,
     Mechanism,
+    Plan,
     Release,
     Sum,
     Unbounded,
@@ -68,7 +69,9 @@ class Unprotected(Mechanism):
     @property
     def in_words(self) -> Words:
         """What a report says of a study that protects nobody."""
-        return Words("none: no clipping, no noise, no accounting")
+        clip = _clip(self.plan)
+        clipping = "no clipping" if clip is None else f"clipping by {clip}"
+        return Words(f"none: {clipping}, no noise, no accounting")
 
     @cached_property
     def grid(self) -> Grid:
@@ -146,10 +149,25 @@ UNPROTECTED = {None: plain_vector, "record": clipped_vector, "client": clipped_c
 """The function that returns a device's vector in a study that protects nobody, by what it clips."""
 
 
+def guarantee(plan: Plan) -> str:
+    """Return what a study that protects nobody guarantees, in words: nothing, and why."""
+    clip = _clip(plan)
+    clipped = {
+        None: "Gradients are neither clipped nor noised",
+        "record": "Each record's gradient is clipped, but nothing is noised",
+        "client": "Each client's update is clipped, but nothing is noised",
+    }
+    return f"Nothing. {clipped[clip]}: the model may give away any record."
+
+
+def _clip(plan: Plan) -> str | None:
+    return getattr(plan.privacy, "clip", None)
+
+
 def open_contribution(task: Task) -> Contribution:
     """Return what a simulated device adds to the round's sum, also in a study that protects nobody."""
     privacy = task.plan.privacy
-    vector = (VECTORS.get(privacy.unit) or UNPROTECTED[getattr(privacy, "clip", None)])(task)
+    vector = (VECTORS.get(privacy.unit) or UNPROTECTED[_clip(task.plan)])(task)
     return task.mechanism.contribute(vector, task.round, task.draw, task.layers)
 
 

@@ -38,7 +38,7 @@ def test_the_python_of_the_pages_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_commands_on_using_the_model_run(
     tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of the page, on a run with this name; what only another package can do is left to its own test."""
+    """In the order of the page, on runs with its names; what only another package can do is left to its own test."""
     monkeypatch.chdir(tmp_path)
     data = np.load(tmp_path / "tiny.npz")
     header = ",".join([*(f"p{k}" for k in range(144)), "label", "client"])
@@ -53,6 +53,10 @@ def test_the_commands_on_using_the_model_run(
         assert (
             run(["simulate", str(tiny_plan), "--seed", str(number), "--out", f"runs/mine-00{number}", "--quiet"]) == 0
         )
+    (tmp_path / "poem.txt").write_text("the fox jumps over the dog\n" * 300)
+    (tmp_path / "start.txt").write_text("the fox")
+    assert run(["new", "poem.txt", "--epsilon", "50", "-o", "poem.toml"]) == 0
+    assert run(["simulate", "poem.toml", "--set", "cohort.rounds=2", "--out", "runs/poem", "--quiet"]) == 0
     page = (ROOT / "docs" / "using-the-model.md").read_text()
     lines = [line.strip() for line in page.splitlines() if line.startswith("    bract ")]
     assert len(lines) > 10

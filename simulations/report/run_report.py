@@ -16,6 +16,7 @@ from ...privacy.storage import replace_file
 from ...server.evaluation.metrics import Score
 from ...server.training import Outcome
 from ..study import Study, mechanism_for
+from ..unprotected import guarantee
 from .evaluation import made, sections
 from .mechanism import mechanism
 from .page import Html, element, page, rows, section
@@ -140,8 +141,8 @@ def _in_words(study: Study, epsilon: float | None) -> str:
 
 
 def _guarantee(study: Study, epsilon: float | None) -> Iterator[Html]:
-    if not study.protected or epsilon is None:
-        yield element("p", "Nothing. Gradients are neither clipped nor noised: the model may give away any record.")
+    if epsilon is None:
+        yield element("p", guarantee(study))
         return
     if epsilon == 0:
         yield element(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,18 @@ def test_a_clip_norm_that_adapts_is_left_out(tiny_plan: Path) -> None:
 def test_a_plan_that_protects_somebody_has_no_such_key(tiny_plan: Path) -> None:
     with pytest.raises(PlanError, match="protect nobody"):
         study_of(tiny_plan, "privacy.clip=record")
+
+
+@pytest.mark.parametrize("clip", [None, "record", "client"])
+def test_card_and_report_say_what_is_clipped(clip: str | None, tiny_plan: Path, tmp_path: Path) -> None:
+    how = ["privacy.unit=none", *([] if clip is None else [f"privacy.clip={clip}"])]
+    simulate(study_of(tiny_plan, *how), tmp_path / "run")
+    said = {
+        None: ("neither clipped nor noised", "no clipping"),
+        "record": ("record's gradient is clipped, but nothing is noised", "clipping by record"),
+        "client": ("client's update is clipped, but nothing is noised", "clipping by client"),
+    }
+    card, report = ((tmp_path / "run" / name).read_text() for name in ("model.md", "report.html"))
+    for key, (guarantee, mechanism) in said.items():
+        assert (guarantee in card) == (guarantee in html.unescape(report)) == (key == clip)
+        assert (mechanism in report) == (key == clip)
