@@ -35,7 +35,8 @@ def budget(
     path = find_plan(plan)
     keys_of(settings or [])
     tables = override(read_tables(path), settings or [])
-    if ":" in str(tables.get("model", {}).get("name")):  # one's own network, whose module is beside the plan
+    model = tables.get("model", {})
+    if ":" in str(model.get("name")) or "weights" in model:  # files beside the plan
         tables = read_asked(path, settings or [])
     resolved = read_budget_plan(tables, path.name, parameters)
     found = answer(path.stem, resolved, Question(epsilon, noise, rounds_for))

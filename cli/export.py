@@ -12,12 +12,13 @@ from ..privacy.errors import PlanError
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or its model.safetensors.")],
-    onnx: Annotated[Path | None, typer.Option(help="A new .onnx file; needs the extra [export].")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="A new .onnx file; needs the extra `export`.")] = None,
     torch: Annotated[Path | None, typer.Option(help="A new .pt2 file, for torch.export.load.")] = None,
 ) -> None:
     """Write a model as ONNX or by torch.export, and check that the file agrees with the model before it is kept.
 
-    The file takes features, [records, *shape], and gives what `bract predict` gives: probabilities, or numbers.
+    The file takes the features of records, as one array, and gives what `bract predict` gives: probabilities, or
+    numbers.
 
     Example: bract export runs/mine-001 --onnx model.onnx
     """

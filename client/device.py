@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flwr.app import Context
 
+from ..models import keep_weights
 from ..privacy import Contribution, DataError, Entropy, Mechanism, PlanError, SystemEntropy
 from ..privacy.accept import accept_offer
 from ..privacy.secagg.identity import Identity, Roster, read_identity, read_roster
@@ -21,7 +22,7 @@ from .records import Records, Sheet, read_records, torch_device
 from .terms import Terms, read_terms
 from .train import Task, contribution
 
-SETTINGS = ("data", "state", "terms", "identity", "roster", "certificate")
+SETTINGS = ("data", "state", "terms", "identity", "roster", "certificate", "weights")
 FLOWERS = ("partition-id", "num-partitions")
 """The settings of a node, and those that Flower's tools set, which are ignored."""
 
@@ -51,11 +52,11 @@ def open_device(context: Context) -> Device:
 
     `data` is an .npz or .csv file, `state` the node's own folder and `terms` a TOML file. For secure aggregation,
     `identity` is a PEM file and `roster` a TOML file; if the roster names an authority, `certificate` is a file in
-    base64.
+    base64. `weights` is a .safetensors file, whose tensors stay frozen in plans that start from it.
 
     Raises:
         DataError: records, identity or roster cannot be read, or other users can change the state folder.
-        PlanError: `terms` or `state` is missing, or the terms are not valid.
+        PlanError: `terms` or `state` is missing, the terms are not valid, or the weights cannot be read.
     """
     check_settings(context.node_config, SETTINGS + FLOWERS, "node")
     settings = {name: Path(str(value)) for name, value in context.node_config.items() if value}
@@ -70,6 +71,8 @@ def open_device(context: Context) -> Device:
             "the node has no terms", "type: bract terms init, and give it --node-config 'terms=\"terms.toml\"'"
         )
     terms = read_terms(settings["terms"])
+    if "weights" in settings:
+        _read_weights(settings["weights"])
     if settings["state"].exists() and (place := exposed(settings["state"])):
         raise DataError(f"other users can change the node's state: see {place}", f"type: chmod go-w {place}")
     return Device(
@@ -81,6 +84,14 @@ def open_device(context: Context) -> Device:
         spending=OwnerLedger(settings["state"], terms),
         pseudonym=Pseudonym(settings["state"]),
     )
+
+
+@lru_cache(maxsize=4)
+def _read_weights(path: Path) -> str:
+    try:
+        return keep_weights(path)
+    except (OSError, ValueError) as fault:
+        raise PlanError(f"cannot read the node's weights {path}", "give the path of a .safetensors file") from fault
 
 
 @lru_cache(maxsize=1)

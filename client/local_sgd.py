@@ -15,6 +15,7 @@ from torch import nn
 
 from ..models import build, load_flat, objective_of, parts_of
 from ..models.objectives import Loss
+from ..models.registry import Changed
 from ..privacy import Keystream, Plan, Update
 from ..privacy.sampling import permutation
 from .clipping.determinism import fresh_randomness
@@ -108,13 +109,14 @@ def network_for(plan: Plan) -> nn.Module:
         PlanError: the network cannot be trained.
     """
     device = torch_device()
-    return _network(plan.model.name, plan.data.shape, plan.data.classes, precision_of(plan, device))
+    model = plan.model
+    return _network(model.name, plan.data.shape, plan.data.classes, model.kept_start, precision_of(plan, device))
 
 
 @lru_cache(maxsize=2)
-def _network(name: str, shape: tuple[int, ...], classes: int, precision: Precision) -> nn.Module:
+def _network(name: str, shape: tuple[int, ...], classes: int, start: Changed, precision: Precision) -> nn.Module:
     device = torch_device()
     with tried(name), fresh_randomness(device):
-        fixed, trained = parts_of(build(name, shape, classes).to(device))
+        fixed, trained = parts_of(build(name, shape, classes, start=start).to(device))
         _pass(trained, objective_of(name, shape).loss, example(name, shape, classes, device, fixed), ROWS, precision)
     return trained

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import build, count_parameters, load_flat, objective_of, parts_of
+from ..models.registry import Changed
 from ..privacy import Clipped, Contribution, Keystream, Mechanism, Plan, PlanError, Update
 from ..privacy.mechanisms.change_clip import clip_change
 from ..privacy.mechanisms.local import Local
@@ -81,7 +82,7 @@ def _check_size(plan: Plan) -> None:
     """Refuse a network that is too large for a device, before memory is allocated for it."""
     data, name = plan.data, plan.model.name
     with tried(name):
-        count = count_parameters(name, data.shape, data.classes)
+        count = count_parameters(name, data.shape, data.classes)  # the frozen ones take memory too
     if count > MOST_PARAMETERS:
         raise PlanError(
             f"{name} has {count} parameters, a device builds at most {MOST_PARAMETERS}", "choose a smaller network"
@@ -95,7 +96,7 @@ def engine_for(plan: Plan) -> Engine:
         PlanError: no engine can train the network.
     """
     data, training, device = plan.data, plan.training, torch_device()
-    model = plan.model.name, data.shape, data.classes
+    model = plan.model.name, data.shape, data.classes, plan.model.kept_start
     return _engine(*model, plan.safe_clip_norm, training.engine, rows_of(plan, device), precision_of(plan, device))
 
 
@@ -126,13 +127,14 @@ def _engine(
     name: str,
     shape: tuple[int, ...],
     classes: int,
+    start: Changed,
     clip_norm: float,
     engine: Literal["auto", "opacus"],
     rows: int,
     precision: Precision,
 ) -> Engine:
     with tried(name):
-        fixed, trained = parts_of(build(name, shape, classes).to(torch_device()))
+        fixed, trained = parts_of(build(name, shape, classes, start=start).to(torch_device()))
         made = make_engine(trained, clip_norm, objective_of(name, shape).loss, engine, rows, precision)
         made.rehearse(example(name, shape, classes, torch_device(), fixed))
     return made

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..models import NoNetworkError, check_fixed, features_of, objective_of
+from ..models import NoNetworkError, StartError, check_fixed, features_of, objective_of
 from ..privacy import BractError, PlanError
 from .records import Records
 
@@ -40,6 +40,8 @@ def tried(name: str) -> Generator[None]:
         raise
     except NoNetworkError as fault:
         raise PlanError(fault.what, fault.hint) from fault
+    except StartError as fault:
+        raise PlanError(f"{name} cannot be trained: {fault}", fault.hint) from fault
     except Exception as fault:
         what = str(fault).strip().partition("\n")[0] or type(fault).__name__
         raise PlanError(f"{name} cannot be trained: {what}", "set data.shape and data.classes to match it") from fault

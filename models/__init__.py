@@ -6,6 +6,7 @@ from .network import Network
 from .objectives import Objective
 from .own import NoModuleError, NoNetworkError, is_own
 from .registry import NETWORKS, build, count_parameters, find_network, objective_of
+from .start import StartError, keep_weights
 from .trial import check_network, opacus_fault
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "NoModuleError",
     "NoNetworkError",
     "Objective",
+    "StartError",
     "build",
     "check_fixed",
     "check_network",
@@ -21,6 +23,7 @@ __all__ = [
     "features_of",
     "find_network",
     "is_own",
+    "keep_weights",
     "load_flat",
     "objective_of",
     "opacus_fault",

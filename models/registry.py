@@ -13,6 +13,7 @@ from . import networks
 from .network import Network, Shape
 from .objectives import Objective
 from .own import find_own
+from .start import Start, StartError, begin
 
 
 def _shipped() -> dict[str, Network]:
@@ -42,22 +43,38 @@ def objective_of(name: str, shape: Shape) -> Objective:
     return find_network(name).learns(shape)
 
 
-def build(name: str, shape: Shape, classes: int, seed: int | None = None) -> nn.Module:
+Changed = tuple[str | None, tuple[str, ...], tuple[str, ...], int] | None
+"""A `Start`, or None: the network starts at random, and all of it is trained."""
+
+
+def build(name: str, shape: Shape, classes: int, seed: int | None = None, start: Changed = None) -> nn.Module:
     """Return the network `name` for records of `shape` and for `classes` classes.
 
     Weights have torch's default random initialization. With `seed` they are a function of the seed, and the state of
-    torch's global generator does not change.
+    torch's global generator does not change. `start` gives weights to start from, and what stays as it is.
 
     Raises:
         NoNetworkError: no network has that name.
-        ValueError: the network does not accept records of that shape, or its function fails or returns no module.
+        ValueError: the network does not accept records of that shape, its function fails or returns no module, or
+            its start does not fit it.
     """
     network = find_network(name)
     if seed is None:
-        return _built(network, name, shape, classes)
+        return _started(network, name, shape, classes, start)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _built(network, name, shape, classes)
+        return _started(network, name, shape, classes, start)
+
+
+def _started(network: Network, name: str, shape: Shape, classes: int, start: Changed) -> nn.Module:
+    model = _built(network, name, shape, classes)
+    if start is None:
+        return model
+    if network.refine is not None and (Start(*start).frozen or Start(*start).adapters):
+        raise StartError(
+            f"{name} is trained on the server too, so nothing of it can be frozen", "leave frozen and adapters out"
+        )
+    return begin(model, Start(*start))
 
 
 def _built(network: Network, name: str, shape: Shape, classes: int) -> nn.Module:
@@ -73,18 +90,19 @@ def _built(network: Network, name: str, shape: Shape, classes: int) -> nn.Module
     return model
 
 
-def count_parameters(name: str, shape: Shape, classes: int) -> int:
-    """Return how many parameters the network has, without allocating them.
+def count_parameters(name: str, shape: Shape, classes: int, start: Changed = None) -> int:
+    """Return how many trained parameters the network has, without allocating them.
 
     Raises:
         NoNetworkError, ValueError: as `build`.
     """
-    return (_kept_count if name in NETWORKS else _count)(name, shape, classes)
+    return (_kept_count if name in NETWORKS else _count)(name, shape, classes, start)
 
 
-def _count(name: str, shape: Shape, classes: int) -> int:
+def _count(name: str, shape: Shape, classes: int, start: Changed) -> int:
+    valueless = None if start is None else Start(*start)._replace(weights=None)
     with torch.device("meta"):
-        return sum(p.numel() for p in build(name, shape, classes).parameters())
+        return sum(p.numel() for p in build(name, shape, classes, start=valueless).parameters())
 
 
 _kept_count = lru_cache(maxsize=256)(_count)

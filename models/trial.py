@@ -6,18 +6,20 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from .registry import Shape, build, objective_of
+from .registry import Changed, Shape, build, objective_of
 
 
-def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False) -> None:
+def check_network(name: str, shape: Shape, classes: int, by_opacus: bool = False, start: Changed = None) -> None:
     """Refuse a network that cannot be trained on records of `shape`, or with `by_opacus` not by Opacus.
+
+    The weights of its start, if they were read here, must fit it.
 
     Raises:
         NoNetworkError: no network has that name.
         ValueError: the network cannot be trained; the message says why.
     """
     with torch.device("meta"):
-        model, learns = build(name, shape, classes), objective_of(name, shape)
+        model, learns = build(name, shape, classes, start=start), objective_of(name, shape)
         features, labels = (part.to("meta") for part in learns.example(shape, classes, 2))
         try:
             losses = learns.loss(model(features), learns.targets(features, labels))
@@ -50,6 +52,8 @@ def opacus_fault(model: nn.Module) -> str | None:
             return f"the layer {name} ({type(layer).__name__}) has no per-example gradient in Opacus"
         if isinstance(layer, nn.LayerNorm) and _trained(layer) and layer.bias is None:  # pyright: ignore
             return f"the layer {name} (LayerNorm) has no bias"
+        if _trained(layer) and any(True for _ in layer.buffers()):
+            return f"the layer {name} ({type(layer).__name__}) has a frozen part beside its trained parameters"
         if any(p.dim() == 0 for p in _trained(layer)):
             return f"a parameter of the layer {name} ({type(layer).__name__}) is a scalar without a dimension"
     return None

@@ -11,7 +11,7 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from ..models import count_parameters, objective_of
+from ..models import count_parameters, keep_weights, objective_of
 from ..models.tables import Unfit, adapt, prepare, read_cut
 from ..privacy import BractError, DataError, DivergedError, Mechanism, Plan, PlanError, StateError, accept_plan
 from ..privacy.errors import Printable
@@ -226,5 +226,26 @@ def _mechanism(path: Path) -> Mechanism:
         mechanism = accept_plan(path.read_text("utf-8"), count_parameters)
     except (OSError, UnicodeDecodeError) as fault:
         raise PlanError(f"cannot read the plan {path}", "give the path of a .toml plan on the server") from fault
+    _read_weights(mechanism.plan, path.parent)
     check_trainable(mechanism.plan)
     return mechanism
+
+
+def _read_weights(plan: Plan, folder: Path) -> None:
+    """Read the file that the network starts from; a relative path starts from the plan's folder.
+
+    Raises:
+        PlanError: there is no such file, or its digest is another one than the plan's.
+    """
+    if plan.model.start is None:
+        return
+    if plan.model.weights is None:
+        raise PlanError("the plan does not name the file to start from", "set model.weights to its path")
+    path = folder / plan.model.weights
+    try:
+        digest = keep_weights(path)
+    except (OSError, ValueError) as fault:
+        raise PlanError(f"cannot read the weights {path}", "give the path of a .safetensors file") from fault
+    if digest != plan.model.weights_digest:
+        what = f"the weights {path} are not the ones whose digest the plan gives"
+        raise PlanError(what, f'restore the file, or set model.weights_digest = "{digest}"')

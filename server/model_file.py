@@ -29,7 +29,7 @@ def write_model(path: Path, plan: Plan, state: ServerState) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    model = build(plan.model.name, plan.data.shape, plan.data.classes)
+    model = build(plan.model.name, plan.data.shape, plan.data.classes, start=plan.model.kept_start)
     load_flat(model, state.model)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     facts = json.dumps({"plan": plan.public(), "round": state.round})
@@ -98,6 +98,17 @@ def read_model(path: Path) -> ModelFile:
 
 def load_model(path: Path, plan: Plan) -> torch.nn.Module:
     """Return the network in a file that `write_model` wrote."""
-    model = build(plan.model.name, plan.data.shape, plan.data.classes)
+    model = empty_network(plan)
     model.load_state_dict(read_model(path).tensors)
     return model
+
+
+def empty_network(plan: Plan) -> torch.nn.Module:
+    """Return the plan's network for the tensors of its file: no other file is needed, whatever it started from.
+
+    Raises:
+        NoNetworkError, ValueError: as `build`.
+    """
+    start = plan.model.kept_start
+    valueless = None if start is None else (None, *start[1:])
+    return build(plan.model.name, plan.data.shape, plan.data.classes, start=valueless)

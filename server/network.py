@@ -14,9 +14,9 @@ def check_trainable(plan: Plan) -> None:
     """
     network, asked = (plan.model.name, plan.data.shape, plan.data.classes), plan.training.engine == "opacus"
     try:
-        check_network(*network, by_opacus=asked and plan.privacy.unit == "record")
+        check_network(*network, by_opacus=asked and plan.privacy.unit == "record", start=plan.model.start)
     except NoNetworkError as fault:
         raise PlanError(fault.what, fault.hint) from fault
     except ValueError as fault:
         hint = "set training.engine to auto" if asked else "choose another model.name, or set data.shape to match it"
-        raise PlanError(str(fault), hint) from fault
+        raise PlanError(str(fault), getattr(fault, "hint", hint)) from fault

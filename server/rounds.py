@@ -138,11 +138,11 @@ def _first_state(training: TrainingRun, ledger: Ledger) -> ServerState:
     plan = training.plan
     seed = int(training.entropy.keystream("model").words(1)[0] >> 1)
     try:
-        model = build(plan.model.name, plan.data.shape, plan.data.classes, seed)
+        model = build(plan.model.name, plan.data.shape, plan.data.classes, seed, plan.model.start)
     except KeyError:
         raise PlanError(f"there is no model {plan.model.name}", "set model.name to cnn") from None
     except ValueError as fault:
-        raise PlanError(str(fault), "set data.shape to match the model") from None
+        raise PlanError(str(fault), getattr(fault, "hint", "set data.shape to match the model")) from None
     parameters = read_flat(model)
     state = ServerState(0, parameters, parameters, {}, ledger.head, plan.digest)
     noise = training.mechanism.fresh_correlation(len(parameters))

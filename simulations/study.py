@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..models import NETWORKS, NoModuleError, NoNetworkError, count_parameters, is_own
+from ..models.registry import Changed
 from ..privacy import Entropy, Mechanism, Plan, PlanError, SystemEntropy, mechanism_of, parse_tables, read_tables
 from ..privacy.accept import accept, check_ring
 from ..privacy.plan.schema import MOST_SEED, Privacy, Section
@@ -19,6 +20,7 @@ from ..server.network import check_trainable
 from .modules import add_modules, check_found
 from .seeded import SeededEntropy
 from .unprotected import Unprotected
+from .weights import with_weights
 
 
 class Simulation(Section):
@@ -104,6 +106,7 @@ def make_study(tables: Tables, name: str = "the plan") -> Study:
             or the simulation leaves out masks that the plan needs.
     """
     add_modules(tables)
+    tables = with_weights(tables)
     study = parse_plan(tables, Study, name, _count)
     if study.protected and study.privacy.clip is not None:
         raise PlanError(
@@ -151,14 +154,17 @@ def baseline_of(study: Study, records: int) -> Study:
 def anchor(tables: Tables, plan: Path, typed: Iterable[str], varied: Iterable[str] = ()) -> Tables:
     """Return the tables with the folders that they need, as absolute paths.
 
-    A relative `data.path` starts from `simulation.folder`, and the module of one's own network is found in
-    `simulation.modules`. If the command line sets (`typed`) or varies (`varied`) `data.path` or `model.name`, the
-    folder for this key is the current one. Otherwise it is the value in the tables or, without one, the folder of the
-    plan's file.
+    A relative `data.path` or `model.weights` starts from `simulation.folder`, and the module of one's own network is
+    found in `simulation.modules`. If the command line sets (`typed`) or varies (`varied`) `data.path` or
+    `model.name`, the folder for this key is the current one. Otherwise it is the value in the tables or, without one,
+    the folder of the plan's file. A `model.weights` of the command line becomes an absolute path.
     """
     typed, varied = {*typed, *varied}, set(varied)
     simulation, folders = tables.get("simulation", {}), dict[str, str]()
-    has_path = "data.path" in typed or "path" in tables.get("data", {})
+    model = tables.get("model", {})
+    if "model.weights" in typed and isinstance(model.get("weights"), str):
+        tables = tables | {"model": model | {"weights": str(Path(model["weights"]).expanduser().resolve())}}
+    has_path = "data.path" in typed or "path" in tables.get("data", {}) or "weights" in model
     has_module = "model.name" in varied or is_own(str(tables.get("model", {}).get("name", "")))
     for key, named, needed in (("folder", "data.path", has_path), ("modules", "model.name", has_module)):
         said = "" if named in typed and f"simulation.{key}" not in typed else simulation.get(key, "")
@@ -189,9 +195,9 @@ def read_run(folder: Path) -> Study:
     return make_study(tables, str(path))
 
 
-def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
+def _count(name: str, shape: tuple[int, ...], classes: int, start: Changed = None) -> int:
     try:
-        return count_parameters(name, shape, classes)
+        return count_parameters(name, shape, classes, start)
     except NoModuleError as fault:
         what = f"install it, or put the module {name.partition(':')[0]} beside the plan"
         raise PlanError(fault.what, what) from fault

@@ -57,7 +57,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path)
     asked = commands()
-    assert len(asked) >= 11
+    assert len(asked) >= 12
     for words in asked:
         if "--public" in words:
             text = (tmp_path / "people.csv").read_text().replace("m,,", "m,1,").replace("f,,", "f,1,")

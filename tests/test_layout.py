@@ -33,7 +33,7 @@ ARROWS = {
 }
 LIBRARIES = {
     "privacy": {"numpy", "scipy", "cryptography", "pydantic", "pydantic_core"},
-    "models": {"torch", "numpy"},
+    "models": {"torch", "numpy", "safetensors"},
     "client": {"torch", "numpy", "opacus", "flwr", "pydantic"},
     "server": {"torch", "numpy", "flwr", "safetensors", "torchmetrics"},
 }

@@ -133,8 +133,12 @@ class Plan(BaseModel, frozen=True):
         return self.privacy.clip_norm * (1 - ROUNDING_MARGIN)
 
     def public(self) -> dict[str, Any]:
-        """The plan as plain values without the absent ones. The digest covers them, and devices receive them."""
-        tables = self.model_dump(mode="json", exclude_none=True, exclude=set(self.private_sections))
+        """The plan as plain values without the absent ones. The digest covers them, and devices receive them.
+
+        The path of the weights is left out: their digest is the public fact.
+        """
+        private: dict[str, Any] = dict.fromkeys(self.private_sections, True) | {"model": {"weights"}}
+        tables = self.model_dump(mode="json", exclude_none=True, exclude=private)
         return {name: table for name, table in tables.items() if table}
 
     def with_noise_multiplier(self, noise_multiplier: float) -> Self:

@@ -198,6 +198,16 @@ def _schedules_end(s: Sections) -> str | None:
     return f"server.warmup is {warmup}, but there are {rounds} rounds" if warmup > rounds else None
 
 
+def _starts_have_weights(s: Sections) -> str | None:
+    m = s["model"]
+    set_keys = [key for key in ("fresh", "frozen", "adapters") if getattr(m, key)]
+    if m.weights_digest:
+        return None
+    if m.weights:
+        return "model.weights_digest is missing: a plan that is deployed names the SHA-256 of model.weights"
+    return f"model.{set_keys[0]} needs model.weights, the file to start from" if set_keys else None
+
+
 def _files_have_a_path(s: Sections) -> str | None:
     data = s["data"]
     return "data.path is missing, data.name = files needs it" if data.name == "files" and not data.path else None
@@ -340,6 +350,7 @@ RULES = (
     _local_noise_takes_sgd,
     _schedules_end,
     _files_have_a_path,
+    _starts_have_weights,
     _columns_are_whole,
     _columns_are_told_apart,
     _features_fill_the_shape,

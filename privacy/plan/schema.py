@@ -163,11 +163,38 @@ class StudyId(Section):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
+ModelStart = tuple[str | None, tuple[str, ...], tuple[str, ...], int] | None
+
+
 class Model(Section):
-    """The network that is trained, by its documented name, and its number of parameters (filled in if absent)."""
+    """The network that is trained, by its documented name, and its number of parameters (filled in if absent).
+
+    `weights` is the path of a .safetensors file that the network starts from, and `weights_digest` the SHA-256 of
+    that file (a simulation fills it in). The plan's digest covers the file's digest, not its path. `fresh` and
+    `frozen` are patterns of tensors' names, such as `head.*`. Tensors that match `fresh` start at random, whatever
+    the file holds; tensors that match `frozen` are not trained. `adapters` is the rank of a trained change beside
+    each frozen layer; without `frozen`, all that is not fresh is then frozen. `parameters` counts what is trained.
+    """
 
     name: str = "cnn"
     parameters: Annotated[int, Field(ge=1, le=MOST_PARAMETERS)] | None = None
+    weights: str | None = None
+    weights_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    fresh: Annotated[Names | None, _without([])] = None
+    frozen: Annotated[Names | None, _without([])] = None
+    adapters: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, _without(0)] = None
+
+    @property
+    def start(self) -> ModelStart:
+        """Weights by their digest, what is fresh, what is frozen, and the adapters' rank; None without weights."""
+        if self.weights_digest is None:
+            return None
+        return self.weights_digest, self.fresh or (), self.frozen or (), self.adapters or 0
+
+    @property
+    def kept_start(self) -> ModelStart:
+        """The start if some of its weights stay as they are, else None: any machine can then build the network."""
+        return self.start if self.frozen or self.adapters else None
 
 
 class Training(Section):

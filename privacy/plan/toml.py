@@ -20,8 +20,9 @@ from .rules import RULES, Sections
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
 Tables = dict[str, dict[str, Any]]
-Counter = Callable[[str, tuple[int, ...], int], int]
-"""Returns the number of parameters of a network, from its name, the shape of a record and the number of classes."""
+Counter = Callable[..., int]
+"""Returns the number of parameters of a network, from its name, the shape of a record, and the number of classes; a
+fourth argument says what stays frozen, if anything does."""
 
 MOST_CHARACTERS = 1 << 16
 """The largest number of characters in a plan. A server may send the text, so the cost of reading it is bounded."""
@@ -168,12 +169,13 @@ def _counted(sections: Sections, count: Counter | None) -> Sections:
     if count is None:
         return sections
     try:
-        parameters = count(model.name, data.shape, data.classes)
+        parameters = count(model.name, data.shape, data.classes, *([model.kept_start] if model.kept_start else []))
     except KeyError as fault:
         what = getattr(fault, "what", f"there is no model {model.name}")
         raise PlanError(what, getattr(fault, "hint", "set model.name to cnn")) from None
     except ValueError as fault:
-        raise PlanError(str(fault), "set data.shape and data.classes to match the model") from None
+        hint = getattr(fault, "hint", "set data.shape and data.classes to match the model")
+        raise PlanError(str(fault), hint) from None
     if model.parameters not in (None, parameters):
         what = f"model.parameters is {model.parameters}, {model.name} has {parameters}"
         raise PlanError(what, "leave model.parameters out")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ...models import build, features_of, load_flat, objective_of, parts_of
 from ...models.columns import restore, rule_of_label
@@ -41,17 +43,18 @@ class Quality:
 Evaluate = Callable[[NDArray[np.float32]], Quality]
 
 
-def make_evaluate(plan: Plan, features: Features, labels: Labels) -> Evaluate:
+def make_evaluate(plan: Plan, features: Features, labels: Labels, network: nn.Module | None = None) -> Evaluate:
     """Return the function from parameters, float32 [parameters], to quality on the given test records.
 
     `features` is float32 [records, *shape]. `labels` is int64 [records], or float32 [records] for regression. For
-    tokens, both are int64 [records, T], and each position counts once. The function runs in batches, on the GPU if
-    there is one. Errors of predicted numbers are in the units of the data; the loss is in the network's units.
+    tokens, both are int64 [records, T], and each position counts once. `network` is the plan's network; without it a
+    new one is built, which needs the file that its frozen weights are from. The function runs in batches, on the GPU
+    if there is one. Errors of predicted numbers are in the units of the data; the loss is in the network's units.
     """
     from .meters import METERS, figures_of  # torchmetrics is slow to import, and only evaluation needs it
 
     learns, device = objective_of(plan.model.name, plan.data.shape), _torch_device()
-    fixed, model = parts_of(build(plan.model.name, plan.data.shape, plan.data.classes).to(device).eval())
+    fixed, model = parts_of((_built(plan) if network is None else deepcopy(network)).to(device).eval())
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     if learns.name == "generation":
         return _evaluate_generated(model, features)
@@ -96,6 +99,10 @@ def _evaluate_generated(model: Any, features: Features) -> Evaluate:
         return Quality(None, {name: value for name, value in found.items() if math.isfinite(value)})
 
     return evaluate
+
+
+def _built(plan: Plan) -> nn.Module:
+    return build(plan.model.name, plan.data.shape, plan.data.classes, start=plan.model.kept_start)
 
 
 def _torch_device() -> torch.device:

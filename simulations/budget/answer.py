@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...privacy import Plan, PlanError, make_plan, mechanism_of
+from ...privacy.plan.schema import ModelStart
 from ...privacy.plan.toml import Tables
 from ...privacy.planning.bounds import Epsilons
 from ...privacy.planning.compare import AccountantFigure, accountants
@@ -77,6 +78,10 @@ def read_budget_plan(tables: Tables, name: str, parameters: int | None = None) -
         from ..modules import add_modules  # imports torch
 
         add_modules(tables)
+    if "weights" in tables.get("model", {}):
+        from ..weights import with_weights  # imports torch
+
+        tables = with_weights(tables)
     tables = {section: dict(table) for section, table in tables.items() if section != "simulation"}
     if tables.get("privacy", {}).get("unit") == "none":
         raise PlanError("the plan protects nothing: privacy.unit is none", "set privacy.unit to record or client")
@@ -102,22 +107,22 @@ class _UnknownError(Exception):
     pass
 
 
-def _count(name: str, shape: tuple[int, ...], classes: int) -> int:
-    found = count_parameters(name, shape, classes)
-    if found is None and name not in SIZES:
-        found = _counted_by_torch(name, shape, classes)
+def _count(name: str, shape: tuple[int, ...], classes: int, *start: ModelStart) -> int:
+    found = None if start else count_parameters(name, shape, classes)
+    if found is None and (start or name not in SIZES):
+        found = _counted_by_torch(name, shape, classes, *start)
     if found is None:
         raise _UnknownError(name)
     return found
 
 
-def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int) -> int | None:
+def _counted_by_torch(name: str, shape: tuple[int, ...], classes: int, *start: ModelStart) -> int | None:
     """Return the number of parameters of a network that `sizes` does not know; None if there is no such network."""
     from ...models import count_parameters as by_torch  # takes seconds to import
     from ...models import is_own
 
     try:
-        return by_torch(name, shape, classes)
+        return by_torch(name, shape, classes, *start)
     except KeyError:
         if is_own(name):
             raise

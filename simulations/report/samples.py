@@ -27,7 +27,7 @@ def samples(study: Study, outcome: Outcome) -> Iterator[Html]:
     shape = study.data.shape
     if objective_of(study.model.name, shape) is not GENERATION or len(shape) not in (2, 3):
         return
-    model = build(study.model.name, shape, study.data.classes)
+    model = build(study.model.name, shape, study.data.classes, start=study.model.kept_start)
     load_flat(model, outcome.state.model)
     pictures = model.make(DOWN * ACROSS, SEED).numpy()  # type: ignore[operator]
     text = "Records from the released generator; they belong to nobody. Channels are averaged."

@@ -89,7 +89,7 @@ def evaluate(trained: Trained, table: Table) -> Evaluation:
     """
     plan = trained.plan
     check_records(make_records(table.features, table.labels, torch.device("cpu"), plan.data.transforms), plan)
-    found = make_evaluate(plan, table.features, table.labels)(read_flat(trained.network))
+    found = make_evaluate(plan, table.features, table.labels, trained.network)(read_flat(trained.network))
     clients = _clients(trained, table)
     if trained.learns.name != "classification":
         return Evaluation(len(table), found.loss, dict(found.figures), clients=clients)
@@ -133,7 +133,7 @@ def _clients(trained: Trained, table: Table) -> tuple[ClientQuality, ...]:
     vector, found = read_flat(trained.network), []
     for client in np.unique(table.clients).tolist():
         own = table.select(np.flatnonzero(table.clients == client))
-        score = make_evaluate(trained.plan, own.features, own.labels)(vector).score
+        score = make_evaluate(trained.plan, own.features, own.labels, trained.network)(vector).score
         found.append(ClientQuality(str(client), len(own), score.value if score else None))
     return tuple(found)
 

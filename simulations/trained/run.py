@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...models import NoNetworkError, Objective, build, objective_of
+from ...models import NoNetworkError, Objective, objective_of
 from ...privacy import PlanError, StateError, read_tables
 from ...privacy.ledger.statement import make_statement, read_ledger
 from ...privacy.plan.toml import Tables, parse_plan
-from ...server.model_file import MODEL_FILE, ModelFile, read_model
+from ...server.model_file import MODEL_FILE, ModelFile, empty_network, read_model
 from ...server.round_log import RoundRecord, read_records
 from ...server.training import OWN_LEDGER
 from ..modules import add_modules
@@ -95,7 +95,7 @@ def read_trained(place: Path) -> Trained:
     plan = parse_plan(found.plan, Study, f"the plan in {file}")
     add_modules(_own_tables(file.parent / "plan.toml"))
     try:
-        network = build(plan.model.name, plan.data.shape, plan.data.classes)
+        network = empty_network(plan)
         network.load_state_dict(found.tensors)
     except NoNetworkError as fault:
         hint = "install its package in this environment, or put its module beside the plan"

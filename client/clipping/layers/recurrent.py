@@ -154,10 +154,10 @@ def _scan_of(layer: Layer) -> Callable[..., Scan]:
 
 
 def _parameters_by_direction(layer: Layer) -> list[list[nn.Parameter]]:
-    """Return the parameters of every layer and direction: w_ih, w_hh and, with biases, b_ih, b_hh."""
+    """Return the parameters, frozen or not, of each layer and direction: w_ih, w_hh and, with biases, b_ih, b_hh."""
     names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if layer.bias else [])]
     ends = ["", "_reverse"] if layer.bidirectional else [""]
-    own = dict(layer.named_parameters(recurse=False))
+    own: dict[str, Any] = {**layer._parameters, **layer._buffers}
     paths = [[f"{n}_l{depth}{end}" for n in names] for depth in range(layer.num_layers) for end in ends]
     if set(own) != {name for path in paths for name in path}:
         raise ClippingError(
