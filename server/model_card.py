@@ -65,8 +65,23 @@ def make_card(
 def _about(plan: Plan, rounds: int) -> str:
     return (
         f"The network `{plan.model.name}`, trained by {plan.data.clients:,} clients over {rounds:,} of "
-        f"{plan.cohort.rounds:,} rounds."
+        f"{plan.cohort.rounds:,} rounds.{_start(plan)}"
     )
+
+
+def _start(plan: Plan) -> str:
+    """Return in words what the network started from, and what of it is not trained; nothing for a random start."""
+    m = plan.model
+    if m.start is None:
+        return ""
+    parts = [f" It started from the weights with SHA-256 `{m.weights_digest}`."]
+    if m.fresh:
+        parts.append(f" At random started {', '.join(f'`{pattern}`' for pattern in m.fresh)}.")
+    if m.frozen:
+        parts.append(f" Not trained is {', '.join(f'`{pattern}`' for pattern in m.frozen)}.")
+    if m.adapters:
+        parts.append(f" Frozen layers have adapters of rank {m.adapters}.")
+    return "".join(parts)
 
 
 def _guarantee(plan: Plan, epsilon: Mapping[str, float | None]) -> str:
@@ -91,6 +106,8 @@ def _limits(plan: Plan) -> Iterator[str]:
         yield "Each client's own update is seen by the server: the plan sums updates without masks."
     elif not plan.malicious:
         yield "A server that does not follow the protocol: the plan's mode is semi-honest."
+    if plan.model.start is not None:
+        yield "The records that the weights it started from were made of."
     yield "Other trainings on the same data, a search for settings among them: their epsilons add up."
     yield "What is true of people in general, which a model may reveal of a person whose data it never saw."
 

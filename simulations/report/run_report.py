@@ -252,6 +252,8 @@ def _limits(study: Study) -> Iterator[Html]:
         items += [] if study.malicious else [_HONEST_SERVER]
     if study.protected and study.large_delta:
         items.append((_LARGE_DELTA[0].format(unit=unit), _LARGE_DELTA[1].format(unit=unit)))
+    if study.protected and study.model.start is not None:
+        items.append(("The records behind the start.", "The weights that it started from may give them away."))
     if study.protected:
         items += [(heading.format(unit=unit), text.format(unit=unit)) for heading, text in _UNCOVERED]
     yield from (element("li", element("strong", name), f" {text}") for name, text in (*items, *_NEVER_COVERED))

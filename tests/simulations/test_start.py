@@ -44,6 +44,10 @@ def test_what_is_frozen_never_moves_in_any_cell(cell: tuple[str, str], weights: 
     study = study_of(tiny_plan, *how, frozen)
     folder = tiny_plan.parent / "run"
     simulate(study, folder)
+    card = (folder / "model.md").read_text()
+    assert f"started from the weights with SHA-256 `{study.model.weights_digest}`" in card
+    assert "Not trained is `0.*`, `3.*`, `7.weight`." in card
+    assert "The records behind the start." in (folder / "report.html").read_text()
     before, after = load_file(weights), load_file(folder / "model.safetensors")
     kept = {name for name in before if torch.equal(before[name], after[name])}
     assert kept == {"0.weight", "0.bias", "3.weight", "3.bias", "7.weight"}
