@@ -105,7 +105,7 @@ def test_a_device_needs_no_file_if_nothing_is_frozen(weights: Path) -> None:
     assert holds_update(at.answer(make_offer(frozen_plan(weights), array=packed_array(np.zeros(51)))))
 
 
-def test_a_server_that_gives_a_wrong_number_of_parameters_is_refused(weights: Path) -> None:
+def test_a_wrong_number_of_trained_parameters_is_refused(weights: Path) -> None:
     plan, at = frozen_plan(weights, frozen=["1.*"], parameters=51), make_node()
     keep_weights(weights)
     assert said_code(at.answer(make_offer(plan, array=packed_array(np.zeros(51))))) == Code.PLAN
