@@ -159,12 +159,17 @@ def test_a_changed_copy_keeps_nothing_computed_before() -> None:
 
 
 WORDS = dict.fromkeys(("label", "client", "part", "test", "tokens", "holdout_unit"), "client")
-LISTS = dict.fromkeys(("features", "ignore", "labels", "vocabulary"), ("a", "b"))
-TYPED = {"id": "a" * 32, "columns": {"a": Column(fill=1.0)}} | LISTS | WORDS | {"tokens": "words"}
+LISTS = dict.fromkeys(("features", "ignore", "labels", "vocabulary", "fresh", "frozen"), ("a", "b"))
+TYPED = (
+    {"id": "a" * 32, "weights_digest": "a" * 64, "columns": {"a": Column(fill=1.0)}}
+    | LISTS
+    | WORDS
+    | {"tokens": "words"}
+)
 """Values for keys that are absent by default and hold no number."""
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS)
+@pytest.mark.parametrize(("section", "key"), [field for field in FIELDS if field != ("model", "weights")])
 def test_every_field_changes_the_digest_and_the_offer(section: str, key: str) -> None:
     """What devices are offered."""
     plan = Plan(data=Data(path="records.npz"))
@@ -172,6 +177,14 @@ def test_every_field_changes_the_digest_and_the_offer(section: str, key: str) ->
     other = changed(plan, section, **{key: value})
     assert other.digest != plan.digest
     assert other.offered() != plan.offered()
+
+
+def test_the_path_of_the_weights_is_not_offered() -> None:
+    """Their digest is the public fact."""
+    plan = changed(Plan(), "model", weights="a.safetensors", weights_digest="a" * 64)
+    other = changed(Plan(), "model", weights="b.safetensors", weights_digest="a" * 64)
+    assert other.digest == plan.digest
+    assert other.offered() == plan.offered()
 
 
 def test_fields_are_found_for_every_section() -> None:
