@@ -153,8 +153,8 @@ class Journal(ABC):
         """Record the digest of a run's only plan.
 
         Raises:
-            Refused: `admit` refuses the run, or today's runs or plans exceed a limit. PlanError: the run has another
-            plan.
+            Refused: `admit` refuses the run, or today's runs or plans exceed a limit.
+            PlanError: the run has another plan.
         """
         with self.open() as pages:
             _admit(pages, str(run), terms)

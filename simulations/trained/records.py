@@ -26,7 +26,7 @@ def read_labelled(path: Path, plan: Study) -> Table:
 
     Raises:
         DataError: the records cannot be read like the data of a plan, or a folder lacks a label, so that the labels'
-        order is not known.
+            order is not known.
     """
     source = load(plan.data.model_copy(update={"name": "files", "path": str(path.absolute()), "test": None}))
     table = source.test or source.train
