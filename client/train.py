@@ -83,6 +83,8 @@ def _check_size(plan: Plan) -> None:
     data, name = plan.data, plan.model.name
     with tried(name):
         count = count_parameters(name, data.shape, data.classes)  # the frozen ones take memory too
+        if plan.model.kept_start:
+            count += count_parameters(name, data.shape, data.classes, plan.model.kept_start)
     if count > MOST_PARAMETERS:
         raise PlanError(
             f"{name} has {count} parameters, a device builds at most {MOST_PARAMETERS}", "choose a smaller network"

@@ -1,4 +1,4 @@
-"""Networks that start from given weights, of which some stay as they are: transfer, frozen layers, adapters.
+"""Networks that start from the weights in a file: transfer, frozen layers, adapters.
 
 What is frozen becomes a buffer of its layer. So `parameters()` are what is trained, and only they are clipped,
 noised, masked and sent. Every machine that passes records through the network reads the frozen weights from its own
@@ -65,7 +65,7 @@ def keep_weights(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no .safetensors file, or holds a value that is not finite.
+        ValueError: it is no .safetensors file, or holds a value that is not finite in float32.
     """
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -75,8 +75,8 @@ def keep_weights(path: Path) -> str:
         except SafetensorError as fault:
             raise ValueError(f"{path} is no .safetensors file, or is damaged") from fault
         for name, tensor in tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise ValueError(f"{path} holds a value in {name} that is not finite")
+            if not bool(torch.isfinite(tensor.float()).all()):
+                raise ValueError(f"{path} holds a value in {name} that is not finite in float32")
         _KEPT[digest] = tensors
     return digest
 

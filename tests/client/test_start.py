@@ -1,4 +1,4 @@
-"""A device trains what is not frozen: its clipped sums are those of a loop, and it has the frozen weights itself."""
+"""A device trains what is not frozen, and clips that as a loop over records does; its own file has what is frozen."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from devices import (
 from safetensors.torch import save_file
 
 from bract.client import app as client_app
+from bract.client import train
 from bract.client.clipping.book_keeping import BookKeepingEngine
 from bract.client.clipping.opacus import OpacusEngine
 from bract.client.records import Records
 from bract.models import build, opacus_fault, start
 from bract.models.start import keep_weights
-from bract.privacy import Plan
+from bract.privacy import Plan, PlanError
 from bract.privacy.server_view import Code
 
 SHAPES: dict[str, tuple[int, ...]] = {"cnn": (1, 18, 18), "mlp": (1, 6, 6), "lstm": (4, 6), "attention": (4, 6)}
@@ -123,3 +124,12 @@ def test_a_node_reads_the_weights_of_its_settings(weights: Path, tmp_path: Path)
     assert holds_update(client_app.app(make_message(offer), told))
     broken = node_context(**usual, weights=str(tmp_path / "terms.toml"))
     assert said_code(client_app.app(make_message(offer), broken)) == Code.PLAN
+
+
+def test_adapters_count_toward_the_largest_network(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server chooses their rank, so memory for them is bounded before it is allocated."""
+    monkeypatch.setattr(train, "MOST_PARAMETERS", 100)
+    keep_weights(weights)
+    train._check_size(make_tiny_plan())
+    with pytest.raises(PlanError, match="at most 100"):
+        train._check_size(frozen_plan(weights, adapters=8))

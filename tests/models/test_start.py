@@ -137,6 +137,12 @@ def test_a_value_that_is_not_finite_is_refused_by_its_tensor(tmp_path: Path) -> 
         saved(model, tmp_path)
 
 
+def test_a_value_beyond_float32_is_refused(tmp_path: Path) -> None:
+    save_file({"w": torch.tensor([1e300], dtype=torch.float64)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="not finite in float32"):
+        keep_weights(tmp_path / "w.safetensors")
+
+
 def test_nothing_is_frozen_where_the_server_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network("twofold", lambda shape, classes: pair(), refine=lambda model, seed: None)
     monkeypatch.setitem(NETWORKS, "twofold", network)
