@@ -144,6 +144,7 @@ print(mechanism.cost(), mechanism.plan.privacy.epsilon, mechanism.in_words.place
 def copied(tmp_path: Path) -> Path:
     """A copy of the package with the three changes."""
     privacy = shutil.copytree(PRIVACY, tmp_path / "bract" / "privacy", ignore=shutil.ignore_patterns("__pycache__"))
+    (privacy.parent / "__init__.py").touch()  # without it, an installed bract would be found first
     (privacy / "mechanisms" / "device.py").write_text(MECHANISM)
     for name, (before, after) in {"schema.py": SCHEMA, "rules.py": ("RULES = (\n", RULE)}.items():
         text = (privacy / "plan" / name).read_text()
