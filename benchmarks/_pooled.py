@@ -9,7 +9,7 @@ from opacus import PrivacyEngine
 from opacus.accountants.utils import get_noise_multiplier
 from torch.utils.data import DataLoader, TensorDataset
 
-from bract.models import build, objective_of, read_flat
+from bract.models import build, features_of, objective_of, parts_of, read_flat
 from bract.server.evaluation.evaluate import make_evaluate
 from bract.server.optimizer import average
 from bract.simulations.population import make_population
@@ -19,11 +19,11 @@ from bract.simulations.study import Study
 def pooled_accuracy(study: Study, seed: int) -> tuple[float, float]:
     """Return the test accuracy and the noise multiplier of Opacus with the study's data, model, steps and epsilon.
 
-    Learning rate, sampling rate, divisor and model averaging are the study's too. Opacus calibrates the noise.
+    Learning rate, momentum, sampling rate, divisor and model averaging are the study's too. Opacus calibrates the
+    noise. Fixed features are computed once.
     """
     p, t = study.privacy, study.training
     population = make_population(study, torch.device("cpu"))
-    records = TensorDataset(population.records.features, population.records.labels)
     noise = get_noise_multiplier(
         target_epsilon=p.epsilon,
         target_delta=p.delta,
@@ -32,8 +32,11 @@ def pooled_accuracy(study: Study, seed: int) -> tuple[float, float]:
         accountant="prv",
     )
     torch.manual_seed(seed)
-    model = build(study.model.name, study.data.shape, study.data.classes, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=t.learning_rate * study.server.learning_rate)
+    fixed, model = parts_of(build(study.model.name, study.data.shape, study.data.classes, seed))
+    features = population.records.features
+    records = TensorDataset(features if fixed is None else features_of(fixed, features), population.records.labels)
+    rate = t.learning_rate * study.server.learning_rate
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=study.server.momentum)
     loader = DataLoader(records, batch_size=round(p.sampling_rate * len(records)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -142,11 +142,11 @@ def main() -> None:
     """Train every network, in `--jobs` processes, and print means and ranges over the seeds."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--models", nargs="+", choices=list(PLANS), default=list(PLANS), help="only these rows")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--kind", choices=["both", "private", "open"], default="both")
     parser.add_argument("--set", action="append", default=[], help="override a key in all plans: cohort.rounds=3")
-    options = options_of(parser, seeds=1, set=["cohort.rounds=1"])
+    options = options_of(parser, set=["cohort.rounds=1"])
     os.environ["OMP_NUM_THREADS"] = "1"
     kinds = {"both": (True, False), "private": (True,), "open": (False,)}[options.kind]
     cases = [(m, k, s, options.set) for s in range(1, options.seeds + 1) for m in options.models for k in kinds]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import islice
 
 import numpy as np
@@ -88,7 +88,8 @@ def gradient_sum(
     load_flat(model, parameters)
     rows = rows or max(1, len(batch))
     loss, narrow = objective_of(plan.model.name, plan.data.shape).loss, precision_of(plan, batch.labels.device)
-    return np.sum([_pass(model, loss, part, rows, narrow) for part in batch.chunks(rows, passes)], axis=0)
+    sums = (_pass(model, loss, part, rows, narrow) for part in batch.chunks(rows, passes))
+    return reduce(np.add, sums)
 
 
 def _pass(model: nn.Module, loss: Loss, part: Records, rows: int, precision: Precision) -> NDArray[np.float64]:

@@ -66,6 +66,12 @@ def _gru_lm(shape: Shape, classes: int) -> int | None:
     return 64 * classes + _recurrent(3, 64, 128) + _dense(128, 128, classes)
 
 
+def _ngram(shape: Shape, classes: int) -> int | None:
+    if len(shape) != 1 or shape[0] < 1 or classes < 1:
+        return None
+    return sum(classes * max(1, min(classes**order, (5 << 20) // classes)) for order in range(min(5, shape[0])))
+
+
 def _attention(shape: Shape, classes: int) -> int | None:
     has_tokens = len(shape) == 1 and shape[0] > 0
     features = _features(shape)
@@ -132,6 +138,8 @@ SIZES: dict[str, Callable[[Shape, int], int | None]] = {
     "logistic": lambda shape, classes: _flat(shape, classes),
     "lstm": _lstm,
     "mlp": lambda shape, classes: _flat(shape, 64, 64, classes),
+    "ngram": _ngram,
+    "ngram-client": _ngram,
     "rnn": _rnn,
     "scattering": _scattering,
     "scattering-1d": _scattering_1d,

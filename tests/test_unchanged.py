@@ -453,6 +453,8 @@ NETWORKS = {
     "logistic": "data.shape=[1,4,4] data.classes=3",
     "lstm": "data.shape=[3,4] data.classes=3",
     "mlp": "data.shape=[1,4,4] data.classes=3",
+    "ngram": TOKENS,
+    "ngram-client": TOKENS,
     "rnn": "data.shape=[3,4] data.classes=3",
     "scattering": "data.shape=[1,8,8] data.classes=3",
 }

@@ -17,7 +17,11 @@ from ..noise.keystream import Keystream
 
 SIDE = 64
 BLOCK = SIDE * SIDE
-"""Coordinates of a block: a matrix of 64 by 64, multiplied by a Hadamard matrix from both sides."""
+"""Coordinates of a block: a matrix of 64 by 64, multiplied by a Hadamard matrix from both sides.
+
+A block takes coordinates from all over the vector, at equal distances, so neighbours lie in different blocks: the large
+numbers of one layer do not meet in one block, where they could exceed the range of the sums.
+"""
 
 
 def padded(count: int) -> int:
@@ -50,7 +54,8 @@ def _mix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the vector with each block multiplied by the orthonormal Hadamard matrix, which is its own inverse."""
     high = hadamard(min(SIDE, len(vector)))
     low = hadamard(min(BLOCK, len(vector)) // len(high))
-    return np.matmul(np.matmul(high, vector.reshape(-1, len(high), len(low))), low).reshape(-1)
+    mixed = np.matmul(high, vector.reshape(len(high), -1))
+    return np.matmul(low, mixed.reshape(len(high), len(low), -1)).reshape(-1)
 
 
 @lru_cache(maxsize=16)

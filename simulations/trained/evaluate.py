@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ...client.records import check_records, make_records
-from ...models import read_flat
+from ...models import features_of, parts_of, read_flat
 from ...server.evaluation.evaluate import make_evaluate
 from ...server.evaluation.metrics import FIGURES, Score, score_of
 from ..datasets import Table
@@ -89,6 +89,7 @@ def evaluate(trained: Trained, table: Table) -> Evaluation:
     """
     plan = trained.plan
     check_records(make_records(table.features, table.labels, torch.device("cpu"), plan.data.transforms), plan)
+    trained, table = _without_fixed_part(trained, table)
     found = make_evaluate(plan, table.features, table.labels, trained.network)(read_flat(trained.network))
     clients = _clients(trained, table)
     if trained.learns.name != "classification":
@@ -108,6 +109,16 @@ def evaluate(trained: Trained, table: Table) -> Evaluation:
         bins,
         _calibration_error(bins),
     )
+
+
+def _without_fixed_part(trained: Trained, table: Table) -> tuple[Trained, Table]:
+    """Return the trained part of a network and the fixed features of the records, which are then computed once."""
+    fixed, head = parts_of(trained.network)
+    if fixed is None or trained.learns.name == "reconstruction":  # whose records are what outputs are compared with
+        return trained, table
+    device = next(head.parameters()).device
+    features = features_of(fixed, torch.from_numpy(table.features).to(device)).cpu().numpy()
+    return replace(trained, network=head), replace(table, features=features)
 
 
 def _classes(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassQuality, ...]:

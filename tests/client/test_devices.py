@@ -22,6 +22,8 @@ NETWORKS = [
     ("gru-lm", (6,), 9),
     ("lstm", (6, 5), 4),
     ("mlp", (1, 6, 6), 4),
+    ("ngram", (6,), 9),
+    ("ngram-client", (6,), 9),
     ("rnn", (6, 5), 4),
 ]
 COUNT = 37

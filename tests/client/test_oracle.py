@@ -51,6 +51,8 @@ SHAPES: list[tuple[str, Shape]] = [
     ("logistic", (4,)),
     ("lstm", (3, 2)),
     ("mlp", (2, 2)),
+    ("ngram", (4,)),
+    ("ngram-client", (4,)),
     ("rnn", (3, 2)),
     ("scattering", (1, 8, 8)),
 ]

@@ -76,7 +76,8 @@ def test_parameters_of_no_network_are_not_counted() -> None:
         count_parameters("cnn", (1, 2, 2), CLASSES)
 
 
-CASES = [(name, (12,) if name == "gru-lm" else SHAPE) for name in NETWORKS] + [("attention", (12,))]
+TEXT = ("gru-lm", "ngram", "ngram-client")
+CASES = [(name, (12,) if name in TEXT else SHAPE) for name in NETWORKS] + [("attention", (12,))]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
@@ -87,6 +88,7 @@ class TestEveryModel:
         self, made_for: MadeFor, name: str, shape: tuple[int, ...]
     ) -> None:
         model, x, _ = made_for(name, shape, 5)
+        model.eval()
         expected = {
             "classification": (5, CLASSES),
             "next token": (5, *shape, CLASSES),

@@ -9,7 +9,7 @@ from torch import nn
 from bract.models import NETWORKS, Network, check_network, opacus_fault
 from bract.simulations.sizes import NOT_FOR_OPACUS
 
-SHAPES = {"gru-lm": (6,)}
+SHAPES = {"gru-lm": (6,), "ngram": (6,), "ngram-client": (6,)}
 
 
 class Scalar(nn.Module):

@@ -32,7 +32,8 @@ class Scaled(nn.Module):
         return x * self.scale
 
 
-CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
+TEXT = ("gru-lm", "ngram", "ngram-client")
+CASES = [(name, (6,) if name in TEXT else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
 NOT_FOR_OPACUS = {"gru-lm", "lstm", "rnn"}
 
 

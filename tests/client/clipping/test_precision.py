@@ -17,9 +17,10 @@ from bract.client.clipping.errors import ClippingError
 from bract.client.records import Records, precision_of
 from bract.models import NETWORKS, build, objective_of
 
-CASES = [(name, (6,) if name == "gru-lm" else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
-IN_FLOAT32 = {"rnn", "lstm", "logistic"}
-"""Networks of recurrent layers and a head, which stay in float32."""
+TEXT = ("gru-lm", "ngram", "ngram-client")
+CASES = [(name, (6,) if name in TEXT else (1, 18, 18)) for name in NETWORKS] + [("attention", (6,))]
+IN_FLOAT32 = {"rnn", "lstm", "logistic", "ngram", "ngram-client"}
+"""Networks of recurrent layers and a head, or of counts, which stay in float32."""
 CLIP, SLACK = 0.7, 1 + 1 / 1024
 
 

@@ -46,5 +46,13 @@ def test_every_proposal_is_a_plan(records: int, clients: int, noise: str) -> Non
     assert plan.training.batch_size <= records
 
 
+def test_a_text_is_counted_in_one_round() -> None:
+    tables = training_of(Facts((100,), 80, 3000, 10, text=True))
+    assert tables["model"]["name"] == "ngram"
+    assert tables["cohort"]["rounds"] == 1
+    assert tables["privacy"]["sampling_rate"] == 1.0
+    assert tables["privacy"]["clip_norm"] == 8.0
+
+
 def test_the_most_capable_network_comes_first() -> None:
     assert candidates((3, 32, 32), 10, 5000)[0] == "scattering"

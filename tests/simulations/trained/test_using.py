@@ -206,6 +206,8 @@ def test_an_export_that_disagrees_is_not_kept(trained: Path, tmp_path: Path, mon
         ("logistic", (12,)),
         ("lstm", (28, 28)),
         ("mlp", (12,)),
+        ("ngram", (20,)),
+        ("ngram-client", (20,)),
         ("rnn", (28, 28)),
     ],
 )
