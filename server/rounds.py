@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,6 +43,8 @@ from .round_log import Metrics, RoundRecord
 from .started_round import StartedRound, forget_start, record_start, settle_interrupted
 from .state import ServerState, read_checkpoint, write_checkpoint
 from .training import Outcome, TrainingRun
+
+log = logging.getLogger("bract.server")
 
 
 def train(grid: Grid, training: TrainingRun) -> Outcome:
@@ -308,6 +311,16 @@ def _past(plan: Plan, ledger: Ledger, state: ServerState, release_id: str) -> Pa
 def _release(training: TrainingRun, state: ServerState, total: Sum) -> tuple[Release, Correlation | None]:
     """Return the release of the round after a state, and the correlated noise to store for later rounds."""
     number = state.round + 1
+    grid = training.mechanism.grid
+    if crowded := training.mechanism.crowded(total):
+        log.warning(
+            "round %d: %d of %d coordinates of the sum are at the ends of its range, so others wrapped\n"
+            "hint: plan aggregation.range = %.2g; what was spent stays spent",
+            number,
+            crowded,
+            len(total.vector),
+            4 * grid.bound * grid.step / training.plan.privacy.clip_norm,
+        )
     return training.mechanism.release(total, number, training.entropy.keystream("noise", number), state.noise)
 
 

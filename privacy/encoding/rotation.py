@@ -19,8 +19,8 @@ SIDE = 64
 BLOCK = SIDE * SIDE
 """Coordinates of a block: a matrix of 64 by 64, multiplied by a Hadamard matrix from both sides.
 
-A block takes coordinates from all over the vector, at equal distances, so neighbours lie in different blocks: the large
-numbers of one layer do not meet in one block, where they could exceed the range of the sums.
+A block takes coordinates from all over the vector, at equal distances, so neighbours lie in different blocks. The
+large numbers of one layer do not meet in one block, where they could exceed the range of the sums.
 """
 
 

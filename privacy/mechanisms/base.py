@@ -278,6 +278,14 @@ class Mechanism(ABC):
         mean = total / plan.cohort.size
         return Release(mean[:-1], share_within(float(mean[-1]), plan)) if plan.adaptive else Release(mean)
 
+    def crowded(self, total: Sum) -> int:
+        """Return how many coordinates of a sum lie near the end of its range, if so many do that others wrapped.
+
+        It is 0 where sums have room for the largest vector of each device. It is public, because the sum is charged.
+        """
+        del total
+        return 0
+
     def decoded(self, total: Sum) -> NDArray[np.float64]:
         """Return a sum as real numbers, float64 [coordinates]."""
         return dequantize(total.vector, self.grid.step)

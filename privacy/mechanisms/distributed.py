@@ -22,6 +22,9 @@ from ..noise.skellam import LEAST_VARIANCE, MOST_VARIANCE, skellam
 from .base import SPREAD, Draw, Grid, Mechanism, Words, count_of, fit_ring
 from .dropout_noise import layer_noise, steps_of_dropouts
 
+EDGE, MANY = 0.1, 1e-5
+"""The width of each end of a sum's range, and the share of its coordinates there from which on it is crowded."""
+
 DEVIATIONS = 6.0
 """The room for noise in a sum, in standard deviations: 2e-9 of the coordinates lie beyond."""
 
@@ -227,6 +230,14 @@ class Distributed(Mechanism):
         rounded = round_randomly(rotate(finite, self.rotation(round)), self.grid.step, draws)
         share = skellam(self.share_variance, len(rounded), draws)
         return Contribution(rounded + share + layer_noise(self.layers, layers, len(rounded)))
+
+    def crowded(self, total: Sum) -> int:
+        """Return how many coordinates of a sum lie in the last tenth of its range, 0 if noise alone explains them.
+
+        Noise alone is there with probability 7e-8 a coordinate, and more than ten times in no run (below 1e-20).
+        """
+        found = int(np.count_nonzero(np.abs(total.vector) > (1 - EDGE) * self.grid.bound))
+        return found if found > max(10, MANY * len(total.vector)) else 0
 
     def release(self, total: Sum, round: int, noise: Keystream, past: object = None) -> tuple[Release, None]:
         """Return the release of the sum, which already holds its noise."""

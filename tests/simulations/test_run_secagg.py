@@ -50,6 +50,19 @@ def test_masks_change_no_bit_of_the_model(noise: str, how: list[str], tiny_plan:
     assert charges[0] == charges[1]
 
 
+def test_a_sum_beyond_its_range_is_said(tiny_plan: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And its hints lead to a range that holds it."""
+    shared = [*SECURE, "privacy.noise=distributed", "cohort.rounds=1", "privacy.noise_multiplier=1"]
+    shared += ["privacy.epsilon=1e6"]
+    final(tiny_plan, tmp_path / "narrow", *shared, "aggregation.range=0.5", "aggregation.bits=12")
+    assert "coordinates of the sum are at the ends of its range" in caplog.text
+    for folder in ("wide", "wider"):
+        hint = caplog.text.partition("aggregation.range = ")[2].partition(";")[0]
+        caplog.clear()
+        final(tiny_plan, tmp_path / folder, *shared, f"aggregation.range={float(hint)}")
+    assert not caplog.text
+
+
 def test_a_run_under_masks_goes_on_where_it_was_cut_off(tiny_plan: Path, tmp_path: Path) -> None:
     whole = final(tiny_plan, tmp_path / "whole", *SECURE)
 

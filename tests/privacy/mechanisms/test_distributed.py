@@ -23,6 +23,7 @@ from bract.privacy import (
     PoissonSampled,
     Ring,
     Skellam,
+    Sum,
     make_plan,
     mechanism_of,
     read_tables,
@@ -304,6 +305,17 @@ def test_a_range_decides_the_grid() -> None:
     assert (mechanism_of(plan).grid.range, mechanism_of(plan).grid.step) == (50.0, 50.0 / 32767)
     assert "a ring of 16 bits is too small" in fault(aggregation={"range": 600.0, "bits": 16})
     assert mechanism_of(plan_of(aggregation={"range": 600.0})).grid.ring == Ring(21)
+
+
+def test_a_sum_that_wrapped_is_crowded_and_noise_alone_is_not() -> None:
+    """Half of the coordinates twice the range: after the wrap they lie anywhere, a tenth of them at the ends."""
+    mechanism = place(plan_of(privacy=GIVEN))
+    bound, size, random = mechanism.grid.bound, mechanism.dimension, np.random.default_rng(1)
+    noise = random.normal(0, mechanism.noise_std(size) / mechanism.grid.step, size).round().astype(np.int64)
+    assert mechanism.crowded(Sum(noise)) == 0
+    wrapped = noise + np.where(np.arange(size) % 2, random.integers(-2 * bound, 2 * bound, size), 0)
+    turned = (wrapped + bound) % (2 * bound + 1) - bound
+    assert mechanism.crowded(Sum(turned)) == pytest.approx(size / 20, rel=0.3)
 
 
 def test_noise_that_no_share_can_be_made_of_is_refused() -> None:
