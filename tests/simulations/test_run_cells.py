@@ -152,8 +152,25 @@ def test_shared_noise_without_protection_is_as_central_noise(masks: str, tiny_pl
     assert "Nothing is protected" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_cut_off_run_of_shared_noise_goes_on_to_the_same_model(tiny_plan: Path, tmp_path: Path) -> None:
-    study = study_of(tiny_plan, ("record", "distributed"))
+SCHEDULED = ("server.schedule=cosine", "server.warmup=2", "server.momentum=0.5", "server.weight_decay=0.01")
+LOCAL_ADAM = ("training.local_steps=3", "training.optimizer=adam", "training.weight_decay=0.01")
+LOCAL_MOMENTUM = ("training.local_steps=3", "training.momentum=0.5", "training.proximal=0.1")
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings"),
+    [
+        (("record", "distributed"), ()),
+        (("client", "central"), (*LOCAL_ADAM, "training.proximal=0.1", *SCHEDULED)),
+        (("record", "local"), (*LOCAL_MOMENTUM, "server.schedule=linear", "server.optimizer=adam")),
+    ],
+    ids=["shared noise", "local adam", "local momentum"],
+)
+def test_a_cut_off_run_goes_on_to_the_same_model(
+    cell: tuple[str, str], settings: tuple[str, ...], tiny_plan: Path, tmp_path: Path
+) -> None:
+    """Bit for bit: the optimizers of the devices start anew in each round, and the server's is in the checkpoint."""
+    study = study_of(tiny_plan, cell, *settings)
     whole = trained(study, tmp_path / "whole")
 
     class Cut(Exception):
