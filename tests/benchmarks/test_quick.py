@@ -15,7 +15,7 @@ from bract.simulations.datasets.shipped.fashion_mnist import DEBIAN
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = {path.stem: path for path in sorted(BENCHMARKS.glob("[a-z]*.py"))}
 OF_FASHION = {"models", "utility"}
-WITHOUT_BARS = {"models"}
+WITHOUT_BARS = {"accuracy_by_epsilon", "models"}
 """Those that make a table, and are held to no limit."""
 
 
