@@ -29,8 +29,8 @@ from bract.simulations.study import make_study
 
 EPSILONS = (0.5, 1.0, 2.0, 3.0, 8.0)
 NETWORKS: dict[str, dict[str, tuple[str, float | None]]] = {
-    "digits": {"scattering": ("digits-scattering-eps1", 2.0), "cnn": ("digits-distributed-eps8", None)},
-    "fashion-mnist": {"scattering": ("fashion-scattering-eps3", 5.0), "cnn": ("fashion-distributed-eps3", None)},
+    "digits": {"scattering": ("digits-scattering-eps1", 2.0), "cnn": ("digits-distributed-eps8", 0.5)},
+    "fashion-mnist": {"scattering": ("fashion-scattering-eps3", 5.0), "cnn": ("fashion-distributed-eps3", 1.0)},
     "shakespeare": {"ngram": ("shakespeare-ngram-eps8", None)},
 }
 """For each data set and network: a plan that ships with bract, and the learning rate for epsilon 1, if it changes."""

@@ -2,7 +2,7 @@
 
 Record level, 100 clients, epsilon 3: distributed noise against pooled DP-SGD by Opacus, and a skewed split against an
 even one. Client level, 5,000 clients of 12 records, epsilon 8, 8 rounds: distributed noise against central noise. All
-train `scattering`. The masks of secure aggregation are left out, which changes no sum. One seed takes a quarter of an
+train `scattering`. The masks of secure aggregation are left out, which changes no sum. One seed takes half an
 hour on two cores.
 """
 
