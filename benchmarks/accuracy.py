@@ -1,6 +1,6 @@
 """The accuracy of the plans that ship with bract: the README's figures, each with its least value.
 
-One seed takes about an hour on two cores, of which the two plans on `cnn` take half; `--seeds 3` repeats all figures.
+`--seeds 3` repeats all of them; one seed is the default. The plans on `cnn` and those for clients take longest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Accuracy over epsilon: data, network and place of the noise, as a table and a plot for docs/accuracy.md.
 
-The digits take some minutes; `--data fashion-mnist` and `--data shakespeare` take hours. A learning rate that is
+The digits take five minutes on two cores, other data hours. A learning rate that is
 given for epsilon 1 grows with epsilon, because less noise allows longer steps.
 """
 

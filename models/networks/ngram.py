@@ -46,7 +46,7 @@ class BackOff(nn.Module):
 
     def __init__(self, steps: int, classes: int, scales: tuple[float, ...]) -> None:
         super().__init__()
-        self.classes, self.orders = classes, range(min(len(scales), max(1, steps)))
+        self.classes, self.orders = classes, range(min(len(scales), steps))
         self.scales = scales
         sizes = [_rows(order, classes) * classes for order in self.orders]
         self.starts = [sum(sizes[:order]) for order in self.orders]
@@ -140,9 +140,18 @@ def ngram(shape: tuple[int, ...], classes: int) -> nn.Module:
     Raises:
         ValueError: `shape` is not [steps], or there are no steps.
     """
+    return back_off("ngram", shape, classes, SCALES)
+
+
+def back_off(name: str, shape: tuple[int, ...], classes: int, scales: tuple[float, ...]) -> BackOff:
+    """Return the tables for tokens [steps], under the weights `scales` of their orders.
+
+    Raises:
+        ValueError: `shape` is not [steps], or there are no steps; the error calls the network `name`.
+    """
     if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(f"ngram takes records of shape [steps], a token sequence, not {list(shape)}")
-    return BackOff(shape[0], classes, SCALES)
+        raise ValueError(f"{name} takes records of shape [steps], a token sequence, not {list(shape)}")
+    return BackOff(shape[0], classes, scales)
 
 
 NETWORK = Network("ngram", ngram, replace(NEXT_TOKEN, loss=minus_score))

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..network import Network
 from ..objectives import NEXT_TOKEN
-from .ngram import BackOff, minus_score
+from .ngram import back_off, minus_score
 
 SCALES = (1.0,) * 5
 """One step of Adam moves every parameter of a pair that occurs by the learning rate, whatever its weight."""
@@ -23,9 +23,7 @@ def ngram_client(shape: tuple[int, ...], classes: int) -> nn.Module:
     Raises:
         ValueError: `shape` is not [steps], or there are no steps.
     """
-    if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(f"ngram-client takes records of shape [steps], a token sequence, not {list(shape)}")
-    return BackOff(shape[0], classes, SCALES)
+    return back_off("ngram-client", shape, classes, SCALES)
 
 
 NETWORK = Network("ngram-client", ngram_client, replace(NEXT_TOKEN, loss=minus_score))

@@ -279,9 +279,9 @@ class Mechanism(ABC):
         return Release(mean[:-1], share_within(float(mean[-1]), plan)) if plan.adaptive else Release(mean)
 
     def crowded(self, total: Sum) -> int:
-        """Return how many coordinates of a sum lie near the end of its range, if so many do that others wrapped.
+        """Return how many coordinates of a noised sum lie near the ends of its range; 0 if none can have wrapped.
 
-        It is 0 where sums have room for the largest vector of each device. It is public, because the sum is charged.
+        The sum is charged before this is asked, so the answer costs nothing more.
         """
         del total
         return 0

@@ -232,9 +232,10 @@ class Distributed(Mechanism):
         return Contribution(rounded + share + layer_noise(self.layers, layers, len(rounded)))
 
     def crowded(self, total: Sum) -> int:
-        """Return how many coordinates of a sum lie in the last tenth of its range, 0 if noise alone explains them.
+        """Return how many coordinates of a sum lie in the last tenth of its range; 0 if noise alone explains them.
 
-        Noise alone is there with probability 7e-8 a coordinate, and more than ten times in no run (below 1e-20).
+        Noise puts a coordinate there with probability 7e-8, in the range that follows from the plan. So a million
+        coordinates are taken for crowded with probability 1e-20.
         """
         found = int(np.count_nonzero(np.abs(total.vector) > (1 - EDGE) * self.grid.bound))
         return found if found > max(10, MANY * len(total.vector)) else 0

@@ -1,4 +1,4 @@
-"""The n-gram model: its gradients are counts, and its predictions are those of a back-off model of the counts."""
+"""The n-gram model: its gradients are counts, and it predicts from them by backing off to shorter contexts."""
 
 from __future__ import annotations
 
@@ -144,8 +144,9 @@ def test_contexts_share_rows_where_there_are_many() -> None:
     assert rows.min() >= 0
     assert rows.max() < CELLS // 80
     distinct = len({tuple(row) for row in contexts.tolist()})
+    # as many as if each context drew its row at random
     expected = CELLS // 80 * -math.expm1(distinct * math.log1p(-80 / CELLS))
-    assert len(rows.unique()) == pytest.approx(expected, rel=0.02)  # that of independent rows
+    assert len(rows.unique()) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 9])
