@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from ..plan.plan import Plan
 
 
+ENCODING = b"vectors 2"
+"""The version of `privacy/encoding`: parties that encode vectors in another way cannot share a session.
+
+Version 2 takes the coordinates of a rotation's block from all over the vector. A sum over both versions is useless.
+"""
+
+
 @dataclass(frozen=True)
 class Session:
     """One round of one run under one plan, which fixes ring, clip norm, noise, thresholds and the smallest cohort.
@@ -38,7 +45,7 @@ class Session:
     @cached_property
     def digest(self) -> bytes:
         """The digest that every signature and key of the round depends on."""
-        return digest("session", self.run, self.round, self.plan)
+        return digest("session", self.run, self.round, self.plan, ENCODING)
 
     def graph(self, devices: int) -> Graph:
         """Return the graph of neighbours among `devices` devices.

@@ -61,7 +61,7 @@ class Round:
 
     def entry(self) -> Entry:
         plan, model = given(f"{self.name} plan"), given(f"{self.name} model")
-        session = digest("session", 7, 3, plan)
+        session = digest("session", 7, 3, plan, b"vectors 2")
         devices = [Device(f"{self.name} device {i}", session, self.hybrid) for i in range(self.count)]
         devices.sort(key=lambda device: device.identity)
         everyone = range(self.count)

@@ -12,6 +12,7 @@ from devices import said_code
 from secure_devices import make_lab
 
 from bract.privacy.messages import KEYS, SHARES
+from bract.privacy.secagg import session
 from bract.privacy.secagg.identity import Identity, Roster, certify, new_identity
 from bract.privacy.secagg.keys import Card, make_card, new_secrets, read_card
 from bract.privacy.secagg.seating import SeatedCohort, Seating
@@ -91,6 +92,14 @@ def card_of_another_plan(server: Any) -> bytes:
     return instead(server, server_card(server, server.members[OTHER].identity, plan=bytes(32)))
 
 
+def card_of_another_encoding(server: Any) -> bytes:
+    """That of a device whose version turns vectors in another way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "ENCODING", b"vectors 1")
+        card = server_card(server, server.members[OTHER].identity)
+    return instead(server, card)
+
+
 SUBSTITUTIONS = [
     swapped_mask_key,
     swapped_channel_key,
@@ -103,6 +112,7 @@ SUBSTITUTIONS = [
     card_of_another_round,
     card_of_another_run,
     card_of_another_plan,
+    card_of_another_encoding,
 ]
 
 
