@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +45,18 @@ def options_of(parser: argparse.ArgumentParser, **quick: object) -> argparse.Nam
     if parser.parse_known_args()[0].quick:
         parser.set_defaults(**quick)
     return parser.parse_args()
+
+
+def measured(
+    measure: Callable[..., dict[str, Any]], cases: Sequence[tuple[Any, ...]], jobs: int
+) -> list[dict[str, Any]]:
+    """Return `measure(*case)` of each case, in their order; print each row as it comes, from `jobs` processes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs) as pool:
+        runs = [pool.submit(measure, *case) for case in cases]
+        for run in as_completed(runs):
+            print(run.result(), flush=True)
+        return [run.result() for run in runs]
 
 
 def show(rows: Sequence[Mapping[str, object]], bars: Sequence[Bar], options: argparse.Namespace) -> None:

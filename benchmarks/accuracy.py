@@ -9,12 +9,11 @@ import os
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from _bars import Bar, arguments, options_of, show
+from _bars import Bar, arguments, measured, options_of, show
 
 from bract.privacy import override, read_tables
 from bract.simulations import machine
@@ -69,14 +68,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="override a key: privacy.unit=none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = options_of(parser, set=["cohort.rounds=1"], figure=["digits_eps1", "digits_cnn_central_eps8"])
-    os.environ["OMP_NUM_THREADS"] = "1"
-    names, rows = options.figure or list(FIGURES), []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        seeds = range(1, options.seeds + 1)
-        for run in as_completed([pool.submit(measure, name, seed, options.set) for name in names for seed in seeds]):
-            rows.append(run.result())
-            print(rows[-1], flush=True)
-    rows.sort(key=lambda row: (names.index(row["figure"]), row["seed"]))
+    names, seeds = options.figure or list(FIGURES), range(1, options.seeds + 1)
+    rows = measured(measure, [(name, seed, options.set) for name in names for seed in seeds], options.jobs)
     means = {name: statistics.mean(row["accuracy"] for row in rows if row["figure"] == name) for name in names}
     slack = SLACK if options.seeds < 3 else 0.0
     show(rows, [Bar(name, means[name], FIGURES[name].least - slack, at_least=True) for name in names], options)

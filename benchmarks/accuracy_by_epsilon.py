@@ -1,7 +1,7 @@
 """Accuracy over epsilon: data, network and place of the noise, as a table and a plot for docs/accuracy.md.
 
-The digits take five minutes on two cores, other data hours. A learning rate that is
-given for epsilon 1 grows with epsilon, because less noise allows longer steps.
+The digits take five minutes on two cores, other data hours. A learning rate that is given for epsilon 1 grows with
+epsilon, because less noise allows longer steps.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import os
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from _bars import arguments, options_of, show
+from _bars import arguments, measured, options_of, show
 
 matplotlib.use("svg")
 
@@ -89,21 +88,15 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a new .svg file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = options_of(parser, set=["cohort.rounds=1"], epsilon=[8.0], place=["central"])
-    os.environ["OMP_NUM_THREADS"] = "1"
-    cases: list[Case] = [
-        (data, network, place, epsilon, seed)
+    cases: list[tuple[Case, list[str]]] = [
+        ((data, network, place, epsilon, seed), options.set)
         for data in options.data or ["digits"]
         for network in NETWORKS[data]
         for place in options.place or PLACES
         for epsilon in options.epsilon or EPSILONS
         for seed in range(1, options.seeds + 1)
     ]
-    rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for run in as_completed([pool.submit(measure, case, options.set) for case in cases]):
-            rows.append(run.result())
-            print(rows[-1], flush=True)
-    rows.sort(key=lambda row: cases.index((row["data"], row["network"], row["noise"], row["epsilon"], row["seed"])))
+    rows = measured(measure, cases, options.jobs)
     if options.plot:
         plot(rows, options.plot)
     show(rows, [], options)

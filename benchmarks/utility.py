@@ -12,11 +12,10 @@ import os
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.resources import files
 from pathlib import Path
 
-from _bars import Bar, arguments, options_of, show
+from _bars import Bar, arguments, measured, options_of, show
 
 from bract.privacy import override, read_tables
 from bract.simulations import machine
@@ -79,15 +78,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="override a key in all plans: cohort.rounds=3")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = options_of(parser, set=QUICK)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    variants, rows = options.variant or list(VARIANTS), []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        seeds = range(1, options.seeds + 1)
-        runs = [pool.submit(measure, variant, seed, options.set) for seed in seeds for variant in variants]
-        for run in as_completed(runs):
-            rows.append(run.result())
-            print(rows[-1], flush=True)
-    rows.sort(key=lambda row: (variants.index(row["variant"]), row["seed"]))
+    variants = options.variant or list(VARIANTS)
+    cases = [(variant, seed, options.set) for variant in variants for seed in range(1, options.seeds + 1)]
+    rows = measured(measure, cases, options.jobs)
     means = {v: statistics.mean(row["accuracy"] for row in rows if row["variant"] == v) for v in variants}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(variants)}
     bars = [Bar(name, means[one] - means[other], -POINT, at_least=True) for name, (one, other) in pairs.items()]
